@@ -1,0 +1,66 @@
+# yolodeploy: `make help` lists the targets.
+
+PYTHON ?= python3
+TARGET ?=
+ARGS   ?=
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INPUTS := pyproject.toml constraints.txt
+NAMES   = $(patsubst recipes/%.yaml,%,$(wildcard recipes/*.yaml))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev deploy lint type test bench schema clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@echo
+	@echo "  TARGET: $(NAMES)"
+	@echo "  PYTHON=python3.12 chooses the interpreter, ARGS='--locked -v' goes to yolodeploy"
+
+setup: $(VENV)/.setup ## Make .venv and install yolodeploy with all backends
+
+dev: $(VENV)/.dev ## The same, with what tests and benchmarks need
+
+deploy: $(if $(filter $(TARGET),$(NAMES)),$(VENV)/.setup) ## Build, measure, check and bundle: make deploy TARGET=ios
+ifeq ($(filter $(TARGET),$(NAMES)),)
+	@echo "make deploy: $(if $(TARGET),there is no recipes/$(TARGET).yaml,say which recipe)." >&2
+	@echo "Choose one of: $(NAMES). For example: make deploy TARGET=$(firstword $(NAMES))" >&2
+	@exit 2
+else
+	@$(BIN)/yolodeploy deploy recipes/$(TARGET).yaml $(ARGS)
+endif
+
+lint: $(VENV)/.dev ## Check style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+type: $(VENV)/.dev ## Check types (strict)
+	@$(BIN)/mypy
+
+test: $(VENV)/.dev ## Run the whole suite
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+bench: $(VENV)/.dev ## Measure against what a user would run instead
+	@$(BIN)/python bench/bench.py $(ARGS)
+
+schema: $(VENV)/.setup ## Write docs/recipe.schema.json again
+	@$(BIN)/yolodeploy schema -o docs/recipe.schema.json
+
+clean: ## Remove .venv, dist and tool caches; the store stays (see `yolodeploy cache`)
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "yolodeploy needs Python 3.11 or newer; choose one with PYTHON=")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.setup: $(INPUTS) | $(VENV)/bin/python
+	@echo "installing yolodeploy into $(VENV), which takes some minutes the first time ..." >&2
+	@$(PIP) install --constraint constraints.txt --editable '.[all]'
+	@touch $@
+
+$(VENV)/.dev: $(INPUTS) | $(VENV)/bin/python
+	@echo "installing yolodeploy and the development tools into $(VENV) ..." >&2
+	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/.setup

@@ -1,0 +1,179 @@
+"""The bundle `dist/<name>/`: what an app team gets. It appears whole, or the old one stays.
+
+<artifact files>   labels.txt   contract.json   golden/   report.json   report.html
+plan.json          manifest.json (sha256 of every other file)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from yolodeploy.backend import ModelInfo
+from yolodeploy.digest import digest_of, file_digest, tree_files
+from yolodeploy.errors import EnvironmentProblem
+from yolodeploy.evidence import copy_golden
+from yolodeploy.exchange import exchange
+from yolodeploy.page import html
+from yolodeploy.plan import Plan
+from yolodeploy.store import FULL, Stored
+
+REVISION = 1
+MANIFEST = "manifest.json"
+
+
+def bundle_id(plan: Plan, report: Mapping[str, Any]) -> str:
+    """Digest of what a bundle is made of; one with the same id need not be written again."""
+    return digest_of(
+        {
+            "revision": REVISION,
+            "name": plan.file.recipe.name,
+            "artifact": report["artifact"]["digest"],
+            "evidence": report["evidence"],
+            "checks": report["checks"],
+        }
+    )
+
+
+def is_current(folder: Path, id_: str) -> bool:
+    """Whether the folder holds the bundle with this id, every byte as it was written."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files = {name: path for name, path in tree_files(folder).items() if name != MANIFEST}
+        return bool(manifest["id"] == id_) and manifest["files"] == {
+            name: file_digest(path) for name, path in files.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def write_bundle(
+    dist: Path,
+    plan: Plan,
+    artifact: Stored,
+    evidence: Stored,
+    info: ModelInfo,
+    report: Mapping[str, Any],
+) -> Path:
+    """Write `dist/<name>` and return it; the bundle that was there is replaced in one move."""
+    home = dist / plan.file.recipe.name
+    with _explained(dist):
+        dist.mkdir(parents=True, exist_ok=True)
+        with FileLock(dist / f".{home.name}.lock"):
+            _recover(home)
+            work = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=dist))
+            try:
+                new = work / home.name
+                _fill(new, plan, artifact, evidence, info, report)
+                exchange(new, home)
+            finally:
+                shutil.rmtree(work)
+    return home
+
+
+def _recover(home: Path) -> None:
+    """Clear what a killed run left; if it was killed between two renames, put the old bundle back."""
+    for left in home.parent.glob(f".{home.name}.*/"):
+        for old in left.glob("*.old"):
+            if not home.exists():
+                old.replace(home)
+        shutil.rmtree(left)
+
+
+def _fill(
+    folder: Path,
+    plan: Plan,
+    artifact: Stored,
+    evidence: Stored,
+    info: ModelInfo,
+    report: Mapping[str, Any],
+) -> None:
+    shutil.copytree(artifact.path, folder, copy_function=shutil.copyfile)
+    copy_golden(evidence, folder / "golden")
+    (folder / "labels.txt").write_text(
+        "".join(f"{name}\n" for name in info.names), encoding="utf-8"
+    )
+    _write_json(folder / "contract.json", contract(plan, info, report["interface"]))
+    _write_json(folder / "plan.json", resolved_plan(plan))
+    _write_json(folder / "report.json", report)
+    (folder / "report.html").write_text(html(report), encoding="utf-8")
+    files = {name: file_digest(path) for name, path in tree_files(folder).items()}
+    _write_json(folder / MANIFEST, {"id": bundle_id(plan, report), "files": files})
+
+
+def contract(plan: Plan, info: ModelInfo, interface: Mapping[str, Any]) -> dict[str, Any]:
+    """What an app has to do before and after it runs the artifact."""
+    from yolodeploy.detect import APP
+    from yolodeploy.images import FILL
+
+    imgsz = plan.file.recipe.model.imgsz
+    return {
+        **interface,
+        "task": info.task,
+        "classes": len(info.names),
+        "strides": list(info.strides),
+        "input_size": [imgsz, imgsz],
+        "colour_order": "RGB",
+        "letterbox": {
+            "rule": (
+                "s = input_size / max(width, height); resize to round(width * s) x round(height * s), "
+                "bilinear; place at left = (input_size - new width) // 2, top likewise; fill the rest"
+            ),
+            "fill": [FILL, FILL, FILL],
+            "inverse": "x = (x_letterboxed - left) / s; y = (y_letterboxed - top) / s",
+        },
+        "thresholds": asdict(APP),
+        "golden": "golden/detections.json",
+    }
+
+
+def resolved_plan(plan: Plan) -> dict[str, Any]:
+    """The plan as data: every parameter written out, defaults included."""
+    return {
+        "recipe": json.loads(
+            plan.file.recipe.model_dump_json(exclude={"model": {"weights"}, "data": {"path"}})
+        ),
+        "target": {
+            "device": plan.target.device.name,
+            "os": plan.target.os_version,
+            "backend": plan.backend.NAME,
+        },
+        "weights": plan.weights_digest,
+        "data": dict(plan.view_digests),
+        "steps": [
+            {
+                "name": planned.step.name,
+                "backend": planned.backend.NAME,
+                "params": planned.params.model_dump(mode="json"),
+                "id": planned.id,
+            }
+            for planned in plan.steps
+        ],
+        "versions": plan.versions(),
+    }
+
+
+def _write_json(path: Path, value: object) -> None:
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _explained(dist: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        what = "the disk is full" if fault.errno in FULL else os.strerror(fault.errno or 0)
+        raise EnvironmentProblem(
+            f"{fault.filename or dist}: the bundle cannot be written: {what}. An earlier bundle is as it was. "
+            "Choose another folder with --dist, or make room."
+        ) from None

@@ -1,0 +1,70 @@
+"""The recipe's checks, held against the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from yolodeploy.recipe import Checks
+
+_REMEDIES = {
+    "size_mb": "Store weights in fp16, or compress further; or raise the limit.",
+    "map_drop": "Compress less, or keep the sensitive layers in floating point; or allow a larger drop.",
+    "class_ap_drop": "Compress less, or measure on more images of that class; or allow a larger drop.",
+    "latency_ratio": "This form does not pay on this processor: choose another, or raise the limit.",
+    "output_diff": "Export with `precision: fp32`, or allow a larger difference.",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: the limit, the measured value (None: not measured, see `note`), the verdict."""
+
+    name: str
+    limit: float
+    value: float | None
+    ok: bool
+    note: str = ""
+
+    def failure(self) -> str:
+        """A failed check in one sentence, and what to try."""
+        if self.value is None:
+            return f"{self.name}: not measured ({self.note}), so the check cannot pass. Remove it or supply the data."
+        over = self.value - self.limit
+        subject = f" ({self.note})" if self.note else ""
+        return (
+            f"{self.name}{subject}: {_number(self.value)} is {_number(over)} over the limit of "
+            f"{_number(self.limit)}. {_REMEDIES[self.name]}"
+        )
+
+
+def run_checks(wanted: Checks, evidence: Mapping[str, Any], size: int) -> tuple[Check, ...]:
+    """Hold the evidence and the artifact's size in bytes against every check the recipe makes."""
+    drop = evidence["map50_95"]
+    worst = _worst_class(evidence["per_class"])
+    values: dict[str, tuple[float | None, str]] = {
+        "size_mb": (round(size / 1e6, 6), ""),
+        "map_drop": (drop["drop"], drop.get("reason", "")),
+        "class_ap_drop": worst,
+        "latency_ratio": (evidence["latency_ratio"], f"on {evidence['cpu']}"),
+        "output_diff": (evidence["output_diff"]["max"], ""),
+    }
+    limits = wanted.model_dump(exclude_none=True)
+    return tuple(_check(name, limit, *values[name]) for name, limit in limits.items())
+
+
+def _check(name: str, limit: float, value: float | None, note: str) -> Check:
+    return Check(name, limit, value, value is not None and value <= limit, note)
+
+
+def _worst_class(rows: Sequence[Mapping[str, Any]]) -> tuple[float | None, str]:
+    measured = [row for row in rows if row["drop"] is not None]
+    if not measured:
+        return None, "no class has labels"
+    worst = max(measured, key=lambda row: float(row["drop"]))
+    return worst["drop"], f"class `{worst['name']}`"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"

@@ -1,0 +1,147 @@
+"""The command line: parse, call, print. One exit code per kind of error (docs/errors.md)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from yolodeploy import __version__, buglog
+from yolodeploy.console import Console
+from yolodeploy.errors import ChecksFailed, Interrupted, YolodeployError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the process's exit code."""
+    options = parser().parse_args(arguments)
+    console = Console(options.verbose - options.quiet)
+    try:
+        code: int = options.run(options, console)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _fail(
+            Interrupted("stopped; finished steps are kept, the next run goes on from there"),
+            options,
+            console,
+        )
+    except YolodeployError as fault:
+        return _fail(fault, options, console)
+    except BrokenPipeError:  # whoever read the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as fault:  # noqa: BLE001 - the last resort: a bug becomes a log and one line
+        return _fail(buglog.report(fault, sys.argv), options, console)
+
+
+def _fail(fault: YolodeployError, options: argparse.Namespace, console: Console) -> int:
+    if options.json:
+        text: dict[str, Any] = {
+            "error": {"kind": fault.kind, "exit_code": fault.exit_code, "message": str(fault)}
+        }
+        if isinstance(fault, ChecksFailed):
+            text["report"] = fault.report
+        console.result(json.dumps(text, indent=1, ensure_ascii=False))
+    sys.stderr.write(f"error: {fault}\n")
+    if console.level >= 1 and fault.__cause__ is not None:
+        traceback.print_exception(fault.__cause__)
+    return fault.exit_code
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="yolodeploy",
+        description="Ship YOLO models to devices from a recipe: compressed, measured, reproducible.",
+    )
+    top.add_argument("--version", action="version", version=f"yolodeploy {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    common = _common()
+    _add_recipe_commands(commands, common)
+    _add_information_commands(commands, common)
+    return top
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print the result as JSON")
+    common.add_argument("-q", "--quiet", action="count", default=0, help="say only what went wrong")
+    common.add_argument("-v", "--verbose", action="count", default=0, help="say more, show traces")
+    common.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="the store (default: YOLODEPLOY_CACHE, or the user's cache folder)",
+    )
+    return common
+
+
+def _add_recipe_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    check = commands.add_parser("check", parents=[common], help="say whether recipes can be built")
+    check.add_argument("recipes", nargs="+", type=Path, metavar="RECIPE")
+    check.set_defaults(run=_command("check"))
+    plan = commands.add_parser(
+        "plan", parents=[common], help="show the steps, their ids, and what is cached"
+    )
+    plan.add_argument("recipe", type=Path, metavar="RECIPE")
+    plan.set_defaults(run=_command("plan"))
+    for name, text in (
+        ("build", "make the artifact, without measuring it"),
+        ("deploy", "make, measure and check the artifact, and write its bundle"),
+    ):
+        command = commands.add_parser(name, parents=[common], help=text)
+        command.add_argument("recipe", type=Path, metavar="RECIPE")
+        command.add_argument(
+            "--locked", action="store_true", help="refuse whatever differs from the lock file"
+        )
+        command.set_defaults(run=_command(name))
+    command.add_argument(
+        "--dist",
+        type=Path,
+        default=Path("dist"),
+        metavar="DIR",
+        help="where bundles go (default: dist)",
+    )
+
+
+def _add_information_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+    for name, text in (
+        ("backends", "list the installed plugins, usable or not"),
+        ("devices", "list the devices that a recipe can target"),
+        ("doctor", "say what works on this machine, and how to mend what does not"),
+    ):
+        command = commands.add_parser(name, parents=[common], help=text)
+        command.set_defaults(run=_command(name))
+    schema = commands.add_parser(
+        "schema", parents=[common], help="write the JSON Schema of recipes, for editors"
+    )
+    schema.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="a file (default: standard output)"
+    )
+    schema.set_defaults(run=_command("schema"))
+    cache = commands.add_parser("cache", parents=[common], help="show, verify or prune the store")
+    cache.add_argument("action", nargs="?", choices=("show", "verify", "prune"), default="show")
+    cache.add_argument("--all", action="store_true", help="prune: remove everything")
+    cache.add_argument(
+        "--days", type=float, default=30.0, help="prune: remove what is older (default: 30)"
+    )
+    cache.set_defaults(run=_command("cache"))
+
+
+def _command(name: str) -> Any:
+    def run(options: argparse.Namespace, console: Console) -> int:
+        from yolodeploy import commands  # keeps --help free of everything else
+
+        result: int = getattr(commands, name)(options, console)
+        return result
+
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""What the user sees while work is under way: a progress bar on a terminal, plain lines elsewhere.
+
+Results go to standard output, everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+Report = Callable[[float, str], None]
+
+_PLAIN_INTERVAL = 5.0  # seconds between lines of one task where there is no terminal
+
+
+class Console:
+    """Messages by level (-1 quiet, 0 normal, 1 verbose) and the progress of long work."""
+
+    def __init__(self, level: int = 0) -> None:
+        self.level = level
+
+    def result(self, text: str) -> None:
+        """Print what the user asked for."""
+        sys.stdout.write(text.rstrip("\n") + "\n")
+
+    def info(self, text: str) -> None:
+        """Say what happens; left out with -q."""
+        if self.level >= 0:
+            self._line(text)
+
+    def detail(self, text: str) -> None:
+        """Say more; only with -v."""
+        if self.level >= 1:
+            self._line(text)
+
+    def warn(self, text: str) -> None:
+        """Say what the user should know even with -q."""
+        self._line(f"warning: {text}")
+
+    @contextlib.contextmanager
+    def task(self, name: str) -> Iterator[Report]:
+        """Show the progress of one piece of work; yields the function to report it with."""
+        if self.level >= 0 and sys.stderr.isatty():
+            with _bar() as progress:
+                yield _bar_report(progress, progress.add_task(name, total=1.0, detail=""), name)
+        else:
+            yield self._plain(name)
+
+    def _plain(self, name: str) -> Report:
+        self.info(f"{name} ...")
+        last = time.monotonic()
+
+        def report(done: float, text: str = "") -> None:
+            nonlocal last
+            if time.monotonic() - last >= _PLAIN_INTERVAL:
+                last = time.monotonic()
+                self.info(f"{name} {done:4.0%} {text}".rstrip())
+
+        return report
+
+    def _line(self, text: str) -> None:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def _bar() -> Progress:
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}"),
+        console=RichConsole(stderr=True),
+    )
+
+
+def _bar_report(progress: Progress, task: TaskID, name: str) -> Report:
+    def report(done: float, text: str = "") -> None:
+        progress.update(task, completed=done, description=name, detail=text)
+
+    return report

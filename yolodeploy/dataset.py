@@ -1,0 +1,216 @@
+"""An Ultralytics data.yaml as a list of images and boxes. Reads no pixels: see images.py."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolodeploy import yamlfile
+from yolodeploy.digest import StatCache, digest_of
+from yolodeploy.errors import DataError
+from yolodeploy.recipe import View, suggestion
+from yolodeploy.yamlfile import Document, shown
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Box:
+    """A labelled object: class index, then centre and size as fractions of the image (0..1)."""
+
+    cls: int
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A selection of images of one split, in the order of their names.
+
+    `names` are the class names, `images` absolute paths. Nothing is read until it is asked for.
+    """
+
+    file: Path
+    names: tuple[str, ...]
+    images: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def boxes(self, image: Path) -> tuple[Box, ...]:
+        """The labels of one image; an image without a label file has no objects."""
+        return _boxes(_label_file(image), len(self.names))
+
+    @cached_property
+    def labelled(self) -> bool:
+        """Whether any image has a label file."""
+        return any(_label_file(image).is_file() for image in self.images)
+
+    def letterboxed(self, imgsz: int) -> Iterator[NDArray[np.float32]]:
+        """Stream the images as float32 RGB `[1, 3, imgsz, imgsz]` in 0..1, one in memory at a time."""
+        from yolodeploy.images import letterboxed_file, to_tensor
+
+        for image in self.images:
+            yield to_tensor(letterboxed_file(image, imgsz).pixels)
+
+    def digest(self, cache: StatCache) -> str:
+        """Digest of the selection: class names, file names, image bytes and label bytes."""
+        entries = []
+        for image in self.images:
+            label = _label_file(image)
+            entries.append(
+                [
+                    image.name,
+                    _digest(image, cache),
+                    _digest(label, cache) if label.is_file() else None,
+                ]
+            )
+        return digest_of({"names": list(self.names), "images": entries})
+
+
+def load_view(file: Path, view: View, seed: int) -> Dataset:
+    """The images of a view, chosen by the seed alone: not by folder, platform or listing order.
+
+    Raises DataError if the file, the split, the images or the labels cannot be used.
+    """
+    document = yamlfile.load(file, DataError)
+    names = _names(document)
+    found = _split_images(document, view.split)
+    if view.images is not None and view.images > len(found):
+        raise DataError(
+            f"{shown(file)}: the recipe asks for {view.images} images of `{view.split}`, which has "
+            f"{len(found)}. Ask for fewer, or leave `images` out to take all."
+        )
+    chosen = sorted(found, key=lambda image: _rank(image, seed))[: view.images]
+    dataset = Dataset(file, names, tuple(sorted(chosen, key=lambda image: image.name)))
+    for image in dataset.images:
+        _check_header(image)
+        dataset.boxes(image)
+    return dataset
+
+
+def _rank(image: Path, seed: int) -> str:
+    return hashlib.sha256(f"{seed}:{image.name}".encode()).hexdigest()
+
+
+def _names(document: Document) -> tuple[str, ...]:
+    value = document.value.get("names") if isinstance(document.value, dict) else None
+    at = document.where(("names",))
+    if isinstance(value, dict) and sorted(value, key=str) == sorted(range(len(value)), key=str):
+        value = [value[index] for index in range(len(value))]
+    if not isinstance(value, list) or not value:
+        raise DataError(f"{at}: `names` must list the class names, numbered from 0")
+    return tuple(str(name) for name in value)
+
+
+def _split_images(document: Document, split: str) -> list[Path]:
+    raw = document.value if isinstance(document.value, dict) else {}
+    if not raw.get(split):
+        known = [name for name in SPLITS if raw.get(name)]
+        raise DataError(
+            f"{document.where(())}: there is no split `{split}`.{suggestion(split, known)}"
+        )
+    folder = document.file.parent / str(raw.get("path") or ".")
+    sources = raw[split] if isinstance(raw[split], list) else [raw[split]]
+    images = [
+        image for source in sources for image in _images_of(folder / str(source), document, split)
+    ]
+    if not images:
+        raise DataError(
+            f"{document.where((split,))}: `{split}` has no images ({', '.join(sorted(SUFFIXES))})"
+        )
+    return images
+
+
+def _images_of(source: Path, document: Document, split: str) -> list[Path]:
+    if source.is_dir():
+        files = (Path(root) / name for root, _, names in os.walk(source) for name in names)
+        return [file.resolve() for file in files if file.suffix.lower() in SUFFIXES]
+    if source.suffix == ".txt" and source.is_file():
+        lines = source.read_text(encoding="utf-8").split("\n")
+        return [(source.parent / line.strip()).resolve() for line in lines if line.strip()]
+    raise DataError(
+        f"{document.where((split,))}: `{split}` is neither a folder nor a list of images: {source}"
+    )
+
+
+def _label_file(image: Path) -> Path:
+    """The label beside an image, by Ultralytics' rule: the last `images` folder becomes `labels`."""
+    parts = list(image.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _boxes(label: Path, classes: int) -> tuple[Box, ...]:
+    try:
+        text = label.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise DataError(f"{shown(label)}: cannot be read as a label file: {fault}") from None
+    lines = enumerate(text.splitlines(), 1)
+    found = (
+        _box(line.split(), classes, f"{shown(label)}:{number}")
+        for number, line in lines
+        if line.strip()
+    )
+    return tuple(dict.fromkeys(found))  # Ultralytics drops repeated rows too
+
+
+def _box(fields: list[str], classes: int, at: str) -> Box:
+    try:
+        values = [float(field) for field in fields]
+    except ValueError:
+        raise DataError(f"{at}: `{' '.join(fields)[:60]}` is not a row of numbers") from None
+    cls, rest = values[0] if values else -1.0, values[1:]
+    if len(rest) != 4 and (len(rest) < 6 or len(rest) % 2):
+        raise DataError(
+            f"{at}: a row is `class x y width height` or `class` and a polygon; here are {len(values)} numbers"
+        )
+    if cls != int(cls) or not 0 <= cls < classes:
+        raise DataError(
+            f"{at}: class {fields[0]} is out of range; data.yaml names {classes} classes (0..{classes - 1})"
+        )
+    if not all(0 <= value <= 1 for value in rest):
+        raise DataError(
+            f"{at}: `{' '.join(fields[1:])}` must be fractions of the image, each in 0..1"
+        )
+    return Box(int(cls), *(rest if len(rest) == 4 else _around(rest)))
+
+
+def _around(polygon: list[float]) -> tuple[float, float, float, float]:
+    xs, ys = polygon[::2], polygon[1::2]
+    width, height = max(xs) - min(xs), max(ys) - min(ys)
+    return min(xs) + width / 2, min(ys) + height / 2, width, height
+
+
+def _check_header(image: Path) -> None:
+    try:
+        with image.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as fault:
+        raise DataError(f"{shown(image)}: cannot be read: {fault.strerror}") from None
+    if empty:
+        raise DataError(f"{shown(image)}: the image is empty. Remove it or restore the file.")
+
+
+def _digest(path: Path, cache: StatCache) -> str:
+    try:
+        return cache.digest(path)
+    except OSError as fault:
+        raise DataError(f"{shown(path)}: cannot be read: {fault.strerror}") from None

@@ -1,0 +1,85 @@
+"""The main path: recipe -> plan -> artifacts -> evidence -> checks -> bundle -> lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yolodeploy.bundle import bundle_id, is_current, write_bundle
+from yolodeploy.checks import run_checks
+from yolodeploy.digest import StatCache
+from yolodeploy.errors import ChecksFailed
+from yolodeploy.evidence import obtain_evidence, require_same
+from yolodeploy.lock import describe_lock, lock_path, require_locked, write_lock
+from yolodeploy.plan import Plan, make_plan
+from yolodeploy.recipe import load_recipe
+from yolodeploy.registry import load_registry
+from yolodeploy.report import make_report
+from yolodeploy.run import Runner
+from yolodeploy.store import Store, Stored
+from yolodeploy.yamlfile import shown
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line decides: where things go, and whether the lock binds."""
+
+    dist: Path
+    locked: bool
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What a deployment ends with: the report, and the bundle's folder."""
+
+    report: dict[str, Any]
+    bundle: Path
+
+
+def plan_file(recipe: Path, store: Store) -> Plan:
+    """Read a recipe and plan it with the installed plugins."""
+    cache = StatCache(store.root / "digests.json")
+    return make_plan(load_recipe(recipe), load_registry(), cache)
+
+
+def build(runner: Runner, *, locked: bool) -> Stored:
+    """Make the artifact, without measuring it."""
+    lock = lock_path(runner.plan.file.path)
+    if locked:
+        require_locked(lock, runner.plan)
+    artifact = runner.final()
+    if locked:
+        require_locked(lock, runner.plan, _outputs(runner))
+    return artifact
+
+
+def deploy(runner: Runner, options: Options) -> Deployed:
+    """Make, measure and check the artifact; write bundle and lock only if every check holds."""
+    plan, store = runner.plan, runner.store
+    before = {planned.id for planned in plan.steps if store.peek(planned.id)}
+    artifact = build(runner, locked=options.locked)
+    evidence, stored = obtain_evidence(runner)
+    require_same(evidence, artifact)
+    checks = run_checks(plan.file.recipe.checks, evidence, artifact.meta.bytes)
+    metas = {planned.id: store.meta(planned.id) for planned in plan.steps}
+    report = make_report(plan, artifact, evidence, checks, metas, before)
+    failed = [check for check in checks if not check.ok]
+    if failed:
+        lines = "".join(f"\n  {check.failure()}" for check in failed)
+        raise ChecksFailed(f"{shown(plan.file.path)}: no bundle was written.{lines}", report)
+    home = options.dist / plan.file.recipe.name
+    if not is_current(home, bundle_id(plan, report)):
+        write_bundle(options.dist, plan, artifact, stored, runner.info(), report)
+    if not options.locked:
+        write_lock(lock_path(plan.file.path), describe_lock(plan, _outputs(runner)))
+    return Deployed(report, home)
+
+
+def _outputs(runner: Runner) -> dict[str, str]:
+    """Output digests by step id; a result that the store has lost is made again."""
+    known = ((planned.id, runner.store.meta(planned.id)) for planned in runner.plan.steps)
+    return {
+        id_: meta.digest if meta else runner.result(index).meta.digest
+        for index, (id_, meta) in enumerate(known)
+    }

@@ -1,0 +1,91 @@
+"""One class per exit code; every message gives the offending value, then the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class YolodeployError(Exception):
+    """Base of all errors that a user can act on.
+
+    `exit_code` is what the process ends with, `kind` the heading under which
+    docs/errors.md explains it.
+    """
+
+    exit_code = 70
+    kind = "bug"
+
+
+class ChecksFailed(YolodeployError):
+    """The artifact was built and measured, and missed at least one check of its recipe."""
+
+    exit_code = 1
+    kind = "checks failed"
+
+    def __init__(self, message: str, report: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class RecipeError(YolodeployError):
+    """The recipe file or the command line cannot be understood."""
+
+    exit_code = 2
+    kind = "recipe"
+
+
+class PlanRefused(YolodeployError):
+    """The recipe is well formed but asks for what the chain or the device cannot do."""
+
+    exit_code = 3
+    kind = "plan refused"
+
+
+class EnvironmentProblem(YolodeployError):
+    """This machine lacks something: a toolchain, disk space, a writable folder."""
+
+    exit_code = 4
+    kind = "environment"
+
+
+class ModelError(YolodeployError):
+    """The weights file cannot be used: missing, damaged, unsafe, or of another task."""
+
+    exit_code = 5
+    kind = "model"
+
+
+class DataError(YolodeployError):
+    """The data set cannot be used: missing files, bad labels, unreadable images."""
+
+    exit_code = 6
+    kind = "data"
+
+
+class StepFailed(YolodeployError):
+    """A backend's tool failed while running a step or opening its result."""
+
+    exit_code = 7
+    kind = "step failed"
+
+
+class LockMismatch(YolodeployError):
+    """`--locked` was given and something differs from the lock file."""
+
+    exit_code = 8
+    kind = "lock"
+
+
+class StoreProblem(YolodeployError):
+    """The store cannot be read or written."""
+
+    exit_code = 9
+    kind = "store"
+
+
+class Interrupted(YolodeployError):
+    """The user pressed Ctrl-C; what was finished before is kept."""
+
+    exit_code = 130
+    kind = "interrupted"

@@ -1,0 +1,259 @@
+"""Evidence: what an artifact loses and costs against the source model, measured, never guessed.
+
+Source and artifact see the same letterboxed images, one at a time, and go through the same
+decoding, NMS and mAP. The result is kept in the store under an id of its own, with the golden
+vectors that an app team tests its pre- and post-processing with.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolodeploy.backend import Artifact, Predictor, installed
+from yolodeploy.console import Report
+from yolodeploy.digest import digest_of
+from yolodeploy.errors import StepFailed, StoreProblem
+from yolodeploy.machine import cpu_name, threads
+from yolodeploy.plan import Plan
+from yolodeploy.run import Runner
+from yolodeploy.store import Stored
+from yolodeploy.worker import Request
+
+if TYPE_CHECKING:
+    from yolodeploy.detect import Detections, Floats
+    from yolodeploy.images import Letterboxed
+    from yolodeploy.metrics import Precision, Truth
+
+REVISION = 1
+_LIBRARIES = ("numpy", "opencv-python-headless", "faster-coco-eval")
+
+
+def evidence_id(plan: Plan) -> str:
+    """Digest of all that the evidence depends on, this machine included."""
+    return digest_of(
+        {
+            "revision": REVISION,
+            "artifact": plan.final.id,
+            "source": plan.steps[0].id,
+            "reference": plan.reference.id,
+            "data": plan.view_digests["evaluation"],
+            "imgsz": plan.file.recipe.model.imgsz,
+            "machine": [cpu_name(), threads()],
+            "versions": {**plan.versions(), "core": installed(*_LIBRARIES)},
+        }
+    )
+
+
+def obtain_evidence(runner: Runner) -> tuple[dict[str, Any], Stored]:
+    """Evidence and golden vectors of a plan's artifact: from the store, or measured now."""
+    plan = runner.plan
+
+    def make(work: Path) -> Path:
+        runner.info()
+        opened = _Opened(runner)
+        folder = work / "evidence"
+        (folder / "golden").mkdir(parents=True)
+        with runner.console.task(f"measure {len(plan.views['evaluation'])} images") as report:
+            evidence = opened.measure(folder, work, report)
+        text = json.dumps(evidence, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+        (folder / "evidence.json").write_text(text + "\n", encoding="utf-8")
+        return folder
+
+    stored = runner.store.obtain(
+        evidence_id(plan), "measure", "evidence", make, runner.console.warn
+    )
+    return json.loads((stored.path / "evidence.json").read_text(encoding="utf-8")), stored
+
+
+@dataclass
+class Differences:
+    """Running maximum and mean of the absolute difference of raw outputs."""
+
+    maximum: float = 0.0
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, difference: Floats) -> None:
+        """Take in one image's absolute differences."""
+        self.maximum = max(self.maximum, float(difference.max()))
+        self.total += float(difference.sum(dtype="float64"))
+        self.count += difference.size
+
+    def summary(self) -> dict[str, float]:
+        """Maximum and mean so far."""
+        return {"max": round(self.maximum, 6), "mean": round(self.total / max(self.count, 1), 9)}
+
+
+@dataclass
+class Tally:
+    """What is kept of each image: labels, detections and differences, but no pixels."""
+
+    truths: list[Truth] = field(default_factory=list)
+    source: list[Detections] = field(default_factory=list)
+    artifact: list[Detections] = field(default_factory=list)
+    boxes: Differences = field(default_factory=Differences)
+    scores: Differences = field(default_factory=Differences)
+
+
+class _Opened:
+    """Source and artifact, open side by side."""
+
+    def __init__(self, runner: Runner) -> None:
+        plan = runner.plan
+        self.plan = plan
+        self.artifact = runner.final()
+        self.reference = runner.reference()
+        loader, backend = plan.steps[0].backend, plan.backend
+        self.theirs = _open(loader.open, runner.source().artifact, plan)
+        self.ours = _open(backend.open, self.artifact.artifact, plan)
+
+    def measure(self, folder: Path, work: Path, report: Report) -> dict[str, Any]:
+        """All evidence; golden vectors are written below `folder`."""
+        from yolodeploy.golden import Golden
+
+        dataset, tally = self.plan.views["evaluation"], Tally()
+        golden = Golden(folder / "golden")
+        for number, image in enumerate(dataset.images):
+            golden.offer(image, *self._one(image, tally))
+            report(0.9 * (number + 1) / len(dataset), f"{number + 1}/{len(dataset)} images")
+        golden.finish()
+        report(0.9, "latency")
+        timing = self._time(golden.tensor, work)
+        interface = asdict(self.plan.backend.describe(self.artifact.artifact))
+        return {
+            "images": len(dataset),
+            **_accuracy(tally, dataset.names, dataset.labelled),
+            "output_diff": {
+                **_joined(tally).summary(),
+                "boxes_px": tally.boxes.summary(),
+                "scores": tally.scores.summary(),
+            },
+            **timing,
+            "runtime": asdict(self.ours.runtime),
+            "source_runtime": asdict(self.theirs.runtime),
+            "artifact_digest": self.artifact.meta.digest,
+            "interface": interface,
+        }
+
+    def _one(self, image: Path, tally: Tally) -> tuple[Letterboxed, Floats, Floats]:
+        import numpy as np
+
+        from yolodeploy.detect import EVALUATION, detect
+        from yolodeploy.images import letterboxed_file, to_tensor
+        from yolodeploy.metrics import Truth
+
+        box = letterboxed_file(image, self.plan.file.recipe.model.imgsz)
+        tensor = to_tensor(box.pixels)
+        theirs, ours = self.theirs(tensor)[0], self.ours(tensor)[0]
+        if theirs.shape != ours.shape or not np.isfinite(ours).all():
+            raise StepFailed(
+                f"the artifact's output {list(ours.shape)} is not finite or not shaped like the source "
+                f"model's {list(theirs.shape)} for {image.name}. The export is broken; report it with the recipe."
+            )
+        difference = np.abs(ours - theirs)
+        tally.boxes.add(difference[:4])
+        tally.scores.add(difference[4:])
+        tally.truths.append(
+            Truth(self.plan.views["evaluation"].boxes(image), box.width, box.height)
+        )
+        tally.source.append(detect(theirs, EVALUATION, box))
+        tally.artifact.append(detect(ours, EVALUATION, box))
+        return box, tensor, ours
+
+    def _time(self, tensor: Path, work: Path) -> dict[str, Any]:
+        target = self.plan.target
+        request = Request(
+            backend=self.plan.backend.NAME,
+            device=target.device.name,
+            os_version=target.os_version,
+            format=self.artifact.meta.format,
+            artifact=str(self.artifact.path),
+            reference=str(self.reference.path),
+            tensor=str(tensor),
+            threads=threads(),
+        )
+        file = work / "request.json"
+        file.write_text(json.dumps(asdict(request)), encoding="utf-8")
+        command = [sys.executable, "-m", "yolodeploy.worker", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise StepFailed(f"the artifact cannot be timed in a process of its own: {last}")
+        figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        return figures
+
+
+def _open(opener: Any, artifact: Artifact, plan: Plan) -> Predictor:
+    predictor: Predictor = opener(artifact, plan.target, threads())
+    return predictor
+
+
+def _joined(tally: Tally) -> Differences:
+    boxes, scores = tally.boxes, tally.scores
+    return Differences(
+        max(boxes.maximum, scores.maximum), boxes.total + scores.total, boxes.count + scores.count
+    )
+
+
+def _accuracy(tally: Tally, names: tuple[str, ...], labelled: bool) -> dict[str, Any]:
+    from yolodeploy.metrics import average_precision
+
+    if not labelled:
+        reason = {"reason": "the evaluation images have no labels"}
+        nothing = {"source": None, "artifact": None, "drop": None, **reason}
+        return {"map50_95": nothing, "map50": nothing, "per_class": []}
+    source = average_precision(tally.truths, tally.source, len(names))
+    artifact = average_precision(tally.truths, tally.artifact, len(names))
+    return {
+        "map50_95": _compare(source.map50_95, artifact.map50_95),
+        "map50": _compare(source.map50, artifact.map50),
+        "per_class": _per_class(source, artifact, names, tally.truths),
+    }
+
+
+def _per_class(
+    source: Precision, artifact: Precision, names: tuple[str, ...], truths: list[Truth]
+) -> list[Mapping[str, Any]]:
+    counts = [0] * len(names)
+    for truth in truths:
+        for box in truth.boxes:
+            counts[box.cls] += 1
+    pairs = zip(names, counts, source.per_class, artifact.per_class, strict=True)
+    return [
+        {"name": name, "objects": count, **_compare(ours, theirs)}
+        for name, count, ours, theirs in pairs
+    ]
+
+
+def _compare(source: float, artifact: float) -> dict[str, Any]:
+    if math.isnan(source):
+        reason = "no evaluation image shows this class"
+        return {"source": None, "artifact": None, "drop": None, "reason": reason}
+    return {
+        "source": round(source, 6),
+        "artifact": round(artifact, 6),
+        "drop": round(source - artifact, 6),
+    }
+
+
+def require_same(evidence: Mapping[str, Any], artifact: Stored) -> None:
+    """Refuse evidence that was measured on other bytes than those about to ship."""
+    if evidence["artifact_digest"] != artifact.meta.digest:
+        raise StoreProblem(
+            f"the stored evidence was measured on {evidence['artifact_digest'][:12]}, but the artifact is "
+            f"{artifact.meta.digest[:12]}: the step is not reproducible or the store was changed. "
+            "Run `yolodeploy cache prune --all` and deploy again; report it if it comes back."
+        )
+
+
+def copy_golden(stored: Stored, folder: Path) -> None:
+    """Copy the golden vectors of stored evidence."""
+    shutil.copytree(stored.path / "golden", folder, copy_function=shutil.copyfile)

@@ -1,0 +1,87 @@
+"""Decode and letterbox images, one at a time.
+
+The rule is Ultralytics' for square inputs: scale the longer side to `imgsz` with bilinear
+interpolation, centre, and fill the border with grey 114.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from yolodeploy.errors import DataError
+from yolodeploy.yamlfile import shown
+
+FILL = 114
+_MAX_PIXELS = 1 << 28
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Letterboxed:
+    """A square image and how it came from the original.
+
+    `pixels` is uint8 RGB `[imgsz, imgsz, 3]`. A point of the original, in pixels, lies at
+    `point * scale + (left, top)`. `width` and `height` are the original's.
+    """
+
+    pixels: Pixels
+    scale: float
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def read_image(path: Path) -> Pixels:
+    """Decode an image file to uint8 RGB `[H, W, 3]`, turned upright by its EXIF tag."""
+    try:
+        raw = np.fromfile(path, np.uint8)
+    except OSError as fault:
+        raise DataError(f"{shown(path)}: cannot be read: {fault.strerror}") from None
+    image = _decode(raw)
+    if image is None:
+        raise DataError(
+            f"{shown(path)}: cannot be decoded as an image. Remove it from the split or restore the file."
+        )
+    return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def _decode(raw: Pixels) -> Pixels | None:
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MAX_PIXELS))
+    try:
+        image = cv2.imdecode(raw, cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if image is None else image.astype(np.uint8, copy=False)
+
+
+def letterbox(image: Pixels, imgsz: int) -> Letterboxed:
+    """Fit uint8 RGB `[H, W, 3]` into a square of `imgsz` pixels."""
+    height, width = image.shape[:2]
+    scale = imgsz / max(height, width)
+    new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
+    if (new_width, new_height) != (width, height):
+        resized = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
+        image = resized.astype(np.uint8, copy=False)
+    left, top = (imgsz - new_width) // 2, (imgsz - new_height) // 2
+    square = np.full((imgsz, imgsz, 3), FILL, np.uint8)
+    square[top : top + new_height, left : left + new_width] = image
+    return Letterboxed(square, scale, left, top, width, height)
+
+
+def letterboxed_file(path: Path, imgsz: int) -> Letterboxed:
+    """Read and letterbox an image file."""
+    return letterbox(read_image(path), imgsz)
+
+
+def to_tensor(pixels: Pixels) -> NDArray[np.float32]:
+    """uint8 RGB `[H, W, 3]` to float32 `[1, 3, H, W]` in 0..1."""
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+    return planes.astype(np.float32) / np.float32(255)

@@ -1,0 +1,103 @@
+"""The lock file beside a recipe: what a build was made of and which bytes came out.
+
+It is written by `deploy`, committed with the recipe, and holds nothing that differs from run to
+run or from machine to machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from yolodeploy.errors import EnvironmentProblem, LockMismatch
+from yolodeploy.plan import Plan
+from yolodeploy.yamlfile import shown
+
+FORMAT = 1
+
+
+def lock_path(recipe: Path) -> Path:
+    """`recipes/ios.yaml` -> `recipes/ios.lock`."""
+    return recipe.with_suffix(".lock")
+
+
+def describe_lock(plan: Plan, outputs: Mapping[str, str]) -> dict[str, Any]:
+    """The lock of a plan; `outputs` are output digests by step id, as far as they are known."""
+    return {
+        "lock": FORMAT,
+        "recipe": plan.file.recipe.name,
+        "target": {"device": plan.target.device.name, "os": plan.target.os_version},
+        "model": plan.weights_digest,
+        "data": dict(plan.view_digests),
+        "versions": plan.versions(),
+        "steps": [
+            {"name": planned.step.name, "id": planned.id, "output": outputs.get(planned.id)}
+            for planned in plan.steps
+        ],
+    }
+
+
+def read_lock(path: Path) -> dict[str, Any]:
+    """Read a lock file; raises LockMismatch if it is missing or unreadable."""
+    try:
+        lock = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LockMismatch(
+            f"{shown(path)}: there is no lock file. Deploy once without --locked."
+        ) from None
+    except (OSError, ValueError) as fault:
+        raise LockMismatch(f"{shown(path)}: cannot be read as a lock file: {fault}") from None
+    if not isinstance(lock, dict) or lock.get("lock") != FORMAT:
+        raise LockMismatch(
+            f"{shown(path)}: not a lock file of format {FORMAT}. Deploy once without --locked."
+        )
+    return lock
+
+
+def require_locked(path: Path, plan: Plan, outputs: Mapping[str, str] | None = None) -> None:
+    """Refuse a plan, or the outputs it gave, that differ from the lock file; says what differs."""
+    known = read_lock(path)
+    current = describe_lock(plan, outputs or {})
+    if outputs is None:  # nothing has been built yet: compare what went in
+        known = {**known, "steps": [{**step, "output": None} for step in known.get("steps", [])]}
+    differences = list(_differences(known, current, ""))
+    if differences:
+        listed = "\n".join(f"  {line}" for line in differences)
+        raise LockMismatch(
+            f"{shown(path)} does not describe this build:\n{listed}\n"
+            "Restore what changed, or deploy without --locked and commit the new lock."
+        )
+
+
+def _differences(known: Any, current: Any, where: str) -> Iterator[str]:
+    if isinstance(known, dict) and isinstance(current, dict):
+        for key in sorted({*known, *current}):
+            yield from _differences(known.get(key), current.get(key), f"{where}.{key}".lstrip("."))
+    elif isinstance(known, list) and isinstance(current, list) and len(known) == len(current):
+        for index, (old, new) in enumerate(zip(known, current, strict=True)):
+            yield from _differences(old, new, f"{where}[{index}]")
+    elif known != current:
+        yield f"{where}: locked {_short(known)}, now {_short(current)}"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:20]}..."
+
+
+def write_lock(path: Path, lock: Mapping[str, Any]) -> None:
+    """Write a lock file by atomic replace; one that says the same already is left alone."""
+    text = json.dumps(lock, indent=1, ensure_ascii=False) + "\n"
+    try:
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            return
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as fault:
+        raise EnvironmentProblem(
+            f"{shown(path)}: the lock file cannot be written: {fault.strerror}"
+        ) from None

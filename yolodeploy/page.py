@@ -1,0 +1,143 @@
+"""The report as one HTML page: no script, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from string import Template
+from typing import Any
+
+_PAGE = Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>$name</title><style>
+:root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; --bar: #4c8bf5; }
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 58rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
+p { margin: .3rem 0 } .note { opacity: .75 }
+table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } code { font-size: .85em; overflow-wrap: anywhere }
+.ok { color: var(--good) } .failed { color: var(--bad); font-weight: 600 }
+.bar { display: inline-block; height: .7em; background: var(--bar); border-radius: 2px }
+</style></head><body>
+<h1>$name</h1><p>$target</p>
+<h2>Checks</h2>$checks
+<h2>Accuracy</h2>$accuracy
+<h2>Cost</h2>$cost<p class="note">$note</p>
+<h2>Classes</h2>$classes
+<h2>Steps</h2>$steps
+<h2>Versions</h2>$versions
+</body></html>
+""")
+
+_Cell = str | tuple[str, str]  # text, or text and CSS class; text is escaped
+_Row = tuple[_Cell, ...]
+
+
+def html(report: Mapping[str, Any]) -> str:
+    """The page of a report."""
+    evidence, target = report["evidence"], report["target"]
+    system = f", OS {target['os']}" if target["os"] else ""
+    return _PAGE.substitute(
+        name=escape(report["name"]),
+        target=escape(
+            f"{target['title']} ({target['device']}{system}), backend {report['backend']}"
+        ),
+        checks=_table(("check", "value", "limit", ""), map(_check, report["checks"])),
+        accuracy=_table(
+            ("measure", "source", "artifact", "drop"),
+            [
+                _compared(name, evidence[key])
+                for name, key in (("mAP50-95", "map50_95"), ("mAP50", "map50"))
+            ],
+        ),
+        cost=_table(("measure", "value"), _cost(report)),
+        note=escape(evidence["runtime"]["note"]),
+        classes=_table(
+            ("class", "objects", "source", "artifact", "drop", ""),
+            map(_class, evidence["per_class"]),
+        ),
+        steps=_table(("step", "seconds", "id"), map(_step, report["steps"])),
+        versions=_table(("tool", "version"), _versions(report["versions"])),
+    )
+
+
+def _table(head: tuple[str, ...], rows: Iterable[_Row]) -> str:
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    if not body:
+        return "<p>None.</p>"
+    return f"<table><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>{body}</table>"
+
+
+def _cell(cell: _Cell) -> str:
+    text, style = (cell, "") if isinstance(cell, str) else cell
+    if style == "bar":
+        return f'<td><span class="bar" style="width:{float(text):.1f}rem"></span></td>'
+    if style == "code":
+        return f"<td><code>{escape(text)}</code></td>"
+    return f'<td class="{style}">{escape(text)}</td>'
+
+
+def _check(check: Mapping[str, Any]) -> _Row:
+    verdict = ("ok", "ok") if check["ok"] else ("FAILED", "failed")
+    return (
+        f"{check['name']} {check['note']}",
+        _number(check["value"]),
+        _number(check["limit"]),
+        verdict,
+    )
+
+
+def _compared(name: str, row: Mapping[str, Any]) -> _Row:
+    if row["source"] is None:
+        return name, row["reason"], "", ""
+    return name, *(_number(row[key]) for key in ("source", "artifact", "drop"))
+
+
+def _class(row: Mapping[str, Any]) -> _Row:
+    if row["source"] is None:
+        return row["name"], str(row["objects"]), "", "", "", row["reason"]
+    figures = (_number(row[key]) for key in ("source", "artifact", "drop"))
+    return row["name"], str(row["objects"]), *figures, (str(10 * row["artifact"]), "bar")
+
+
+def _cost(report: Mapping[str, Any]) -> list[_Row]:
+    evidence, artifact = report["evidence"], report["artifact"]
+    difference, latency, runtime = (
+        evidence["output_diff"],
+        evidence["latency_ms"],
+        evidence["runtime"],
+    )
+    return [
+        ("size", f"{artifact['bytes'] / 1e6:.3f} MB"),
+        ("output difference", f"max {difference['max']:.4g}, mean {difference['mean']:.3g}"),
+        ("latency", f"median {latency['median']:.2f} ms, p90 {latency['p90']:.2f} ms"),
+        ("latency / fp32 export", f"{evidence['latency_ratio']:.3f}"),
+        ("peak memory", f"{evidence['peak_memory_mb']:.0f} MB (whole process)"),
+        (
+            "runtime",
+            f"{runtime['name']} {runtime['version']}, {evidence['threads']} threads, {evidence['cpu']}",
+        ),
+        ("artifact", (artifact["digest"], "code")),
+    ]
+
+
+def _step(step: Mapping[str, Any]) -> _Row:
+    return (
+        step["name"],
+        "" if step["seconds"] is None else f"{step['seconds']:.2f}",
+        (step["id"], "code"),
+    )
+
+
+def _versions(versions: Mapping[str, Any]) -> Iterable[_Row]:
+    for name, value in versions.items():
+        text = (
+            value
+            if isinstance(value, str)
+            else ", ".join(f"{tool} {number}" for tool, number in value.items())
+        )
+        yield name, text
+
+
+def _number(value: float | None) -> _Cell:
+    return ("not measured" if value is None else f"{value:.4f}", "n")

@@ -1,0 +1,281 @@
+"""The recipe file: its Pydantic models, `extends`, and messages that name line and remedy."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from yolodeploy import yamlfile
+from yolodeploy.errors import RecipeError
+from yolodeploy.yamlfile import Document, Loc, Position, shown
+
+MAX_EXTENDS = 8
+_PATHS: tuple[Loc, ...] = (("model", "weights"), ("data", "path"))
+
+
+class Part(BaseModel):
+    """Base of the recipe's blocks: immutable, strict about types, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+AnyPath = Annotated[
+    Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)
+]
+
+
+class Model(Part):
+    """The model to ship."""
+
+    weights: AnyPath = Field(description="The checkpoint (.pt), relative to the recipe.")
+    sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="Digest that the weights file must have; a build with another file is refused.",
+    )
+    imgsz: int = Field(
+        default=640,
+        ge=32,
+        le=4096,
+        multiple_of=32,
+        description="Side of the square input in pixels.",
+    )
+
+
+class View(Part):
+    """A selection of images."""
+
+    split: str = Field(
+        default="val", description="Key of the split in data.yaml: train, val or test."
+    )
+    images: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many images, chosen by the seed; all of the split if left out.",
+    )
+
+
+class Data(Part):
+    """The labelled images that the model is measured and calibrated with."""
+
+    path: AnyPath = Field(description="An Ultralytics data.yaml, relative to the recipe.")
+    evaluation: View = Field(default=View(), description="Images that accuracy is measured on.")
+    calibration: View | None = Field(
+        default=None,
+        description="Images that steps may look at, for instance to find activation ranges.",
+    )
+    seed: int = Field(
+        default=0, ge=0, description="Chooses the images where a view takes fewer than all."
+    )
+
+
+class Target(Part):
+    """The device to ship to."""
+
+    device: str = Field(description="A device name; `yolodeploy devices` lists them.")
+    os: str | None = Field(
+        default=None,
+        pattern=r"^[0-9]+(\.[0-9]+)*$",
+        description='Oldest OS version that the artifact must run on, quoted: "16" or "17.4".',
+    )
+
+
+class StepRequest(Part):
+    """One entry of `steps`: the name of a transform and its parameters."""
+
+    name: str
+    params: dict[str, Any]
+
+
+class Checks(Part):
+    """What the artifact must satisfy before a bundle is written. A check that is left out is not made."""
+
+    size_mb: float | None = Field(
+        default=None, gt=0, description="Largest size of the artifact in megabytes (1e6 bytes)."
+    )
+    map_drop: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Largest loss of mAP50-95 against the source model (0.01 is one point).",
+    )
+    class_ap_drop: float | None = Field(
+        default=None, ge=0, le=1, description="Largest loss of AP50-95 of any single class."
+    )
+    latency_ratio: float | None = Field(
+        default=None,
+        gt=0,
+        description="Largest median latency relative to the same backend's fp32 export, measured interleaved.",
+    )
+    output_diff: float | None = Field(
+        default=None,
+        gt=0,
+        description="Largest difference of any raw output value from the source model.",
+    )
+
+
+def _shorthand_target(value: object) -> object:
+    return {"device": value} if isinstance(value, str) else value
+
+
+def _shorthand_step(value: object) -> object:
+    if isinstance(value, str):
+        return {"name": value, "params": {}}
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, params),) = value.items()
+        return {"name": name, "params": {} if params is None else params}
+    return value
+
+
+class Recipe(Part):
+    """A recipe: which model, which data, which device, which steps in which order, which checks."""
+
+    name: str = Field(
+        pattern="^[a-z0-9][a-z0-9._-]*$", description="Name of the bundle: dist/<name>."
+    )
+    model: Model
+    data: Data
+    target: Annotated[Target, BeforeValidator(_shorthand_target)]
+    steps: tuple[Annotated[StepRequest, BeforeValidator(_shorthand_step)], ...] = Field(
+        min_length=1, strict=False, description="Transforms, run in this order."
+    )
+    checks: Checks = Checks()
+    seed: int = Field(default=0, ge=0, description="Seed of everything random in the steps.")
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe and where each of its values was written."""
+
+    path: Path
+    recipe: Recipe
+    document: Document
+
+    def where(self, *loc: str | int) -> Position:
+        """Position of a value, for messages."""
+        return self.document.where(loc)
+
+
+def load_recipe(path: Path) -> RecipeFile:
+    """Read, merge and validate a recipe; all faults are reported at once, as RecipeError."""
+    document = _load_extended(path, ())
+    if not isinstance(document.value, dict):
+        raise RecipeError(
+            f"{shown(path)}:1:1: a recipe is a mapping with `model:`, `data:`, `target:` and `steps:`"
+        )
+    document.value.setdefault("name", path.stem)
+    try:
+        recipe = Recipe.model_validate(document.value)
+    except ValidationError as fault:
+        raise RecipeError(describe_errors(fault, document, Recipe)) from None
+    return RecipeFile(path, recipe, document)
+
+
+def _load_extended(path: Path, children: tuple[Path, ...]) -> Document:
+    document = yamlfile.load(path)
+    if not isinstance(document.value, dict):
+        return document
+    _absolute_paths(document)
+    base = document.value.pop("extends", None)
+    if base is None:
+        return document
+    at = document.where(("extends",))
+    if not isinstance(base, str):
+        raise RecipeError(f"{at}: `extends` takes the path of another recipe, not {base!r}")
+    parent = (path.parent / base).resolve()
+    if parent in (*children, path.resolve()) or len(children) >= MAX_EXTENDS:
+        raise RecipeError(
+            f"{at}: `extends: {base}` leads back to a file that is already being read"
+        )
+    return _merge(_load_extended(parent, (*children, path.resolve())), document)
+
+
+def _absolute_paths(document: Document) -> None:
+    for block, key in _PATHS:
+        part = document.value.get(block) if isinstance(document.value, dict) else None
+        if isinstance(part, dict) and isinstance(part.get(key), str):
+            part[key] = str(document.file.parent / part[key])
+
+
+def _merge(parent: Document, child: Document) -> Document:
+    """Put the child's values over the parent's: mappings merge, everything else is replaced."""
+    if not isinstance(parent.value, dict):
+        return child
+    merged = Document(child.file, None, dict(parent.positions))
+    merged.value = _merge_values(parent.value, child.value, (), merged, child)
+    merged.positions[()] = child.where(())
+    return merged
+
+
+def _merge_values(old: object, new: object, loc: Loc, merged: Document, child: Document) -> object:
+    if isinstance(old, dict) and isinstance(new, dict):
+        both = dict(old)
+        for key, value in new.items():
+            both[key] = _merge_values(old.get(key), value, (*loc, key), merged, child)
+            merged.positions[(*loc, key)] = child.where((*loc, key))
+        return both
+    for known in [known for known in merged.positions if known[: len(loc)] == loc]:
+        del merged.positions[known]
+    merged.positions.update({k: p for k, p in child.positions.items() if k[: len(loc)] == loc})
+    return new
+
+
+def describe_errors(
+    fault: ValidationError, document: Document, model: type[BaseModel], prefix: Loc = ()
+) -> str:
+    """One line per fault: file, line and column, the value, what is allowed, the likely intent."""
+    return "\n".join(_describe(error, document, model, prefix) for error in fault.errors())
+
+
+def _describe(
+    error: Mapping[str, Any], document: Document, model: type[BaseModel], prefix: Loc
+) -> str:
+    loc: Loc = (*prefix, *error["loc"])
+    at = document.where(loc)
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        allowed = list(_fields_at(model, error["loc"][:-1]))
+        return (
+            f"{at}: unknown key `{error['loc'][-1]}`.{suggestion(str(error['loc'][-1]), allowed)}"
+        )
+    if error["type"] == "missing":
+        return f"{at}: `{key}` is missing"
+    value = error["input"]
+    hint = suggestion(str(value), _choices(error)) if error["type"] == "literal_error" else ""
+    reason = re.sub("^Input should be", "must be", error["msg"]).removeprefix("Value error, ")
+    return f"{at}: `{key}: {_short(value)}` {reason}.{hint}"
+
+
+def _choices(error: Mapping[str, Any]) -> list[str]:
+    return re.findall("'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _fields_at(model: type[BaseModel], loc: Iterable[str | int]) -> Iterable[str]:
+    fields = model.model_fields
+    for name in loc:
+        inner = fields[name].annotation if isinstance(name, str) and name in fields else None
+        candidates = [inner, *getattr(inner, "__args__", ())]
+        found = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not found:
+            return fields
+        fields = found[0].model_fields
+    return fields
+
+
+def suggestion(word: str, allowed: Iterable[str]) -> str:
+    """A closing sentence: the nearest allowed word if there is one, then all of them."""
+    options = list(allowed)
+    near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    guess = f" Perhaps you meant `{near[0]}`." if near else ""
+    return f"{guess} Allowed: {', '.join(options)}." if options else guess

@@ -1,0 +1,180 @@
+"""YAML with positions: a small, safe subset whose every value knows its file, line and column.
+
+Plain data only: mappings, sequences, and scalars by the YAML 1.2 core schema (so `no` is a
+word, not a boolean). Anchors, aliases, tags and duplicate keys are refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from yolodeploy.errors import RecipeError, YolodeployError
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 32
+
+Loc = tuple[str | int, ...]
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_INT = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS: dict[str, object] = {
+    "": None, "~": None, "null": None, "Null": None, "NULL": None,
+    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+    ".inf": math.inf, "-.inf": -math.inf, ".nan": math.nan,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in a file; line and column count from 1."""
+
+    file: Path
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{shown(self.file)}:{self.line}:{self.column}"
+
+
+@dataclass
+class Document:
+    """A loaded file: its plain value, and the position of every key and item by its location."""
+
+    file: Path
+    value: object
+    positions: dict[Loc, Position] = field(default_factory=dict)
+
+    def where(self, loc: Loc) -> Position:
+        """Position of a location, or of its nearest ancestor that is in the file."""
+        for end in range(len(loc), -1, -1):
+            if loc[:end] in self.positions:
+                return self.positions[loc[:end]]
+        return Position(self.file, 1, 1)
+
+
+def shown(path: Path) -> str:
+    """A path as a message shows it: relative to the current folder where it lies below it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)
+
+
+def load(path: Path, error: type[YolodeployError] = RecipeError) -> Document:
+    """Read a YAML file; every fault is raised as `error` with file, line and column."""
+    text = _read(path, error)
+    document = Document(path, None)
+    try:
+        _Builder(document, error).build(iter(yaml.parse(text, Loader=Loader)))
+    except yaml.MarkedYAMLError as fault:
+        mark = fault.problem_mark or fault.context_mark
+        at = Position(path, mark.line + 1, mark.column + 1) if mark else Position(path, 1, 1)
+        raise error(f"{at}: not valid YAML: {fault.problem or fault.context}") from None
+    except yaml.YAMLError as fault:
+        raise error(f"{shown(path)}:1:1: not valid YAML: {fault}") from None
+    return document
+
+
+def _read(path: Path, error: type[YolodeployError]) -> str:
+    name = shown(path)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise error(f"{name}: no such file") from None
+    except OSError as fault:
+        raise error(f"{name}: cannot be read: {fault.strerror}") from None
+    if len(raw) > MAX_BYTES:
+        raise error(f"{name}: larger than {MAX_BYTES >> 20} MiB, which no recipe or data.yaml is")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise error(f"{name}: not a text file (UTF-8 is expected)") from None
+
+
+class _Builder:
+    """Builds the value from the parser's event stream, so that depth and aliases are bounded."""
+
+    def __init__(self, document: Document, error: type[YolodeployError]) -> None:
+        self._document = document
+        self._error = error
+
+    def build(self, events: Iterator[yaml.Event]) -> None:
+        """Consume the events of one document."""
+        for event in events:
+            if isinstance(event, yaml.StreamStartEvent | yaml.DocumentStartEvent):
+                continue
+            if isinstance(event, yaml.StreamEndEvent):
+                return
+            if isinstance(event, yaml.DocumentEndEvent):
+                break
+            self._document.value = self._node(event, events, ())
+        if not isinstance(extra := next(events), yaml.StreamEndEvent):
+            raise self._fault(extra, "a second document begins here; one file holds one")
+
+    def _node(self, event: yaml.Event, events: Iterator[yaml.Event], loc: Loc) -> object:
+        self._document.positions.setdefault(loc, self._at(event))
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise self._fault(event, "anchors and aliases are not supported; write the value out")
+        if getattr(event, "tag", None) is not None:
+            raise self._fault(event, f"tags such as `{event.tag}` are not supported")  # type: ignore[attr-defined]
+        if len(loc) > MAX_DEPTH:
+            raise self._fault(event, f"nested deeper than {MAX_DEPTH} levels")
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(events, loc)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(events, loc)
+        assert isinstance(event, yaml.ScalarEvent)  # noqa: S101 - the only kind that is left
+        return event.value if event.style else self._scalar(event)
+
+    def _mapping(self, events: Iterator[yaml.Event], loc: Loc) -> dict[str | int, object]:
+        result: dict[str | int, object] = {}
+        for event in events:
+            if isinstance(event, yaml.MappingEndEvent):
+                break
+            key = self._key(event)
+            if key in result:
+                first = self._document.positions[(*loc, key)]
+                raise self._fault(event, f"`{key}` is given twice (first in line {first.line})")
+            self._document.positions[(*loc, key)] = self._at(event)
+            result[key] = self._node(next(events), events, (*loc, key))
+        return result
+
+    def _sequence(self, events: Iterator[yaml.Event], loc: Loc) -> list[object]:
+        result: list[object] = []
+        for event in events:
+            if isinstance(event, yaml.SequenceEndEvent):
+                break
+            result.append(self._node(event, events, (*loc, len(result))))
+        return result
+
+    def _key(self, event: yaml.Event) -> str | int:
+        if not isinstance(event, yaml.ScalarEvent) or event.anchor or event.tag:
+            raise self._fault(event, "a key must be a plain word")
+        value = event.value if event.style else self._scalar(event)
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            return str(event.value)
+        return value
+
+    def _scalar(self, event: yaml.ScalarEvent) -> object:
+        text = event.value
+        if text in _WORDS:
+            return _WORDS[text]
+        if _INT.fullmatch(text) and len(text) < 20:
+            return int(text)
+        return float(text) if _FLOAT.fullmatch(text) else text
+
+    def _fault(self, event: yaml.Event, message: str) -> YolodeployError:
+        return self._error(f"{self._at(event)}: {message}")
+
+    def _at(self, event: yaml.Event) -> Position:
+        mark = event.start_mark
+        line, column = (mark.line, mark.column) if mark else (0, 0)
+        return Position(self._document.file, line + 1, column + 1)
