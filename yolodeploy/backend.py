@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -224,6 +225,7 @@ def missing(extra: str, *distributions: str) -> str | None:
     return f"{', '.join(absent)} not installed. Run: pip install 'yolodeploy[{extra}]'"
 
 
+@cache  # reading a distribution's metadata takes milliseconds, and every step asks
 def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)

@@ -32,7 +32,8 @@ def report(fault: Exception, command: Sequence[str]) -> YolodeployError:
         break
     else:
         where = "No folder could be written to for a trace; run again with -v."
-    return YolodeployError(f"unexpected {type(fault).__name__}: {fault}. {where}")
+    text = " ".join(str(fault).split())
+    return YolodeployError(f"unexpected {type(fault).__name__}: {text}. {where}")
 
 
 def _folders() -> list[Path]:

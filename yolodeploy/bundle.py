@@ -7,8 +7,8 @@ plan.json          manifest.json (sha256 of every other file)
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -70,7 +70,8 @@ def write_bundle(
         dist.mkdir(parents=True, exist_ok=True)
         with FileLock(dist / f".{home.name}.lock"):
             _recover(home)
-            work = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=dist))
+            _require_ours(home)
+            work = Path(tempfile.mkdtemp(prefix=f".{home.name}~", dir=dist))
             try:
                 new = work / home.name
                 _fill(new, plan, artifact, evidence, info, report)
@@ -80,9 +81,19 @@ def write_bundle(
     return home
 
 
+def _require_ours(home: Path) -> None:
+    """Refuse to replace what is not a bundle: `--dist .` must not cost anyone a folder."""
+    ours = (home / MANIFEST).is_file() or not home.exists()
+    if not ours and not (home.is_dir() and not any(home.iterdir())):
+        raise EnvironmentProblem(
+            f"{home}: exists and is not a bundle that yolodeploy wrote. "
+            "Move it away, or choose another folder with --dist."
+        )
+
+
 def _recover(home: Path) -> None:
     """Clear what a killed run left; if it was killed between two renames, put the old bundle back."""
-    for left in home.parent.glob(f".{home.name}.*/"):
+    for left in home.parent.glob(f".{home.name}~*/"):  # `~` is in no recipe's name
         for old in left.glob("*.old"):
             if not home.exists():
                 old.replace(home)
@@ -172,8 +183,20 @@ def _explained(dist: Path) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        what = "the disk is full" if fault.errno in FULL else os.strerror(fault.errno or 0)
+        what = _what(fault)
         raise EnvironmentProblem(
             f"{fault.filename or dist}: the bundle cannot be written: {what}. An earlier bundle is as it was. "
             "Choose another folder with --dist, or make room."
         ) from None
+
+
+def _what(fault: OSError) -> str:
+    if isinstance(fault, shutil.Error):  # copytree's list of (source, target, text)
+        text = str(fault.args[0][0][2])
+        full = any(text.startswith(f"[Errno {code}]") for code in FULL)
+        return "the disk is full" if full else text
+    if fault.errno in FULL:
+        return "the disk is full"
+    if fault.errno in (errno.EEXIST, errno.ENOTDIR):
+        return "it is a file, not a folder"
+    return fault.strerror or str(fault)

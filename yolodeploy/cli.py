@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import io
 import json
 import os
 import sys
@@ -18,6 +20,11 @@ from yolodeploy.errors import ChecksFailed, Interrupted, YolodeployError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a terminal that lacks a letter must not stop a build
+            stream.reconfigure(errors="backslashreplace")
     options = parser().parse_args(arguments)
     console = Console(options.verbose - options.quiet)
     try:
@@ -33,13 +40,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except YolodeployError as fault:
         return _fail(fault, options, console)
     except BrokenPipeError:  # whoever read the output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except Exception as fault:  # noqa: BLE001 - the last resort: a bug becomes a log and one line
         return _fail(buglog.report(fault, sys.argv), options, console)
 
 
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(fault: YolodeployError, options: argparse.Namespace, console: Console) -> int:
+    try:
+        _print_fault(fault, options, console)
+        sys.stdout.flush()
+    except OSError:  # the reader of the output is gone, or its disk is full
+        _drop_output()
+    return fault.exit_code
+
+
+def _print_fault(fault: YolodeployError, options: argparse.Namespace, console: Console) -> None:
     if options.json:
         text: dict[str, Any] = {
             "error": {"kind": fault.kind, "exit_code": fault.exit_code, "message": str(fault)}
@@ -47,10 +67,9 @@ def _fail(fault: YolodeployError, options: argparse.Namespace, console: Console)
         if isinstance(fault, ChecksFailed):
             text["report"] = fault.report
         console.result(json.dumps(text, indent=1, ensure_ascii=False))
-    sys.stderr.write(f"error: {fault}\n")
+    console.error(str(fault))
     if console.level >= 1 and fault.__cause__ is not None:
         traceback.print_exception(fault.__cause__)
-    return fault.exit_code
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,7 +89,9 @@ def parser() -> argparse.ArgumentParser:
 def _common() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print the result as JSON")
-    common.add_argument("-q", "--quiet", action="count", default=0, help="say only what went wrong")
+    common.add_argument(
+        "-q", "--quiet", action="count", default=0, help="no progress: results and faults only"
+    )
     common.add_argument("-v", "--verbose", action="count", default=0, help="say more, show traces")
     common.add_argument(
         "--cache",
@@ -110,13 +131,13 @@ def _add_recipe_commands(commands: Any, common: argparse.ArgumentParser) -> None
 
 
 def _add_information_commands(commands: Any, common: argparse.ArgumentParser) -> None:
-    for name, text in (
-        ("backends", "list the installed plugins, usable or not"),
-        ("devices", "list the devices that a recipe can target"),
-        ("doctor", "say what works on this machine, and how to mend what does not"),
+    for name, module, text in (
+        ("backends", "commands", "list the installed plugins, usable or not"),
+        ("devices", "commands", "list the devices that a recipe can target"),
+        ("doctor", "upkeep", "say what works on this machine, and how to mend what does not"),
     ):
         command = commands.add_parser(name, parents=[common], help=text)
-        command.set_defaults(run=_command(name))
+        command.set_defaults(run=_command(name, module))
     schema = commands.add_parser(
         "schema", parents=[common], help="write the JSON Schema of recipes, for editors"
     )
@@ -130,14 +151,15 @@ def _add_information_commands(commands: Any, common: argparse.ArgumentParser) ->
     cache.add_argument(
         "--days", type=float, default=30.0, help="prune: remove what is older (default: 30)"
     )
-    cache.set_defaults(run=_command("cache"))
+    cache.set_defaults(run=_command("cache", "upkeep"))
 
 
-def _command(name: str) -> Any:
+def _command(name: str, module: str = "commands") -> Any:
     def run(options: argparse.Namespace, console: Console) -> int:
-        from yolodeploy import commands  # keeps --help free of everything else
-
-        result: int = getattr(commands, name)(options, console)
+        # importing late keeps --help free of everything else
+        result: int = getattr(importlib.import_module(f"yolodeploy.{module}"), name)(
+            options, console
+        )
         return result
 
     return run

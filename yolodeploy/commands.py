@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import sys
-import time
-from pathlib import Path
+import textwrap
 from typing import Any
 
+from yolodeploy.backend import Backend
 from yolodeploy.console import Console
-from yolodeploy.errors import EnvironmentProblem, StoreProblem
+from yolodeploy.errors import EnvironmentProblem
 from yolodeploy.plan import Plan
-from yolodeploy.store import Store, default_root, fault
+from yolodeploy.registry import load_registry, problem_of
+from yolodeploy.store import Store, default_root
 from yolodeploy.yamlfile import shown
-
-_LEAST_FREE_GB = 2.0
 
 
 def check(options: argparse.Namespace, console: Console) -> int:
     """Plan every recipe; raises on the first that cannot be built."""
     from yolodeploy.deploy import plan_file
 
-    store = _store(options)
+    store = store_of(options)
     rows = []
     for recipe in options.recipes:
         plan_ = plan_file(recipe, store)
         rows.append({"recipe": str(recipe), "name": plan_.file.recipe.name, "ok": True})
-    _print(console, options, rows, "\n".join(f"{row['recipe']}: ok" for row in rows))
+    answer(console, options, rows, "\n".join(f"{row['recipe']}: ok" for row in rows))
     return 0
 
 
@@ -38,7 +34,7 @@ def plan(options: argparse.Namespace, console: Console) -> int:
     from yolodeploy.deploy import plan_file
     from yolodeploy.evidence import evidence_id
 
-    store = _store(options)
+    store = store_of(options)
     plan_ = plan_file(options.recipe, store)
     measured = store.peek(evidence_id(plan_))
     steps = [
@@ -58,10 +54,15 @@ def plan(options: argparse.Namespace, console: Console) -> int:
         "backend": plan_.backend.NAME,
         "steps": steps,
         "measured": measured,
-        "problem": plan_.backend.problem(),
+        "problem": _problem(plan_),
     }
-    _print(console, options, value, _plan_text(plan_, value))
+    answer(console, options, value, _plan_text(plan_, value))
     return 0
+
+
+def _problem(plan_: Plan) -> str | None:
+    backends = {planned.backend.NAME: planned.backend for planned in plan_.steps}
+    return next((text for text in map(problem_of, backends.values()) if text), None)
 
 
 def _plan_text(plan_: Plan, value: dict[str, Any]) -> str:
@@ -91,7 +92,7 @@ def build(options: argparse.Namespace, console: Console) -> int:
     from yolodeploy import deploy as path
     from yolodeploy.run import Runner
 
-    store = _store(options)
+    store = store_of(options)
     made = path.build(
         Runner(path.plan_file(options.recipe, store), store, console), locked=options.locked
     )
@@ -102,7 +103,7 @@ def build(options: argparse.Namespace, console: Console) -> int:
         "bytes": made.meta.bytes,
         "cached": made.cached,
     }
-    _print(
+    answer(
         console,
         options,
         value,
@@ -118,7 +119,7 @@ def deploy(options: argparse.Namespace, console: Console) -> int:
     from yolodeploy.report import table
     from yolodeploy.run import Runner
 
-    store = _store(options)
+    store = store_of(options)
     runner = Runner(path.plan_file(options.recipe, store), store, console)
     try:
         done = path.deploy(runner, path.Options(options.dist, options.locked))
@@ -127,22 +128,20 @@ def deploy(options: argparse.Namespace, console: Console) -> int:
             console.result(table(failed.report))
         raise
     text = table(done.report) + f"\n\nbundle: {shown(done.bundle)}"
-    _print(console, options, {**done.report, "bundle": str(done.bundle)}, text)
+    answer(console, options, {**done.report, "bundle": str(done.bundle)}, text)
     return 0
 
 
 def backends(options: argparse.Namespace, console: Console) -> int:
     """List plugins; exit code 0 even where one is broken, for that is the answer."""
-    from yolodeploy.registry import load_registry
-
     registry = load_registry()
     rows: list[dict[str, Any]] = [
         {
             "name": name,
-            "problem": plugin.problem(),
+            "problem": problem_of(plugin),
             "steps": [f"{step.name}: {step.accepts} -> {step.produces}" for step in plugin.STEPS],
             "devices": [device.name for device in plugin.DEVICES],
-            "versions": dict(plugin.versions()),
+            "versions": _versions(plugin),
         }
         for name, plugin in registry.backends.items()
     ]
@@ -152,14 +151,19 @@ def backends(options: argparse.Namespace, console: Console) -> int:
         lines.append(f"{row['name']:<12} {row['problem'] or 'ready'}")
         lines += [f"{'':<12} {step}" for step in row["steps"]]
     lines += [f"{row['name']:<12} BROKEN: {row['problem']}" for row in broken]
-    _print(console, options, {"backends": rows, "broken": broken}, "\n".join(lines))
+    answer(console, options, {"backends": rows, "broken": broken}, "\n".join(lines))
     return 0
+
+
+def _versions(plugin: Backend) -> dict[str, str]:
+    try:
+        return dict(plugin.versions())
+    except Exception:  # noqa: BLE001 - `problem` tells
+        return {}
 
 
 def devices(options: argparse.Namespace, console: Console) -> int:
     """List devices with the OS versions they run."""
-    from yolodeploy.registry import load_registry
-
     registry = load_registry()
     rows = [
         {
@@ -174,77 +178,23 @@ def devices(options: argparse.Namespace, console: Console) -> int:
         for name, plugin in registry.backends.items()
         for device in plugin.DEVICES
     ]
-    lines = [f"{row['name']:<22} {row['backend']:<9} {_os(row):<14} {row['title']}" for row in rows]
-    _print(console, options, rows, "\n".join(lines))
+    answer(console, options, rows, "\n".join(map(_device_text, rows)))
     return 0
+
+
+def _device_text(row: dict[str, Any]) -> str:
+    head = f"{row['name']:<22} {row['backend']:<9} {_os(row):<14} "
+    return textwrap.fill(row["title"], 80, initial_indent=head, subsequent_indent=" " * len(head))
 
 
 def _os(row: dict[str, Any]) -> str:
     if not row["os_min"]:
         return str(row["os"])
-    return f"{row['os']} {row['os_min']}-{row['os_max'] or ''}"
-
-
-def doctor(options: argparse.Namespace, console: Console) -> int:
-    """Check the machine; exit code 4 if something that every build needs is missing."""
-    from yolodeploy.registry import load_registry
-
-    root = _store(options).root
-    findings = [
-        ("Python", sys.version.split()[0], True),
-        _writable("store", root),
-        _free(root),
-        _writable("dist", Path("dist")),
-    ]
-    registry = load_registry()
-    plugins = [
-        (name, plugin.problem() or "ready", plugin.problem() is None)
-        for name, plugin in registry.backends.items()
-    ]
-    plugins += [(name, f"broken: {reason}", False) for name, reason in registry.broken.items()]
-    rows = [{"what": what, "finding": text, "ok": ok} for what, text, ok in findings + plugins]
-    _print(
-        console,
-        options,
-        rows,
-        "\n".join(f"{'ok ' if r['ok'] else 'NO '} {r['what']:<12} {r['finding']}" for r in rows),
-    )
-    bad = [text for _, text, ok in findings if not ok]
-    if bad:
-        raise EnvironmentProblem(bad[0])
-    return 0
-
-
-def _writable(what: str, folder: Path) -> tuple[str, str, bool]:
-    nearest = _existing(folder)
-    if os.access(nearest, os.W_OK):
-        return what, f"{shown(folder)} can be written", True
-    return (
-        what,
-        f"{nearest} cannot be written. Choose another folder with --cache or --dist.",
-        False,
-    )
-
-
-def _free(folder: Path) -> tuple[str, str, bool]:
-    free = shutil.disk_usage(_existing(folder)).free / 1e9
-    if free >= _LEAST_FREE_GB:
-        return "disk", f"{free:.0f} GB free", True
-    return (
-        "disk",
-        f"only {free:.1f} GB free. Make room, or choose another folder with --cache.",
-        False,
-    )
-
-
-def _existing(folder: Path) -> Path:
-    folder = folder.absolute()
-    return next(path for path in (folder, *folder.parents) if path.exists())
+    return f"{row['os']} {row['os_min']}{'-' + row['os_max'] if row['os_max'] else '+'}"
 
 
 def schema(options: argparse.Namespace, console: Console) -> int:
     """Write the JSON Schema of recipes, with the installed plugins' steps and devices."""
-    from yolodeploy.registry import load_registry
     from yolodeploy.schema import recipe_schema
 
     text = json.dumps(recipe_schema(load_registry()), indent=1, ensure_ascii=False) + "\n"
@@ -261,70 +211,13 @@ def schema(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def cache(options: argparse.Namespace, console: Console) -> int:
-    """Show, verify or prune the store."""
-    store = _store(options)
-    action = {"show": _show, "verify": _verify, "prune": _prune}[options.action]
-    return action(store, options, console)
-
-
-def _show(store: Store, options: argparse.Namespace, console: Console) -> int:
-    metas = [meta for _, meta in store.entries() if meta]
-    rows = [vars(meta) for meta in sorted(metas, key=lambda meta: meta.created)]
-    lines = [
-        f"{meta['id'][:12]}  {meta['step']:<10} {meta['format']:<10} {meta['bytes'] / 1e6:9.2f} MB  "
-        f"{time.strftime('%Y-%m-%d %H:%M', time.localtime(meta['created']))}"
-        for meta in rows
-    ]
-    total = sum(meta.bytes for meta in metas) / 1e6
-    lines.append(f"{len(rows)} results, {total:.2f} MB in {store.root}")
-    _print(console, options, {"root": str(store.root), "objects": rows}, "\n".join(lines))
-    return 0
-
-
-def _verify(store: Store, options: argparse.Namespace, console: Console) -> int:
-    faults = {}
-    for home, meta in store.entries():
-        reason = fault(home, meta) if meta else "its description cannot be read"
-        if reason:
-            faults[home.name] = reason
-    count = sum(1 for _ in store.entries())
-    lines = [f"{id_[:12]} {reason}" for id_, reason in faults.items()]
-    _print(
-        console,
-        options,
-        {"checked": count, "damaged": faults},
-        "\n".join([*lines, f"{count} results checked, {len(faults)} damaged"]),
-    )
-    if faults:
-        raise StoreProblem(
-            f"{len(faults)} damaged results. They are made again when needed; `yolodeploy cache prune` removes them."
-        )
-    return 0
-
-
-def _prune(store: Store, options: argparse.Namespace, console: Console) -> int:
-    oldest = time.time() - options.days * 86400
-    removed, freed = 0, store.sweep()
-    for home, meta in store.entries():
-        if options.all or meta is None or meta.created < oldest or fault(home, meta):
-            freed += meta.bytes if meta else 0
-            store.remove(home)
-            removed += 1
-    _print(
-        console,
-        options,
-        {"removed": removed, "bytes": freed},
-        f"{removed} results removed, {freed / 1e6:.2f} MB freed",
-    )
-    return 0
-
-
-def _store(options: argparse.Namespace) -> Store:
+def store_of(options: argparse.Namespace) -> Store:
+    """The store that the command line or the environment names."""
     return Store(options.cache or default_root())
 
 
-def _print(console: Console, options: argparse.Namespace, value: object, text: str) -> None:
+def answer(console: Console, options: argparse.Namespace, value: object, text: str) -> None:
+    """Print a result: `value` with --json, else `text`."""
     console.result(
         json.dumps(value, indent=1, ensure_ascii=False, default=str) if options.json else text
     )

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from yolodeploy.errors import EnvironmentProblem
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -27,7 +29,15 @@ class Console:
 
     def result(self, text: str) -> None:
         """Print what the user asked for."""
-        sys.stdout.write(text.rstrip("\n") + "\n")
+        try:
+            sys.stdout.write(text.rstrip("\n") + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as fault:
+            raise EnvironmentProblem(
+                f"standard output cannot be written: {fault.strerror}"
+            ) from None
 
     def info(self, text: str) -> None:
         """Say what happens; left out with -q."""
@@ -42,6 +52,10 @@ class Console:
     def warn(self, text: str) -> None:
         """Say what the user should know even with -q."""
         self._line(f"warning: {text}")
+
+    def error(self, text: str) -> None:
+        """Say what went wrong."""
+        self._line(f"error: {text}")
 
     @contextlib.contextmanager
     def task(self, name: str) -> Iterator[Report]:

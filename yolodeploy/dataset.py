@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING
 from yolodeploy import yamlfile
 from yolodeploy.digest import StatCache, digest_of
 from yolodeploy.errors import DataError
-from yolodeploy.recipe import View, suggestion
-from yolodeploy.yamlfile import Document, shown
+from yolodeploy.recipe import View
+from yolodeploy.wording import suggestion
+from yolodeploy.yamlfile import Document, Position, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +104,7 @@ def load_view(file: Path, view: View, seed: int) -> Dataset:
 
 
 def _rank(image: Path, seed: int) -> str:
-    return hashlib.sha256(f"{seed}:{image.name}".encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(f"{seed}:{image.name}")).hexdigest()
 
 
 def _names(document: Document) -> tuple[str, ...]:
@@ -124,26 +126,36 @@ def _split_images(document: Document, split: str) -> list[Path]:
         )
     folder = document.file.parent / str(raw.get("path") or ".")
     sources = raw[split] if isinstance(raw[split], list) else [raw[split]]
-    images = [
-        image for source in sources for image in _images_of(folder / str(source), document, split)
-    ]
+    at = document.where((split,))
+    images = [image for source in sources for image in _images_of(folder / str(source), at, split)]
     if not images:
-        raise DataError(
-            f"{document.where((split,))}: `{split}` has no images ({', '.join(sorted(SUFFIXES))})"
-        )
-    return images
+        raise DataError(f"{at}: `{split}` has no images ({', '.join(sorted(SUFFIXES))})")
+    return sorted(images)  # so that images of one name in two folders have a fixed order
 
 
-def _images_of(source: Path, document: Document, split: str) -> list[Path]:
+def _images_of(source: Path, at: Position, split: str) -> list[Path]:
+    """Absolute paths; links are not followed, for labels lie beside the link."""
     if source.is_dir():
         files = (Path(root) / name for root, _, names in os.walk(source) for name in names)
-        return [file.resolve() for file in files if file.suffix.lower() in SUFFIXES]
+        return [file.absolute() for file in files if file.suffix.lower() in SUFFIXES]
     if source.suffix == ".txt" and source.is_file():
-        lines = source.read_text(encoding="utf-8").split("\n")
-        return [(source.parent / line.strip()).resolve() for line in lines if line.strip()]
-    raise DataError(
-        f"{document.where((split,))}: `{split}` is neither a folder nor a list of images: {source}"
-    )
+        return _listed(source, at, split)
+    raise DataError(f"{at}: `{split}` is neither a folder nor a list of images: {shown(source)}")
+
+
+def _listed(source: Path, at: Position, split: str) -> list[Path]:
+    try:
+        lines = source.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise DataError(
+            f"{at}: `{split}` names {shown(source)}, which is not a text file of image paths"
+        ) from None
+    images = [(source.parent / line.strip()).absolute() for line in lines if line.strip()]
+    odd = next((image for image in images if image.suffix.lower() not in SUFFIXES), None)
+    if odd:
+        known = ", ".join(sorted(SUFFIXES))
+        raise DataError(f"{at}: `{split}` names {shown(odd)}, which is not an image ({known})")
+    return images
 
 
 def _label_file(image: Path) -> Path:
@@ -162,34 +174,33 @@ def _boxes(label: Path, classes: int) -> tuple[Box, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, UnicodeDecodeError) as fault:
-        raise DataError(f"{shown(label)}: cannot be read as a label file: {fault}") from None
-    lines = enumerate(text.splitlines(), 1)
-    found = (
-        _box(line.split(), classes, f"{shown(label)}:{number}")
-        for number, line in lines
-        if line.strip()
-    )
+        reason = fault.strerror if isinstance(fault, OSError) else "not UTF-8 text"
+        raise DataError(f"{shown(label)}: cannot be read as a label file: {reason}") from None
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if fields := line.split():
+            box = _box(fields, classes)
+            if isinstance(box, str):
+                raise DataError(f"{shown(label)}:{number}: {box}")
+            found.append(box)
     return tuple(dict.fromkeys(found))  # Ultralytics drops repeated rows too
 
 
-def _box(fields: list[str], classes: int, at: str) -> Box:
+def _box(fields: list[str], classes: int) -> Box | str:
+    """The box of a row, or what is wrong with the row."""
     try:
         values = [float(field) for field in fields]
     except ValueError:
-        raise DataError(f"{at}: `{' '.join(fields)[:60]}` is not a row of numbers") from None
-    cls, rest = values[0] if values else -1.0, values[1:]
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        return f"`{' '.join(fields)[:60]}` is not a row of numbers"
+    cls, rest = values[0], values[1:]
     if len(rest) != 4 and (len(rest) < 6 or len(rest) % 2):
-        raise DataError(
-            f"{at}: a row is `class x y width height` or `class` and a polygon; here are {len(values)} numbers"
-        )
+        return f"a row is `class x y width height` or `class` and a polygon; here are {len(values)} numbers"
     if cls != int(cls) or not 0 <= cls < classes:
-        raise DataError(
-            f"{at}: class {fields[0]} is out of range; data.yaml names {classes} classes (0..{classes - 1})"
-        )
+        return f"class {fields[0]} is out of range; data.yaml names {classes} classes (0..{classes - 1})"
     if not all(0 <= value <= 1 for value in rest):
-        raise DataError(
-            f"{at}: `{' '.join(fields[1:])}` must be fractions of the image, each in 0..1"
-        )
+        return f"`{' '.join(fields[1:])[:60]}` must be fractions of the image, each in 0..1"
     return Box(int(cls), *(rest if len(rest) == 4 else _around(rest)))
 
 

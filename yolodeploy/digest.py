@@ -18,7 +18,7 @@ def canonical(value: object) -> bytes:
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
-    return text.encode()
+    return text.encode("utf-8", "surrogateescape")  # file names need not be Unicode
 
 
 def digest_of(value: object) -> str:
@@ -65,7 +65,7 @@ class StatCache:
 
     def digest(self, path: Path) -> str:
         """Digest of a file's bytes; raises OSError if it cannot be read."""
-        name = str(path.resolve())
+        name = str(path.absolute())
         stat = path.stat()
         mark = [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         known = self._known.get(name)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 from yolodeploy.backend import Artifact, Predictor, installed
 from yolodeploy.console import Report
 from yolodeploy.digest import digest_of
-from yolodeploy.errors import StepFailed, StoreProblem
+from yolodeploy.errors import ModelError, StepFailed, StoreProblem
 from yolodeploy.machine import cpu_name, threads
-from yolodeploy.plan import Plan
-from yolodeploy.run import Runner
+from yolodeploy.plan import Plan, PlannedStep
+from yolodeploy.run import Runner, failing_as
 from yolodeploy.store import Stored
-from yolodeploy.worker import Request
 
 if TYPE_CHECKING:
     from yolodeploy.detect import Detections, Floats
@@ -111,9 +108,9 @@ class _Opened:
         self.plan = plan
         self.artifact = runner.final()
         self.reference = runner.reference()
-        loader, backend = plan.steps[0].backend, plan.backend
-        self.theirs = _open(loader.open, runner.source().artifact, plan)
-        self.ours = _open(backend.open, self.artifact.artifact, plan)
+        self.what = f"the result of `{plan.final.step.name}` in {plan.backend.NAME}"
+        self.theirs = _open(plan.steps[0], "the source model", runner.source().artifact, plan)
+        self.ours = _open(plan.final, self.what, self.artifact.artifact, plan)
 
     def measure(self, folder: Path, work: Path, report: Report) -> dict[str, Any]:
         """All evidence; golden vectors are written below `folder`."""
@@ -127,7 +124,8 @@ class _Opened:
         golden.finish()
         report(0.9, "latency")
         timing = self._time(golden.tensor, work)
-        interface = asdict(self.plan.backend.describe(self.artifact.artifact))
+        with failing_as(self.plan.final.at, f"describing {self.what}"):
+            interface = asdict(self.plan.backend.describe(self.artifact.artifact))
         return {
             "images": len(dataset),
             **_accuracy(tally, dataset.names, dataset.labelled),
@@ -144,21 +142,18 @@ class _Opened:
         }
 
     def _one(self, image: Path, tally: Tally) -> tuple[Letterboxed, Floats, Floats]:
-        import numpy as np
-
         from yolodeploy.detect import EVALUATION, detect
         from yolodeploy.images import letterboxed_file, to_tensor
         from yolodeploy.metrics import Truth
 
         box = letterboxed_file(image, self.plan.file.recipe.model.imgsz)
         tensor = to_tensor(box.pixels)
-        theirs, ours = self.theirs(tensor)[0], self.ours(tensor)[0]
-        if theirs.shape != ours.shape or not np.isfinite(ours).all():
-            raise StepFailed(
-                f"the artifact's output {list(ours.shape)} is not finite or not shaped like the source "
-                f"model's {list(theirs.shape)} for {image.name}. The export is broken; report it with the recipe."
-            )
-        difference = np.abs(ours - theirs)
+        with failing_as(self.plan.steps[0].at, "running the source model"):
+            theirs = self.theirs(tensor)[0]
+        with failing_as(self.plan.final.at, f"running {self.what}"):
+            ours = self.ours(tensor)[0]
+        self._require_sound(theirs, ours, image)
+        difference = abs(ours - theirs)
         tally.boxes.add(difference[:4])
         tally.scores.add(difference[4:])
         tally.truths.append(
@@ -168,7 +163,29 @@ class _Opened:
         tally.artifact.append(detect(ours, EVALUATION, box))
         return box, tensor, ours
 
+    def _require_sound(self, theirs: Floats, ours: Floats, image: Path) -> None:
+        import numpy as np
+
+        if theirs.shape != ours.shape:
+            shapes = f"{list(ours.shape)}, the source model's {list(theirs.shape)}"
+            what = f"the artifact's output is shaped {shapes}"
+        elif not np.isfinite(theirs).all():
+            raise ModelError(
+                f"{self.plan.steps[0].at}: for {image.name} the source model's output has values "
+                "that are not finite. The weights are broken; train or convert them again."
+            )
+        elif not np.isfinite(ours).all():
+            what = "the artifact's output has values that are not finite"
+        else:
+            return
+        raise StepFailed(
+            f"{self.plan.final.at}: for {image.name} {what}. "
+            "The export is broken; report it with the recipe."
+        )
+
     def _time(self, tensor: Path, work: Path) -> dict[str, Any]:
+        from yolodeploy.worker import Request, run_worker
+
         target = self.plan.target
         request = Request(
             backend=self.plan.backend.NAME,
@@ -182,18 +199,17 @@ class _Opened:
         )
         file = work / "request.json"
         file.write_text(json.dumps(asdict(request)), encoding="utf-8")
-        command = [sys.executable, "-m", "yolodeploy.worker", str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise StepFailed(f"the artifact cannot be timed in a process of its own: {last}")
-        figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-        return figures
+        try:
+            return run_worker(file)
+        except StepFailed as fault:
+            raise StepFailed(
+                f"{self.plan.final.at}: timing the artifact in a process of its own failed: {fault}"
+            ) from None
 
 
-def _open(opener: Any, artifact: Artifact, plan: Plan) -> Predictor:
-    predictor: Predictor = opener(artifact, plan.target, threads())
-    return predictor
+def _open(planned: PlannedStep, what: str, artifact: Artifact, plan: Plan) -> Predictor:
+    with failing_as(planned.at, f"opening {what}"):
+        return planned.backend.open(artifact, plan.target, threads())
 
 
 def _joined(tally: Tally) -> Differences:
@@ -213,8 +229,8 @@ def _accuracy(tally: Tally, names: tuple[str, ...], labelled: bool) -> dict[str,
     source = average_precision(tally.truths, tally.source, len(names))
     artifact = average_precision(tally.truths, tally.artifact, len(names))
     return {
-        "map50_95": _compare(source.map50_95, artifact.map50_95),
-        "map50": _compare(source.map50, artifact.map50),
+        "map50_95": _compare(source.map50_95, artifact.map50_95, "an object"),
+        "map50": _compare(source.map50, artifact.map50, "an object"),
         "per_class": _per_class(source, artifact, names, tally.truths),
     }
 
@@ -233,9 +249,9 @@ def _per_class(
     ]
 
 
-def _compare(source: float, artifact: float) -> dict[str, Any]:
+def _compare(source: float, artifact: float, what: str = "this class") -> dict[str, Any]:
     if math.isnan(source):
-        reason = "no evaluation image shows this class"
+        reason = f"no evaluation image shows {what}"
         return {"source": None, "artifact": None, "drop": None, "reason": reason}
     return {
         "source": round(source, 6),

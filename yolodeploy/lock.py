@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,17 @@ def describe_lock(plan: Plan, outputs: Mapping[str, str]) -> dict[str, Any]:
         "recipe": plan.file.recipe.name,
         "target": {"device": plan.target.device.name, "os": plan.target.os_version},
         "model": plan.weights_digest,
+        "imgsz": plan.file.recipe.model.imgsz,
+        "seed": plan.file.recipe.seed,
         "data": dict(plan.view_digests),
         "versions": plan.versions(),
         "steps": [
-            {"name": planned.step.name, "id": planned.id, "output": outputs.get(planned.id)}
+            {
+                "name": planned.step.name,
+                "params": planned.params.model_dump(mode="json"),
+                "id": planned.id,
+                "output": outputs.get(planned.id),
+            }
             for planned in plan.steps
         ],
     }
@@ -50,11 +57,16 @@ def read_lock(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as fault:
         raise LockMismatch(f"{shown(path)}: cannot be read as a lock file: {fault}") from None
-    if not isinstance(lock, dict) or lock.get("lock") != FORMAT:
+    if not isinstance(lock, dict) or lock.get("lock") != FORMAT or not _has_steps(lock):
         raise LockMismatch(
             f"{shown(path)}: not a lock file of format {FORMAT}. Deploy once without --locked."
         )
     return lock
+
+
+def _has_steps(lock: Mapping[str, Any]) -> bool:
+    steps = lock.get("steps")
+    return isinstance(steps, list) and all(isinstance(step, dict) for step in steps)
 
 
 def require_locked(path: Path, plan: Plan, outputs: Mapping[str, str] | None = None) -> None:
@@ -62,9 +74,10 @@ def require_locked(path: Path, plan: Plan, outputs: Mapping[str, str] | None = N
     known = read_lock(path)
     current = describe_lock(plan, outputs or {})
     if outputs is None:  # nothing has been built yet: compare what went in
-        known = {**known, "steps": [{**step, "output": None} for step in known.get("steps", [])]}
+        known = {**known, "steps": [{**step, "output": None} for step in known["steps"]]}
     differences = list(_differences(known, current, ""))
-    if differences:
+    if differences:  # an id follows from what else differs: say it only where nothing else does
+        differences = [line for line in differences if ".id: " not in line] or differences
         listed = "\n".join(f"  {line}" for line in differences)
         raise LockMismatch(
             f"{shown(path)} does not describe this build:\n{listed}\n"
@@ -78,9 +91,16 @@ def _differences(known: Any, current: Any, where: str) -> Iterator[str]:
             yield from _differences(known.get(key), current.get(key), f"{where}.{key}".lstrip("."))
     elif isinstance(known, list) and isinstance(current, list) and len(known) == len(current):
         for index, (old, new) in enumerate(zip(known, current, strict=True)):
-            yield from _differences(old, new, f"{where}[{index}]")
+            name = new.get("name", index) if isinstance(new, dict) else index
+            yield from _differences(old, new, f"{where}.{name}")
+    elif isinstance(known, list) and isinstance(current, list):
+        yield f"{where}: locked {_names(known)}, now {_names(current)}"
     elif known != current:
         yield f"{where}: locked {_short(known)}, now {_short(current)}"
+
+
+def _names(steps: Sequence[Mapping[str, Any]]) -> str:
+    return " > ".join(str(step.get("name")) for step in steps)
 
 
 def _short(value: object) -> str:
@@ -95,8 +115,11 @@ def write_lock(path: Path, lock: Mapping[str, Any]) -> None:
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             return
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as fault:
         raise EnvironmentProblem(
             f"{shown(path)}: the lock file cannot be written: {fault.strerror}"

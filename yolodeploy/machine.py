@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import sys
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,15 @@ def threads() -> int:
     return os.cpu_count() or 1
 
 
-def peak_memory_mb(raw: int) -> float:
-    """`ru_maxrss` in megabytes (1e6 bytes): macOS counts bytes, others KiB."""
-    return raw / 1e6 if sys.platform == "darwin" else raw * 1024 / 1e6
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process so far, in megabytes (1e6 bytes).
+
+    Linux's `ru_maxrss` starts at the parent's peak where the process was started by vfork, so
+    the figure of this program alone is read from /proc (VmHWM, in KiB). macOS counts in bytes.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024 / 1e6
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6

@@ -29,6 +29,8 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } code { font
 </body></html>
 """)
 
+_NUMBERS = {"artifact", "drop", "limit", "objects", "seconds", "source"}
+
 _Cell = str | tuple[str, str]  # text, or text and CSS class; text is escaped
 _Row = tuple[_Cell, ...]
 
@@ -42,7 +44,7 @@ def html(report: Mapping[str, Any]) -> str:
         target=escape(
             f"{target['title']} ({target['device']}{system}), backend {report['backend']}"
         ),
-        checks=_table(("check", "value", "limit", ""), map(_check, report["checks"])),
+        checks=_table(("check", "artifact", "limit", ""), map(_check, report["checks"])),
         accuracy=_table(
             ("measure", "source", "artifact", "drop"),
             [
@@ -65,7 +67,8 @@ def _table(head: tuple[str, ...], rows: Iterable[_Row]) -> str:
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     if not body:
         return "<p>None.</p>"
-    return f"<table><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>{body}</table>"
+    titles = "".join(f'<th class="{"n" * (name in _NUMBERS)}">{escape(name)}</th>' for name in head)
+    return f"<table><tr>{titles}</tr>{body}</table>"
 
 
 def _cell(cell: _Cell) -> str:
@@ -95,9 +98,9 @@ def _compared(name: str, row: Mapping[str, Any]) -> _Row:
 
 def _class(row: Mapping[str, Any]) -> _Row:
     if row["source"] is None:
-        return row["name"], str(row["objects"]), "", "", "", row["reason"]
+        return row["name"], (str(row["objects"]), "n"), "", "", "", row["reason"]
     figures = (_number(row[key]) for key in ("source", "artifact", "drop"))
-    return row["name"], str(row["objects"]), *figures, (str(10 * row["artifact"]), "bar")
+    return row["name"], (str(row["objects"]), "n"), *figures, (str(10 * row["artifact"]), "bar")
 
 
 def _cost(report: Mapping[str, Any]) -> list[_Row]:
@@ -124,7 +127,7 @@ def _cost(report: Mapping[str, Any]) -> list[_Row]:
 def _step(step: Mapping[str, Any]) -> _Row:
     return (
         step["name"],
-        "" if step["seconds"] is None else f"{step['seconds']:.2f}",
+        ("" if step["seconds"] is None else f"{step['seconds']:.2f}", "n"),
         (step["id"], "code"),
     )
 

@@ -18,9 +18,10 @@ from yolodeploy.backend import Backend, Step, Target
 from yolodeploy.dataset import Dataset, load_view
 from yolodeploy.digest import StatCache, digest_of
 from yolodeploy.errors import DataError, ModelError, PlanRefused, RecipeError
-from yolodeploy.recipe import RecipeFile, StepRequest, View, describe_errors, suggestion
+from yolodeploy.recipe import RecipeFile, StepRequest, View
 from yolodeploy.registry import Registry
 from yolodeploy.transforms import Params
+from yolodeploy.wording import describe_errors, suggestion
 from yolodeploy.yamlfile import Position, shown
 
 
@@ -105,6 +106,10 @@ def _find_target(file: RecipeFile, registry: Registry) -> tuple[Backend, Target]
         raise PlanRefused(f"{at}: no installed backend ships to `{wanted.device}`.{hint}{broken}")
     device = devices[wanted.device]
     floor, ceiling = device.os_min, device.os_max
+    if wanted.os and not floor and not ceiling:
+        raise PlanRefused(
+            f"{file.where('target', 'os')}: {device.title} has no OS versions to choose from. Leave `os` out."
+        )
     if wanted.os and floor and _version(wanted.os) < _version(floor):
         raise PlanRefused(
             f"{file.where('target', 'os')}: {device.title} never ran {device.os} {wanted.os}; it starts "
@@ -173,12 +178,14 @@ def _unknown(name: str, offered: Sequence[Step], registry: Registry, backend: Ba
 def _misplaced(
     step: Step, current: str, index: int, file: RecipeFile, offered: Sequence[Step]
 ) -> str:
-    makers = {other.name for other in offered if other.produces == step.accepts} - {step.name}
-    later = [request.name for request in file.recipe.steps[index + 1 :] if request.name in makers]
+    makers = [other for other in offered if other.produces == step.accepts and other != step]
+    names = {other.name for other in makers}
+    later = [request.name for request in file.recipe.steps[index + 1 :] if request.name in names]
+    here = [other.name for other in makers if other.accepts == current]
     if later:
         remedy = f"Move it after `{later[0]}`."
-    elif makers and step.accepts != current:
-        remedy = f"Put `{min(makers)}` before it."
+    elif here:
+        remedy = f"Put `{here[0]}` before it."
     else:
         remedy = "Remove it, or move it to where the model has that format."
     return f"`{step.name}` takes {_a(step.accepts)}, but here the model is {_a(current)}. {remedy}"

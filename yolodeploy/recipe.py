@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from yolodeploy import yamlfile
 from yolodeploy.errors import RecipeError
+from yolodeploy.wording import NAME, SHA256, VERSION, describe_errors
 from yolodeploy.yamlfile import Document, Loc, Position, shown
 
 MAX_EXTENDS = 8
@@ -22,7 +20,7 @@ _PATHS: tuple[Loc, ...] = (("model", "weights"), ("data", "path"))
 class Part(BaseModel):
     """Base of the recipe's blocks: immutable, strict about types, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 AnyPath = Annotated[
@@ -36,7 +34,7 @@ class Model(Part):
     weights: AnyPath = Field(description="The checkpoint (.pt), relative to the recipe.")
     sha256: str | None = Field(
         default=None,
-        pattern="^[0-9a-f]{64}$",
+        pattern=SHA256,
         description="Digest that the weights file must have; a build with another file is refused.",
     )
     imgsz: int = Field(
@@ -81,7 +79,7 @@ class Target(Part):
     device: str = Field(description="A device name; `yolodeploy devices` lists them.")
     os: str | None = Field(
         default=None,
-        pattern=r"^[0-9]+(\.[0-9]+)*$",
+        pattern=VERSION,
         description='Oldest OS version that the artifact must run on, quoted: "16" or "17.4".',
     )
 
@@ -121,24 +119,38 @@ class Checks(Part):
 
 
 def _shorthand_target(value: object) -> object:
-    return {"device": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"device": value}
+    if not isinstance(value, dict | Target):
+        raise ValueError(f"`target: {value}` must be a device name, or `device:` and `os:`")  # noqa: TRY004 - Pydantic's way
+    return value
 
 
 def _shorthand_step(value: object) -> object:
+    """`export` and `export: {precision: fp16}` as a StepRequest's keys."""
     if isinstance(value, str):
         return {"name": value, "params": {}}
-    if isinstance(value, dict) and len(value) == 1:
-        ((name, params),) = value.items()
-        return {"name": name, "params": {} if params is None else params}
-    return value
+    if not isinstance(value, dict) or len(value) != 1:
+        raise ValueError(_not_one_step(value))
+    ((name, params),) = value.items()
+    if not isinstance(params, dict | None):
+        raise ValueError(  # noqa: TRY004
+            f"`{name}` takes its parameters as a mapping, such as `{name}: {{name: value}}`, not `{params}`"
+        )
+    return {"name": str(name), "params": params or {}}
+
+
+def _not_one_step(value: object) -> str:
+    if isinstance(value, dict) and value:
+        names = ", ".join(map(str, value))
+        return f"an entry of `steps` is one step, but here are {len(value)}: {names}. Begin each with its own `- `"
+    return f"an entry of `steps` is a step's name, alone or with its parameters, not `{value}`"
 
 
 class Recipe(Part):
     """A recipe: which model, which data, which device, which steps in which order, which checks."""
 
-    name: str = Field(
-        pattern="^[a-z0-9][a-z0-9._-]*$", description="Name of the bundle: dist/<name>."
-    )
+    name: str = Field(pattern=NAME, description="Name of the bundle: dist/<name>.")
     model: Model
     data: Data
     target: Annotated[Target, BeforeValidator(_shorthand_target)]
@@ -165,10 +177,6 @@ class RecipeFile:
 def load_recipe(path: Path) -> RecipeFile:
     """Read, merge and validate a recipe; all faults are reported at once, as RecipeError."""
     document = _load_extended(path, ())
-    if not isinstance(document.value, dict):
-        raise RecipeError(
-            f"{shown(path)}:1:1: a recipe is a mapping with `model:`, `data:`, `target:` and `steps:`"
-        )
     document.value.setdefault("name", path.stem)
     try:
         recipe = Recipe.model_validate(document.value)
@@ -180,8 +188,10 @@ def load_recipe(path: Path) -> RecipeFile:
 def _load_extended(path: Path, children: tuple[Path, ...]) -> Document:
     document = yamlfile.load(path)
     if not isinstance(document.value, dict):
-        return document
-    _absolute_paths(document)
+        raise RecipeError(
+            f"{shown(path)}:1:1: a recipe is a mapping with `model:`, `data:`, `target:` and `steps:`"
+        )
+    _absolute_paths(document.value, path.parent)
     base = document.value.pop("extends", None)
     if base is None:
         return document
@@ -189,24 +199,27 @@ def _load_extended(path: Path, children: tuple[Path, ...]) -> Document:
     if not isinstance(base, str):
         raise RecipeError(f"{at}: `extends` takes the path of another recipe, not {base!r}")
     parent = (path.parent / base).resolve()
-    if parent in (*children, path.resolve()) or len(children) >= MAX_EXTENDS:
+    family = (*children, path.resolve())
+    if parent in family:
         raise RecipeError(
             f"{at}: `extends: {base}` leads back to a file that is already being read"
         )
-    return _merge(_load_extended(parent, (*children, path.resolve())), document)
+    if len(family) > MAX_EXTENDS:
+        raise RecipeError(f"{at}: more than {MAX_EXTENDS} recipes extend each other")
+    if not parent.is_file():
+        raise RecipeError(f"{at}: `extends: {base}`: no such file")
+    return _merge(_load_extended(parent, family), document)
 
 
-def _absolute_paths(document: Document) -> None:
+def _absolute_paths(value: dict[Any, Any], folder: Path) -> None:
     for block, key in _PATHS:
-        part = document.value.get(block) if isinstance(document.value, dict) else None
+        part = value.get(block)
         if isinstance(part, dict) and isinstance(part.get(key), str):
-            part[key] = str(document.file.parent / part[key])
+            part[key] = str(folder / part[key])
 
 
 def _merge(parent: Document, child: Document) -> Document:
     """Put the child's values over the parent's: mappings merge, everything else is replaced."""
-    if not isinstance(parent.value, dict):
-        return child
     merged = Document(child.file, None, dict(parent.positions))
     merged.value = _merge_values(parent.value, child.value, (), merged, child)
     merged.positions[()] = child.where(())
@@ -224,58 +237,3 @@ def _merge_values(old: object, new: object, loc: Loc, merged: Document, child: D
         del merged.positions[known]
     merged.positions.update({k: p for k, p in child.positions.items() if k[: len(loc)] == loc})
     return new
-
-
-def describe_errors(
-    fault: ValidationError, document: Document, model: type[BaseModel], prefix: Loc = ()
-) -> str:
-    """One line per fault: file, line and column, the value, what is allowed, the likely intent."""
-    return "\n".join(_describe(error, document, model, prefix) for error in fault.errors())
-
-
-def _describe(
-    error: Mapping[str, Any], document: Document, model: type[BaseModel], prefix: Loc
-) -> str:
-    loc: Loc = (*prefix, *error["loc"])
-    at = document.where(loc)
-    key = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        allowed = list(_fields_at(model, error["loc"][:-1]))
-        return (
-            f"{at}: unknown key `{error['loc'][-1]}`.{suggestion(str(error['loc'][-1]), allowed)}"
-        )
-    if error["type"] == "missing":
-        return f"{at}: `{key}` is missing"
-    value = error["input"]
-    hint = suggestion(str(value), _choices(error)) if error["type"] == "literal_error" else ""
-    reason = re.sub("^Input should be", "must be", error["msg"]).removeprefix("Value error, ")
-    return f"{at}: `{key}: {_short(value)}` {reason}.{hint}"
-
-
-def _choices(error: Mapping[str, Any]) -> list[str]:
-    return re.findall("'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _fields_at(model: type[BaseModel], loc: Iterable[str | int]) -> Iterable[str]:
-    fields = model.model_fields
-    for name in loc:
-        inner = fields[name].annotation if isinstance(name, str) and name in fields else None
-        candidates = [inner, *getattr(inner, "__args__", ())]
-        found = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not found:
-            return fields
-        fields = found[0].model_fields
-    return fields
-
-
-def suggestion(word: str, allowed: Iterable[str]) -> str:
-    """A closing sentence: the nearest allowed word if there is one, then all of them."""
-    options = list(allowed)
-    near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
-    guess = f" Perhaps you meant `{near[0]}`." if near else ""
-    return f"{guess} Allowed: {', '.join(options)}." if options else guess

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 from yolodeploy.backend import Backend, Device, Step
 from yolodeploy.transforms import Params
 
 GROUP = "yolodeploy.backends"
-_MEMBERS = {
+_MEMBERS: dict[str, Any] = {
     "NAME": str, "STEPS": Iterable, "DEVICES": Iterable,
-    "versions": object, "problem": object, "refuse": object, "open": object, "describe": object,
+    "versions": Callable, "problem": Callable, "refuse": Callable, "open": Callable,
+    "describe": Callable,
 }  # fmt: skip
 
 
@@ -48,10 +49,10 @@ def load_registry() -> Registry:
     for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: e.name):
         try:
             plugin = cast("object", entry.load())
-        except Exception as fault:  # noqa: BLE001 - a third-party plugin may fail in any way
+            reason = _fault(plugin, backends)
+        except (Exception, SystemExit) as fault:  # noqa: BLE001 - a third-party plugin may fail in any way
             broken[entry.name] = f"cannot be imported: {type(fault).__name__}: {fault}"
             continue
-        reason = _fault(plugin, backends)
         if reason is None:
             backends[plugin.NAME] = plugin  # type: ignore[attr-defined,assignment]
         else:
@@ -68,7 +69,8 @@ def _fault(plugin: object, others: Mapping[str, Backend]) -> str | None:
     if backend.NAME in others:
         return f"{where} calls itself `{backend.NAME}`, as another plugin does"
     if not all(
-        isinstance(step, Step) and issubclass(step.params, Params) for step in backend.STEPS
+        isinstance(step, Step) and isinstance(step.params, type) and issubclass(step.params, Params)
+        for step in backend.STEPS
     ):
         return "its STEPS must be `yolodeploy.backend.Step`s with `Params` subclasses"
     if not all(isinstance(device, Device) for device in backend.DEVICES):
@@ -78,3 +80,12 @@ def _fault(plugin: object, others: Mapping[str, Backend]) -> str | None:
     if twice:
         return f"its device `{twice[0]}` is already offered by `{taken[twice[0]]}`"
     return None
+
+
+def problem_of(plugin: Backend) -> str | None:
+    """Why a plugin cannot run here; a plugin that fails to answer is a problem too."""
+    try:
+        plugin.versions()
+        return plugin.problem()
+    except Exception as fault:  # noqa: BLE001 - as on loading
+        return f"cannot say whether it works: {type(fault).__name__}: {fault}"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from yolodeploy.backend import Artifact, Context, ModelInfo
 from yolodeploy.console import Console, Report
+from yolodeploy.digest import tree_files
 from yolodeploy.errors import DataError, EnvironmentProblem, StepFailed, YolodeployError
 from yolodeploy.machine import threads
 from yolodeploy.plan import Plan, PlannedStep, weights_path
 from yolodeploy.store import FULL, Store, Stored
+from yolodeploy.yamlfile import Position
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,11 @@ class Runner:
                 f"{planned.at}: the {planned.backend.NAME} backend cannot run here: {problem}"
             )
         given = self._input(before)
+        names = self._names(given)
 
         def make(work: Path) -> Path:
             with self.console.task(f"{planned.step.name} {planned.step.produces}") as report:
-                return self._run(planned, given, work, report)
+                return self._run(planned, given, names, work, report)
 
         return self.store.obtain(
             planned.id, planned.step.name, planned.step.produces, make, self.console.warn
@@ -64,38 +69,27 @@ class Runner:
         path = weights_path(self.plan)
         return Artifact(path.suffix.lower(), path, self.plan.weights_digest)
 
-    def _run(self, planned: PlannedStep, given: Artifact, work: Path, report: Report) -> Path:
+    def _run(
+        self,
+        planned: PlannedStep,
+        given: Artifact,
+        names: tuple[str, ...],
+        work: Path,
+        report: Report,
+    ) -> Path:
         context = Context(
             work=work,
             seed=self.plan.file.recipe.seed,
             imgsz=self.plan.file.recipe.model.imgsz,
             threads=threads(),
             target=self.plan.target,
-            names=self._names(given),
+            names=names,
             data={name: self.plan.views[name] for name in planned.step.reads},
             progress=report,
         )
-        try:
+        with failing_as(planned.at, f"`{planned.step.name}` of {planned.backend.NAME}"):
             result = planned.step.run(given, planned.params, context)
-        except YolodeployError as fault:
-            raise type(fault)(f"{planned.at}: {fault}") from fault
-        except OSError as fault:
-            if fault.errno in FULL:
-                raise
-            raise _failed(planned, fault) from fault
-        except (
-            RuntimeError,
-            ValueError,
-            ImportError,
-            TypeError,
-            KeyError,
-            AttributeError,
-        ) as fault:
-            raise _failed(planned, fault) from fault
-        if not result.is_relative_to(work):
-            raise StepFailed(
-                f"{planned.at}: `{planned.step.name}` returned {result}, which is not in its work folder"
-            )
+        _require_folder(planned, result, work)
         return result
 
     def _names(self, given: Artifact) -> tuple[str, ...]:
@@ -116,7 +110,7 @@ def check_names(names: tuple[str, ...], plan: Plan) -> None:
     at = plan.file.where("data", "path")
     if len(ours) != len(names):
         raise DataError(
-            f"{at}: the data set names {len(ours)} classes, the model {len(names)} ({', '.join(names[:5])}, ...). "
+            f"{at}: the data set names {_classes(len(ours))}, the model {len(names)} ({_first(names)}). "
             "Use the data.yaml that the model was trained with."
         )
     for index, (our, their) in enumerate(zip(ours, names, strict=True)):
@@ -127,11 +121,44 @@ def check_names(names: tuple[str, ...], plan: Plan) -> None:
             )
 
 
-def _failed(planned: PlannedStep, fault: Exception) -> StepFailed:
-    text = str(fault).strip().splitlines()
-    reason = text[-1] if text else type(fault).__name__
-    hint = "" if getattr(fault, "errno", None) != errno.ENOENT else " Is the tool installed?"
-    return StepFailed(
-        f"{planned.at}: `{planned.step.name}` of {planned.backend.NAME} failed: "
-        f"{type(fault).__name__}: {reason}.{hint} Run with -v for the whole trace."
+def _classes(count: int) -> str:
+    return f"{count} class" if count == 1 else f"{count} classes"
+
+
+def _first(names: tuple[str, ...]) -> str:
+    return ", ".join(names if len(names) <= 5 else (*names[:5], "..."))
+
+
+@contextlib.contextmanager
+def failing_as(at: Position, what: str) -> Iterator[None]:
+    """Turn whatever a plugin raises into one message that says where and in what; a full disk passes."""
+    try:
+        yield
+    except YolodeployError as fault:
+        raise type(fault)(f"{at}: {fault}") from fault
+    except (Exception, SystemExit) as fault:  # a tool may fail in any way
+        if isinstance(fault, OSError) and fault.errno in FULL:
+            raise
+        raise StepFailed(f"{at}: {what} failed: {_reason(fault)}") from fault
+
+
+def _reason(fault: BaseException) -> str:
+    lines = str(fault).strip().splitlines()
+    text = f"{type(fault).__name__}: {lines[-1]}" if lines else type(fault).__name__
+    hint = " Is the tool installed?" if getattr(fault, "errno", None) == errno.ENOENT else ""
+    return f"{text.rstrip('.')}.{hint} Run with -v for the whole trace."
+
+
+def _require_folder(planned: PlannedStep, result: Path, work: Path) -> None:
+    if not result.is_relative_to(work):
+        what = f"returned {result}, which is not in its work folder"
+    elif not result.is_dir():
+        what = f"returned {result.relative_to(work)}, which is not a folder"
+    elif not tree_files(result):
+        what = f"left no files in {result.relative_to(work)}"
+    else:
+        return
+    raise StepFailed(
+        f"{planned.at}: `{planned.step.name}` {what}. "
+        f"Report it to the author of the {planned.backend.NAME} plugin."
     )

@@ -19,6 +19,8 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
     properties = schema["properties"]
     properties["target"] = {"anyOf": [devices, {"$ref": "#/$defs/Target"}]}
     properties["steps"]["items"] = {"$ref": "#/$defs/Step"}
+    for block in ("Model", "Data", "Target"):  # `extends` may bring any of their keys
+        definitions[block].pop("required", None)
     properties["extends"] = {
         "type": "string",
         "description": "Another recipe whose values this one starts from.",

@@ -74,7 +74,7 @@ class Store:
 
     def peek(self, id_: str) -> bool:
         """Whether an object is there; its bytes are not read."""
-        return (self._home(id_) / "meta.json").is_file()
+        return os.path.isfile(self._home(id_) / "meta.json")  # noqa: PTH113 - False where forbidden
 
     def meta(self, id_: str) -> Meta | None:
         """What is known of an object, or None if it is not there."""
@@ -82,16 +82,28 @@ class Store:
 
     def find(self, id_: str, warn: Callable[[str], None]) -> Stored | None:
         """A verified object, or None. One that does not match its digest is removed, with a warning."""
-        home = self._home(id_)
-        meta = self.meta(id_)
-        if meta is None:
+        found = self._sound(id_)
+        if found or not os.path.lexists(self._home(id_)):
+            return found
+        with _explained(self.root), self._lock(id_, warn):
+            found = self._sound(id_)
+            if found is None:
+                self._discard(id_, warn)
+            return found
+
+    def _sound(self, id_: str) -> Stored | None:
+        home, meta = self._home(id_), self.meta(id_)
+        if meta is None or fault(home, meta):
             return None
-        if fault(home, meta) is None:
-            return Stored(meta, home / "data", cached=True)
-        warn(f"stored result {id_[:12]} ({meta.step}) is damaged and will be made again")
-        with _explained(self.root):
+        return Stored(meta, home / "data", cached=True)
+
+    def _discard(self, id_: str, warn: Callable[[str], None]) -> None:
+        """Remove a damaged object; the lock is held, so that nobody has just made it again."""
+        home, meta = self._home(id_), self.meta(id_)
+        if os.path.lexists(home):
+            step = f" ({meta.step})" if meta else ""
+            warn(f"stored result {id_[:12]}{step} is damaged and will be made again")
             _remove(home)
-        return None
 
     def obtain(
         self,
@@ -109,7 +121,7 @@ class Store:
         if found:
             return found
         with _explained(self.root), self._lock(id_, warn):
-            return self.find(id_, warn) or self._make(id_, step, format_, make)
+            return self._sound(id_) or self._make(id_, step, format_, make)
 
     def entries(self) -> Iterator[tuple[Path, Meta | None]]:
         """All objects: their folders and what is known of them (None: unreadable)."""
@@ -126,12 +138,12 @@ class Store:
         freed = 0
         for left in self.root.glob("tmp/*"):
             with (
+                _explained(self.root),
                 contextlib.suppress(Timeout),
                 self._file_lock(left.name.split(".")[0]).acquire(timeout=0),
             ):
                 freed += tree_bytes(left)
-                with _explained(self.root):
-                    _remove(left)
+                _remove(left)
         return freed
 
     def _home(self, id_: str) -> Path:
@@ -166,7 +178,7 @@ class Store:
             seconds = round(time.perf_counter() - start, 3)
             return self._commit(work, result, id_, step, format_, seconds)
         finally:
-            _remove(work)
+            shutil.rmtree(work, ignore_errors=True)  # what a dying tool still writes is swept later
 
     def _commit(
         self, work: Path, result: Path, id_: str, step: str, format_: str, seconds: float
@@ -192,18 +204,23 @@ class Store:
 def read_meta(home: Path) -> Meta | None:
     """What is known of the object in a folder, or None if that cannot be read."""
     try:
-        return Meta(**json.loads((home / "meta.json").read_text(encoding="utf-8")))
+        meta = Meta(**json.loads((home / "meta.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+    numbers = (meta.bytes, meta.seconds, meta.created)
+    sound = meta.id == home.name and all(isinstance(number, int | float) for number in numbers)
+    return meta if sound else None
 
 
 def fault(home: Path, meta: Meta) -> str | None:
     """What is wrong with a stored object's bytes, or None."""
     try:
-        digest = tree_digest(home / "data")
+        digest, size = tree_digest(home / "data"), tree_bytes(home / "data")
     except OSError as reason:
         return f"cannot be read: {reason.strerror}"
-    return None if digest == meta.digest else "its bytes do not match its digest"
+    return (
+        None if (digest, size) == (meta.digest, meta.bytes) else "its bytes do not match its digest"
+    )
 
 
 def _settle(folder: Path) -> None:
@@ -225,8 +242,10 @@ def _sync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -15,9 +15,9 @@ Precision = Literal["fp32", "fp16"]
 
 
 class Params(BaseModel):
-    """Base of all step parameters: immutable, and unknown keys are refused."""
+    """Base of all step parameters: immutable, finite, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Export(Params):

@@ -10,8 +10,9 @@ artifact and reference take turns, so that a drift of the machine's speed hits b
 from __future__ import annotations
 
 import json
-import resource
+import signal
 import statistics
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from yolodeploy.backend import Artifact, Predictor, Target
+from yolodeploy.errors import StepFailed
 from yolodeploy.machine import cpu_name, peak_memory_mb
 from yolodeploy.registry import load_registry
 
@@ -41,6 +43,26 @@ class Request:
     threads: int
 
 
+def run_worker(file: Path) -> dict[str, Any]:
+    """Start the process on a request file; raises StepFailed with the reason if it gives no figures."""
+    command = [sys.executable, "-m", "yolodeploy.worker", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        raise StepFailed(_death(done.returncode, done.stderr))
+    try:
+        figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        raise StepFailed("it gave no figures") from None
+    return figures
+
+
+def _death(code: int, said: str) -> str:
+    if code < 0:
+        return f"it was killed by {signal.Signals(-code).name}"
+    last = said.strip().splitlines()[-1:]
+    return last[0] if code == 1 and last else f"it ended with exit code {code}"
+
+
 def measure(request: Request) -> dict[str, Any]:
     """Latencies in milliseconds, peak memory in megabytes."""
     import numpy as np
@@ -49,7 +71,7 @@ def measure(request: Request) -> dict[str, Any]:
     artifact = _open(request, request.artifact)
     for _ in range(WARM_UP):
         artifact(tensor)
-    peak = peak_memory_mb(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    peak = peak_memory_mb()
     reference = _open(request, request.reference)
     for _ in range(WARM_UP):
         reference(tensor)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -48,7 +49,7 @@ class Document:
     """A loaded file: its plain value, and the position of every key and item by its location."""
 
     file: Path
-    value: object
+    value: Any
     positions: dict[Loc, Position] = field(default_factory=dict)
 
     def where(self, loc: Loc) -> Position:
@@ -77,8 +78,10 @@ def load(path: Path, error: type[YolodeployError] = RecipeError) -> Document:
         mark = fault.problem_mark or fault.context_mark
         at = Position(path, mark.line + 1, mark.column + 1) if mark else Position(path, 1, 1)
         raise error(f"{at}: not valid YAML: {fault.problem or fault.context}") from None
-    except yaml.YAMLError as fault:
-        raise error(f"{shown(path)}:1:1: not valid YAML: {fault}") from None
+    except yaml.reader.ReaderError as fault:
+        before = text.encode()[: fault.position].decode(errors="replace")
+        at = Position(path, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise error(f"{at}: not valid YAML: {fault.reason} (#x{fault.character:04x})") from None
     return document
 
 

@@ -1,0 +1,243 @@
+"""Side-by-side measurements against what a user would run instead.
+
+    make bench                          # everything
+    make bench ARGS="startup export"    # some sections
+
+Uses a COCO YOLOv8n and a COCO sample where they are given (--weights, --data, --imgsz, or the folder
+`shared` beside the project), else the bundled demo model. Every peer is really run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from process import BIN, Run, in_turns, median, ratio, run
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+DEVICES = {"intel": "xeon-icelake", "android": "pixel-8", "ios": "iphone-13"}
+PEERS = {"intel": "openvino", "android": "ncnn", "ios": "coreml"}
+
+
+class Bench:
+    """The inputs of a run, and a folder of its own for everything that is written."""
+
+    def __init__(self, options: argparse.Namespace, work: Path) -> None:
+        self.options = options
+        self.work = work
+
+    def recipe(
+        self, name: str, precision: str, images: int | None = None, checks: str = "{}"
+    ) -> Path:
+        """Write a recipe for one target and return its path."""
+        path = self.work / f"{name}-{precision}-{images or 'all'}.yaml"
+        view = f"{{images: {images}}}" if images else "{}"
+        path.write_text(
+            f"name: {path.stem}\n"
+            f"model: {{weights: {self.options.weights}, imgsz: {self.options.imgsz}}}\n"
+            f"data: {{path: {self.options.data}, evaluation: {view}}}\n"
+            f"target: {DEVICES[name]}\nsteps: [{{export: {{precision: {precision}}}}}]\nchecks: {checks}\n"
+        )
+        return path
+
+    def deploy(self, recipe: Path) -> dict[str, object]:
+        """Deploy a recipe and return its report."""
+        command = [
+            BIN / "yolodeploy",
+            "deploy",
+            recipe,
+            "--json",
+            "-q",
+            "--cache",
+            self.work / "cache",
+        ]
+        done = subprocess.run(command, cwd=self.work, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"deploy {recipe.name} failed:\n{done.stderr[-2000:]}")
+        return dict(json.loads(done.stdout))
+
+
+def startup(bench: Bench) -> None:
+    """Whole processes of the commands that a user waits for most often."""
+    recipe = bench.recipe("intel", "fp16", 128 if bench.options.imgsz == 640 else None)
+    bench.deploy(recipe)
+    cache = ["--cache", bench.work / "cache"]
+    commands = {
+        "yolodeploy --help": ([BIN / "yolodeploy", "--help"], 0.35),
+        "yolodeploy plan": ([BIN / "yolodeploy", "plan", recipe, *cache], 0.35),
+        "yolodeploy deploy, unchanged": ([BIN / "yolodeploy", "deploy", recipe, *cache], 0.5),
+    }
+    for name, (command, limit) in commands.items():
+        runs = [run(command, bench.work) for _ in range(11)][1:]
+        print(f"{name:<32} median {median(runs, 'wall'):.3f} s of 10 runs (limit {limit})")
+    print(f"{'make deploy, unchanged':<32} median {_make(bench):.3f} s of 10 runs (limit 0.5)")
+    _imports(bench, recipe)
+
+
+def _make(bench: Bench) -> float:
+    """`make deploy` itself, on the COCO recipe, through the project's own Makefile."""
+    recipe = ROOT / "recipes" / "bench-startup.yaml"
+    env = {"YOLODEPLOY_CACHE": str(bench.work / "cache")}
+    command = [
+        "make",
+        "-C",
+        ROOT,
+        "deploy",
+        "TARGET=bench-startup",
+        f"ARGS=--dist {bench.work}/dist",
+    ]
+    text = bench.recipe("intel", "fp16", 128 if bench.options.imgsz == 640 else None).read_text()
+    recipe.write_text(text)
+    try:
+        return median([run(command, bench.work, env) for _ in range(11)][1:], "wall")
+    finally:
+        recipe.unlink()
+        recipe.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _imports(bench: Bench, recipe: Path) -> None:
+    script = (
+        "import sys; from yolodeploy.cli import main; main(sys.argv[1:]);"
+        "print([name for name in ('torch', 'numpy', 'cv2') if name in sys.modules], file=sys.stderr)"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "deploy",
+        str(recipe),
+        "-q",
+        "--cache",
+        str(bench.work / "cache"),
+    ]
+    done = subprocess.run(command, cwd=bench.work, capture_output=True, text=True, check=True)
+    print(
+        f"{'imported by unchanged deploy':<32} {done.stderr.strip().splitlines()[-1]} of torch, numpy, cv2"
+    )
+
+
+def export(bench: Bench) -> None:
+    """The float export from a .pt on disk to the artifact on disk, against `yolo export`."""
+    for name, peer in PEERS.items():
+        for precision in ("fp32", "fp16"):
+            recipe = bench.recipe(name, precision)
+            ours, theirs = in_turns(
+                bench.options.runs,
+                lambda r=recipe: _ours(bench, r),
+                lambda p=peer, q=precision: _theirs(bench, p, q),
+            )
+            print(
+                f"export {peer:<9} {precision}  ours {median(ours, 'wall'):5.1f} s {median(ours, 'peak_mb'):5.0f} MB   "
+                f"yolo export {median(theirs, 'wall'):5.1f} s {median(theirs, 'peak_mb'):5.0f} MB   "
+                f"ratio: time {ratio(ours, theirs, 'wall'):.2f}, CPU {ratio(ours, theirs, 'cpu'):.2f}, "
+                f"memory {ratio(ours, theirs, 'peak_mb'):.2f} ({len(ours)} runs each)",
+                flush=True,
+            )
+
+
+def _ours(bench: Bench, recipe: Path) -> Run:
+    with tempfile.TemporaryDirectory(dir=bench.work) as cache:
+        return run([BIN / "yolodeploy", "build", recipe, "-q", "--cache", cache], bench.work)
+
+
+def _theirs(bench: Bench, peer: str, precision: str) -> Run:
+    with tempfile.TemporaryDirectory(dir=bench.work) as folder:
+        weights = shutil.copy(bench.options.weights, folder)
+        command = [
+            BIN / "yolo",
+            "export",
+            f"model={weights}",
+            f"format={peer}",
+            f"imgsz={bench.options.imgsz}",
+        ]
+        env = {"YOLO_OFFLINE": "1", "YOLO_CONFIG_DIR": str(bench.work)}
+        return run([*command, f"half={precision == 'fp16'}"], Path(folder), env)
+
+
+def accuracy(bench: Bench) -> None:
+    """Measure mAP of every float artifact against the source model, and the source against Ultralytics' `val`."""
+    print(
+        "| target | precision | size MB | mAP50-95 | source | drop | max output difference | latency / fp32 |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for name in PEERS:
+        for precision in ("fp32", "fp16"):
+            report = bench.deploy(bench.recipe(name, precision))
+            evidence, size = report["evidence"], report["artifact"]["bytes"] / 1e6  # type: ignore[index]
+            row = evidence["map50_95"]
+            print(
+                f"| {name} | {precision} | {size:.2f} | {row['artifact']:.4f} | {row['source']:.4f} | {row['drop']:+.4f} "
+                f"| {evidence['output_diff']['max']:.4g} | {evidence['latency_ratio']:.2f} |",
+                flush=True,
+            )
+    print(f"Ultralytics val (square letterbox): {_ultralytics_val(bench):.4f}")
+
+
+def _ultralytics_val(bench: Bench) -> float:
+    from ultralytics import YOLO
+
+    text = Path(bench.options.data).read_text()
+    absolute = bench.work / "data.yaml"
+    absolute.write_text(
+        text.replace("path: .", f"path: {Path(bench.options.data).resolve().parent}", 1)
+    )
+    arguments = {"data": str(absolute), "imgsz": bench.options.imgsz, "rect": False, "workers": 0}
+    result = YOLO(bench.options.weights).val(
+        **arguments, plots=False, verbose=False, project=str(bench.work)
+    )
+    return float(result.box.map)
+
+
+def memory(bench: Bench) -> None:
+    """Peak memory of a whole deploy with few and with many evaluation images."""
+    bench.deploy(bench.recipe("intel", "fp16", 8))
+    peaks = {}
+    for images in (32, 128):
+        recipe = bench.recipe("intel", "fp16", images)
+        peaks[images] = run(
+            [BIN / "yolodeploy", "deploy", recipe, "-q", "--cache", bench.work / "cache"],
+            bench.work,
+        ).peak_mb
+        print(f"deploy measuring {images:>3} images: peak {peaks[images]:.0f} MB")
+    print(f"ratio {peaks[128] / peaks[32]:.3f}")
+
+
+SECTIONS = {"startup": startup, "export": export, "accuracy": accuracy, "memory": memory}
+
+
+def main() -> None:
+    """Run the sections that are asked for."""
+    coco = (SHARED / "models" / "yolov8n-coco.pt").is_file()
+    weights = (
+        SHARED / "models" / "yolov8n-coco.pt" if coco else ROOT / "models" / "shapes-yolov8n.pt"
+    )
+    data = (
+        SHARED / "coco" / "data.yaml"
+        if coco
+        else ROOT / "examples" / "shapes" / "data" / "data.yaml"
+    )
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("sections", nargs="*", choices=[*SECTIONS, []], default=list(SECTIONS))
+    options.add_argument("--weights", type=Path, default=weights)
+    options.add_argument("--data", type=Path, default=data)
+    options.add_argument("--imgsz", type=int, default=640 if coco else 160)
+    options.add_argument("--runs", type=int, default=3, help="runs of each command in `export`")
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory(prefix="yolodeploy-bench-") as folder:
+        os.environ["YOLO_CONFIG_DIR"] = folder
+        for name in chosen.sections:
+            print(f"\n## {name}", flush=True)
+            SECTIONS[name](Bench(chosen, Path(folder)))
+
+
+if __name__ == "__main__":
+    main()

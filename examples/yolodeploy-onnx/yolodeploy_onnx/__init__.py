@@ -1,0 +1,82 @@
+"""An example backend: ONNX files for ONNX Runtime on the CPU.
+
+Importing this module must stay cheap, so torch, onnx and onnxruntime are imported by the
+submodules, and those only inside the functions that need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from yolodeploy.backend import (
+    Artifact,
+    Context,
+    Device,
+    Interface,
+    Predictor,
+    Step,
+    Target,
+    installed,
+    missing,
+)
+from yolodeploy.transforms import Export, Params
+
+NAME = "onnxruntime"
+
+
+def _export(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_onnx.export import run
+
+    return run(artifact, params, context)
+
+
+STEPS = (
+    Step(
+        name="export",
+        accepts="yolo",
+        produces="onnx",
+        params=Export,
+        run=_export,
+        reference=lambda params: params.model_copy(update={"precision": "fp32"}),
+    ),
+)
+
+DEVICES = (
+    Device(
+        name="windows-x64",
+        title="PC with Windows 10 or later and an x86-64 processor",
+        os="Windows",
+        os_min="10",
+        source="ONNX Runtime documentation, Install: requirements on Windows",
+    ),
+)
+
+
+def versions() -> Mapping[str, str]:
+    """Versions of everything that can change the bytes of a step."""
+    return installed("torch", "onnx", "numpy")
+
+
+def problem() -> str | None:
+    """What is not installed, with the remedy."""
+    return missing("torch", "torch", "onnx", "onnxruntime")
+
+
+def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: ARG001
+    """Refuse nothing: ONNX Runtime runs every artifact of this backend on every device of it."""
+    return None
+
+
+def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001, ARG001
+    """Open an artifact in ONNX Runtime on this machine's CPU."""
+    from yolodeploy_onnx.runtime import OnnxPredictor
+
+    return OnnxPredictor(artifact.path, threads)
+
+
+def describe(artifact: Artifact) -> Interface:
+    """Names and shapes as the file states them."""
+    from yolodeploy_onnx.runtime import interface
+
+    return interface(artifact.path)

@@ -1,0 +1,55 @@
+"""Open and describe an artifact with ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as faults
+
+from yolodeploy.backend import Interface, Runtime, Tensor
+from yolodeploy.errors import StepFailed
+from yolodeploy.machine import cpu_name
+
+FILE = "model.onnx"
+DAMAGED = (
+    *(faults.Fail, faults.InvalidArgument, faults.InvalidGraph),
+    *(faults.InvalidProtobuf, faults.NoSuchFile),
+)
+
+
+class OnnxPredictor:
+    """An opened artifact; the file has a batch of one, so images are run one by one."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        self._session = _open(folder, threads)
+        version = onnxruntime.__version__
+        self.runtime = Runtime("ONNX Runtime", version, cpu_name(), threads)
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run `[N, 3, H, W]` images in 0..1; returns `[N, 4 + classes, anchors]`."""
+        return np.concatenate([self._session.run(None, {"images": i[None]})[0] for i in images])
+
+
+def interface(folder: Path) -> Interface:
+    """Names and shapes from the file itself."""
+    session = _open(folder, threads=1)
+    (image,), (output,) = session.get_inputs(), session.get_outputs()
+    return Interface(
+        entry=FILE,
+        inputs=(Tensor(image.name, tuple(image.shape), "float32", "RGB, 0..1"),),
+        outputs=(Tensor(output.name, tuple(output.shape), "float32", "xywh, then scores"),),
+        scale=1 / 255,
+    )
+
+
+def _open(folder: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    path = folder / FILE
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except DAMAGED as error:
+        raise StepFailed(f"{path} cannot be opened: {error}. Build it again.") from error

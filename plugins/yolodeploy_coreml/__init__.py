@@ -1,0 +1,71 @@
+"""The iOS backend: YOLO detectors as Core ML packages.
+
+An artifact is a folder with one `model.mlpackage`, an ML program for iOS 15 to 18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolodeploy.backend import Step, installed, missing
+from yolodeploy_coreml.devices import DEVICES as DEVICES
+from yolodeploy_coreml.devices import refusal
+from yolodeploy_coreml.params import CoreMLExport, plain_float
+
+if TYPE_CHECKING:
+    from yolodeploy.backend import Artifact, Context, Interface, Predictor, Target
+    from yolodeploy.transforms import Params
+
+NAME = "coreml"
+
+_DISTRIBUTIONS = ("coremltools", "numpy", "protobuf", "torch")
+
+
+def _export(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_coreml.export import run_export
+
+    return run_export(artifact, params, context)
+
+
+STEPS = (
+    Step(
+        name="export",
+        accepts="yolo",
+        produces="mlpackage",
+        params=CoreMLExport,
+        run=_export,
+        reference=plain_float,
+    ),
+)
+
+
+def versions() -> Mapping[str, str]:
+    """Versions of everything that can change a package's bytes."""
+    return installed(*_DISTRIBUTIONS)
+
+
+def problem() -> str | None:
+    """Name the distributions that are missing, with the remedy."""
+    return missing("coreml", *_DISTRIBUTIONS)
+
+
+def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: ARG001 - the contract's signature
+    """Refuse an iOS version that no package is made for, or that the device does not run."""
+    return refusal(target)
+
+
+def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001, ARG001 - the contract's name
+    """Open the package in Core ML on a Mac, elsewhere in our executor of the saved program."""
+    from yolodeploy_coreml.package import PACKAGE
+    from yolodeploy_coreml.runtime import open_package
+
+    return open_package(artifact.path / PACKAGE, threads)
+
+
+def describe(artifact: Artifact) -> Interface:
+    """How an app feeds the package and reads it; shapes come from the file."""
+    from yolodeploy_coreml.interface import read_interface
+
+    return read_interface(artifact.path)

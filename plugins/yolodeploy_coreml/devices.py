@@ -1,0 +1,53 @@
+"""Apple's phones, as data, and which package format runs on them.
+
+Chips and first systems: Apple Support, "iPhone - Tech Specs". Last systems: Apple Support,
+"iPhone models compatible with iOS 16", "... iOS 17", "... iOS 18", "... iOS 26".
+"""
+
+from __future__ import annotations
+
+from yolodeploy.backend import Device, Target
+
+OLDEST, DEFAULT, NEWEST = 15, 16, 18
+_OS = "iOS"
+
+
+def _iphone(name: str, title: str, first: str, last: str | None = None, *, chip: str) -> Device:
+    # The A11's Neural Engine is closed to Core ML ("ane" stands for one that apps can use).
+    features = frozenset({chip} if chip == "a11" else {chip, "ane"})
+    source = f"Apple Support, {title} - Tech Specs"
+    return Device(name, title, _OS, os_min=first, os_max=last, features=features, source=source)
+
+
+DEVICES = (
+    _iphone("iphone-8", "iPhone 8", "11", "16", chip="a11"),
+    _iphone("iphone-xr", "iPhone XR", "12", "18", chip="a12"),
+    _iphone("iphone-11", "iPhone 11", "13", chip="a13"),
+    _iphone("iphone-12", "iPhone 12", "14", chip="a14"),
+    _iphone("iphone-13", "iPhone 13", "15", chip="a15"),
+    _iphone("iphone-se-3", "iPhone SE (3rd generation)", "15", chip="a15"),
+    _iphone("iphone-14-pro", "iPhone 14 Pro", "16", chip="a16"),
+    _iphone("iphone-15-pro", "iPhone 15 Pro", "17", chip="a17-pro"),
+    _iphone("iphone-16", "iPhone 16", "18", chip="a18"),
+)
+
+
+def ios_format(target: Target) -> int:
+    """Major iOS version that a package is written for: the target's, or 16 if it names none."""
+    return DEFAULT if target.os_version is None else int(target.os_version.split(".")[0])
+
+
+def refusal(target: Target) -> str | None:
+    """Why no package can be made for the target's iOS version, with the remedy; None if one can."""
+    asked = target.os_version
+    if asked is not None and not asked.split(".")[0].isdecimal():
+        return f"{asked!r} is not an iOS version. Write one like 16 or 17.4."
+    version = ios_format(target)
+    if version < OLDEST:
+        return f"iOS {asked} cannot run ML programs. Ask for iOS {OLDEST} or newer."
+    if version > NEWEST:
+        return (
+            f"Packages are written for iOS {OLDEST} to {NEWEST}, not {asked}. "
+            f"Ask for {NEWEST}: newer systems run it."
+        )
+    return None

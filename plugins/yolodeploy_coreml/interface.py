@@ -1,0 +1,47 @@
+"""What a package's own description says to an app."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from yolodeploy.backend import Interface, Tensor
+from yolodeploy_coreml.package import PACKAGE, read_package
+
+_PLAIN = (
+    "Pass a CVPixelBuffer to MLModel, or a VNCoreMLRequest and read its "
+    "VNCoreMLFeatureValueObservation. Non-maximum suppression is the app's."
+)
+_OBJECTS = (
+    "A VNCoreMLRequest gives VNRecognizedObjectObservation. Classes that are called unused-N "
+    "only fill up the table and never score."
+)
+
+
+def read_interface(folder: Path) -> Interface:
+    """Describe the package in `folder`: inputs, outputs, and how Vision returns them."""
+    description = read_package(folder / PACKAGE).spec.description
+    outputs = tuple(_array(feature) for feature in description.output)
+    return Interface(
+        entry=PACKAGE,
+        inputs=tuple(_input(feature) for feature in description.input),
+        outputs=outputs,
+        scale=1.0,
+        note=_PLAIN if len(outputs) == 1 else _OBJECTS,
+    )
+
+
+def _input(feature: Any) -> Tensor:
+    if feature.type.WhichOneof("Type") == "imageType":
+        image = feature.type.imageType
+        shape = (1, 3, image.height, image.width)
+        return Tensor(feature.name, shape, "uint8", feature.shortDescription)
+    return Tensor(feature.name, (), "float64", f"optional: {feature.shortDescription}")
+
+
+def _array(feature: Any) -> Tensor:
+    """One array output; -1 stands for a size that depends on the image."""
+    array = feature.type.multiArrayType
+    ranges = [(size.lowerBound, size.upperBound) for size in array.shapeRange.sizeRanges]
+    varying = tuple(low if low == high else -1 for low, high in ranges)
+    return Tensor(feature.name, tuple(array.shape) or varying, "float32", feature.shortDescription)

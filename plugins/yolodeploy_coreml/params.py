@@ -1,0 +1,42 @@
+"""Parameters of this backend's steps."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from yolodeploy.transforms import Export
+
+_NMS_ONLY = {"iou", "confidence"}
+
+
+class CoreMLExport(Export):
+    """Write the model as an .mlpackage (an ML program) that takes an image."""
+
+    nms: bool = Field(
+        default=False,
+        description="Append Core ML's non-maximum suppression, so that Vision returns objects.",
+    )
+    iou: float = Field(
+        default=0.7,
+        ge=0,
+        le=1,
+        description="With nms: overlap above which the lower-scored box goes, unless the app sets it.",
+    )
+    confidence: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="With nms: score below which a box is dropped, unless the app sets it.",
+    )
+
+    @model_validator(mode="after")
+    def _thresholds_need_nms(self) -> CoreMLExport:
+        unused = sorted(_NMS_ONLY & self.model_fields_set)
+        if unused and not self.nms:
+            raise ValueError(f"{', '.join(unused)} has no effect without nms. Add `nms: true`.")
+        return self
+
+
+def plain_float(params: object) -> CoreMLExport:  # noqa: ARG001 - one reference serves all
+    """Return the export that latency is compared with: fp32, without suppression."""
+    return CoreMLExport(precision="fp32")

@@ -1,0 +1,89 @@
+"""The Android backend: YOLO detectors for ncnn, an inference library for Arm CPUs.
+
+An artifact is a folder with two files: `model.ncnn.param` (the graph, as text) and
+`model.ncnn.bin` (the weights).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from yolodeploy.backend import Interface, Step, Tensor, installed, missing
+from yolodeploy_ncnn.devices import DEVICES as DEVICES
+from yolodeploy_ncnn.export import PARAM_FILE, NcnnExport, run_export
+
+if TYPE_CHECKING:
+    from yolodeploy.backend import Artifact, Predictor, Target
+    from yolodeploy.transforms import Params
+
+NAME = "ncnn"
+
+STEPS = (
+    Step(
+        name="export",
+        accepts="yolo",
+        produces=NAME,
+        params=NcnnExport,
+        run=run_export,
+        reference=lambda params: params.model_copy(update={"precision": "fp32"}),
+    ),
+)
+
+
+def versions() -> Mapping[str, str]:
+    """Versions of the tools that write an artifact: tracing (torch) and conversion (pnnx)."""
+    return installed("pnnx", "torch")
+
+
+def problem() -> str | None:
+    """Name the distributions that are missing, with the remedy."""
+    return missing("ncnn", "ncnn", "pnnx", "torch")
+
+
+def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: ARG001 - the contract's signature
+    """Refuse nothing: every Arm CPU from Armv7 on runs both precisions, whatever its OS."""
+    return None
+
+
+def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001, ARG001 - the contract's name
+    """Open an artifact in the ncnn wheel, on this machine's CPU; see `runtime.NcnnPredictor`."""
+    from yolodeploy_ncnn.runtime import NcnnPredictor
+
+    return NcnnPredictor(artifact.path, threads)
+
+
+def describe(artifact: Artifact) -> Interface:
+    """How an app feeds the network and reads it; shapes come from the graph."""
+    from yolodeploy_ncnn import param
+    from yolodeploy_ncnn.decode import find_decode
+
+    graph = param.read(artifact.path / PARAM_FILE)
+    decode = find_decode(graph)
+    height, width = graph.input_size()
+    return Interface(
+        entry=PARAM_FILE,
+        inputs=(
+            Tensor(
+                name=graph.input,
+                shape=(3, height, width),
+                dtype="float32",
+                meaning="RGB pixels of the letterboxed image, multiplied with the scale",
+            ),
+        ),
+        outputs=(
+            Tensor(
+                name=graph.output,
+                shape=(4 + decode.classes, decode.anchors),
+                dtype="float32",
+                meaning="centre x, centre y, width, height in pixels, then a score per class",
+            ),
+        ),
+        scale=1 / 255,
+        note=(
+            "Scale with ncnn::Mat::substract_mean_normalize(0, {1/255.f, 1/255.f, 1/255.f}). "
+            "The boxes are decoded, in fp32; non-maximum suppression is the app's. On Arm ncnn "
+            "computes the convolutions in fp16 unless the app sets opt.use_fp16_arithmetic = "
+            "false or the model was exported with `arithmetic: fp32`."
+        ),
+    )

@@ -1,0 +1,139 @@
+"""The `.param` file of ncnn: one line of text per layer.
+
+Format (ncnn, docs/developer-guide/param-and-model-file-structure.md): a magic number, the
+counts of layers and blobs, then per layer its type, name, counts and names of input and
+output blobs, and `key=value` parameters. Values stay text here, so that what is not
+changed is written back byte for byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from yolodeploy.errors import StepFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+MAGIC = "7767517"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One line of the file. The keys of `params` are those of ncnn's operation table."""
+
+    type: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    params: Mapping[int, str]
+
+    def with_params(self, params: Mapping[int, str]) -> Layer:
+        """Return the layer with parameters added or replaced."""
+        return replace(self, params={**self.params, **params})
+
+    def number(self, key: int, default: int | None = None) -> int:
+        """Read an integer parameter; StepFailed where it is absent or no integer."""
+        text = self.params.get(key, default)
+        try:
+            return int(text)  # type: ignore[arg-type]  # None is answered below like any other text
+        except (TypeError, ValueError):
+            raise StepFailed(
+                f"Layer {self.name} ({self.type}): `{key}={text}` is no integer."
+            ) from None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network: layers in the order in which ncnn reads their weights."""
+
+    layers: tuple[Layer, ...]
+
+    @cached_property
+    def producers(self) -> Mapping[str, Layer]:
+        """The layer that writes each blob."""
+        return {blob: layer for layer in self.layers for blob in layer.outputs}
+
+    @cached_property
+    def input(self) -> str:
+        """Name of the only input blob."""
+        return _only("input", [layer.outputs[0] for layer in self.layers if layer.type == "Input"])
+
+    @cached_property
+    def output(self) -> str:
+        """Name of the only blob that no layer reads."""
+        read = {blob for layer in self.layers for blob in layer.inputs}
+        return _only("output", [blob for blob in self.producers if blob not in read])
+
+    def input_size(self) -> tuple[int, int]:
+        """Height and width in pixels that the input layer declares."""
+        layer = self.producers[self.input]
+        return layer.number(1), layer.number(0)
+
+
+def _only(what: str, names: list[str]) -> str:
+    if len(names) != 1:
+        raise StepFailed(f"The network has {len(names)} {what} blobs {names}; a detector has one.")
+    return names[0]
+
+
+def read(path: Path) -> Graph:
+    """Read a file; StepFailed names the line that cannot be understood."""
+    try:
+        return parse(path.read_text(encoding="ascii"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise StepFailed(f"{path}: {error}. The file is damaged; build it again.") from error
+
+
+def parse(text: str) -> Graph:
+    """Parse the text of a file; ValueError tells the line and what is wrong with it."""
+    lines = text.splitlines()
+    if len(lines) < 2 or lines[0] != MAGIC:
+        raise ValueError(f"line 1: expected {MAGIC}, found {lines[:1]}")
+    layers = tuple(_parse_layer(number, line) for number, line in enumerate(lines[2:], start=3))
+    graph = Graph(layers)
+    counts = f"{len(layers)} {len(graph.producers)}"
+    if lines[1] != counts:
+        raise ValueError(f"line 2: announces {lines[1]} layers and blobs, found {counts}")
+    _check_order(layers)
+    return graph
+
+
+def _parse_layer(number: int, line: str) -> Layer:
+    try:
+        kind, name, inputs, outputs, *rest = line.split()
+        first, last = int(inputs), int(inputs) + int(outputs)
+        blobs, pairs = rest[:last], [pair.split("=", 1) for pair in rest[last:]]
+        params = {int(key): value for key, value in pairs}
+    except ValueError as error:
+        raise ValueError(f"line {number}: {line!r}: {error}") from error
+    if len(blobs) != last:
+        raise ValueError(f"line {number}: {line!r}: announces {last} blobs, names {len(blobs)}")
+    return Layer(kind, name, tuple(blobs[:first]), tuple(blobs[first:]), params)
+
+
+def _check_order(layers: tuple[Layer, ...]) -> None:
+    known: set[str] = set()
+    for number, layer in enumerate(layers, start=3):
+        for blob in layer.inputs:
+            if blob not in known:
+                raise ValueError(
+                    f"line {number}: {layer.name} reads {blob}, which no line above writes"
+                )
+        known.update(layer.outputs)
+
+
+def write(graph: Graph) -> str:
+    """Text of the file, laid out as pnnx does."""
+    lines = [MAGIC, f"{len(graph.layers)} {len(graph.producers)}"]
+    lines += [_write_layer(layer) for layer in graph.layers]
+    return "\n".join(lines) + "\n"
+
+
+def _write_layer(layer: Layer) -> str:
+    head = f"{layer.type:<24} {layer.name:<24} {len(layer.inputs)} {len(layer.outputs)}"
+    pairs = [f"{key}={value}" for key, value in layer.params.items()]
+    return " ".join([head, *layer.inputs, *layer.outputs, *pairs])

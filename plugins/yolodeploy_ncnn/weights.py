@@ -1,0 +1,73 @@
+"""The `.bin` file of ncnn: the weights of every layer, in the order of the graph.
+
+Format (ncnn, src/modelbin.cpp and the `load_model` of each layer): weights start with a
+32-bit tag that tells how they are stored and are padded to 4 bytes; biases and constants
+are bare fp32. Little-endian throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from yolodeploy_ncnn.param import Graph, Layer
+
+FP32 = 0
+FP16 = 0x01306B47
+_BYTES: Mapping[int, int] = {FP32: 4, FP16: 2}
+
+# Parameter numbers of (count of weights, whether there is a bias, length of the bias).
+_LAYOUT: Mapping[str, tuple[int, int, int]] = {
+    "Convolution": (6, 5, 0),
+    "ConvolutionDepthWise": (6, 5, 0),
+    "InnerProduct": (2, 1, 0),
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """`count` numbers of a layer at `data[start:stop]`; `tag` is FP32 or FP16."""
+
+    layer: Layer
+    tag: int
+    count: int
+    start: int
+    stop: int
+
+
+def blocks(graph: Graph, data: bytes) -> list[Block]:
+    """Find the weights of all layers; ValueError where file and graph do not fit together."""
+    found: list[Block] = []
+    end = 0
+    for layer in graph.layers:
+        for tagged, count in _parts(layer):
+            found.append(_block(layer, data, end, count, tagged=tagged))
+            end = found[-1].stop
+    if end != len(data):
+        raise ValueError(f"{len(data)} bytes, where the graph asks for {end}")
+    return found
+
+
+def _parts(layer: Layer) -> Iterator[tuple[bool, int]]:
+    """Whether there is a tag, and how many numbers follow."""
+    if layer.type == "MemoryData":
+        count = 1
+        for key in (0, 1, 2, 11):
+            count *= layer.number(key, 0) or 1
+        yield layer.number(21, 1) != 1, count
+    elif layer.type in _LAYOUT:
+        weights, has_bias, bias = _LAYOUT[layer.type]
+        yield True, layer.number(weights)
+        if layer.number(has_bias, 0):
+            yield False, layer.number(bias)
+
+
+def _block(layer: Layer, data: bytes, end: int, count: int, *, tagged: bool) -> Block:
+    tag = int.from_bytes(data[end : end + 4], "little") if tagged else FP32
+    if tag not in _BYTES:
+        raise ValueError(f"the weights of {layer.name} have the unknown storage tag {tag:#x}")
+    start = end + 4 * tagged
+    stop = start + (count * _BYTES[tag] + 3) // 4 * 4
+    if stop > len(data):
+        raise ValueError(f"{len(data)} bytes, but {layer.name} ends at {stop}")
+    return Block(layer, tag, count, start, stop)

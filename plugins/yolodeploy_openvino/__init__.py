@@ -1,0 +1,69 @@
+"""Intel: exports to OpenVINO IR and runs it in OpenVINO.
+
+Its artifact format is "openvino": a folder with `model.xml` and `model.bin`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from yolodeploy.backend import (
+    Artifact,
+    Context,
+    Interface,
+    Predictor,
+    Step,
+    Target,
+    installed,
+    missing,
+)
+from yolodeploy.transforms import Export, Params
+from yolodeploy_openvino.devices import DEVICES as DEVICES
+
+NAME = "openvino"
+
+_DISTRIBUTIONS = ("openvino", "torch", "safetensors", "numpy")
+
+
+def _export(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_openvino.export import export
+
+    return export(artifact, cast("Export", params), context)
+
+
+def _plain(params: Params) -> Params:  # noqa: ARG001
+    return Export(precision="fp32")
+
+
+STEPS = (Step("export", "yolo", "openvino", Export, _export, reference=_plain),)
+
+
+def versions() -> Mapping[str, str]:
+    """Versions of everything that can change the bytes of a step."""
+    return installed(*_DISTRIBUTIONS)
+
+
+def problem() -> str | None:
+    """Why this machine cannot run the plugin, with the remedy; None if it can."""
+    return missing("openvino", *_DISTRIBUTIONS)
+
+
+def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: ARG001
+    """Every device here runs float models of either storage type."""
+    return None
+
+
+def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001
+    """Compile the artifact with OpenVINO, on the device's unit if this machine has it."""
+    from yolodeploy_openvino.runtime import OpenVINOPredictor
+
+    return OpenVINOPredictor(artifact.path, target, threads)
+
+
+def describe(artifact: Artifact) -> Interface:
+    """How an app feeds the artifact and reads it, from the model file itself."""
+    from yolodeploy_openvino.runtime import describe as described
+
+    return described(artifact.path)

@@ -1,0 +1,84 @@
+"""The source side: reads YOLOv8 checkpoints safely and runs them in PyTorch.
+
+Its artifact format is "yolo": a folder with `info.json`, `arch.json` (the table of layers)
+and `model.safetensors` (float32 weights, batch normalisation not fused). Other plugins
+start from `yolodeploy_torch.export`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from yolodeploy.backend import (
+    Artifact,
+    Context,
+    Device,
+    Interface,
+    ModelInfo,
+    Predictor,
+    Step,
+    Target,
+    Tensor,
+    installed,
+    missing,
+)
+from yolodeploy.transforms import Params
+
+NAME = "torch"
+DEVICES: Sequence[Device] = ()
+
+_DISTRIBUTIONS = ("torch", "safetensors", "numpy")
+
+# OpenMP reads this once, when PyTorch is imported. Its threads spin while they wait for each
+# other, and beside any other busy process two of them take many times as long as one.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+class Load(Params):
+    """Read a YOLOv8 detection checkpoint (.pt) without running anything in it."""
+
+
+def _load(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_torch.load import load
+
+    return load(artifact, params, context)
+
+
+STEPS: Sequence[Step] = (Step("load", ".pt", "yolo", Load, _load),)
+
+
+def versions() -> Mapping[str, str]:
+    """Versions of everything that can change the bytes of a step."""
+    return installed(*_DISTRIBUTIONS)
+
+
+def problem() -> str | None:
+    """Why this machine cannot run the plugin, with the remedy; None if it can."""
+    return missing("torch", *_DISTRIBUTIONS)
+
+
+def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: ARG001
+    """Nothing here depends on the target."""
+    return None
+
+
+def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001, ARG001
+    """Run the model in PyTorch on this machine's CPU."""
+    from yolodeploy_torch.predictor import TorchPredictor
+
+    return TorchPredictor(artifact.path, threads)
+
+
+def describe(artifact: Artifact) -> Interface:
+    """How to feed the source model; its image size is free."""
+    info = ModelInfo.read(artifact.path)
+    image = Tensor("images", (-1, 3, -1, -1), "float32", "RGB, NCHW, 0..1")
+    output = Tensor(
+        "output0",
+        (-1, 4 + len(info.names), -1),
+        "float32",
+        "per anchor: centre x, centre y, width, height in input pixels, then one score per class",
+    )
+    return Interface("model.safetensors", (image,), (output,), scale=1 / 255)

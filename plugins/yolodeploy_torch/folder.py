@@ -1,0 +1,65 @@
+"""The artifact format "yolo": a folder with info.json, arch.json and model.safetensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from yolodeploy.backend import ModelInfo
+from yolodeploy.errors import StepFailed
+from yolodeploy_torch.arch import Arch, Unsupported
+from yolodeploy_torch.modules import Yolo
+
+ARCH_FILE = "arch.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+def write(folder: Path, arch: Arch, state: Mapping[str, Tensor]) -> None:
+    """Write a model as an artifact: float32 weights under sorted keys, unfused."""
+    parameters = sum(value.numel() for name, value in state.items() if _is_parameter(name))
+    ModelInfo("detect", arch.names, arch.strides, parameters).write(folder)
+    table = arch.model_dump(mode="json", by_alias=True)
+    text = json.dumps(table, indent=1, sort_keys=True, ensure_ascii=False)
+    (folder / ARCH_FILE).write_text(text + "\n", encoding="utf-8")
+    ordered = {name: state[name].contiguous() for name in sorted(state)}
+    save_file(ordered, folder / WEIGHTS_FILE)
+
+
+def read(folder: Path) -> Yolo:
+    """Rebuild the model of an artifact, in evaluation mode and without gradients.
+
+    Raises StepFailed if files are missing, damaged, or do not belong together.
+    """
+    try:
+        arch = Arch.model_validate_json((folder / ARCH_FILE).read_bytes())
+        return rebuild(arch, load_file(folder / WEIGHTS_FILE))
+    except (OSError, SafetensorError, Unsupported, ValidationError) as error:
+        raise StepFailed(f"{folder} is damaged: {error}. Build it again.") from error
+
+
+def rebuild(arch: Arch, state: Mapping[str, Tensor]) -> Yolo:
+    """Build the table's model around the weights; raises `Unsupported` if they do not fit."""
+    arch.check()
+    with torch.device("meta"):
+        model = Yolo(arch)
+    expected = {name: value.shape for name, value in model.state_dict().items()}
+    if expected.keys() != state.keys():
+        odd = min(expected.keys() ^ state.keys())
+        raise Unsupported(f"its weight {odd} is missing or too much")
+    for name, shape in expected.items():
+        if state[name].shape != shape:
+            found = tuple(state[name].shape)
+            raise Unsupported(f"its weight {name} is {found}, but its layers need {tuple(shape)}")
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.eval().requires_grad_(requires_grad=False)
+
+
+def _is_parameter(name: str) -> bool:
+    return name.endswith((".weight", ".bias"))

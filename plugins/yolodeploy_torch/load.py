@@ -1,0 +1,57 @@
+"""The step `load`: a weights file -> the artifact format "yolo"."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from yolodeploy.backend import Artifact, Context
+from yolodeploy.errors import ModelError
+from yolodeploy.transforms import Params
+from yolodeploy_torch import folder, tree
+from yolodeploy_torch.arch import Arch, Unsupported
+from yolodeploy_torch.checkpoint import Node, read_checkpoint
+from yolodeploy_torch.compute import threads
+
+
+def load(artifact: Artifact, params: Params, context: Context) -> Path:  # noqa: ARG001
+    """Read `artifact.path`, a .pt file, safely, and write the model into the work folder."""
+    path = artifact.path
+    with threads(1):
+        root = read_checkpoint(path)
+        try:
+            arch, state = _content(root)
+        except Unsupported as error:
+            raise ModelError(
+                f"{path} cannot be used: {error}. This version supports YOLOv8 detection models "
+                "as Ultralytics saves them."
+            ) from error
+        _check_finite(path, state)
+        folder.write(context.work, arch, state)
+    return context.work
+
+
+def _content(root: Node) -> tuple[Arch, dict[str, Tensor]]:
+    try:
+        arch, state = tree.architecture(root), tree.weights(root)
+    except (ValidationError, RecursionError) as error:
+        raise Unsupported(f"its layers are damaged ({type(error).__name__})") from error
+    # Rebuilding compares every name and shape before anything is converted.
+    folder.rebuild(arch, state)
+    return arch, {name: _single(value) for name, value in state.items()}
+
+
+def _single(value: Tensor) -> Tensor:
+    return value.to(torch.float32) if value.is_floating_point() else value
+
+
+def _check_finite(path: Path, state: dict[str, Tensor]) -> None:
+    for name, value in state.items():
+        if not torch.isfinite(value).all():
+            raise ModelError(
+                f"{path} is broken: its weight {name} holds NaN or infinity, as after a training "
+                "that diverged. Use an earlier checkpoint."
+            )

@@ -1,0 +1,251 @@
+"""A checkpoint's tree of stand-in objects -> table of layers and weights.
+
+Every number is read off the tree itself, so that models of any width and depth work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from yolodeploy_torch.arch import (
+    AnyLayer,
+    Arch,
+    BlockSpec,
+    BranchSpec,
+    C2fLayer,
+    ConcatLayer,
+    ConvLayer,
+    ConvSpec,
+    DetectLayer,
+    SppfLayer,
+    Unsupported,
+    UpsampleLayer,
+)
+from yolodeploy_torch.checkpoint import Node
+
+
+def architecture(root: Node) -> Arch:
+    """Read the table of a detection model; raises `Unsupported` for anything but YOLOv8."""
+    rows = _children(_child(root, "model", "Sequential"))
+    layers = tuple(_layer(node, row) for row, node in enumerate(rows))
+    if not layers:
+        raise Unsupported("it has no layers")
+    head = rows[-1]
+    arch = Arch(
+        eps=_epsilon(root),
+        names=_names(_get(root, "names", dict | list)),
+        reg_max=_get(head, "reg_max", int),
+        strides=_strides(_get(head, "stride", Tensor)),
+        layers=layers,
+    )
+    arch.check()
+    return arch
+
+
+def weights(root: Node) -> dict[str, Tensor]:
+    """Collect the state dict by name, as stored; raises `Unsupported` for odd tensors."""
+    return dict(_tensors(root, ""))
+
+
+def _tensors(node: Node, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    transient = node.__dict__.get("_non_persistent_buffers_set", ())
+    for table in ("_parameters", "_buffers"):
+        for name, tensor in _table(node, table).items():
+            if tensor is not None and name not in transient:
+                yield f"{prefix}{name}", _plain(tensor, f"{prefix}{name}")
+    for name, child in _table(node, "_modules").items():
+        if child is not None:
+            yield from _tensors(child, f"{prefix}{name}.")
+
+
+def _plain(tensor: object, name: str) -> Tensor:
+    if not isinstance(tensor, Tensor) or type(tensor) not in (Tensor, torch.nn.Parameter):
+        raise Unsupported(f"its weight {name} is a {type(tensor).__name__}")
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        raise Unsupported(f"its weight {name} is no plain tensor")
+    return tensor.detach()
+
+
+def _layer(node: Node, row: int) -> AnyLayer:
+    sources = _sources(node, row)
+    match node.kind:
+        case "Conv":
+            return ConvLayer(sources=sources, conv=_conv(node))
+        case "C2f":
+            return _c2f(node, sources)
+        case "SPPF":
+            return _sppf(node, sources)
+        case "Upsample":
+            return UpsampleLayer(sources=sources, scale=_scale(node))
+        case "Concat" if _get(node, "d", int) == 1:
+            return ConcatLayer(sources=sources)
+        case "Detect":
+            return _detect(node, sources)
+    raise Unsupported(f"its layer {row} is a {node.kind}, which YOLOv8 does not have there")
+
+
+def _sources(node: Node, row: int) -> tuple[int, ...]:
+    raw = _get(node, "f", int | list)
+    listed = raw if isinstance(raw, list) else [raw]
+    if not all(type(source) is int for source in listed):
+        raise Unsupported(f"its layer {row} reads from {raw!r}")
+    return tuple(source + row if source < 0 else source for source in listed)
+
+
+def _c2f(node: Node, sources: tuple[int, ...]) -> C2fLayer:
+    half = _get(node, "c", int)
+    return C2fLayer(
+        sources=sources,
+        entry=_conv(_child(node, "cv1", "Conv")),
+        split=(half, half),
+        blocks=tuple(_block(block) for block in _children(_child(node, "m", "ModuleList"))),
+        exit=_conv(_child(node, "cv2", "Conv")),
+    )
+
+
+def _block(node: Node) -> BlockSpec:
+    return BlockSpec(
+        first=_conv(_child(node, "cv1", "Conv")),
+        second=_conv(_child(node, "cv2", "Conv")),
+        shortcut=_get(node, "add", bool),
+    )
+
+
+def _sppf(node: Node, sources: tuple[int, ...]) -> SppfLayer:
+    pool = _child(node, "m", "MaxPool2d")
+    kernel = _get(pool, "kernel_size", int)
+    if node.__dict__.get("add", False) or _get(pool, "padding", int) != kernel // 2:
+        raise Unsupported("its SPPF layer is not the one of YOLOv8")
+    return SppfLayer(
+        sources=sources,
+        entry=_conv(_child(node, "cv1", "Conv")),
+        kernel=kernel,
+        # Checkpoints from before the number became a setting pool three times.
+        pools=node.__dict__.get("n", 3),
+        exit=_conv(_child(node, "cv2", "Conv")),
+    )
+
+
+def _scale(node: Node) -> int:
+    scale = _get(node, "scale_factor", int | float)
+    if _get(node, "mode", str) != "nearest" or not float(scale).is_integer():
+        raise Unsupported(f"it upsamples by {scale} with mode {node.__dict__['mode']!r}")
+    return int(scale)
+
+
+def _detect(node: Node, sources: tuple[int, ...]) -> DetectLayer:
+    boxes = _children(_child(node, "cv2", "ModuleList"))
+    scores = _children(_child(node, "cv3", "ModuleList"))
+    if not len(boxes) == len(scores) == len(sources):
+        raise Unsupported("its head has not one branch for boxes and one for scores per level")
+    return DetectLayer(
+        sources=sources,
+        boxes=tuple(_branch(branch) for branch in boxes),
+        scores=tuple(_branch(branch) for branch in scores),
+    )
+
+
+def _branch(node: Node) -> BranchSpec:
+    first, second = _child(node, "0", "Conv"), _child(node, "1", "Conv")
+    last = _weight(_child(node, "2", "Conv2d"))
+    return BranchSpec(first=_conv(first), second=_conv(second), outputs=last.shape[0])
+
+
+def _conv(node: Node) -> ConvSpec:
+    if "bn" not in _table(node, "_modules"):
+        raise Unsupported("its batch normalisation is already fused; use the checkpoint before")
+    conv = _child(node, "conv", "Conv2d")
+    outputs, inputs, kernel, width = _weight(conv).shape
+    stride = _get(conv, "stride", tuple)
+    expected = {
+        "kernel_size": (kernel, kernel),
+        "padding": (kernel // 2, kernel // 2),
+        "dilation": (1, 1),
+        "groups": 1,
+        "stride": (stride[0], stride[0]),
+    }
+    odd = [key for key, value in expected.items() if conv.__dict__.get(key) != value]
+    if odd or width != kernel:
+        raise Unsupported(f"a convolution has an unusual {odd[0] if odd else 'kernel'}")
+    return ConvSpec(
+        inputs=inputs, outputs=outputs, kernel=kernel, stride=stride[0], act=_activation(node)
+    )
+
+
+def _activation(node: Node) -> Any:
+    kind = _child(node, "act").kind
+    if kind not in {"SiLU", "Identity"}:
+        raise Unsupported(f"it uses the activation {kind}; supported is SiLU")
+    return "silu" if kind == "SiLU" else "none"
+
+
+def _weight(conv: Node) -> Tensor:
+    tensor = _plain(_table(conv, "_parameters").get("weight"), "of a convolution")
+    if tensor.ndim != 4:
+        raise Unsupported(f"a convolution has weights of shape {tuple(tensor.shape)}")
+    return tensor
+
+
+def _epsilon(root: Node) -> float:
+    found = {_get(node, "eps", float) for node in _walk(root) if node.kind == "BatchNorm2d"}
+    if len(found) != 1:
+        raise Unsupported(f"its batch normalisations use {len(found)} values of eps, not one")
+    (eps,) = found
+    return float(eps)
+
+
+def _walk(node: Node) -> Iterator[Node]:
+    yield node
+    for child in _table(node, "_modules").values():
+        if isinstance(child, Node):
+            yield from _walk(child)
+
+
+def _names(raw: dict[object, object] | list[object]) -> tuple[str, ...]:
+    table = dict(enumerate(raw)) if isinstance(raw, list) else raw
+    if list(table) != list(range(len(table))):
+        raise Unsupported(f"its class numbers are {list(table)[:5]}..., not 0, 1, 2, ...")
+    names = tuple(name for name in table.values() if isinstance(name, str))
+    if len(names) != len(table) or not names:
+        raise Unsupported("its class names are missing or no text")
+    return names
+
+
+def _strides(tensor: Tensor) -> tuple[int, ...]:
+    values = [float(value) for value in _plain(tensor, "stride").flatten().tolist()]
+    if not all(value.is_integer() for value in values):
+        raise Unsupported(f"it states the strides {values}")
+    return tuple(int(value) for value in values)
+
+
+def _get(node: Node, name: str, kind: Any) -> Any:
+    value = node.__dict__.get(name)
+    if not isinstance(value, kind):
+        raise Unsupported(f"its {node.kind} has no usable `{name}`")
+    return value
+
+
+def _table(node: Node, name: str) -> Mapping[str, Any]:
+    if not isinstance(node, Node):
+        raise Unsupported(f"it holds a {type(node).__name__} where a layer should be")
+    table = node.__dict__.get(name, {})
+    if not isinstance(table, dict):
+        raise Unsupported(f"its {node.kind} is damaged")
+    return table
+
+
+def _child(node: Node, name: str, kind: str = "") -> Node:
+    child = _table(node, "_modules").get(name)
+    if not isinstance(child, Node) or (kind and child.kind != kind):
+        found = child.kind if isinstance(child, Node) else "nothing"
+        raise Unsupported(f"its {node.kind} has {found} where YOLOv8 has {kind or name}")
+    return child
+
+
+def _children(node: Node) -> list[Node]:
+    table = _table(node, "_modules")
+    return [_child(node, str(index)) for index in range(len(table))]

@@ -1,0 +1,85 @@
+"""Fixtures of the contract suite: the demo model, images for it, and every backend's artifact."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import suite
+from numpy.typing import NDArray
+
+from yolodeploy.backend import Artifact, Backend
+from yolodeploy.transforms import Params
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = Path(os.environ.get("YOLODEPLOY_TEST_MODEL", ROOT / "models" / "shapes-yolov8n.pt"))
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Path:
+    if not DEMO.is_file():
+        pytest.skip(f"{DEMO} is missing; set YOLODEPLOY_TEST_MODEL to a YOLOv8 checkpoint")
+    return DEMO
+
+
+@pytest.fixture(scope="session")
+def loaded(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return suite.load(checkpoint, tmp_path_factory.mktemp("load") / "work")
+
+
+@pytest.fixture(scope="session")
+def images() -> NDArray[np.float32]:
+    """Two images of the shapes task, float32 RGB [2, 3, H, W] in 0..1."""
+    path = ROOT / "examples" / "shapes" / "generate.py"
+    spec = importlib.util.spec_from_file_location("generate", path)
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    suite.sys.modules["generate"] = generate  # dataclasses look their module up there
+    spec.loader.exec_module(generate)
+    drawn = np.stack([generate.draw("val", i, suite.IMGSZ).image for i in range(2)])
+    return np.ascontiguousarray(drawn.transpose(0, 3, 1, 2), dtype=np.float32) / 255
+
+
+@pytest.fixture(scope="session")
+def expected(loaded: Artifact, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The source model's output on the images."""
+    plugin = suite.plugins()[suite.loader()[0]]
+    return plugin.open(loaded, suite.target(plugin), suite.THREADS)(images)
+
+
+@pytest.fixture(params=sorted(suite.plugins()))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def plugin(name: str) -> Backend:
+    return suite.plugins()[name]
+
+
+def _cases() -> list[tuple[str, Params]]:
+    return [(n, v) for n, p in suite.plugins().items() for v in suite.variants(suite.first_step(p))]
+
+
+def _label(case: tuple[str, Params]) -> str:
+    return "-".join([case[0], *map(str, case[1].model_dump(exclude_unset=True).values())])
+
+
+@pytest.fixture(scope="session", params=_cases(), ids=_label)
+def built(
+    request: pytest.FixtureRequest,
+    checkpoint: Path,
+    loaded: Artifact,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> suite.Built:
+    name, params = request.param
+    plugin = suite.plugins()[name]
+    if reason := plugin.problem():
+        pytest.skip(reason)
+    work = tmp_path_factory.mktemp(name) / "work"
+    job = suite.job(name, params, checkpoint, loaded, work)
+    return suite.Built(name, plugin, params, job, job.run())

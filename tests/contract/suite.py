@@ -1,0 +1,212 @@
+"""What every backend promises, as plain functions that test_contract.py calls.
+
+Nothing here knows a backend: plugins come from the entry points, checkpoints are loaded by
+whichever step accepts `.pt`. As a program it runs one step and prints the digests of the
+files, which is how two processes are compared:
+
+    python suite.py JOB_AS_JSON
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from yolodeploy.backend import Artifact, Backend, Context, Device, ModelInfo, Step, Target
+from yolodeploy.transforms import Params
+
+GROUP = "yolodeploy.backends"
+WEIGHTS = ".pt"
+IMGSZ = 160
+THREADS = 1  # more would wait for each other on a busy machine
+TOOLCHAINS = frozenset(
+    {
+        *("torch", "torchvision", "numpy", "cv2", "onnx", "onnxruntime", "coremltools"),
+        *("openvino", "ncnn", "pnnx", "tensorflow", "executorch", "safetensors"),
+    }
+)
+NOWHERE = Device(name="none", title="no device: a step of a source", os="none")
+
+
+@functools.cache
+def plugins() -> Mapping[str, Backend]:
+    """All registered backends by the name of their entry point."""
+    entries = importlib.metadata.entry_points(group=GROUP)
+    return {entry.name: entry.load() for entry in sorted(entries, key=lambda e: e.name)}
+
+
+def modules() -> Mapping[str, str]:
+    """The module of each backend, without importing it."""
+    return {entry.name: entry.value for entry in importlib.metadata.entry_points(group=GROUP)}
+
+
+def loader() -> tuple[str, Step]:
+    """The backend and the step that reads a checkpoint."""
+    found = [(n, step) for n, p in plugins().items() for step in p.STEPS if step.accepts == WEIGHTS]
+    if not found:
+        raise LookupError("no registered backend has a step that accepts .pt")
+    return found[0]
+
+
+def first_step(plugin: Backend) -> Step:
+    """The step of a backend that starts from a checkpoint (a source) or from the loaded model."""
+    accepts = loader()[1].produces if plugin.DEVICES else WEIGHTS
+    return next(step for step in plugin.STEPS if step.accepts == accepts)
+
+
+def reachable_formats(plugin: Backend) -> set[str]:
+    """Every format that the steps of the sources and of this backend can make from `.pt`."""
+    sources = [p for p in plugins().values() if not p.DEVICES]
+    steps = [step for p in (*sources, plugin) for step in p.STEPS]
+    known = {WEIGHTS}
+    for _ in steps:
+        known |= {step.produces for step in steps if step.accepts in known}
+    return known
+
+
+def variants(step: Step) -> list[Params]:
+    """The step's default parameters, once for every precision that it offers."""
+    field = step.params.model_fields.get("precision")
+    if field is None:
+        return [step.params()]
+    return [step.params.model_validate({"precision": p}) for p in get_args(field.annotation)]
+
+
+def target(plugin: Backend) -> Target:
+    """A device of the backend, with no wish for an OS version."""
+    return Target(plugin.DEVICES[0] if plugin.DEVICES else NOWHERE)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One step to run: everything as text, so that another process can do the same."""
+
+    plugin: str
+    step: str
+    params: Mapping[str, Any]
+    format: str
+    source: str
+    names: tuple[str, ...]
+    work: str
+
+    def run(self) -> Artifact:
+        """Run the step in its work folder, which must not exist yet."""
+        plugin, work = plugins()[self.plugin], Path(self.work)
+        step = next(step for step in plugin.STEPS if step.name == self.step)
+        work.mkdir(parents=True)
+        context = Context(
+            work, 0, IMGSZ, THREADS, target(plugin), tuple(self.names), {}, lambda *_: None
+        )
+        params = step.params.model_validate(self.params)
+        folder = step.run(Artifact(self.format, Path(self.source), ""), params, context)
+        if not folder.resolve().is_relative_to(work.resolve()):
+            raise AssertionError(f"{self.step} returned {folder}, which is not below {work}")
+        return Artifact(step.produces, folder, "")
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a backend's first step made of the demo model with one set of parameters."""
+
+    name: str
+    plugin: Backend
+    params: Params
+    job: Job
+    artifact: Artifact
+
+
+def load(checkpoint: Path, work: Path) -> Artifact:
+    """Load a checkpoint through the step that accepts it."""
+    name, step = loader()
+    return Job(name, step.name, {}, WEIGHTS, str(checkpoint), (), str(work)).run()
+
+
+def job(name: str, params: Params, checkpoint: Path, loaded: Artifact, work: Path) -> Job:
+    """The backend's first step on the demo model."""
+    plugin = plugins()[name]
+    step = first_step(plugin)
+    source = Artifact(WEIGHTS, checkpoint, "") if step.accepts == WEIGHTS else loaded
+    names = ModelInfo.read(loaded.path).names
+    values = params.model_dump(exclude_unset=True)
+    return Job(name, step.name, values, source.format, str(source.path), names, str(work))
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """All files below a folder, in a fixed order."""
+    return iter(sorted(path for path in folder.rglob("*") if not path.is_dir()))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The sha256 of every file below a folder, by relative path."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files(folder)
+    }
+
+
+def digests_elsewhere(task: Job, cwd: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """Run a job in a process of its own, with another environment and working folder."""
+    command = [sys.executable, str(Path(__file__).resolve()), json.dumps(asdict(task))]
+    output = _python(command, cwd, environment)
+    return dict(json.loads(output.splitlines()[-1]))
+
+
+IMPORT_PROBE = """
+import importlib, json, sys, time
+import yolodeploy.backend, yolodeploy.transforms
+start = time.process_time()
+plugin = importlib.import_module(sys.argv[1])
+seconds = time.process_time() - start
+plugin.versions()
+plugin.problem()
+print(json.dumps([seconds, sorted({name.split(".")[0] for name in sys.modules})]))
+"""
+
+
+def import_cost(module: str, cwd: Path) -> tuple[float, frozenset[str]]:
+    """CPU seconds that importing a plugin takes beyond the core, and all modules loaded then.
+
+    `versions()` and `problem()` are called before the modules are listed, because planning
+    calls them too.
+    """
+    output = _python([sys.executable, "-c", IMPORT_PROBE, module], cwd, {})
+    seconds, names = json.loads(output.splitlines()[-1])
+    return seconds, frozenset(names)
+
+
+def _python(command: list[str], cwd: Path, environment: Mapping[str, str]) -> str:
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise AssertionError(f"{command[:2]} ended with code {done.returncode}:\n{done.stderr}")
+    return done.stdout
+
+
+def is_sentence(text: object) -> bool:
+    """Whether a message is one line of several words, as a user gets to read it."""
+    return isinstance(text, str) and "\n" not in text and len(text.split()) >= 4
+
+
+def main() -> None:
+    """Run the job given as JSON and print the digests of what it made."""
+    print(json.dumps(digests(Job(**json.loads(sys.argv[1])).run().path)))
+
+
+if __name__ == "__main__":
+    main()

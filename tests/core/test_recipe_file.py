@@ -1,0 +1,429 @@
+"""The recipe: every fault is reported with its place, the value, what is allowed, and the remedy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from world import WEIGHTS, World
+
+WEIGHTS_SHA256 = hashlib.sha256(json.dumps(WEIGHTS).encode()).hexdigest()
+MODELS = "Allowed: weights, sha256, imgsz."
+WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
+    "typo in a block": (
+        [("imgsz: 64", "imgzs: 64")],
+        2,
+        f"pot.yaml:3:3: unknown key `imgzs`. Perhaps you meant `imgsz`. {MODELS}",
+    ),
+    "unknown block": (
+        [("target:", "taget:")],
+        2,
+        (
+            "pot.yaml:1:1: `target` is missing: the device to ship to\n"
+            "pot.yaml:8:1: unknown key `taget`. Perhaps you meant `target`. "
+            "Allowed: name, model, data, target, steps, checks, seed, extends."
+        ),
+    ),
+    "nothing alike": (
+        [("imgsz: 64", "zzz: 64")],
+        2,
+        f"pot.yaml:3:3: unknown key `zzz`. {MODELS}",
+    ),
+    "deep": (
+        [("{split: val}", "{splitt: val}")],
+        2,
+        "pot.yaml:6:16: unknown key `splitt`. Perhaps you meant `split`. Allowed: split, images.",
+    ),
+    "quoted number": (
+        [("imgsz: 64", 'imgsz: "64"')],
+        2,
+        'pot.yaml:3:3: `model.imgsz: "64"` must be a valid integer.',
+    ),
+    "not a multiple": (
+        [("imgsz: 64", "imgsz: 65")],
+        2,
+        "pot.yaml:3:3: `model.imgsz: 65` must be a multiple of 32.",
+    ),
+    "boolean": (
+        [("imgsz: 64", "imgsz: true")],
+        2,
+        "pot.yaml:3:3: `model.imgsz: true` must be a valid integer.",
+    ),
+    "block is a word": (
+        [("target: kiln-a", "target: 5")],
+        2,
+        "pot.yaml:8:1: `target: 5` must be a device name, or `device:` and `os:`.",
+    ),
+    "steps is a mapping": (
+        [("  - export: {precision: fp16}\n  - press: {strength: 0.25}\n", "  export: {}\n")],
+        2,
+        "pot.yaml:9:1: `steps` must be a list, each entry beginning with `- `.",
+    ),
+    "no steps": (
+        [("  - export: {precision: fp16}\n  - press: {strength: 0.25}\n", "  []\n")],
+        2,
+        "pot.yaml:9:1: `steps` must not be empty.",
+    ),
+    "several faults at once": (
+        [("imgsz: 64", "imgsz: 0"), ("{split: train}", "{images: 0}"), ("kiln-a", "{os: 16}")],
+        2,
+        (
+            "pot.yaml:3:3: `model.imgsz: 0` must be greater than or equal to 32.\n"
+            "pot.yaml:7:17: `data.calibration.images: 0` must be greater than or equal to 1.\n"
+            "pot.yaml:8:1: `target.device` is missing: "
+            "a device name; `yolodeploy devices` lists them\n"
+            'pot.yaml:8:10: `target.os: 16` must be a valid string. Quote it: "16".'
+        ),
+    ),
+    "two steps in one entry": (
+        [("{precision: fp16}\n  - press", "{precision: fp16}\n    press")],
+        2,
+        (
+            "pot.yaml:10:5: an entry of `steps` is one step, but here are 2: export, press. "
+            "Begin each with its own `- `."
+        ),
+    ),
+    "parameters are a word": (
+        [("export: {precision: fp16}", "export: fp16")],
+        2,
+        (
+            "pot.yaml:10:5: `export` takes its parameters as a mapping, such as "
+            "`export: {name: value}`, not `fp16`."
+        ),
+    ),
+    "parameter typo": (
+        [("precision: fp16", "precison: fp16")],
+        2,
+        (
+            "pot.yaml:10:14: unknown key `precison`. Perhaps you meant `precision`. "
+            "Allowed: precision."
+        ),
+    ),
+    "parameter value": (
+        [("precision: fp16", "precision: fp61")],
+        2,
+        (
+            "pot.yaml:10:14: `precision: fp61` must be 'fp32' or 'fp16'. Perhaps you meant `fp16`. "
+            "Allowed: fp32, fp16."
+        ),
+    ),
+    "parameter range": (
+        [("strength: 0.25", "strength: 7")],
+        2,
+        "pot.yaml:11:13: `strength: 7` must be less than or equal to 1.",
+    ),
+    "infinite": (
+        [("strength: 0.25", "strength: .nan")],
+        2,
+        "pot.yaml:11:13: `strength: nan` must be a finite number.",
+    ),
+    "unknown step": (
+        [("- export:", "- exprot:")],
+        3,
+        (
+            "pot.yaml:10:5: there is no step `exprot`. Perhaps you meant `export`. "
+            "Allowed: export, press, trim."
+        ),
+    ),
+    "step of another backend": (
+        [("- press: {strength: 0.25}", "- bake")],
+        3,
+        (
+            "pot.yaml:11:5: `bake` is a step of oven, but the device is served by kiln. "
+            "Remove it or choose another device."
+        ),
+    ),
+    "misplaced": (
+        [
+            ("  - export: {precision: fp16}\n", ""),
+            ("{strength: 0.25}\n", "{}\n  - export"),
+        ],
+        3,
+        (
+            "pot.yaml:10:5: `press` takes a `brick`, but here the model is a `clay`. "
+            "Move it after `export`."
+        ),
+    ),
+    "no export": (
+        [("  - export: {precision: fp16}\n", "")],
+        3,
+        (
+            "pot.yaml:10:5: `press` takes a `brick`, but here the model is a `clay`. "
+            "Put `export` before it."
+        ),
+    ),
+    "twice": (
+        [("{precision: fp16}", "{}\n  - export")],
+        3,
+        (
+            "pot.yaml:11:5: `export` takes a `clay`, but here the model is a `brick`. "
+            "Remove it, or move it to where the model has that format."
+        ),
+    ),
+    "not exported": (
+        [("  - export: {precision: fp16}\n  - press: {strength: 0.25}", "  - trim")],
+        3,
+        "pot.yaml:9:1: the last step leaves a `clay`, which no device runs. End with `export`.",
+    ),
+    "needs calibration": (
+        [("  calibration: {split: train}\n", "")],
+        3,
+        "pot.yaml:10:5: `press` needs calibration images. Add `data: calibration:` to the recipe.",
+    ),
+    "refused by the backend": (
+        [("strength: 0.25", "method: round")],
+        3,
+        "pot.yaml:11:5: Kiln A (2021) cannot press `round`. Write method: flat.",
+    ),
+    "unknown device": (
+        [("kiln-a", "kiln-c")],
+        3,
+        (
+            "pot.yaml:8:1: no installed backend ships to `kiln-c`. Perhaps you meant `kiln-b`. "
+            "Allowed: kiln-a, kiln-b, oven-x."
+        ),
+    ),
+    "OS too old": (
+        [("kiln-a", '{device: kiln-a, os: "2.9"}')],
+        3,
+        (
+            "pot.yaml:8:26: Kiln A (2021) never ran KilnOS 2.9; it starts at 3. "
+            'Write os: "3" or leave `os` out.'
+        ),
+    ),
+    "OS too new": (
+        [("kiln-a", '{device: kiln-a, os: "6"}')],
+        3,
+        (
+            "pot.yaml:8:26: Kiln A (2021) cannot run KilnOS 6; its last is 5. "
+            'Write os: "5" or an older one.'
+        ),
+    ),
+    "OS without versions": (
+        [("kiln-a", '{device: oven-x, os: "6"}'), ("\n  - press: {strength: 0.25}", "")],
+        3,
+        "pot.yaml:8:26: Oven X has no OS versions to choose from. Leave `os` out.",
+    ),
+    "OS is no version": (
+        [("kiln-a", "{device: kiln-a, os: latest}")],
+        2,
+        'pot.yaml:8:26: `target.os: latest` must be a version, such as "16" or "17.4".',
+    ),
+    "weights missing": (
+        [("model.clay", "modle.clay")],
+        5,
+        "pot.yaml:2:3: the weights file modle.clay does not exist",
+    ),
+    "weights of another kind": (
+        [("model.clay", "model.onnx")],
+        3,
+        "pot.yaml:2:3: no installed backend loads `model.onnx`. Loadable: .clay.",
+    ),
+    "weights a number": (
+        [("model.clay", "5")],
+        2,
+        "pot.yaml:2:3: `model.weights: 5` must be a path.",
+    ),
+    "pin of another file": (
+        [("imgsz: 64", "sha256: " + "a" * 64)],
+        5,
+        (
+            f"pot.yaml:3:3: model.clay has sha256 {WEIGHTS_SHA256}, not the pinned one. "
+            "Restore the file, or change the pin if the new weights are meant."
+        ),
+    ),
+    "pin too short": (
+        [("imgsz: 64", "sha256: abc")],
+        2,
+        "pot.yaml:3:3: `model.sha256: abc` must be a sha256: 64 lower-case hex digits.",
+    ),
+    "data missing": (
+        [("data/data.yaml", "dat/data.yaml")],
+        6,
+        "pot.yaml:5:3: the data set cannot be used.\ndat/data.yaml: no such file",
+    ),
+    "split missing": (
+        [("{split: val}", "{split: vall}")],
+        6,
+        (
+            "pot.yaml:5:3: the data set cannot be used.\n"
+            "data/data.yaml:1:1: there is no split `vall`. Perhaps you meant `val`. "
+            "Allowed: train, val."
+        ),
+    ),
+    "too many images": (
+        [("{split: val}", "{images: 7}")],
+        6,
+        (
+            "pot.yaml:5:3: the data set cannot be used.\n"
+            "data/data.yaml: the recipe asks for 7 images of `val`, which has 6. "
+            "Ask for fewer, or leave `images` out to take all."
+        ),
+    ),
+    "overlap": (
+        [("{split: train}", "{split: val, images: 1}")],
+        6,
+        (
+            "pot.yaml:7:3: data/images/val/val002.png is both a calibration and an evaluation image, "
+            "so the measured accuracy would flatter. Choose another split or fewer images."
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_recipe(world: World, case: str) -> None:
+    changes, code, message = WRONG[case]
+    world.recipe(*changes)
+    result = world.run("check", "pot.yaml")
+    assert result.error == message
+    assert (result.code, result.out) == (code, "")
+    assert not world.cache.exists() or not list(world.cache.glob("objects/*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "pot.yaml:1:1: a recipe is a mapping with `model:`, `data:`, `target:` and `steps:`"),
+        (
+            "- a\n",
+            "pot.yaml:1:1: a recipe is a mapping with `model:`, `data:`, `target:` and `steps:`",
+        ),
+        ("1: x\nmodel: {}\n", None),
+    ],
+)
+def test_not_a_recipe(world: World, text: str, message: str | None) -> None:
+    world.write("pot.yaml", text)
+    result = world.run("deploy", "pot.yaml")
+    assert result.code == 2
+    if message:
+        assert result.error == message
+    else:
+        assert "pot.yaml:1:1: unknown key `1`." in result.error
+
+
+def test_missing_recipe(world: World) -> None:
+    for command in ("check", "plan", "build", "deploy"):
+        result = world.run(command, "no.yaml")
+        assert (result.code, result.error) == (2, "no.yaml: no such file")
+
+
+def test_name_from_file_must_fit(world: World) -> None:
+    world.recipe(name="My Pot.yaml")
+    result = world.run("check", "My Pot.yaml")
+    assert result.code == 2
+    assert result.error == (
+        "My Pot.yaml:1:1: `name: My Pot` must be lower-case letters, digits, `.`, `_` or `-`, "
+        "beginning with a letter or digit."
+    )
+
+
+def test_weights_is_a_folder(world: World) -> None:
+    (world.root / "model.clay").unlink()
+    (world.root / "model.clay").mkdir()
+    result = world.run("check", "pot.yaml")
+    assert (result.code, result.error) == (
+        5,
+        "pot.yaml:2:3: the weights file model.clay is a folder",
+    )
+
+
+def test_pin_that_fits(world: World) -> None:
+    digest = world.plan().weights_digest
+    world.recipe(("imgsz: 64", f"sha256: {digest}"))
+    assert world.run("check", "pot.yaml").code == 0
+
+
+def test_extends_merges_blocks_and_keeps_each_files_paths(world: World) -> None:
+    world.recipe(
+        ("model.clay", "../model.clay"), ("data/data", "../data/data"), name="base/base.yaml"
+    )
+    world.write("sub/pot.yaml", "extends: ../base/base.yaml\nmodel: {imgsz: 96}\nsteps: [export]\n")
+    plan = world.plan("sub/pot.yaml")
+    recipe = plan.file.recipe
+    assert (recipe.name, recipe.model.imgsz, recipe.target.device) == ("pot", 96, "kiln-a")
+    assert recipe.model.weights.resolve() == (world.root / "model.clay").resolve()
+    assert [step.name for step in recipe.steps] == ["export"]
+    assert str(plan.file.where("model", "imgsz")) == "sub/pot.yaml:2:9"
+    assert str(plan.file.where("data", "path")).endswith("base/base.yaml:5:3")
+    world.write("sub/pot.yaml", "extends: ../base/base.yaml\nmodel: {weights: here.clay}\n")
+    result = world.run("check", "sub/pot.yaml")
+    assert result.error == "sub/pot.yaml:2:9: the weights file sub/here.clay does not exist"
+
+
+def test_extends_has_the_id_of_the_whole_recipe(world: World) -> None:
+    before = world.plan().final.id
+    world.recipe(name="base.yaml")
+    world.write("pot.yaml", "extends: base.yaml\n")
+    assert world.plan().final.id == before
+
+
+EXTENDS = {
+    "missing": (
+        {"pot.yaml": "name: pot\nextends: no.yaml\n"},
+        "pot.yaml:2:1: `extends: no.yaml`: no such file",
+    ),
+    "itself": (
+        {"pot.yaml": "extends: pot.yaml\n"},
+        "pot.yaml:1:1: `extends: pot.yaml` leads back to a file that is already being read",
+    ),
+    "cycle": (
+        {"pot.yaml": "extends: a.yaml\n", "a.yaml": "x: 1\nextends: ./pot.yaml\n"},
+        "a.yaml:2:1: `extends: ./pot.yaml` leads back to a file that is already being read",
+    ),
+    "too long": (
+        {"pot.yaml": "extends: 0.yaml\n"}
+        | {f"{i}.yaml": f"extends: {i + 1}.yaml\n" for i in range(9)},
+        "7.yaml:1:1: more than 8 recipes extend each other",
+    ),
+    "a list": (
+        {"pot.yaml": "extends: [a.yaml]\n"},
+        "pot.yaml:1:1: `extends` takes the path of another recipe, not ['a.yaml']",
+    ),
+    "not a mapping": (
+        {"pot.yaml": "extends: a.yaml\n", "a.yaml": "- x\n"},
+        "a.yaml:1:1: a recipe is a mapping with `model:`, `data:`, `target:` and `steps:`",
+    ),
+    "broken": (
+        {"pot.yaml": "extends: a.yaml\n", "a.yaml": "a: 1\na: 2\n"},
+        "a.yaml:2:1: `a` is given twice (first in line 1)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EXTENDS)
+def test_bad_extends(world: World, case: str) -> None:
+    files, message = EXTENDS[case]
+    for name, text in files.items():
+        world.write(name, text)
+    result = world.run("plan", "pot.yaml")
+    assert (result.code, result.error) == (2, message)
+
+
+def test_a_fault_in_the_extended_file_is_reported_there(world: World) -> None:
+    world.recipe(("imgsz: 64", "imgsz: 1"), name="base.yaml")
+    world.write("pot.yaml", "extends: base.yaml\nseed: 1\n")
+    result = world.run("check", "pot.yaml")
+    assert result.error == ("base.yaml:3:3: `model.imgsz: 1` must be a multiple of 32.")
+
+
+def test_planning_reads_only_the_digest_of_the_weights(world: World) -> None:
+    world.write("model.clay", b"\x00 not a model at all")
+    assert world.run("check", "pot.yaml").code == 0
+
+
+def test_check_takes_several_recipes(world: World) -> None:
+    world.recipe(name="two.yaml")
+    result = world.run("check", "pot.yaml", "two.yaml", "--json")
+    assert result.json == [
+        {"recipe": "pot.yaml", "name": "pot", "ok": True},
+        {"recipe": "two.yaml", "name": "two", "ok": True},
+    ]
+
+
+def test_paths_with_spaces_and_unicode(world: World, tmp_path: Path) -> None:
+    (world.root / "model.clay").rename(world.root / "mödel naïve.clay")
+    world.recipe(("model.clay", "mödel naïve.clay"))
+    assert world.run("plan", "pot.yaml").out.startswith("pot: mödel naïve.clay -> Kiln A (2021)\n")

@@ -1,0 +1,170 @@
+"""The demo task reproduces its committed files, and the demo checkpoint is what its card says."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "examples" / "shapes" / "data"
+CHECKPOINT = ROOT / "models" / "shapes-yolov8n.pt"
+CARD = ROOT / "models" / "README.md"
+
+
+def load_generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "shapes_generate", ROOT / "examples/shapes/generate.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+generate = load_generator()
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> dict[str, Any]:
+    pytest.importorskip("ultralytics", reason="install the extra: pip install yolodeploy[train]")
+    torch = pytest.importorskip("torch")
+    loaded: dict[str, Any] = torch.load(CHECKPOINT, weights_only=False)
+    return loaded
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    return generate.from_jpeg(path.read_bytes())  # type: ignore[no-any-return]
+
+
+def labels_of(split: str) -> np.ndarray:
+    lines = "".join(path.read_text() for path in sorted((DATA / "labels" / split).glob("*.txt")))
+    return np.array([line.split() for line in lines.splitlines()], np.float64)
+
+
+def test_an_image_depends_on_seed_split_and_index_alone() -> None:
+    first = generate.draw("val", 7, seed=3)
+    generate.draw("val", 8, seed=3)
+    again = generate.draw("val", 7, seed=3)
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(first.labels, again.labels)
+    for other in (
+        generate.draw("val", 8, seed=3),
+        generate.draw("val", 7, seed=4),
+        generate.draw("train", 7, seed=3),
+    ):
+        assert not np.array_equal(first.image, other.image)
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 64), ("val", 200)])
+def test_committed_splits_are_complete(split: str, count: int) -> None:
+    names = [f"{index:05d}" for index in range(count)]
+    assert sorted(path.stem for path in (DATA / "images" / split).iterdir()) == names
+    assert sorted(path.stem for path in (DATA / "labels" / split).glob("*.txt")) == names
+    image = cv2.imread(str(DATA / "images" / split / "00000.jpg"))
+    assert image is not None
+    assert image.shape == (160, 160, 3)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("index", [0, 21, 42, 63])
+def test_the_generator_reproduces_the_committed_files(split: str, index: int) -> None:
+    sample = generate.draw(split, index)
+    committed = (DATA / "labels" / split / f"{index:05d}.txt").read_text()
+    assert generate.label_text(sample.labels) == committed
+    fresh = generate.from_jpeg(generate.to_jpeg(sample.image)).astype(float)
+    assert np.abs(fresh - read_rgb(DATA / "images" / split / f"{index:05d}.jpg")).mean() < 1.0
+
+
+def test_jpeg_changes_little() -> None:
+    sample = generate.draw("val", 0)
+    decoded = generate.from_jpeg(generate.to_jpeg(sample.image)).astype(float)
+    assert np.abs(decoded - sample.image).mean() < 6.0
+
+
+def test_written_folder_is_the_committed_layout(tmp_path: Path) -> None:
+    generate.write_split(tmp_path, "val", 1, 160, 0)
+    assert (tmp_path / "labels/val/00000.txt").read_text() == (
+        DATA / "labels/val/00000.txt"
+    ).read_text()
+    assert (tmp_path / "images/val/00000.jpg").is_file()
+    assert generate.data_yaml() == (DATA / "data.yaml").read_text()
+
+
+@pytest.mark.parametrize(("split", "fewest"), [("train", 25), ("val", 100)])
+def test_labels_are_inside_the_image_and_every_class_is_common(split: str, fewest: int) -> None:
+    labels = labels_of(split)
+    kinds, counts = np.unique(labels[:, 0], return_counts=True)
+    assert kinds.tolist() == [0, 1, 2, 3, 4]
+    assert counts.min() >= fewest
+    centres, sizes = labels[:, 1:3], labels[:, 3:]
+    assert (centres - sizes / 2 >= -1e-6).all()
+    assert (centres + sizes / 2 <= 1 + 1e-6).all()
+    assert (sizes * 160).min() > 3
+    assert (sizes * 160).max() <= 73.01
+
+
+def test_a_label_is_the_box_of_the_shape() -> None:
+    rng = np.random.default_rng(0)
+    for kind in range(len(generate.NAMES)):
+        thing = generate.Thing(kind, x=80.0, y=70.0, radius=40.0, turn=0.3)
+        rows, columns = np.nonzero(generate.inside(rng, thing, 160) > 0)
+        _, x, y, width, height = generate.label(thing, 160) * 160
+        drawn = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        labelled = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        assert np.abs(np.subtract(drawn, labelled)).max() < 1.5, generate.NAMES[kind]
+
+
+def test_a_hidden_object_has_no_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    under, over = generate.Thing(2, 80, 80, 20, 0), generate.Thing(0, 80, 80, 30, 0)
+    monkeypatch.setattr(generate, "scatter", lambda *_: [under, over])
+    assert generate.draw("val", 0).labels[:, 0].tolist() == [0]
+    monkeypatch.setattr(generate, "scatter", lambda *_: [over, under])
+    assert generate.draw("val", 0).labels[:, 0].tolist() == [0, 2]
+
+
+def test_committed_files_are_small() -> None:
+    files = [path for path in DATA.rglob("*") if path.suffix in {".jpg", ".txt", ".yaml"}]
+    assert sum(path.stat().st_size for path in files) < 3_000_000
+    assert CHECKPOINT.stat().st_size < 7_000_000
+    assert (ROOT / "examples/shapes/samples.png").stat().st_size < 150_000
+
+
+def test_the_checkpoint_is_a_plain_ultralytics_one(checkpoint: dict[str, Any]) -> None:
+    model = checkpoint["model"]
+    assert checkpoint["ema"] is None
+    assert {str(value.dtype) for value in model.parameters()} == {"torch.float16"}
+    assert sum(value.numel() for value in model.parameters()) == 3_011_823
+    assert list(model.names.values()) == list(generate.NAMES)
+    assert type(model.args) is dict
+    assert model.stride.tolist() == [8, 16, 32]
+    assert checkpoint["train_args"]["imgsz"] == 160
+
+
+def test_the_checkpoint_names_only_ultralytics_and_torch_layers() -> None:
+    torch = pytest.importorskip("torch")
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(CHECKPOINT)
+    layers = ("torch.nn.modules.", "ultralytics.nn.modules.")
+    assert [name for name in names if not name.startswith(layers)] == [
+        "ultralytics.nn.tasks.DetectionModel"
+    ]
+
+
+def test_the_card_tells_the_figures_in_the_checkpoint(checkpoint: dict[str, Any]) -> None:
+    told = dict(
+        re.findall(r"^\| (mAP50(?:-95)?) \| \*{0,2}(0\.\d+)", CARD.read_text(), re.MULTILINE)
+    )
+    for name in ("mAP50-95", "mAP50"):
+        assert float(told[name]) == pytest.approx(
+            checkpoint["train_metrics"][f"metrics/{name}(B)"], abs=1e-3
+        )
+    assert float(told["mAP50-95"]) >= 0.75

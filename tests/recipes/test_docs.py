@@ -1,0 +1,70 @@
+"""A setting, step, device or command that is not documented fails here."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from yolodeploy import cli, errors
+from yolodeploy.recipe import Checks, Data, Model, Recipe, Target, View
+from yolodeploy.registry import load_registry
+from yolodeploy.schema import recipe_schema
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+REGISTRY = load_registry()
+
+
+def shipped():
+    return [REGISTRY.backends[name] for name in ("coreml", "ncnn", "openvino")]
+
+
+@pytest.mark.parametrize(
+    "block", [Recipe, Model, Data, View, Target, Checks], ids=lambda b: b.__name__
+)
+def test_every_key_is_in_the_recipe_reference_and_described(block):
+    for name, field in block.model_fields.items():
+        assert f"`{name}`" in RECIPES, f"{block.__name__}.{name} is missing in docs/recipes.md"
+        if field.annotation not in {Model, Data, View, Checks, View | None} and name != "target":
+            assert field.description, f"{block.__name__}.{name} has no description for the schema"
+
+
+def test_every_step_parameter_is_in_the_recipe_reference():
+    for backend in shipped():
+        for step in backend.STEPS:
+            assert f"### `{step.name}`" in RECIPES
+            for name in step.params.model_fields:
+                assert f"`{name}`" in RECIPES, f"{backend.NAME}.{step.name}.{name}"
+
+
+def test_every_error_kind_is_documented():
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.YolodeployError):
+            assert kind.kind in text
+            assert re.search(rf"\b{kind.exit_code}\b", text)
+
+
+def test_every_command_is_in_the_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = next(a for a in cli.parser()._actions if a.dest == "command").choices
+    for name in commands:
+        assert f"yolodeploy {name}" in readme, name
+
+
+def test_committed_schema_is_current():
+    committed = json.loads((ROOT / "docs" / "recipe.schema.json").read_text(encoding="utf-8"))
+    registry = type(REGISTRY)({b.NAME: b for b in [*shipped(), REGISTRY.backends["torch"]]}, {})
+    assert committed == recipe_schema(registry), "run: make schema"
+
+
+def test_links_between_documents_lead_somewhere():
+    for document in [
+        ROOT / "README.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "models").glob("*.md"),
+    ]:
+        for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document}: {target}"

@@ -1,0 +1,75 @@
+"""Every committed recipe plans, and rebuilds to the bytes that its lock file promises."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from yolodeploy.deploy import plan_file
+from yolodeploy.lock import lock_path, read_lock
+from yolodeploy.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+COMMAND = [sys.executable, "-m", "yolodeploy.cli"]
+
+
+def names(paths):
+    return [path.stem for path in paths]
+
+
+def test_the_shipped_targets_are_there():
+    assert {"android", "intel", "ios"} <= set(names(RECIPES))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
+def test_plans_without_touching_a_store(recipe, tmp_path):
+    plan = plan_file(recipe, Store(tmp_path / "cache"))
+    assert plan.file.recipe.name == recipe.stem
+    assert [planned.step.name for planned in plan.steps][:2] == ["load", "export"]
+    assert not (tmp_path / "cache" / "objects").exists()
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
+def test_lock_file_matches_the_plan(recipe, tmp_path):
+    lock = read_lock(lock_path(recipe))
+    plan = plan_file(recipe, Store(tmp_path / "cache"))
+    assert [step["id"] for step in lock["steps"]] == [planned.id for planned in plan.steps]
+    assert all(len(step["output"]) == 64 for step in lock["steps"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
+def test_deploys_to_the_locked_bytes_in_an_empty_store_elsewhere(recipe, tmp_path):
+    lock = read_lock(lock_path(recipe))
+    env = {
+        **os.environ,
+        "PYTHONHASHSEED": "4321",
+        "TZ": "Pacific/Auckland",
+        "LC_ALL": "C",
+        "YOLODEPLOY_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'plugins'}",
+    }
+    command = [*COMMAND, "deploy", str(recipe), "--locked", "--json", "-q"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, umask=0o077
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["artifact"]["digest"] == lock["steps"][-1]["output"]
+    assert all(check["ok"] for check in report["checks"])
+    assert report["evidence"]["map50_95"]["source"] > 0.5
+    bundle = tmp_path / "dist" / recipe.stem
+    shipped = {path.name for path in bundle.iterdir()}
+    assert {
+        "labels.txt",
+        "contract.json",
+        "golden",
+        "report.json",
+        "report.html",
+        "plan.json",
+    } <= shipped
+    assert str(ROOT) not in "".join(p.read_text() for p in bundle.glob("*.json"))
