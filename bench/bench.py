@@ -157,7 +157,7 @@ def _theirs(bench: Bench, peer: str, precision: str) -> Run:
             f"format={peer}",
             f"imgsz={bench.options.imgsz}",
         ]
-        env = {"YOLO_OFFLINE": "1", "YOLO_CONFIG_DIR": str(bench.work)}
+        env = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "false"}
         return run([*command, f"half={precision == 'fp16'}"], Path(folder), env)
 
 
@@ -226,7 +226,7 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("sections", nargs="*", choices=[*SECTIONS, []], default=list(SECTIONS))
+    options.add_argument("sections", nargs="*", default=list(SECTIONS))
     options.add_argument("--weights", type=Path, default=weights)
     options.add_argument("--data", type=Path, default=data)
     options.add_argument("--imgsz", type=int, default=640 if coco else 160)

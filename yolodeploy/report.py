@@ -84,11 +84,11 @@ def _accuracy_rows(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         else:
             yield (
                 label,
-                f"{row['artifact']:.4f}, source {row['source']:.4f}, drop {row['drop']:+.4f} ({evidence['images']} images)",
+                f"{row['artifact']:.4f}, source {row['source']:.4f}, drop {_drop(row)} ({evidence['images']} images)",
             )
     worst = worst_classes(evidence["per_class"], 3)
     if worst:
-        yield "worst classes", ", ".join(f"{row['name']} {row['drop']:+.4f}" for row in worst)
+        yield "worst classes", ", ".join(f"{row['name']} {_drop(row)}" for row in worst)
     total, boxes, scores = (
         evidence["output_diff"],
         *map(evidence["output_diff"].get, ("boxes_px", "scores")),
@@ -97,9 +97,13 @@ def _accuracy_rows(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "output diff", f"{text} (boxes max {boxes['max']:.4g} px, scores max {scores['max']:.2g})"
 
 
+def _drop(row: Mapping[str, Any]) -> str:
+    return f"{round(row['drop'], 4) + 0.0:+.4f}"  # adding 0.0 turns -0.0 into 0.0
+
+
 def worst_classes(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
-    """The classes that lost most, of those that lost anything."""
-    lost = [row for row in rows if row["drop"] is not None and row["drop"] > 0]
+    """The classes that lost most, of those that lost anything that four digits show."""
+    lost = [row for row in rows if row["drop"] is not None and round(row["drop"], 4) > 0]
     return sorted(lost, key=lambda row: -row["drop"])[:count]
 
 

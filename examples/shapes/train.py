@@ -83,6 +83,7 @@ def main() -> None:
         print(
             f"epoch {epoch + 1}/{options.epochs} {seconds:.0f} s loss {loss:.4f} {told}", flush=True
         )
+    options.state.unlink(missing_ok=True)
 
 
 def start(options: Options) -> Training:

@@ -95,5 +95,6 @@ def _runtime(threads: int) -> Runtime:
         version=ncnn.__version__,
         device=cpu_name(),
         threads=threads,
-        note="ncnn's Python wheel on this machine's CPU, not the target device",
+        note="ncnn's Python wheel on this machine's CPU, not the target device; unless the export says "
+        "`arithmetic: fp32`, Arm CPUs compute convolutions in fp16, which is not shown here",
     )

@@ -181,6 +181,21 @@ def test_a_model_that_finds_nothing(world: World) -> None:
     assert golden["detections"] == []
 
 
+def test_a_drop_too_small_to_show_is_no_loss() -> None:
+    from yolodeploy.report import worst_classes
+
+    rows = [{"name": "a", "drop": 0.00004}, {"name": "b", "drop": None}, {"name": "c", "drop": 0.1}]
+    assert [row["name"] for row in worst_classes(rows, 3)] == ["c"]
+
+
+def test_a_tiny_gain_has_no_sign(deployed: World) -> None:
+    from yolodeploy.report import table
+
+    report = json.loads((deployed.bundle / "report.json").read_text())
+    report["evidence"]["map50"]["drop"] = -0.00001
+    assert "-0.0000" not in table(report)
+
+
 def test_bundle_contents_and_manifest(deployed: World) -> None:
     files = {
         path.relative_to(deployed.bundle).as_posix(): path

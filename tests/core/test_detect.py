@@ -182,7 +182,7 @@ def test_memory_does_not_grow_with_the_number_of_images(
     peaks = {}
     for images in (4, 16, 160):  # the first warms caches up
         world.recipe(
-            ("{split: val}", f"{{split: val, images: {images}}}"), ("imgsz: 64", "imgsz: 256")
+            ("{split: val}", f"{{split: val, images: {images}}}"), ("imgsz: 64", "imgsz: 128")
         )
         runner = Runner(world.plan(), Store(world.cache), Console(-1))
         runner.final()
@@ -191,5 +191,5 @@ def test_memory_does_not_grow_with_the_number_of_images(
         obtain_evidence(runner)
         peaks[images] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    pixels = 256 * 256 * 3 * 4  # of one image
-    assert peaks[160] < peaks[16] + pixels, peaks
+    pixels = 128 * 128 * 3 * 4  # of one image; labels and boxes of all are kept, and are small
+    assert peaks[160] < peaks[16] + 10 * pixels, peaks

@@ -25,7 +25,7 @@ def test_killed_at_any_moment_nothing_is_lost(
     stopped = 0
     for number in range(MOMENTS):
         process = deployed.start("deploy", "pot.yaml")
-        time.sleep(chance.uniform(0.15, 0.15 + 0.12 * number))
+        time.sleep(chance.uniform(0.1, 0.2 + 0.07 * number))
         process.kill()
         stopped += process.wait() == -signal.SIGKILL
         process.communicate()
