@@ -183,11 +183,16 @@ def accuracy(bench: Bench) -> None:
 def _ultralytics_val(bench: Bench) -> float:
     from ultralytics import YOLO
 
-    text = Path(bench.options.data).read_text()
-    absolute = bench.work / "data.yaml"
-    absolute.write_text(
-        text.replace("path: .", f"path: {Path(bench.options.data).resolve().parent}", 1)
+    # Ultralytics leaves a cache beside the labels, so it gets labels of its own.
+    given = Path(bench.options.data).resolve()
+    folder = bench.work / "data"
+    shutil.copytree(
+        given.parent / "labels", folder / "labels", ignore=shutil.ignore_patterns("*.cache")
     )
+    (folder / "images").symlink_to(given.parent / "images")
+    absolute = folder / "data.yaml"
+    lines = [line for line in given.read_text().splitlines() if not line.startswith("path:")]
+    absolute.write_text("\n".join([f"path: {folder}", *lines]) + "\n")
     arguments = {"data": str(absolute), "imgsz": bench.options.imgsz, "rect": False, "workers": 0}
     result = YOLO(bench.options.weights).val(
         **arguments, plots=False, verbose=False, project=str(bench.work)

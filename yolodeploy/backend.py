@@ -23,6 +23,18 @@ if TYPE_CHECKING:
     from yolodeploy.transforms import Params
 
 INFO_FILE = "info.json"
+# Names at the top of a bundle, which no artifact may use for a file of its own.
+RESERVED = frozenset(
+    {
+        "contract.json",
+        "golden",
+        "labels.txt",
+        "manifest.json",
+        "plan.json",
+        "report.html",
+        "report.json",
+    }
+)
 
 
 @dataclass(frozen=True)

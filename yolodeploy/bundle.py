@@ -137,7 +137,7 @@ def contract(plan: Plan, info: ModelInfo, interface: Mapping[str, Any]) -> dict[
         "letterbox": {
             "rule": (
                 "s = input_size / max(width, height); resize to round(width * s) x round(height * s), "
-                "bilinear; place at left = (input_size - new width) // 2, top likewise; fill the rest"
+                "bilinear, round half to even; place at left = (input_size - new width) // 2, top likewise; fill the rest"
             ),
             "fill": [FILL, FILL, FILL],
             "inverse": "x = (x_letterboxed - left) / s; y = (y_letterboxed - top) / s",

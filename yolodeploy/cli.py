@@ -7,7 +7,9 @@ import importlib
 import io
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +22,7 @@ from yolodeploy.errors import ChecksFailed, Interrupted, YolodeployError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # a terminal that lacks a letter must not stop a build
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_process()
     options = parser().parse_args(arguments)
     console = Console(options.verbose - options.quiet)
     try:
@@ -44,6 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except Exception as fault:  # noqa: BLE001 - the last resort: a bug becomes a log and one line
         return _fail(buglog.report(fault, sys.argv), options, console)
+
+
+def _prepare_process() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter stops no build
+            stream.reconfigure(errors="backslashreplace")
+    if threading.current_thread() is threading.main_thread():  # `kill` ends a build as Ctrl-C does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _drop_output() -> None:

@@ -143,4 +143,5 @@ def _versions(versions: Mapping[str, Any]) -> Iterable[_Row]:
 
 
 def _number(value: float | None) -> _Cell:
-    return ("not measured" if value is None else f"{value:.4f}", "n")
+    # adding 0.0 turns a rounded -0.0 into 0.0
+    return ("not measured" if value is None else f"{round(value, 4) + 0.0:.4f}", "n")

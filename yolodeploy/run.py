@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from yolodeploy.backend import Artifact, Context, ModelInfo
+from yolodeploy.backend import RESERVED, Artifact, Context, ModelInfo
 from yolodeploy.console import Console, Report
 from yolodeploy.digest import tree_files
 from yolodeploy.errors import DataError, EnvironmentProblem, StepFailed, YolodeployError
@@ -156,6 +156,8 @@ def _require_folder(planned: PlannedStep, result: Path, work: Path) -> None:
         what = f"returned {result.relative_to(work)}, which is not a folder"
     elif not tree_files(result):
         what = f"left no files in {result.relative_to(work)}"
+    elif taken := RESERVED & {path.name for path in result.iterdir()}:
+        what = f"wrote a file named `{min(taken)}`, which a bundle needs for itself"
     else:
         return
     raise StepFailed(

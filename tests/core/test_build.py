@@ -86,6 +86,13 @@ FAULTS = {
             "Report it to the author of the kiln plugin."
         ),
     ),
+    "export:clash": (
+        7,
+        (
+            "pot.yaml:10:5: `export` wrote a file named `labels.txt`, which a bundle needs for itself. "
+            "Report it to the author of the kiln plugin."
+        ),
+    ),
     "press:interrupt": (130, "stopped; finished steps are kept, the next run goes on from there"),
     "open:raise": (
         7,

@@ -42,9 +42,20 @@ def test_killed_at_any_moment_nothing_is_lost(
     assert not deployed.leftovers()
 
 
-@pytest.mark.parametrize("where", ["export:slow", "infer:slow", "open-worker:slow"])
-def test_ctrl_c(deployed: World, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGINT to the process, while a step runs, while images are measured, and while it is timed."""
+@pytest.mark.parametrize(
+    ("where", "sent"),
+    [
+        ("export:slow", signal.SIGINT),
+        ("infer:slow", signal.SIGINT),
+        ("open-worker:slow", signal.SIGINT),
+        ("export:slow", signal.SIGTERM),
+        ("open-worker:slow", signal.SIGTERM),
+    ],
+)
+def test_ctrl_c_and_kill(
+    deployed: World, where: str, sent: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal to the process, while a step runs, while images are measured, and while it is timed."""
     monkeypatch.setenv("CLAY_FAULT", where)
     monkeypatch.setenv("CLAY_SECONDS", "20")
     before = deployed.state()
@@ -55,7 +66,7 @@ def test_ctrl_c(deployed: World, where: str, monkeypatch: pytest.MonkeyPatch) ->
         if line.startswith("export" if where == "export:slow" else "measure"):
             break
     time.sleep(0.8 if "worker" in where else 0.3)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[-1] == (

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
 from yolodeploy import cli, errors
 from yolodeploy.recipe import Checks, Data, Model, Recipe, Target, View
@@ -57,6 +59,15 @@ def test_committed_schema_is_current():
     committed = json.loads((ROOT / "docs" / "recipe.schema.json").read_text(encoding="utf-8"))
     registry = type(REGISTRY)({b.NAME: b for b in [*shipped(), REGISTRY.backends["torch"]]}, {})
     assert committed == recipe_schema(registry), "run: make schema"
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_schema_accepts_the_shipped_recipes_and_refuses_a_typo(recipe):
+    schema = json.loads((ROOT / "docs" / "recipe.schema.json").read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    value = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    assert not list(Draft202012Validator(schema).iter_errors(value))
+    assert list(Draft202012Validator(schema).iter_errors({**value, "chekcs": {}}))
 
 
 def test_links_between_documents_lead_somewhere():
