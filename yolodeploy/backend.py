@@ -76,7 +76,7 @@ class Device:
     """A real device, as data.
 
     `os_min`/`os_max` bound the versions of `os` that it runs (None: not applicable or
-    open). `features` are the instruction sets and units that decide what pays there.
+    open), and `os_default` is what a recipe gets that names none. `features` are the instruction sets and units that decide what pays there.
     `options` are hints that only the owning plugin reads.
     """
 
@@ -88,6 +88,7 @@ class Device:
     features: frozenset[str] = frozenset()
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     source: str = ""
+    os_default: str | None = None
 
 
 @dataclass(frozen=True)
@@ -142,13 +143,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a predictor ran on; goes into the evidence."""
+    """What a predictor ran on; goes into the evidence.
+
+    `timing` is False where its speed says nothing about the target, so that no check uses it.
+    """
 
     name: str
     version: str
     device: str
     threads: int
     note: str = ""
+    timing: bool = True
 
 
 class Predictor(Protocol):
@@ -181,7 +186,8 @@ class Interface:
     """How an app feeds an artifact and reads it; becomes part of `contract.json`.
 
     `scale` is what the app multiplies 0..255 pixels with before it hands them over
-    (1.0 where the artifact scales inside).
+    (1.0 where the artifact scales inside). `confidence` and `iou` are the thresholds of the
+    artifact's own non-maximum suppression, None where that is the app's.
     """
 
     entry: str
@@ -189,6 +195,8 @@ class Interface:
     outputs: tuple[Tensor, ...]
     scale: float
     note: str = ""
+    confidence: float | None = None
+    iou: float | None = None
 
 
 @runtime_checkable

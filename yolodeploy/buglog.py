@@ -39,4 +39,8 @@ def report(fault: Exception, command: Sequence[str]) -> YolodeployError:
 def _folders() -> list[Path]:
     from yolodeploy.store import default_root
 
-    return [default_root() / "logs", Path(tempfile.gettempdir())]
+    temporary = Path(tempfile.gettempdir())
+    try:
+        return [default_root() / "logs", temporary]
+    except YolodeployError:
+        return [temporary]

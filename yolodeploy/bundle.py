@@ -37,6 +37,9 @@ def bundle_id(plan: Plan, report: Mapping[str, Any]) -> str:
         {
             "revision": REVISION,
             "name": plan.file.recipe.name,
+            "plan": resolved_plan(plan),
+            "target": report["target"],
+            "versions": report["versions"],
             "artifact": report["artifact"]["digest"],
             "evidence": report["evidence"],
             "checks": report["checks"],
@@ -77,7 +80,7 @@ def write_bundle(
                 _fill(new, plan, artifact, evidence, info, report)
                 exchange(new, home)
             finally:
-                shutil.rmtree(work)
+                shutil.rmtree(work, ignore_errors=True)  # what is left goes next time
     return home
 
 
@@ -142,7 +145,7 @@ def contract(plan: Plan, info: ModelInfo, interface: Mapping[str, Any]) -> dict[
             "fill": [FILL, FILL, FILL],
             "inverse": "x = (x_letterboxed - left) / s; y = (y_letterboxed - top) / s",
         },
-        "thresholds": asdict(APP),
+        "thresholds": asdict(APP.with_thresholds(interface["confidence"], interface["iou"])),
         "golden": "golden/detections.json",
     }
 

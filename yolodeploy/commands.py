@@ -9,7 +9,7 @@ from typing import Any
 
 from yolodeploy.backend import Backend
 from yolodeploy.console import Console
-from yolodeploy.errors import EnvironmentProblem
+from yolodeploy.errors import EnvironmentProblem, YolodeployError
 from yolodeploy.plan import Plan
 from yolodeploy.registry import load_registry, problem_of
 from yolodeploy.store import Store, default_root
@@ -17,16 +17,29 @@ from yolodeploy.yamlfile import shown
 
 
 def check(options: argparse.Namespace, console: Console) -> int:
-    """Plan every recipe; raises on the first that cannot be built."""
+    """Plan every recipe and say of each what is wrong; the exit code is the first fault's."""
     from yolodeploy.deploy import plan_file
 
-    store = store_of(options)
-    rows = []
+    store, code = store_of(options), 0
+    rows: list[dict[str, Any]] = []
     for recipe in options.recipes:
-        plan_ = plan_file(recipe, store)
-        rows.append({"recipe": str(recipe), "name": plan_.file.recipe.name, "ok": True})
-    answer(console, options, rows, "\n".join(f"{row['recipe']}: ok" for row in rows))
-    return 0
+        row: dict[str, Any] = {"recipe": str(recipe), "ok": True}
+        try:
+            plan_ = plan_file(recipe, store)
+            row.update(name=plan_.file.recipe.name, problem=_problem(plan_))
+        except YolodeployError as fault:
+            row.update(ok=False, error=str(fault))
+            code = code or fault.exit_code
+            console.error(str(fault))
+        rows.append(row)
+    good = "\n".join(_checked(row) for row in rows if row["ok"])
+    if good or options.json:
+        answer(console, options, rows, good)
+    return code
+
+
+def _checked(row: dict[str, Any]) -> str:
+    return f"{row['recipe']}: ok" + (f", but not here: {row['problem']}" if row["problem"] else "")
 
 
 def plan(options: argparse.Namespace, console: Console) -> int:

@@ -130,7 +130,8 @@ def _split_images(document: Document, split: str) -> list[Path]:
     images = [image for source in sources for image in _images_of(folder / str(source), at, split)]
     if not images:
         raise DataError(f"{at}: `{split}` has no images ({', '.join(sorted(SUFFIXES))})")
-    return sorted(images)  # so that images of one name in two folders have a fixed order
+    # sorted, so that images of one name in two folders have a fixed order
+    return sorted(set(images))
 
 
 def _images_of(source: Path, at: Position, split: str) -> list[Path]:

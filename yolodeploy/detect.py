@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -28,6 +28,14 @@ class Rules:
     iou: float
     limit: int
     multi_label: bool
+
+    def with_thresholds(self, confidence: float | None, iou: float | None) -> Rules:
+        """The same rules with the thresholds that are given."""
+        return replace(
+            self,
+            confidence=self.confidence if confidence is None else confidence,
+            iou=self.iou if iou is None else iou,
+        )
 
 
 EVALUATION = Rules(0.001, 0.7, 300, multi_label=True)  # as in Ultralytics' `val`

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolodeploy import __version__
 from yolodeploy.backend import Artifact, Predictor, installed
 from yolodeploy.console import Report
 from yolodeploy.digest import digest_of
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from yolodeploy.images import Letterboxed
     from yolodeploy.metrics import Precision, Truth
 
-REVISION = 1
+REVISION = 2
 _LIBRARIES = ("numpy", "opencv-python-headless", "faster-coco-eval")
 
 
@@ -44,6 +45,7 @@ def evidence_id(plan: Plan) -> str:
             "data": plan.view_digests["evaluation"],
             "imgsz": plan.file.recipe.model.imgsz,
             "machine": [cpu_name(), threads()],
+            "yolodeploy": __version__,
             "versions": {**plan.versions(), "core": installed(*_LIBRARIES)},
         }
     )
@@ -114,18 +116,20 @@ class _Opened:
 
     def measure(self, folder: Path, work: Path, report: Report) -> dict[str, Any]:
         """All evidence; golden vectors are written below `folder`."""
+        from yolodeploy.detect import APP
         from yolodeploy.golden import Golden
 
+        with failing_as(self.plan.final.at, f"describing {self.what}"):
+            interface = self.plan.backend.describe(self.artifact.artifact)
         dataset, tally = self.plan.views["evaluation"], Tally()
-        golden = Golden(folder / "golden")
+        rules = APP.with_thresholds(interface.confidence, interface.iou)
+        golden = Golden(folder / "golden", rules)
         for number, image in enumerate(dataset.images):
             golden.offer(image, *self._one(image, tally))
             report(0.9 * (number + 1) / len(dataset), f"{number + 1}/{len(dataset)} images")
         golden.finish()
         report(0.9, "latency")
         timing = self._time(golden.tensor, work)
-        with failing_as(self.plan.final.at, f"describing {self.what}"):
-            interface = asdict(self.plan.backend.describe(self.artifact.artifact))
         return {
             "images": len(dataset),
             **_accuracy(tally, dataset.names, dataset.labelled),
@@ -138,7 +142,7 @@ class _Opened:
             "runtime": asdict(self.ours.runtime),
             "source_runtime": asdict(self.theirs.runtime),
             "artifact_digest": self.artifact.meta.digest,
-            "interface": interface,
+            "interface": asdict(interface),
         }
 
     def _one(self, image: Path, tally: Tally) -> tuple[Letterboxed, Floats, Floats]:
@@ -200,11 +204,15 @@ class _Opened:
         file = work / "request.json"
         file.write_text(json.dumps(asdict(request)), encoding="utf-8")
         try:
-            return run_worker(file)
+            figures = run_worker(file)
         except StepFailed as fault:
             raise StepFailed(
                 f"{self.plan.final.at}: timing the artifact in a process of its own failed: {fault}"
             ) from None
+        if not self.ours.runtime.timing:
+            reason = f"the speed of {self.ours.runtime.name} says nothing about the device"
+            figures.update(latency_ratio=None, latency_ratio_reason=reason)
+        return figures
 
 
 def _open(planned: PlannedStep, what: str, artifact: Artifact, plan: Plan) -> Predictor:

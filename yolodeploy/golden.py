@@ -13,15 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from yolodeploy.detect import APP, Floats, detect
+from yolodeploy.detect import Floats, Rules, detect
 from yolodeploy.images import Letterboxed
 
 
 class Golden:
     """Keeps the first image on which the artifact finds something; else the first of all."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rules: Rules) -> None:
         self._folder = folder
+        self._rules = rules
         self._chosen: tuple[Path, Letterboxed, Floats, Floats] | None = None
         self._found = 0
 
@@ -34,7 +35,7 @@ class Golden:
         """Consider an image; `output` is its raw head output `[4 + classes, anchors]`."""
         if self._found:
             return
-        found = len(detect(output, APP, box))
+        found = len(detect(output, self._rules, box))
         if self._chosen is None or found:
             self._chosen, self._found = (image, box, tensor, output), found
 
@@ -45,12 +46,13 @@ class Golden:
         shutil.copyfile(image, self._folder / f"image{image.suffix.lower()}")
         np.save(self.tensor, tensor)
         np.save(self._folder / "output.npy", output)
-        found = detect(output, APP, box)
+        found = detect(output, self._rules, box)
         rows = zip(found.classes.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
         text = {
             "image": f"image{image.suffix.lower()}",
+            "output": "output.npy is the raw head output, before suppression",
             "letterbox": {key: value for key, value in asdict(box).items() if key != "pixels"},
-            "rules": asdict(APP),
+            "rules": asdict(self._rules),
             "detections": [
                 {
                     "class": cls,

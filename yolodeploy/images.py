@@ -10,15 +10,18 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.errors import DataError
 from yolodeploy.yamlfile import shown
 
-FILL = 114
 _MAX_PIXELS = 1 << 28
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MAX_PIXELS))  # read when cv2 is loaded
+
+import cv2  # noqa: E402
+
+FILL = 114
 
 Pixels = NDArray[np.uint8]
 
@@ -54,7 +57,6 @@ def read_image(path: Path) -> Pixels:
 
 
 def _decode(raw: Pixels) -> Pixels | None:
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MAX_PIXELS))
     try:
         image = cv2.imdecode(raw, cv2.IMREAD_COLOR)
     except cv2.error:

@@ -55,7 +55,7 @@ def read_lock(path: Path) -> dict[str, Any]:
         raise LockMismatch(
             f"{shown(path)}: there is no lock file. Deploy once without --locked."
         ) from None
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, RecursionError) as fault:
         raise LockMismatch(f"{shown(path)}: cannot be read as a lock file: {fault}") from None
     if not isinstance(lock, dict) or lock.get("lock") != FORMAT or not _has_steps(lock):
         raise LockMismatch(

@@ -114,7 +114,7 @@ def _cost(report: Mapping[str, Any]) -> list[_Row]:
         ("size", f"{artifact['bytes'] / 1e6:.3f} MB"),
         ("output difference", f"max {difference['max']:.4g}, mean {difference['mean']:.3g}"),
         ("latency", f"median {latency['median']:.2f} ms, p90 {latency['p90']:.2f} ms"),
-        ("latency / fp32 export", f"{evidence['latency_ratio']:.3f}"),
+        ("latency / fp32 export", _ratio(evidence)),
         ("peak memory", f"{evidence['peak_memory_mb']:.0f} MB (whole process)"),
         (
             "runtime",
@@ -122,6 +122,11 @@ def _cost(report: Mapping[str, Any]) -> list[_Row]:
         ),
         ("artifact", (artifact["digest"], "code")),
     ]
+
+
+def _ratio(evidence: Mapping[str, Any]) -> str:
+    ratio = evidence["latency_ratio"]
+    return str(evidence["latency_ratio_reason"]) if ratio is None else f"{ratio:.3f}"
 
 
 def _step(step: Mapping[str, Any]) -> _Row:

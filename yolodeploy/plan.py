@@ -7,6 +7,7 @@ for the whole chain.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def make_plan(file: RecipeFile, registry: Registry, cache: StatCache) -> Plan:
     backend, target = _find_target(file, registry)
     chain = _resolve(file, registry, backend)
     for step, params, at in chain:
-        reason = backend.refuse(step, params, target)
+        reason = backend.refuse(step, params, target) if step in backend.STEPS else None
         if reason:
             raise PlanRefused(f"{at}: {reason}")
     export = _find_export(file, backend, chain)
@@ -120,7 +121,7 @@ def _find_target(file: RecipeFile, registry: Registry) -> tuple[Backend, Target]
             f"{file.where('target', 'os')}: {device.title} cannot run {device.os} {wanted.os}; its last is "
             f'{ceiling}. Write os: "{ceiling}" or an older one.'
         )
-    return backend, Target(device, wanted.os)
+    return backend, Target(device, wanted.os or device.os_default)
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -231,8 +232,9 @@ def _load_views(file: RecipeFile, chain: Sequence[_Link]) -> dict[str, Dataset]:
 
 def _digest_weights(file: RecipeFile, cache: StatCache) -> str:
     model, at = file.recipe.model, file.where("model", "weights")
-    if not model.weights.is_file():
-        what = "is a folder" if model.weights.is_dir() else "does not exist"
+    if not os.path.isfile(model.weights):  # noqa: PTH113 - unlike Path's, it takes any text
+        folder = os.path.isdir(model.weights)  # noqa: PTH112
+        what = "is a folder" if folder else "does not exist"
         raise ModelError(f"{at}: the weights file {shown(model.weights)} {what}")
     try:
         digest = cache.digest(model.weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,9 +24,13 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-AnyPath = Annotated[
-    Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)
-]
+def _as_path(value: object) -> object:
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("holds a NUL character, which no path can")
+    return Path(value) if isinstance(value, str) else value
+
+
+AnyPath = Annotated[Path, BeforeValidator(_as_path)]
 
 
 class Model(Part):
@@ -196,9 +201,9 @@ def _load_extended(path: Path, children: tuple[Path, ...]) -> Document:
     if base is None:
         return document
     at = document.where(("extends",))
-    if not isinstance(base, str):
+    if not isinstance(base, str) or "\0" in base:
         raise RecipeError(f"{at}: `extends` takes the path of another recipe, not {base!r}")
-    parent = (path.parent / base).resolve()
+    parent = Path(os.path.realpath(path.parent / base))
     family = (*children, path.resolve())
     if parent in family:
         raise RecipeError(
@@ -206,9 +211,11 @@ def _load_extended(path: Path, children: tuple[Path, ...]) -> Document:
         )
     if len(family) > MAX_EXTENDS:
         raise RecipeError(f"{at}: more than {MAX_EXTENDS} recipes extend each other")
-    if not parent.is_file():
+    if not os.path.isfile(parent):  # noqa: PTH113 - unlike Path's, it takes any text
         raise RecipeError(f"{at}: `extends: {base}`: no such file")
-    return _merge(_load_extended(parent, family), document)
+    above = _load_extended(parent, family)
+    above.value.pop("name", None)  # a bundle's name is a file's own
+    return _merge(above, document)
 
 
 def _absolute_paths(value: dict[Any, Any], folder: Path) -> None:

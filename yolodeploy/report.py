@@ -111,7 +111,9 @@ def _runtime_rows(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     latency, runtime = evidence["latency_ms"], evidence["runtime"]
     where = f"{evidence['threads']} threads, {evidence['cpu']}, {evidence['rounds']} rounds"
     text = f"median {latency['median']:.1f} ms, p90 {latency['p90']:.1f} ms"
-    yield "latency", f"{text}, {evidence['latency_ratio']:.2f}x the fp32 export ({where})"
+    ratio = evidence["latency_ratio"]
+    compared = "" if ratio is None else f", {ratio:.2f}x the fp32 export"
+    yield "latency", f"{text}{compared} ({where})"
     yield "peak memory", f"{evidence['peak_memory_mb']:.0f} MB, whole process"
     yield "measured in", f"{runtime['name']} {runtime['version']} on {runtime['device']}"
     if runtime["note"]:

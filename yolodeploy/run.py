@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from yolodeploy.machine import threads
 from yolodeploy.plan import Plan, PlannedStep, weights_path
 from yolodeploy.store import FULL, Store, Stored
 from yolodeploy.yamlfile import Position
+
+_NO_SPACE = os.strerror(errno.ENOSPC)
 
 
 @dataclass(frozen=True)
@@ -135,10 +138,14 @@ def failing_as(at: Position, what: str) -> Iterator[None]:
     try:
         yield
     except YolodeployError as fault:
+        if _NO_SPACE in str(fault):
+            raise OSError(errno.ENOSPC, _NO_SPACE) from fault
         raise type(fault)(f"{at}: {fault}") from fault
     except (Exception, SystemExit) as fault:  # a tool may fail in any way
         if isinstance(fault, OSError) and fault.errno in FULL:
             raise
+        if _NO_SPACE in str(fault):  # tools that write by themselves give only the words
+            raise OSError(errno.ENOSPC, _NO_SPACE) from fault
         raise StepFailed(f"{at}: {what} failed: {_reason(fault)}") from fault
 
 

@@ -63,7 +63,14 @@ class Stored:
 def default_root() -> Path:
     """The user's cache folder, or what YOLODEPLOY_CACHE names."""
     named = os.environ.get(VARIABLE)
-    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("yolodeploy"))
+    if not named:
+        return Path(platformdirs.user_cache_dir("yolodeploy"))
+    try:
+        return Path(named).expanduser()
+    except RuntimeError:
+        raise StoreProblem(
+            f"{VARIABLE}={named}: there is no such home folder. Name another."
+        ) from None
 
 
 class Store:

@@ -94,6 +94,8 @@ def _read(path: Path, error: type[YolodeployError]) -> str:
         raise error(f"{name}: no such file") from None
     except OSError as fault:
         raise error(f"{name}: cannot be read: {fault.strerror}") from None
+    except ValueError as fault:  # not a path at all
+        raise error(f"{name}: cannot be read: {fault}") from None
     if len(raw) > MAX_BYTES:
         raise error(f"{name}: larger than {MAX_BYTES >> 20} MiB, which no recipe or data.yaml is")
     try:

@@ -16,7 +16,8 @@ def _iphone(name: str, title: str, first: str, last: str | None = None, *, chip:
     # The A11's Neural Engine is closed to Core ML ("ane" stands for one that apps can use).
     features = frozenset({chip} if chip == "a11" else {chip, "ane"})
     source = f"Apple Support, {title} - Tech Specs"
-    return Device(name, title, _OS, os_min=first, os_max=last, features=features, source=source)
+    default = str(max(DEFAULT, int(first)))
+    return Device(name, title, _OS, first, last, features, source=source, os_default=default)
 
 
 DEVICES = (
@@ -33,7 +34,7 @@ DEVICES = (
 
 
 def ios_format(target: Target) -> int:
-    """Major iOS version that a package is written for: the target's, or 16 if it names none."""
+    """Major iOS version that a package is written for; 16 for a target that names none."""
     return DEFAULT if target.os_version is None else int(target.os_version.split(".")[0])
 
 

@@ -8,6 +8,9 @@ from typing import Any
 from yolodeploy.backend import Interface, Tensor
 from yolodeploy_coreml.package import PACKAGE, read_package
 
+# Specification 6 is that of iOS 15, 7 of iOS 16, and so on (Model.proto of coremltools).
+_FIRST_IOS = 9
+
 _PLAIN = (
     "Pass a CVPixelBuffer to MLModel, or a VNCoreMLRequest and read its "
     "VNCoreMLFeatureValueObservation. Non-maximum suppression is the app's."
@@ -20,14 +23,19 @@ _OBJECTS = (
 
 def read_interface(folder: Path) -> Interface:
     """Describe the package in `folder`: inputs, outputs, and how Vision returns them."""
-    description = read_package(folder / PACKAGE).spec.description
+    spec = read_package(folder / PACKAGE).spec
+    description = spec.description
     outputs = tuple(_array(feature) for feature in description.output)
+    suppression = spec.pipeline.models[-1].nonMaximumSuppression if len(outputs) > 1 else None
+    needs = f"Needs iOS {spec.specificationVersion + _FIRST_IOS} or newer. "
     return Interface(
         entry=PACKAGE,
         inputs=tuple(_input(feature) for feature in description.input),
         outputs=outputs,
         scale=1.0,
-        note=_PLAIN if len(outputs) == 1 else _OBJECTS,
+        note=needs + (_PLAIN if suppression is None else _OBJECTS),
+        confidence=suppression and suppression.confidenceThreshold,
+        iou=suppression and suppression.iouThreshold,
     )
 
 

@@ -43,13 +43,16 @@ class ExecutorPredictor:
         package = read_package(path)
         self._head = _Head(package)
         self._program = Program(package)
+        pipeline = package.spec.WhichOneof("Type") == "pipeline"
+        suppression = "; its suppression stage was not run" if pipeline else ""
         self.runtime = Runtime(
             "yolodeploy MIL executor",
             installed("yolodeploy")["yolodeploy"],
             "CPU (torch)",
             threads,
             note="executes the saved program; does not reproduce the Neural Engine's arithmetic "
-            "or scheduling; latency here says nothing about a phone",
+            f"or scheduling; latency here says nothing about a phone{suppression}",
+            timing=False,
         )
 
     def __call__(self, images: Images) -> Images:

@@ -33,7 +33,7 @@ STEPS = (
 
 def versions() -> Mapping[str, str]:
     """Versions of the tools that write an artifact: tracing (torch) and conversion (pnnx)."""
-    return installed("pnnx", "torch")
+    return installed("ncnn", "pnnx", "torch")
 
 
 def problem() -> str | None:

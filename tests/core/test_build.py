@@ -64,6 +64,13 @@ FAULTS = {
             "folder with --cache or YOLODEPLOY_CACHE."
         ),
     ),
+    "export:words": (
+        9,
+        (
+            "CACHE: the disk is full. Free some space, `yolodeploy cache prune`, or choose another "
+            "folder with --cache or YOLODEPLOY_CACHE."
+        ),
+    ),
     "export:interrupt": (130, "stopped; finished steps are kept, the next run goes on from there"),
     "export:file": (
         7,

@@ -184,8 +184,29 @@ def test_no_color_is_honoured(world: World, monkeypatch: pytest.MonkeyPatch) -> 
     assert not re.search(r"\x1b\[[0-9;]*(3[0-7]|38;|9[0-7])[0-9;]*m", said)
 
 
+def test_closed_output(world: World) -> None:
+    command = [sys.executable, "-m", "yolodeploy.cli", "devices"]
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *command],
+        check=False,
+        cwd=world.root,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_cache_in_nobodys_home(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YOLODEPLOY_CACHE", "~nosuchuser/cache")
+    result = world.run("cache")
+    assert result.code == 9
+    assert result.error == (
+        "YOLODEPLOY_CACHE=~nosuchuser/cache: there is no such home folder. Name another."
+    )
+
+
 @pytest.mark.parametrize(
-    "arguments", [["devices"], ["plan", "pot.yaml"], ["check", "no.yaml", "--json"]]
+    "arguments", [["devices"], ["plan", "pot.yaml"], ["plan", "no.yaml", "--json"]]
 )
 def test_a_reader_that_has_gone(world: World, arguments: list[str]) -> None:
     reading, writing = os.pipe()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -166,6 +170,30 @@ def test_other_class_names(world: World, case: str) -> None:
     assert result.error == (
         f"pot.yaml:5:3: {message} Use the data.yaml that the model was trained with."
     )
+
+
+def test_an_image_counts_once(dataset: Path) -> None:
+    text = dataset.read_text().replace("val: images/val", "val: [images/val, images/val]")
+    dataset.write_text(text)
+    assert len(load_view(dataset, View(), 0)) == 6
+
+
+def test_an_image_too_large_to_hold(tmp_path: Path) -> None:
+    """17,000 x 17,000 pixels: 35 KB of PNG, 867 MB of memory."""
+    rows = zlib.compress(b"".join(b"\0" * (17000 // 8 + 1) for _ in range(17000)))
+    header = struct.pack(">IIBBBBB", 17000, 17000, 1, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    script = "import sys, pathlib; from yolodeploy.images import read_image as r; r(pathlib.Path(sys.argv[1]))"
+    command = [sys.executable, "-c", script, str(bomb)]  # OpenCV reads the limit when it is loaded
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "DataError" in done.stderr
+    assert "cannot be decoded as an image" in done.stderr
 
 
 def test_labels_label_file_rules(dataset: Path) -> None:

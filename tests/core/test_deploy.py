@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from world import World, copy_world
 
+from yolodeploy.checks import run_checks
 from yolodeploy.detect import Rules, detect
 from yolodeploy.images import letterboxed_file, to_tensor
+from yolodeploy.recipe import Checks
 
 DAMAGE = {"fp16": {"shift": 3.0, "miss": ["red"], "noise": 0.125}}
 LIMITS = "checks: {size_mb: 0.001, map_drop: 0.01, class_ap_drop: 0.02, latency_ratio: 0.001, output_diff: 0.5}\n"
@@ -179,6 +181,37 @@ def test_a_model_that_finds_nothing(world: World) -> None:
     assert evidence["map50"] == {"source": 1.0, "artifact": 0.0, "drop": 1.0}
     golden = json.loads((world.bundle / "golden/detections.json").read_text())
     assert golden["detections"] == []
+
+
+def _evidence(source: float) -> dict[str, Any]:
+    row = {"source": source, "artifact": 0.0, "drop": source}
+    return {
+        "map50_95": row,
+        "per_class": [{"name": "red", "objects": 3, **row}],
+        "latency_ratio": None,
+        "latency_ratio_reason": "the speed of X says nothing about the device",
+        "cpu": "a CPU",
+        "output_diff": {"max": 0.0},
+    }
+
+
+def test_a_source_that_finds_nothing_proves_nothing() -> None:
+    wanted = Checks(map_drop=0.5, class_ap_drop=0.5, latency_ratio=2.0)
+    map_drop, class_drop, latency = run_checks(wanted, _evidence(0.0), 1000)
+    assert [check.ok for check in (map_drop, class_drop, latency)] == [False] * 3
+    assert "finds none of the labelled objects" in map_drop.failure()
+    assert "finds none of the labelled objects" in class_drop.failure()
+    assert "says nothing about the device" in latency.failure()
+    assert [c.ok for c in run_checks(wanted, _evidence(0.4), 1000)] == [True, True, False]
+
+
+def test_a_recipe_that_changed_without_changing_bytes_renews_the_bundle(deployed: World) -> None:
+    """plan.json in the bundle must not contradict the lock."""
+    digest = deployed.plan().weights_digest
+    deployed.recipe(("imgsz: 64", f"imgsz: 64\n  sha256: {digest}"))
+    deployed.good()
+    plan = json.loads((deployed.bundle / "plan.json").read_text())
+    assert plan["recipe"]["model"]["sha256"] == digest
 
 
 def test_a_drop_too_small_to_show_is_no_loss() -> None:

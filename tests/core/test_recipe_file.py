@@ -418,9 +418,32 @@ def test_check_takes_several_recipes(world: World) -> None:
     world.recipe(name="two.yaml")
     result = world.run("check", "pot.yaml", "two.yaml", "--json")
     assert result.json == [
-        {"recipe": "pot.yaml", "name": "pot", "ok": True},
-        {"recipe": "two.yaml", "name": "two", "ok": True},
+        {"recipe": "pot.yaml", "name": "pot", "ok": True, "problem": None},
+        {"recipe": "two.yaml", "name": "two", "ok": True, "problem": None},
     ]
+
+
+def test_check_goes_on_after_a_bad_recipe(world: World) -> None:
+    world.recipe(("imgsz: 64", "imgsz: 1"), name="bad.yaml")
+    result = world.run("check", "bad.yaml", "pot.yaml")
+    assert (result.code, result.out) == (2, "pot.yaml: ok\n")
+    assert result.error == "bad.yaml:3:3: `model.imgsz: 1` must be a multiple of 32."
+
+
+def test_a_name_is_not_inherited(world: World) -> None:
+    """Else a child would silently replace its parent's bundle."""
+    world.recipe(("model:", "name: jug\nmodel:"), name="jug.yaml")
+    world.write("child.yaml", "extends: jug.yaml\nseed: 1\n")
+    names = [row["name"] for row in world.run("check", "jug.yaml", "child.yaml", "--json").json]
+    assert names == ["jug", "child"]
+
+
+@pytest.mark.parametrize("path", ["x" * 300 + ".clay", '"a\\0b.clay"'])
+def test_a_path_that_is_none(world: World, path: str) -> None:
+    world.recipe(("model.clay", path))
+    result = world.run("plan", "pot.yaml")
+    assert result.code in {2, 5}
+    assert "does not exist" in result.error or "NUL character" in result.error
 
 
 def test_paths_with_spaces_and_unicode(world: World, tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ def export(given: Artifact, params: Params, context: Context) -> Path:
 def _odd(home: Path) -> Path:
     if clay.wants("export:file"):
         return home / "brick.json"
+    if clay.wants("export:words"):
+        raise RuntimeError("SafeError: I/O error: No space left on device (os error 28)")
     if clay.wants("export:clash"):
         (home / "labels.txt").write_text("mine", encoding="utf-8")
     if clay.wants("export:empty"):
