@@ -128,7 +128,8 @@ class Step:
     on nothing but the input, the parameters, the context and `versions()`; raise `revision`
     when its bytes change without any of those. `reads` names the data views it needs
     ("calibration"). `reference`, on an export step, gives the parameters of the plain float
-    export that latency is compared with.
+    export that latency is compared with. `tools` are distributions that only this step uses
+    (the backend's `versions()` go into the ids of all its steps).
     """
 
     name: str
@@ -139,6 +140,11 @@ class Step:
     revision: int = 1
     reads: tuple[str, ...] = ()
     reference: Callable[[Params], Params] | None = None
+    tools: tuple[str, ...] = ()
+
+    def versions(self, backend: Backend) -> dict[str, str]:
+        """Versions of everything that can change the bytes of this step of the backend."""
+        return {**backend.versions(), **installed(*self.tools)}
 
 
 @dataclass(frozen=True)

@@ -62,9 +62,12 @@ class Plan:
         return self.steps[-1]
 
     def versions(self) -> dict[str, dict[str, str]]:
-        """Tool versions by backend, of the backends that take part."""
-        backends = {planned.backend.NAME: planned.backend for planned in self.steps}
-        return {name: dict(backend.versions()) for name, backend in sorted(backends.items())}
+        """Tool versions by backend, of the backends and steps that take part."""
+        found: dict[str, dict[str, str]] = {}
+        for planned in self.steps:
+            versions = planned.step.versions(planned.backend)
+            found.setdefault(planned.backend.NAME, {}).update(versions)
+        return dict(sorted(found.items()))
 
 
 def make_plan(file: RecipeFile, registry: Registry, cache: StatCache) -> Plan:
@@ -278,7 +281,7 @@ class _Identifier:
                 "seed": self.file.recipe.seed,
                 "target": named if backend.DEVICES else None,
                 "data": {name: self.view_digests[name] for name in step.reads},
-                "versions": dict(backend.versions()),
+                "versions": step.versions(backend),
             }
         )
         return PlannedStep(backend, step, params, id_, at)

@@ -7,11 +7,12 @@ the same for every target.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Precision = Literal["fp32", "fp16"]
+Selector = Annotated[str, Field(min_length=1)]
 
 
 class Params(BaseModel):
@@ -26,4 +27,19 @@ class Export(Params):
     precision: Precision = Field(
         default="fp16",
         description="Storage type of the weights: fp32 (as trained) or fp16 (half the size).",
+    )
+
+
+class Quantize(Params):
+    """Compute in 8-bit integers: weights and activations (W8A8), with ranges taken from images."""
+
+    keep_float: tuple[Selector, ...] = Field(
+        default=("dfl", "decode"),
+        description="What stays in floating point: parts of the model (backbone, neck, head, "
+        "head.last, dfl, decode) and names of convolutions with * and ?.",
+    )
+    subset: int | None = Field(
+        default=None,
+        ge=2,
+        description="How many of the calibration images to use, spread evenly; left out, all.",
     )

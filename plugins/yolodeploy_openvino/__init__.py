@@ -19,12 +19,16 @@ from yolodeploy.backend import (
     installed,
     missing,
 )
+from yolodeploy.errors import EnvironmentProblem
 from yolodeploy.transforms import Export, Params
 from yolodeploy_openvino.devices import DEVICES as DEVICES
+from yolodeploy_openvino.params import Quantize
 
 NAME = "openvino"
 
 _DISTRIBUTIONS = ("openvino", "torch", "safetensors", "numpy")
+_QUANTIZERS = ("nncf",)
+_UNTOUCHED = ("dfl", "decode")
 
 
 def _export(artifact: Artifact, params: Params, context: Context) -> Path:
@@ -33,11 +37,30 @@ def _export(artifact: Artifact, params: Params, context: Context) -> Path:
     return export(artifact, cast("Export", params), context)
 
 
+def _quantize(artifact: Artifact, params: Params, context: Context) -> Path:
+    if reason := missing("openvino", *_QUANTIZERS):
+        raise EnvironmentProblem(reason)
+    from yolodeploy_openvino.quantize import quantize
+
+    return quantize(artifact, cast("Quantize", params), context)
+
+
 def _plain(params: Params) -> Params:  # noqa: ARG001
     return Export(precision="fp32")
 
 
-STEPS = (Step("export", "yolo", "openvino", Export, _export, reference=_plain),)
+STEPS = (
+    Step("export", "yolo", "openvino", Export, _export, reference=_plain),
+    Step(
+        "quantize",
+        "openvino",
+        "openvino",
+        Quantize,
+        _quantize,
+        reads=("calibration",),
+        tools=_QUANTIZERS,
+    ),
+)
 
 
 def versions() -> Mapping[str, str]:
@@ -51,8 +74,17 @@ def problem() -> str | None:
 
 
 def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: ARG001
-    """Every device here runs float models of either storage type."""
-    return None
+    """Every device here runs float and 8-bit models; only an unsound request is refused."""
+    if not isinstance(params, Quantize):
+        return None
+    absent = [part for part in _UNTOUCHED if part not in params.keep_float]
+    if not absent:
+        return None
+    return (
+        f"`keep_float` leaves out {' and '.join(f'`{part}`' for part in absent)}: boxes in pixels and "
+        f"scores in 0..1 do not fit one 8-bit range. Write keep_float: "
+        f"[{', '.join((*params.keep_float, *absent))}]."
+    )
 
 
 def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001

@@ -24,7 +24,7 @@ def export(artifact: Artifact, params: Export, context: Context) -> Path:
     try:
         model = ov.convert_model(script, input=[1, 3, context.imgsz, context.imgsz])
         _name_ports(model)
-        _forget_origin(model)
+        forget_origin(model)
         ov.save_model(model, context.work / MODEL_FILE, compress_to_fp16=params.precision == "fp16")
     except RuntimeError as error:
         raise StepFailed(
@@ -41,7 +41,7 @@ def _name_ports(model: Any) -> None:
     model.set_friendly_name("yolo")
 
 
-def _forget_origin(model: Any) -> None:
+def forget_origin(model: Any) -> None:
     """Make the bytes independent of what this process converted before.
 
     Nodes without a name of their own are numbered by a counter that runs on in the process.

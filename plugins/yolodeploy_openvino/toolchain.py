@@ -1,8 +1,9 @@
-"""The one place where OpenVINO is imported."""
+"""The one place where OpenVINO and NNCF are imported."""
 
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from typing import Any
 
@@ -16,6 +17,18 @@ def openvino() -> Any:
     if "openvino" not in sys.modules:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return importlib.import_module("openvino")
+
+
+def nncf() -> Any:
+    """Import NNCF without its usage reporting, and silent.
+
+    It logs to standard output, and has PyTorch look for CUDA, which complains if there is none.
+    """
+    openvino()
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    module = importlib.import_module("nncf")
+    module.set_log_level(logging.ERROR)
+    return module
 
 
 def version(ov: Any) -> str:

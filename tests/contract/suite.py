@@ -31,7 +31,7 @@ THREADS = 1  # more would wait for each other on a busy machine
 TOOLCHAINS = frozenset(
     {
         *("torch", "torchvision", "numpy", "cv2", "onnx", "onnxruntime", "coremltools"),
-        *("openvino", "ncnn", "pnnx", "tensorflow", "executorch", "safetensors"),
+        *("openvino", "nncf", "ncnn", "pnnx", "tensorflow", "executorch", "safetensors"),
     }
 )
 NOWHERE = Device(name="none", title="no device: a step of a source", os="none")
