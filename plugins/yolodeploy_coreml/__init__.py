@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from yolodeploy.backend import Step, installed, missing
 from yolodeploy_coreml.devices import DEVICES as DEVICES
-from yolodeploy_coreml.devices import refusal
-from yolodeploy_coreml.params import CoreMLExport, plain_float
+from yolodeploy_coreml.devices import refusal, step_refusal
+from yolodeploy_coreml.params import CoreMLExport, Palettize, QuantizeWeights, plain_float
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Artifact, Context, Interface, Predictor, Target
@@ -29,6 +29,18 @@ def _export(artifact: Artifact, params: Params, context: Context) -> Path:
     return run_export(artifact, params, context)
 
 
+def _palettize(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_coreml.compress import run_palettize
+
+    return run_palettize(artifact, params, context)
+
+
+def _quantize_weights(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_coreml.compress import run_quantize_weights
+
+    return run_quantize_weights(artifact, params, context)
+
+
 STEPS = (
     Step(
         name="export",
@@ -38,6 +50,8 @@ STEPS = (
         run=_export,
         reference=plain_float,
     ),
+    Step("palettize", "mlpackage", "mlpackage", Palettize, _palettize),
+    Step("quantize_weights", "mlpackage", "mlpackage", QuantizeWeights, _quantize_weights),
 )
 
 
@@ -51,9 +65,9 @@ def problem() -> str | None:
     return missing("coreml", *_DISTRIBUTIONS)
 
 
-def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: ARG001 - the contract's signature
-    """Refuse an iOS version that no package is made for, or that the device does not run."""
-    return refusal(target)
+def refuse(step: Step, params: Params, target: Target) -> str | None:
+    """Refuse an iOS version that no package is made for, or that lacks what the step writes."""
+    return refusal(target) or step_refusal(step.name, params, target)
 
 
 def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001, ARG001 - the contract's name

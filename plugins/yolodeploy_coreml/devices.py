@@ -7,9 +7,13 @@ Chips and first systems: Apple Support, "iPhone - Tech Specs". Last systems: App
 from __future__ import annotations
 
 from yolodeploy.backend import Device, Target
+from yolodeploy.transforms import Params
+from yolodeploy_coreml.params import Palettize
 
 OLDEST, DEFAULT, NEWEST = 15, 16, 18
 _OS = "iOS"
+# Compressed weights came with the MIL operations of iOS 16 ("MIL Ops", coremltools 9).
+_FLOORS = {"palettize": 16, "quantize_weights": 16}
 
 
 def _iphone(name: str, title: str, first: str, last: str | None = None, *, chip: str) -> Device:
@@ -52,3 +56,18 @@ def refusal(target: Target) -> str | None:
             f"Ask for {NEWEST}: newer systems run it."
         )
     return None
+
+
+def step_refusal(step: str, params: Params, target: Target) -> str | None:
+    """Why the target's iOS version cannot read what a step writes, with the remedy."""
+    floor = _FLOORS.get(step, OLDEST)
+    if isinstance(params, Palettize) and params.bits == 3:
+        floor = 18
+    version = ios_format(target)
+    if version >= floor:
+        return None
+    other = " choose 2 or 4 bits," if floor == 18 else ""
+    return (
+        f"iOS {version} cannot read what `{step}` writes; iOS {floor} and newer can. "
+        f'Write os: "{floor}",{other} or remove the step.'
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
-from yolodeploy.transforms import Export
+from yolodeploy.transforms import Export, Params
 
 _NMS_ONLY = {"iou", "confidence"}
 
@@ -35,6 +37,23 @@ class CoreMLExport(Export):
         if unused and not self.nms:
             raise ValueError(f"{', '.join(unused)} has no effect without nms. Add `nms: true`.")
         return self
+
+
+class Palettize(Params):
+    """Store each convolution's weights as a table of 2**bits values and an index per weight."""
+
+    bits: Literal[1, 2, 3, 4, 6, 8] = Field(
+        default=8,
+        description="Bits per weight; Core ML has no tables of 5 or 7 bits, and 3 from iOS 18 on.",
+    )
+    mode: Literal["kmeans", "uniform"] = Field(
+        default="kmeans",
+        description="How the values are chosen: kmeans (where the weights are) or uniform (evenly spaced).",
+    )
+
+
+class QuantizeWeights(Params):
+    """Store each convolution's weights as int8, with a scale and zero point per output channel."""
 
 
 def plain_float(params: object) -> CoreMLExport:  # noqa: ARG001 - one reference serves all

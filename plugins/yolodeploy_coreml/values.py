@@ -1,7 +1,8 @@
 """From MIL values to numpy: literals, `weight.bin` records and compressed weights.
 
 A weight file starts with 64 bytes; each value has a 64-byte record of the little-endian
-fields sentinel 0xDEADBEEF (u32), data type (u32), size in bytes, offset of the data (u64).
+fields sentinel 0xDEADBEEF (u32), data type (u32), size in bytes, offset of the data, bits that
+pad its last byte (u64).
 Elements of less than a byte are packed without gaps, lowest bits first. Format: `MIL.proto`
 and `mlmodel/src/MILBlob/Blob/StorageFormat.hpp` of coremltools.
 """
@@ -52,7 +53,8 @@ class Reader:
         """Return a `Value` message's content; StepFailed if it cannot be read."""
         if value.WhichOneof("value") == "blobFileValue":
             blob = value.blobFileValue
-            return self._array(value.type.tensorType, self._blob(blob.fileName, blob.offset))
+            _, _, data = self._record(blob.fileName, blob.offset)
+            return self._array(value.type.tensorType, data)
         immediate = value.immediateValue
         if immediate.WhichOneof("value") == "list":
             return [self.read(item) for item in immediate.list.values]
@@ -79,20 +81,26 @@ class Reader:
             )
         return np.frombuffer(data, _NUMPY[name], count=int(np.prod(shape))).reshape(shape)
 
-    def _blob(self, name: str, offset: int) -> Array:
+    def record(self, name: str, offset: int) -> tuple[int, int, bytes]:
+        """Data type, bits of padding in the last byte, and data of a weight record."""
+        kind, padding_bits, data = self._record(name, offset)
+        return kind, padding_bits, data.tobytes()
+
+    def _record(self, name: str, offset: int) -> tuple[int, int, Array]:
         file = self._weights / Path(name).name
         try:
             if name not in self._files:
                 self._files[name] = np.memmap(file, np.uint8, "r")
             content = self._files[name]
-            sentinel, _, size, start = struct.unpack_from("<IIQQ", content.data, offset)
+            fields = struct.unpack_from("<IIQQQ", content.data, offset)
         except (OSError, ValueError, struct.error) as error:
             raise StepFailed(
                 f"{file} cannot be read at {offset}: {error}. Export again."
             ) from error
+        sentinel, kind, size, start, padding_bits = fields
         if sentinel != _SENTINEL or start + size > content.size:
             raise StepFailed(f"{file}: no weight record at {offset}; it is damaged. Export again.")
-        return content[start : start + size]
+        return kind, padding_bits, content[start : start + size]
 
 
 def shape_of(tensor_type: Any) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from yolodeploy.backend import Interface, Step, Tensor, installed, missing
 from yolodeploy_ncnn.devices import DEVICES as DEVICES
 from yolodeploy_ncnn.export import PARAM_FILE, NcnnExport, run_export
+from yolodeploy_ncnn.w8 import W8, run_w8
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Artifact, Predictor, Target
@@ -28,6 +29,7 @@ STEPS = (
         run=run_export,
         reference=lambda params: params.model_copy(update={"precision": "fp32"}),
     ),
+    Step(name="w8", accepts=NAME, produces=NAME, params=W8, run=run_w8),
 )
 
 
@@ -42,7 +44,7 @@ def problem() -> str | None:
 
 
 def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: ARG001 - the contract's signature
-    """Refuse nothing: every Arm CPU from Armv7 on runs both precisions, whatever its OS."""
+    """Refuse nothing: every Arm CPU from Armv7 on runs all that is written here, whatever its OS."""
     return None
 
 

@@ -2,19 +2,31 @@
 
 Format (ncnn, src/modelbin.cpp and the `load_model` of each layer): weights start with a
 32-bit tag that tells how they are stored and are padded to 4 bytes; biases and constants
-are bare fp32. Little-endian throughout.
+are bare fp32. Little-endian throughout. Tags are 0 (fp32), a number each for fp16, int8 and
+raw fp32, and every other number for a codebook: 256 fp32 values, then a byte per weight that
+says which of them it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from yolodeploy_ncnn.param import Graph, Layer
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from yolodeploy.codebook import Codebook
+
 FP32 = 0
 FP16 = 0x01306B47
-_BYTES: Mapping[int, int] = {FP32: 4, FP16: 2}
+CODEBOOK = 1  # any number but ncnn's own will do; this is the one written and read here
+ENTRIES = 256
+_BYTES: Mapping[int, int] = {FP32: 4, FP16: 2, CODEBOOK: 1}
+_TABLE: Mapping[int, int] = {CODEBOOK: 4 * ENTRIES}
 
 # Parameter numbers of (count of weights, whether there is a bias, length of the bias).
 _LAYOUT: Mapping[str, tuple[int, int, int]] = {
@@ -26,13 +38,39 @@ _LAYOUT: Mapping[str, tuple[int, int, int]] = {
 
 @dataclass(frozen=True)
 class Block:
-    """`count` numbers of a layer at `data[start:stop]`; `tag` is FP32 or FP16."""
+    """`count` numbers of a layer at `data[start:stop]`; `tag` is FP32, FP16 or CODEBOOK.
+
+    `tagged` blocks have the tag in the four bytes before `start`.
+    """
 
     layer: Layer
     tag: int
     count: int
     start: int
     stop: int
+    tagged: bool
+
+    def floats(self, data: bytes) -> NDArray[np.float32]:
+        """The numbers as float32 `[count]`, whatever they are stored as."""
+        import numpy as np
+
+        if self.tag == CODEBOOK:
+            table = np.frombuffer(data, "<f4", ENTRIES, self.start)
+            return table[np.frombuffer(data, np.uint8, self.count, self.start + table.nbytes)]
+        stored = np.frombuffer(data, f"<f{_BYTES[self.tag]}", self.count, self.start)
+        return stored.astype(np.float32)
+
+
+def stored(codebook: Codebook) -> bytes:
+    """What takes a block's place in the file, tag included."""
+    tag = CODEBOOK.to_bytes(4, "little")
+    indices = codebook.indices.tobytes()
+    return tag + codebook.values.astype("<f4").tobytes() + indices + bytes(-len(indices) % 4)
+
+
+def stored_size(count: int) -> int:
+    """Bytes of `count` numbers as a codebook, tag included."""
+    return 4 + _size(CODEBOOK, count)
 
 
 def blocks(graph: Graph, data: bytes) -> list[Block]:
@@ -67,7 +105,11 @@ def _block(layer: Layer, data: bytes, end: int, count: int, *, tagged: bool) -> 
     if tag not in _BYTES:
         raise ValueError(f"the weights of {layer.name} have the unknown storage tag {tag:#x}")
     start = end + 4 * tagged
-    stop = start + (count * _BYTES[tag] + 3) // 4 * 4
+    stop = start + _size(tag, count)
     if stop > len(data):
         raise ValueError(f"{len(data)} bytes, but {layer.name} ends at {stop}")
-    return Block(layer, tag, count, start, stop)
+    return Block(layer, tag, count, start, stop, tagged)
+
+
+def _size(tag: int, count: int) -> int:
+    return _TABLE.get(tag, 0) + (count * _BYTES[tag] + 3) // 4 * 4
