@@ -8,7 +8,7 @@ import textwrap
 from typing import Any
 
 from yolodeploy.backend import Backend
-from yolodeploy.console import Console
+from yolodeploy.console import WIDTH, Console
 from yolodeploy.errors import EnvironmentProblem, YolodeployError
 from yolodeploy.plan import Plan
 from yolodeploy.registry import load_registry, problem_of
@@ -86,14 +86,19 @@ def _plan_text(plan_: Plan, value: dict[str, Any]) -> str:
     for step in value["steps"]:
         params = " ".join(f"{key}={_plain(item)}" for key, item in step["params"].items())
         state = "cached  " if step["cached"] else "will run"
-        lines.append(
-            f"  {state}  {step['id'][:12]}  {step['name']:<10} -> {step['makes']:<10} {params}".rstrip()
-        )
+        line = f"  {state}  {step['id'][:12]}  {step['name']:<10} -> {step['makes']:<10}"
+        fits = len(line) + 1 + len(params) <= WIDTH
+        lines += [f"{line} {params}".rstrip()] if fits else [line.rstrip(), *_indented(params)]
     state = "cached  " if value["measured"] else "will run"
     lines.append(f"  {state}  {'':<12}  measure    {len(data)} images of {shown(data.file)}")
     if value["problem"]:
         lines.append(f"  cannot run here: {value['problem']}")
     return "\n".join(lines)
+
+
+def _indented(text: str) -> list[str]:
+    indent = " " * 26
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
 
 
 def _plain(item: object) -> str:
@@ -197,7 +202,9 @@ def devices(options: argparse.Namespace, console: Console) -> int:
 
 def _device_text(row: dict[str, Any]) -> str:
     head = f"{row['name']:<22} {row['backend']:<9} {_os(row):<14} "
-    return textwrap.fill(row["title"], 80, initial_indent=head, subsequent_indent=" " * len(head))
+    return textwrap.fill(
+        row["title"], WIDTH, initial_indent=head, subsequent_indent=" " * len(head)
+    )
 
 
 def _os(row: dict[str, Any]) -> str:

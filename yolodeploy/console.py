@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Report = Callable[[float, str], None]
 
+WIDTH = 80  # columns that every text fits into
+
 _PLAIN_INTERVAL = 5.0  # seconds between lines of one task where there is no terminal
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import yolodeploy
 from yolodeploy.checks import Check
+from yolodeploy.console import WIDTH
 from yolodeploy.plan import Plan
 from yolodeploy.store import Meta, Stored
 
-WIDTH = 80
 _LABEL = 14
 
 

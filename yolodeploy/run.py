@@ -39,13 +39,14 @@ class Runner:
 
     def reference(self) -> Stored:
         """The plain float export that latency is compared with."""
-        return self._obtain(self.plan.reference, self.plan.export - 1)
+        planned = self.plan.reference
+        return self._obtain(planned, self.plan.export - 1, " (fp32, to compare with)")
 
     def result(self, index: int) -> Stored:
         """The result of a step of the plan."""
         return self._obtain(self.plan.steps[index], index - 1)
 
-    def _obtain(self, planned: PlannedStep, before: int) -> Stored:
+    def _obtain(self, planned: PlannedStep, before: int, why: str = "") -> Stored:
         found = self.store.find(planned.id, self.console.warn)
         if found:
             self.console.detail(f"{planned.step.name}: {planned.id[:12]} is in the store")
@@ -59,7 +60,7 @@ class Runner:
         names = self._names(given)
 
         def make(work: Path) -> Path:
-            with self.console.task(f"{planned.step.name} {planned.step.produces}") as report:
+            with self.console.task(f"{planned.step.name} {planned.step.produces}{why}") as report:
                 return self._run(planned, given, names, work, report)
 
         return self.store.obtain(
