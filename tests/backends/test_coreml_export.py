@@ -164,9 +164,28 @@ def test_the_interface_names_every_tensor(
         ("image", (1, 3, SIDE, SIDE), "uint8")
     ]
     assert [(t.name, t.shape) for t in told.outputs] == [("output0", (1, channels, 525))]
+    assert (told.confidence, told.iou) == (None, None)
+    assert told.note.startswith("Needs iOS 16 or newer.")
     told = plugin.describe(objects)
+    assert (told.confidence, told.iou) == (0.25, 0.5)
     assert [t.name for t in told.inputs] == ["image", "iouThreshold", "confidenceThreshold"]
     assert [(t.name, t.shape[0]) for t in told.outputs] == [("confidence", -1), ("coordinates", -1)]
+
+
+def test_evidence_off_a_mac_says_what_was_not_run(plain: Artifact, objects: Artifact) -> None:
+    target = Target(PHONES["iphone-13"])
+    said = [plugin.open(artifact, target, 1).runtime for artifact in (plain, objects)]
+    if sys.platform == "darwin":
+        pytest.skip("on a Mac, Core ML itself runs the package")
+    assert [runtime.timing for runtime in said] == [False, False]
+    assert ["suppression stage was not run" in runtime.note for runtime in said] == [False, True]
+
+
+def test_a_phone_without_an_os_gets_one_that_shows() -> None:
+    """The newest of iOS 16 and the phone's first: written into plan, lock and report."""
+    given = {name: phone.os_default for name, phone in PHONES.items()}
+    assert given["iphone-8"] == given["iphone-13"] == "16"
+    assert (given["iphone-15-pro"], given["iphone-16"]) == ("17", "18")
 
 
 def test_coremltools_reads_the_packages_back(plain: Artifact, objects: Artifact) -> None:
