@@ -156,9 +156,7 @@ def _add_information_commands(commands: Any, common: argparse.ArgumentParser) ->
     cache = commands.add_parser("cache", parents=[common], help="show, verify or prune the store")
     cache.add_argument("action", nargs="?", choices=("show", "verify", "prune"), default="show")
     cache.add_argument("--all", action="store_true", help="prune: remove everything")
-    cache.add_argument(
-        "--days", type=float, default=30.0, help="prune: remove what is older (default: 30)"
-    )
+    cache.add_argument("--days", type=float, help="prune: remove what is older (default: 30)")
     cache.set_defaults(run=_command("cache", "upkeep"))
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from yolodeploy.commands import answer, store_of
 from yolodeploy.console import Console
-from yolodeploy.errors import EnvironmentProblem, StoreProblem
+from yolodeploy.errors import EnvironmentProblem, RecipeError, StoreProblem
 from yolodeploy.registry import load_registry, problem_of
 from yolodeploy.store import Store, fault
 from yolodeploy.yamlfile import shown
 
 _LEAST_FREE_GB = 2.0
+_DAYS = 30.0
 
 
 def doctor(options: argparse.Namespace, console: Console) -> int:
@@ -79,6 +80,10 @@ def _existing(folder: Path) -> Path:
 
 def cache(options: argparse.Namespace, console: Console) -> int:
     """Show, verify or prune the store."""
+    if options.action != "prune" and (options.all or options.days is not None):
+        raise RecipeError(
+            f"--all and --days go with `cache prune`, not with `cache {options.action}`"
+        )
     store = store_of(options)
     action = {"show": _show, "verify": _verify, "prune": _prune}[options.action]
     return action(store, options, console)
@@ -120,7 +125,7 @@ def _verify(store: Store, options: argparse.Namespace, console: Console) -> int:
 
 
 def _prune(store: Store, options: argparse.Namespace, console: Console) -> int:
-    oldest = time.time() - options.days * 86400
+    oldest = time.time() - (_DAYS if options.days is None else options.days) * 86400
     removed, freed = 0, store.sweep()
     for home, meta in store.entries():
         if options.all or meta is None or meta.created < oldest or fault(home, meta):

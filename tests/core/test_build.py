@@ -418,6 +418,9 @@ def test_cache_show_and_prune(deployed: World) -> None:
     assert len(shown) == 6
     assert shown[-1].startswith("5 results, ")
     assert shown[-1].endswith(f" MB in {deployed.cache}")
+    asked = deployed.run("cache", "--all")
+    assert asked.code == 2
+    assert asked.error == "--all and --days go with `cache prune`, not with `cache show`"
     rows = deployed.run("cache", "show", "--json").json
     assert {row["step"] for row in rows["objects"]} == {"load", "export", "press", "measure"}
     assert deployed.run("cache", "prune").out == "0 results removed, 0.00 MB freed\n"
