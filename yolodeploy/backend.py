@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +106,9 @@ class Context:
     `work` is an empty folder of its own; what the step returns is that folder or one below it.
     `imgsz` is the side of the square input in pixels. `names` are the model's class names
     (empty for the loading step). `data` holds the views that the step named in `reads`.
-    `progress(done, text)` takes a fraction in 0..1.
+    `progress(done, text)` takes a fraction in 0..1. `memo(key, compute)` returns plain data (what
+    JSON can hold) that an earlier run computed for the same key, input, tool versions and image
+    size, or computes and keeps it; the key names everything else that the data depends on.
     """
 
     work: Path
@@ -117,6 +119,34 @@ class Context:
     names: tuple[str, ...]
     data: Mapping[str, Dataset]
     progress: Callable[[float, str], None]
+    memo: Callable[[Mapping[str, Any], Callable[[], Any]], Any] = lambda _key, compute: compute()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One convolution compressed alone: its name, its part of the model, how, and its size.
+
+    `scheme` is what the report calls it ("int8", "4 bits"); `weights` counts its weights.
+    """
+
+    layer: str
+    part: str
+    scheme: str
+    weights: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The single layers that a step could compress, for measuring what each costs.
+
+    `write(trial, folder)` fills the empty folder with the artifact in which only that layer is
+    compressed. `key` is plain data: whatever besides the input and the trial decides its bytes
+    (calibration images, method).
+    """
+
+    trials: tuple[Trial, ...]
+    write: Callable[[Trial, Path], None]
+    key: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -127,9 +157,10 @@ class Step:
     its suffix (".pt"). `run` returns the folder that holds the result, whose bytes depend
     on nothing but the input, the parameters, the context and `versions()`; raise `revision`
     when its bytes change without any of those. `reads` names the data views it needs
-    ("calibration"). `reference`, on an export step, gives the parameters of the plain float
-    export that latency is compared with. `tools` are distributions that only this step uses
-    (the backend's `versions()` go into the ids of all its steps).
+    ("calibration"), or tells them from the parameters. `reference`, on an export step, gives the
+    parameters of the plain float export that latency is compared with. `tools` are distributions
+    that only this step uses (the backend's `versions()` go into the ids of all its steps).
+    `probe`, on a compressing step, is what `yolodeploy sensitivity` measures single layers with.
     """
 
     name: str
@@ -138,9 +169,14 @@ class Step:
     params: type[Params]
     run: Callable[[Artifact, Params, Context], Path]
     revision: int = 1
-    reads: tuple[str, ...] = ()
+    reads: tuple[str, ...] | Callable[[Params], tuple[str, ...]] = ()
     reference: Callable[[Params], Params] | None = None
     tools: tuple[str, ...] = ()
+    probe: Callable[[Artifact, Params, Context], Probe] | None = None
+
+    def needs(self, params: Params) -> tuple[str, ...]:
+        """The data views that the step reads with these parameters."""
+        return self.reads(params) if callable(self.reads) else self.reads
 
     def versions(self, backend: Backend) -> dict[str, str]:
         """Versions of everything that can change the bytes of this step of the backend."""
@@ -193,7 +229,8 @@ class Interface:
 
     `scale` is what the app multiplies 0..255 pixels with before it hands them over
     (1.0 where the artifact scales inside). `confidence` and `iou` are the thresholds of the
-    artifact's own non-maximum suppression, None where that is the app's.
+    artifact's own non-maximum suppression, None where that is the app's. `layers` says of every
+    convolution in which form it is stored or computed ("fp16", "int8", "4-bit palette").
     """
 
     entry: str
@@ -203,6 +240,7 @@ class Interface:
     note: str = ""
     confidence: float | None = None
     iou: float | None = None
+    layers: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +59,13 @@ class Dataset:
     def labelled(self) -> bool:
         """Whether any image has a label file."""
         return any(_label_file(image).is_file() for image in self.images)
+
+    def spread(self, count: int) -> Dataset:
+        """At most `count` of the images, evenly spread over the selection."""
+        total = len(self)
+        if count >= total:
+            return self
+        return replace(self, images=tuple(self.images[i * total // count] for i in range(count)))
 
     def letterboxed(self, imgsz: int) -> Iterator[NDArray[np.float32]]:
         """Stream the images as float32 RGB `[1, 3, imgsz, imgsz]` in 0..1, one in memory at a time."""

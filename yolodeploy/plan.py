@@ -217,8 +217,8 @@ def _load_views(file: RecipeFile, chain: Sequence[_Link]) -> dict[str, Dataset]:
         "evaluation": data.evaluation,
         "calibration": data.calibration,
     }
-    for step, _, at in chain:
-        for name in step.reads:
+    for step, params, at in chain:
+        for name in step.needs(params):
             if wanted.get(name) is None:
                 raise PlanRefused(
                     f"{at}: `{step.name}` needs {name} images. Add `data: {name}:` to the recipe."
@@ -280,7 +280,7 @@ class _Identifier:
                 "imgsz": self.file.recipe.model.imgsz,
                 "seed": self.file.recipe.seed,
                 "target": named if backend.DEVICES else None,
-                "data": {name: self.view_digests[name] for name in step.reads},
+                "data": {name: self.view_digests[name] for name in step.needs(params)},
                 "versions": step.versions(backend),
             }
         )

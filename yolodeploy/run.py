@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from yolodeploy.backend import RESERVED, Artifact, Context, ModelInfo
 from yolodeploy.console import Console, Report
-from yolodeploy.digest import tree_files
+from yolodeploy.digest import digest_of, tree_files
 from yolodeploy.errors import DataError, EnvironmentProblem, StepFailed, YolodeployError
 from yolodeploy.machine import threads
 from yolodeploy.plan import Plan, PlannedStep, weights_path
 from yolodeploy.store import FULL, Store, Stored
 from yolodeploy.yamlfile import Position
 
+_MEMO = "data.json"
 _NO_SPACE = os.strerror(errno.ENOSPC)
 
 
@@ -81,20 +84,51 @@ class Runner:
         work: Path,
         report: Report,
     ) -> Path:
-        context = Context(
-            work=work,
-            seed=self.plan.file.recipe.seed,
-            imgsz=self.plan.file.recipe.model.imgsz,
-            threads=threads(),
-            target=self.plan.target,
-            names=names,
-            data={name: self.plan.views[name] for name in planned.step.reads},
-            progress=report,
-        )
+        context = self.context(planned, given, names, work, report)
         with failing_as(planned.at, f"`{planned.step.name}` of {planned.backend.NAME}"):
             result = planned.step.run(given, planned.params, context)
         _require_folder(planned, result, work)
         return result
+
+    def context(
+        self,
+        planned: PlannedStep,
+        given: Artifact,
+        names: tuple[str, ...],
+        work: Path,
+        report: Report,
+    ) -> Context:
+        """What a step gets to run with on the artifact `given`, in the folder `work`."""
+        recipe = self.plan.file.recipe
+        about = {
+            "step": [planned.backend.NAME, planned.step.name, planned.step.revision],
+            "input": given.digest,
+            "imgsz": recipe.model.imgsz,
+            "seed": recipe.seed,
+            "versions": planned.step.versions(planned.backend),
+        }
+        return Context(
+            work=work,
+            seed=recipe.seed,
+            imgsz=recipe.model.imgsz,
+            threads=threads(),
+            target=self.plan.target,
+            names=names,
+            data={name: self.plan.views[name] for name in planned.step.needs(planned.params)},
+            progress=report,
+            memo=lambda key, compute: self._memo({**about, "key": key}, compute),
+        )
+
+    def _memo(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+        """Plain data kept in the store under the digest of the key."""
+
+        def make(work: Path) -> Path:
+            text = json.dumps(compute(), allow_nan=False, sort_keys=True)
+            (work / _MEMO).write_text(text, encoding="utf-8")
+            return work
+
+        stored = self.store.obtain(digest_of(key), "memo", "json", make, self.console.warn)
+        return json.loads((stored.path / _MEMO).read_text(encoding="utf-8"))
 
     def _names(self, given: Artifact) -> tuple[str, ...]:
         if given.format.startswith("."):
