@@ -7,6 +7,8 @@ from html import escape
 from string import Template
 from typing import Any
 
+from yolodeploy.report import layer_counts
+
 _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>$name</title><style>
@@ -21,15 +23,17 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } code { font
 </style></head><body>
 <h1>$name</h1><p>$target</p>
 <h2>Checks</h2>$checks
-<h2>Accuracy</h2>$accuracy
+<h2>Accuracy</h2>$accuracy<p class="note">$interval</p>
 <h2>Cost</h2>$cost<p class="note">$note</p>
 <h2>Classes</h2>$classes
+<h2>Convolutions</h2>$layers
 <h2>Steps</h2>$steps
+<h2>Data</h2>$data
 <h2>Versions</h2>$versions
 </body></html>
 """)
 
-_NUMBERS = {"artifact", "drop", "limit", "objects", "seconds", "source"}
+_NUMBERS = {"artifact", "drop", "images", "layers", "limit", "objects", "seconds", "source"}
 
 _Cell = str | tuple[str, str]  # text, or text and CSS class; text is escaped
 _Row = tuple[_Cell, ...]
@@ -47,16 +51,20 @@ def html(report: Mapping[str, Any]) -> str:
         checks=_table(("check", "artifact", "limit", ""), map(_check, report["checks"])),
         accuracy=_table(
             ("measure", "source", "artifact", "drop"),
-            [
-                _compared(name, evidence[key])
-                for name, key in (("mAP50-95", "map50_95"), ("mAP50", "map50"))
-            ],
+            _accuracy(evidence),
         ),
+        interval=escape(_interval(evidence)),
         cost=_table(("measure", "value"), _cost(report)),
         note=escape(evidence["runtime"]["note"]),
         classes=_table(
             ("class", "objects", "source", "artifact", "drop", ""),
             map(_class, evidence["per_class"]),
+        ),
+        layers=_table(
+            ("form", "layers", ""), map(_form, layer_counts(report["interface"]["layers"]))
+        ),
+        data=_table(
+            ("view", "images", "split", "read by", "digest"), map(_view, report["data"].items())
         ),
         steps=_table(("step", "seconds", "id"), map(_step, report["steps"])),
         versions=_table(("tool", "version"), _versions(report["versions"])),
@@ -88,6 +96,45 @@ def _check(check: Mapping[str, Any]) -> _Row:
         _number(check["limit"]),
         verdict,
     )
+
+
+def _accuracy(evidence: Mapping[str, Any]) -> Iterable[_Row]:
+    yield _compared("mAP50-95", evidence["map50_95"])
+    yield _compared("mAP50", evidence["map50"])
+    for row in evidence["by_size"]:
+        yield _compared(f"mAP50-95, {row['name']} objects", row)
+    row = evidence["fidelity"]
+    yield (
+        ("fidelity", row["reason"], "", "")
+        if row["value"] is None
+        else (
+            "fidelity to the source model's detections",
+            "",
+            _number(row["value"]),
+            "",
+        )
+    )
+
+
+def _interval(evidence: Mapping[str, Any]) -> str:
+    if "drop_90" not in evidence["map50_95"]:
+        return ""
+    low, high = evidence["map50_95"]["drop_90"]
+    return (
+        f"With these {evidence['images']} images the drop of mAP50-95 lies between {low:+.4f} and "
+        f"{high:+.4f} (90 % interval, paired bootstrap)."
+    )
+
+
+def _form(item: tuple[str, list[str]]) -> _Row:
+    form, names = item
+    return form, (str(len(names)), "n"), (", ".join(names), "code")
+
+
+def _view(item: tuple[str, Mapping[str, Any]]) -> _Row:
+    name, view = item
+    readers = ", ".join(view["read_by"]) or "measure"
+    return name, (str(view["images"]), "n"), view["split"], readers, (view["digest"], "code")
 
 
 def _compared(name: str, row: Mapping[str, Any]) -> _Row:
