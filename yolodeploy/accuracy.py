@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from yolodeploy.dataset import Box
-from yolodeploy.detect import APP, Detections, Floats
+from yolodeploy.backend import Predictor
+from yolodeploy.dataset import Box, Dataset
+from yolodeploy.detect import APP, EVALUATION, Detections, Floats, detect
+from yolodeploy.images import letterboxed_file, to_tensor
 from yolodeploy.metrics import Precision, Truth, average_precision, drop_interval
 
 _SIZES = ("small", "medium", "large")
@@ -68,6 +70,16 @@ def accuracy(tally: Tally, names: tuple[str, ...], *, labelled: bool) -> dict[st
         "fidelity": fidelity(tally, len(names)),
         **(_labelled(tally, names) if labelled else _without_labels()),
     }
+
+
+def map50_95(predict: Predictor, view: Dataset, imgsz: int) -> float:
+    """MAP50-95 of an opened artifact on labelled images; NaN without labels."""
+    truths, found = [], []
+    for image in view.images:
+        box = letterboxed_file(image, imgsz)
+        found.append(detect(predict(to_tensor(box.pixels))[0], EVALUATION, box))
+        truths.append(Truth(view.boxes(image), box.width, box.height))
+    return average_precision(truths, found, len(view.names)).map50_95
 
 
 def fidelity(tally: Tally, classes: int) -> dict[str, Any]:
