@@ -100,7 +100,11 @@ def test_calibration_images_are_checked(compressed: Compressed, tmp_path: Path):
         ((tmp_path / "broken.png", *compressed.job.images), "broken.png"),
         (compressed.job.images[:1], "1 calibration image "),
     ):
-        job = replace(compressed.job, images=tuple(map(str, images)), work=str(tmp_path / said))
+        job = replace(
+            compressed.job,
+            images=tuple(map(str, images)),
+            work=str(tmp_path / f"work {len(images)}"),
+        )
         with pytest.raises(YolodeployError) as caught:
             job.run()
         assert said in str(caught.value)
