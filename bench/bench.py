@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 from common import PEERS, ROOT, SHARED, Bench
+from intel import openvino
 from process import BIN, Run, in_turns, median, ratio, run
 from sensitivity import sensitivity
 
@@ -178,6 +179,7 @@ SECTIONS = {
     "accuracy": accuracy,
     "memory": memory,
     "sensitivity": sensitivity,
+    "openvino": openvino,
 }
 
 
