@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from android import ncnn
 from common import PEERS, ROOT, SHARED, Bench
 from intel import openvino
 from process import BIN, Run, in_turns, median, ratio, run
@@ -180,6 +181,7 @@ SECTIONS = {
     "memory": memory,
     "sensitivity": sensitivity,
     "openvino": openvino,
+    "ncnn": ncnn,
 }
 
 

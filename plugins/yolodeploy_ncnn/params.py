@@ -23,7 +23,7 @@ class Quantize(transforms.Quantize):
         description="Take the mean error that rounding causes in each output channel out of the bias.",
     )
     budget: float | None = Field(
-        default=23.0,
+        default=24.0,
         gt=0,
         lt=100,
         description="Least signal-to-noise ratio of the model's output in dB, on two of the images: the "
