@@ -10,7 +10,6 @@ Uses a COCO YOLOv8n and a COCO sample where they are given (--weights, --data, -
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -18,50 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from common import PEERS, ROOT, SHARED, Bench
 from process import BIN, Run, in_turns, median, ratio, run
-
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent / "shared"
-DEVICES = {"intel": "xeon-icelake", "android": "pixel-8", "ios": "iphone-13"}
-PEERS = {"intel": "openvino", "android": "ncnn", "ios": "coreml"}
-
-
-class Bench:
-    """The inputs of a run, and a folder of its own for everything that is written."""
-
-    def __init__(self, options: argparse.Namespace, work: Path) -> None:
-        self.options = options
-        self.work = work
-
-    def recipe(
-        self, name: str, precision: str, images: int | None = None, checks: str = "{}"
-    ) -> Path:
-        """Write a recipe for one target and return its path."""
-        path = self.work / f"{name}-{precision}-{images or 'all'}.yaml"
-        view = f"{{images: {images}}}" if images else "{}"
-        path.write_text(
-            f"name: {path.stem}\n"
-            f"model: {{weights: {self.options.weights}, imgsz: {self.options.imgsz}}}\n"
-            f"data: {{path: {self.options.data}, evaluation: {view}}}\n"
-            f"target: {DEVICES[name]}\nsteps: [{{export: {{precision: {precision}}}}}]\nchecks: {checks}\n"
-        )
-        return path
-
-    def deploy(self, recipe: Path) -> dict[str, object]:
-        """Deploy a recipe and return its report."""
-        command = [
-            BIN / "yolodeploy",
-            "deploy",
-            recipe,
-            "--json",
-            "-q",
-            "--cache",
-            self.work / "cache",
-        ]
-        done = subprocess.run(command, cwd=self.work, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(f"deploy {recipe.name} failed:\n{done.stderr[-2000:]}")
-        return dict(json.loads(done.stdout))
+from sensitivity import sensitivity
 
 
 def startup(bench: Bench) -> None:
@@ -170,7 +128,7 @@ def accuracy(bench: Bench) -> None:
     for name in PEERS:
         for precision in ("fp32", "fp16"):
             report = bench.deploy(bench.recipe(name, precision))
-            evidence, size = report["evidence"], report["artifact"]["bytes"] / 1e6  # type: ignore[index]
+            evidence, size = report["evidence"], report["artifact"]["bytes"] / 1e6
             row = evidence["map50_95"]
             print(
                 f"| {name} | {precision} | {size:.2f} | {row['artifact']:.4f} | {row['source']:.4f} | {row['drop']:+.4f} "
@@ -214,7 +172,13 @@ def memory(bench: Bench) -> None:
     print(f"ratio {peaks[128] / peaks[32]:.3f}")
 
 
-SECTIONS = {"startup": startup, "export": export, "accuracy": accuracy, "memory": memory}
+SECTIONS = {
+    "startup": startup,
+    "export": export,
+    "accuracy": accuracy,
+    "memory": memory,
+    "sensitivity": sensitivity,
+}
 
 
 def main() -> None:

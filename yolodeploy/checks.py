@@ -12,31 +12,37 @@ _REMEDIES = {
     "size_mb": "Store weights in fp16, or compress further; or raise the limit.",
     "map_drop": "Compress less, or keep the sensitive layers in floating point; or allow a larger drop.",
     "class_ap_drop": "Compress less, or measure on more images of that class; or allow a larger drop.",
+    "fidelity": "Compress less, or keep the sensitive layers in floating point; or allow a lower fidelity.",
     "latency_ratio": "This form does not pay on this processor: choose another, or raise the limit.",
     "output_diff": "Export with `precision: fp32`, or allow a larger difference.",
 }
 
+_LEAST = {"fidelity"}
 _BLIND = "the source model finds none of the labelled objects: wrong weights, labels or imgsz?"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check: the limit, the measured value (None: not measured, see `note`), the verdict."""
+    """One check: the limit, the measured value (None: not measured, see `note`), the verdict.
+
+    `least` tells that the limit is the smallest value allowed, not the largest.
+    """
 
     name: str
     limit: float
     value: float | None
     ok: bool
     note: str = ""
+    least: bool = False
 
     def failure(self) -> str:
         """A failed check in one sentence, and what to try."""
         if self.value is None:
             return f"{self.name}: not measured ({self.note}), so the check cannot pass. Remove it or supply the data."
-        over = self.value - self.limit
+        by, side = _number(abs(self.value - self.limit)), "below" if self.least else "over"
         subject = f" ({self.note})" if self.note else ""
         return (
-            f"{self.name}{subject}: {_number(self.value)} is {_number(over)} over the limit of "
+            f"{self.name}{subject}: {_number(self.value)} is {by} {side} the limit of "
             f"{_number(self.limit)}. {_REMEDIES[self.name]}"
         )
 
@@ -48,6 +54,7 @@ def run_checks(wanted: Checks, evidence: Mapping[str, Any], size: int) -> tuple[
         "size_mb": (round(size / 1e6, 6), ""),
         "map_drop": _map_drop(evidence["map50_95"]),
         "class_ap_drop": worst,
+        "fidelity": (evidence["fidelity"]["value"], evidence["fidelity"].get("reason", "")),
         "latency_ratio": (
             evidence["latency_ratio"],
             evidence.get("latency_ratio_reason", f"on {evidence['cpu']}"),
@@ -59,7 +66,9 @@ def run_checks(wanted: Checks, evidence: Mapping[str, Any], size: int) -> tuple[
 
 
 def _check(name: str, limit: float, value: float | None, note: str) -> Check:
-    return Check(name, limit, value, value is not None and value <= limit, note)
+    least = name in _LEAST
+    held = value is not None and (value >= limit if least else value <= limit)
+    return Check(name, limit, value, held, note, least)
 
 
 def _map_drop(row: Mapping[str, Any]) -> tuple[float | None, str]:

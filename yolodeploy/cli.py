@@ -136,6 +136,32 @@ def _add_recipe_commands(commands: Any, common: argparse.ArgumentParser) -> None
         metavar="DIR",
         help="where bundles go (default: dist)",
     )
+    sensitivity = commands.add_parser(
+        "sensitivity", parents=[common], help="measure what compressing each layer alone costs"
+    )
+    sensitivity.add_argument("recipe", type=Path, metavar="RECIPE")
+    sensitivity.add_argument(
+        "--map", action="store_true", help="also the drop of mAP of every layer (takes long)"
+    )
+    sensitivity.add_argument(
+        "--images", type=_images, default=4, metavar="N", help="images to measure on (default: 4)"
+    )
+    sensitivity.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("sensitivity"),
+        metavar="DIR",
+        help="where the table and the plot go (default: sensitivity)",
+    )
+    sensitivity.set_defaults(run=_command("sensitivity"))
+
+
+def _images(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError(text)
+    return count
 
 
 def _add_information_commands(commands: Any, common: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
+from pathlib import Path
 from typing import Any
 
 from yolodeploy.backend import Backend
@@ -150,6 +151,40 @@ def deploy(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def sensitivity(options: argparse.Namespace, console: Console) -> int:
+    """Measure single layers, and write the table and the plot."""
+    from yolodeploy import layers
+    from yolodeploy.deploy import plan_file
+    from yolodeploy.run import Runner
+    from yolodeploy.survey import survey
+
+    store = store_of(options)
+    runner = Runner(plan_file(options.recipe, store), store, console)
+    name = runner.plan.file.recipe.name
+    tables = survey(runner, options.images, by_map=options.map)
+    page = options.output / f"{name}.html"
+    value = {"name": name, "images": options.images, "steps": tables, "page": str(page)}
+    _make_folder(options.output)
+    _write(page, layers.page(name, tables))
+    _write(page.with_suffix(".json"), json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    answer(console, options, value, f"{layers.text(name, tables)}\n\nplot: {shown(page)}")
+    return 0
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise EnvironmentProblem(f"{path}: cannot be made: {reason.strerror}") from None
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as reason:
+        raise EnvironmentProblem(f"{file}: cannot be written: {reason.strerror}") from None
+
+
 def backends(options: argparse.Namespace, console: Console) -> int:
     """List plugins; exit code 0 even where one is broken, for that is the answer."""
     registry = load_registry()
@@ -221,12 +256,7 @@ def schema(options: argparse.Namespace, console: Console) -> int:
     if options.output is None:
         console.result(text)
         return 0
-    try:
-        options.output.write_text(text, encoding="utf-8")
-    except OSError as reason:
-        raise EnvironmentProblem(
-            f"{options.output}: cannot be written: {reason.strerror}"
-        ) from None
+    _write(options.output, text)
     console.info(f"{options.output} written")
     return 0
 

@@ -8,10 +8,9 @@ vectors that an app team tests its pre- and post-processing with.
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +25,11 @@ from yolodeploy.run import Runner, failing_as
 from yolodeploy.store import Stored
 
 if TYPE_CHECKING:
-    from yolodeploy.detect import Detections, Floats
+    from yolodeploy.accuracy import Tally
+    from yolodeploy.detect import Floats
     from yolodeploy.images import Letterboxed
-    from yolodeploy.metrics import Precision, Truth
 
-REVISION = 2
+REVISION = 3
 _LIBRARIES = ("numpy", "opencv-python-headless", "faster-coco-eval")
 
 
@@ -72,36 +71,6 @@ def obtain_evidence(runner: Runner) -> tuple[dict[str, Any], Stored]:
     return json.loads((stored.path / "evidence.json").read_text(encoding="utf-8")), stored
 
 
-@dataclass
-class Differences:
-    """Running maximum and mean of the absolute difference of raw outputs."""
-
-    maximum: float = 0.0
-    total: float = 0.0
-    count: int = 0
-
-    def add(self, difference: Floats) -> None:
-        """Take in one image's absolute differences."""
-        self.maximum = max(self.maximum, float(difference.max()))
-        self.total += float(difference.sum(dtype="float64"))
-        self.count += difference.size
-
-    def summary(self) -> dict[str, float]:
-        """Maximum and mean so far."""
-        return {"max": round(self.maximum, 6), "mean": round(self.total / max(self.count, 1), 9)}
-
-
-@dataclass
-class Tally:
-    """What is kept of each image: labels, detections and differences, but no pixels."""
-
-    truths: list[Truth] = field(default_factory=list)
-    source: list[Detections] = field(default_factory=list)
-    artifact: list[Detections] = field(default_factory=list)
-    boxes: Differences = field(default_factory=Differences)
-    scores: Differences = field(default_factory=Differences)
-
-
 class _Opened:
     """Source and artifact, open side by side."""
 
@@ -116,6 +85,7 @@ class _Opened:
 
     def measure(self, folder: Path, work: Path, report: Report) -> dict[str, Any]:
         """All evidence; golden vectors are written below `folder`."""
+        from yolodeploy.accuracy import Tally, accuracy
         from yolodeploy.detect import APP
         from yolodeploy.golden import Golden
 
@@ -132,12 +102,8 @@ class _Opened:
         timing = self._time(golden.tensor, work)
         return {
             "images": len(dataset),
-            **_accuracy(tally, dataset.names, dataset.labelled),
-            "output_diff": {
-                **_joined(tally).summary(),
-                "boxes_px": tally.boxes.summary(),
-                "scores": tally.scores.summary(),
-            },
+            **accuracy(tally, dataset.names, labelled=dataset.labelled),
+            "output_diff": tally.differences(),
             **timing,
             "runtime": asdict(self.ours.runtime),
             "source_runtime": asdict(self.theirs.runtime),
@@ -218,54 +184,6 @@ class _Opened:
 def _open(planned: PlannedStep, what: str, artifact: Artifact, plan: Plan) -> Predictor:
     with failing_as(planned.at, f"opening {what}"):
         return planned.backend.open(artifact, plan.target, threads())
-
-
-def _joined(tally: Tally) -> Differences:
-    boxes, scores = tally.boxes, tally.scores
-    return Differences(
-        max(boxes.maximum, scores.maximum), boxes.total + scores.total, boxes.count + scores.count
-    )
-
-
-def _accuracy(tally: Tally, names: tuple[str, ...], labelled: bool) -> dict[str, Any]:
-    from yolodeploy.metrics import average_precision
-
-    if not labelled:
-        reason = {"reason": "the evaluation images have no labels"}
-        nothing = {"source": None, "artifact": None, "drop": None, **reason}
-        return {"map50_95": nothing, "map50": nothing, "per_class": []}
-    source = average_precision(tally.truths, tally.source, len(names))
-    artifact = average_precision(tally.truths, tally.artifact, len(names))
-    return {
-        "map50_95": _compare(source.map50_95, artifact.map50_95, "an object"),
-        "map50": _compare(source.map50, artifact.map50, "an object"),
-        "per_class": _per_class(source, artifact, names, tally.truths),
-    }
-
-
-def _per_class(
-    source: Precision, artifact: Precision, names: tuple[str, ...], truths: list[Truth]
-) -> list[Mapping[str, Any]]:
-    counts = [0] * len(names)
-    for truth in truths:
-        for box in truth.boxes:
-            counts[box.cls] += 1
-    pairs = zip(names, counts, source.per_class, artifact.per_class, strict=True)
-    return [
-        {"name": name, "objects": count, **_compare(ours, theirs)}
-        for name, count, ours, theirs in pairs
-    ]
-
-
-def _compare(source: float, artifact: float, what: str = "this class") -> dict[str, Any]:
-    if math.isnan(source):
-        reason = f"no evaluation image shows {what}"
-        return {"source": None, "artifact": None, "drop": None, "reason": reason}
-    return {
-        "source": round(source, 6),
-        "artifact": round(artifact, 6),
-        "drop": round(source - artifact, 6),
-    }
 
 
 def require_same(evidence: Mapping[str, Any], artifact: Stored) -> None:

@@ -11,13 +11,17 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from yolodeploy.dataset import Box
 from yolodeploy.detect import EVALUATION, Detections, Floats
 
 RECALLS = (np.arange(100) + 0.5) / 100
+RESAMPLES = 400
+SMALL, LARGE = 32**2, 96**2  # areas in square pixels that bound COCO's medium objects
 
 
 @dataclass(frozen=True)
@@ -31,49 +35,123 @@ class Truth:
 
 @dataclass(frozen=True)
 class Precision:
-    """Average precision in 0..1: over all classes that have labels, and per class (NaN: no labels)."""
+    """Average precision in 0..1: over all classes that have labels, per class, and by object size.
+
+    `by_size` is AP50-95 of small, medium and large objects: below 32 x 32 pixels of the original
+    image, below 96 x 96, and above, as COCO divides them (by the area of the box, for there are
+    no masks). NaN where there are no labels.
+    """
 
     map50_95: float
     map50: float
     per_class: tuple[float, ...]
+    by_size: tuple[float, float, float]
 
 
 def average_precision(
     truths: Sequence[Truth], found: Sequence[Detections], classes: int
 ) -> Precision:
     """AP of detections against labels, image by image in the same order."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
+    if not any(len(detections) for detections in found):
+        return _nothing_found(truths, classes)
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(_ground_truth(truths, classes))
-        if not any(len(detections) for detections in found):
-            return _nothing_found(truths, classes)
-        evaluation = COCOeval_faster(coco, coco.loadRes(_results(found)), "bbox")
-        evaluation.params.maxDets = [1, 10, EVALUATION.limit]
-        evaluation.params.recThrs = RECALLS
+        evaluation = _evaluation(truths, found, classes)
         evaluation.evaluate()
         evaluation.accumulate()
-    table = evaluation.eval["precision"][:, :, :, 0, 2]  # IoU thresholds, recalls, classes
-    return _summary(np.where(table < 0, np.nan, table).mean(axis=1))
+    return _summary(_average(evaluation.eval["precision"]))
+
+
+def drop_interval(
+    truths: Sequence[Truth],
+    source: Sequence[Detections],
+    artifact: Sequence[Detections],
+    classes: int,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The 90 % interval of the drop of mAP50-95, by a paired bootstrap over the images.
+
+    Both models are scored on the same images, drawn with replacement (Efron and Tibshirani, An
+    Introduction to the Bootstrap, 1993, chapter 13: percentile intervals). An interval that holds
+    0 says that the images do not tell loss from chance.
+    """
+    pair = [_Resampled(truths, found, classes) for found in (source, artifact)]
+    random = np.random.default_rng(seed)
+    count = len(truths)
+    drawn = [random.integers(0, count, count) for _ in range(RESAMPLES)]
+    drops = np.array([pair[0].map50_95(images) - pair[1].map50_95(images) for images in drawn])
+    drops = drops[~np.isnan(drops)]  # a draw without any label says nothing
+    if not len(drops):
+        return float("nan"), float("nan")
+    low, high = np.percentile(drops, (5, 95))
+    return float(low), float(high)
+
+
+class _Resampled:
+    """Detections matched with the labels once, to be scored on any draw of images."""
+
+    def __init__(self, truths: Sequence[Truth], found: Sequence[Detections], classes: int) -> None:
+        self._nothing = not any(len(detections) for detections in found)
+        if self._nothing:
+            return
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._evaluation = _evaluation(truths, found, classes, separate_eval=True)
+            self._evaluation.params.areaRng = self._evaluation.params.areaRng[:1]
+            self._evaluation.params.areaRngLbl = ["all"]
+            self._evaluation.evaluate()
+        matched = np.array(self._evaluation._evalImgs_cpp, object)  # noqa: SLF001 - no public name
+        self._matched = matched.reshape(-1, len(truths))  # by class, then image
+
+    def map50_95(self, images: NDArray[np.int64]) -> float:
+        """MAP50-95 on the images with these numbers, each as often as it is named."""
+        if self._nothing:
+            return 0.0
+        self._evaluation._evalImgs_cpp = list(self._matched[:, images].ravel())  # noqa: SLF001
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._evaluation.accumulate()
+        return float(_mean(_average(self._evaluation.eval["precision"])[:, :, 0]))
+
+
+def _evaluation(
+    truths: Sequence[Truth], found: Sequence[Detections], classes: int, **options: bool
+) -> Any:
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    coco = COCO(_ground_truth(truths, classes))
+    evaluation = COCOeval_faster(coco, coco.loadRes(_results(found)), "bbox", **options)
+    evaluation.params.maxDets = [EVALUATION.limit]
+    evaluation.params.recThrs = RECALLS
+    return evaluation
+
+
+def _average(precision: Floats) -> Floats:
+    """AP `[IoU thresholds, classes, sizes]`, NaN without labels, from precision at recalls."""
+    table = precision[..., 0]  # IoU thresholds, recalls, classes, sizes
+    average: Floats = np.where(table < 0, np.nan, table).mean(axis=1)
+    return average
+
+
+def _mean(values: Floats) -> float:
+    """The mean of what is not NaN; NaN if nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
 
 
 def _summary(table: Floats) -> Precision:
-    """From AP `[IoU thresholds, classes]`, NaN where a class has no labels."""
-    per_class = table.mean(axis=0)
-    labelled = ~np.isnan(per_class)
-    if not labelled.any():
-        return Precision(float("nan"), float("nan"), tuple(per_class.tolist()))
-    return Precision(
-        float(per_class[labelled].mean()),
-        float(table[0, labelled].mean()),
-        tuple(per_class.tolist()),
-    )
+    """From AP `[IoU thresholds, classes, sizes]`, NaN where a class has no labels."""
+    whole = table[:, :, 0]
+    small, medium, large = (_mean(table[:, :, size]) for size in (1, 2, 3))
+    per_class = tuple(whole.mean(axis=0).tolist())
+    return Precision(_mean(whole), _mean(whole[0]), per_class, (small, medium, large))
 
 
 def _nothing_found(truths: Sequence[Truth], classes: int) -> Precision:
-    labelled = {box.cls for truth in truths for box in truth.boxes}
-    row = [0.0 if index in labelled else float("nan") for index in range(classes)]
-    return _summary(np.tile(np.array(row, np.float32), (10, 1)))
+    """AP 0 wherever there are labels."""
+    table = np.full((10, classes, 4), np.nan, np.float32)
+    for truth in truths:
+        for box in truth.boxes:
+            area = box.width * truth.width * box.height * truth.height
+            table[:, box.cls, [0, 1 + int(area >= SMALL) + int(area >= LARGE)]] = 0
+    return _summary(table)
 
 
 def _ground_truth(truths: Sequence[Truth], classes: int) -> dict[str, object]:

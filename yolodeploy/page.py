@@ -7,9 +7,11 @@ from html import escape
 from string import Template
 from typing import Any
 
-_PAGE = Template("""<!doctype html>
+from yolodeploy.report import layer_counts
+
+_DOCUMENT = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>$name</title><style>
+<title>$title</title><style>
 :root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; --bar: #4c8bf5; }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 58rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
@@ -19,51 +21,78 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } code { font
 .ok { color: var(--good) } .failed { color: var(--bad); font-weight: 600 }
 .bar { display: inline-block; height: .7em; background: var(--bar); border-radius: 2px }
 </style></head><body>
-<h1>$name</h1><p>$target</p>
-<h2>Checks</h2>$checks
-<h2>Accuracy</h2>$accuracy
-<h2>Cost</h2>$cost<p class="note">$note</p>
-<h2>Classes</h2>$classes
-<h2>Steps</h2>$steps
-<h2>Versions</h2>$versions
+<h1>$title</h1>$body
 </body></html>
 """)
 
-_NUMBERS = {"artifact", "drop", "limit", "objects", "seconds", "source"}
+_BODY = Template("""<p>$target</p>
+<h2>Checks</h2>$checks
+<h2>Accuracy</h2>$accuracy<p class="note">$interval</p>
+<h2>Cost</h2>$cost<p class="note">$note</p>
+<h2>Classes</h2>$classes
+<h2>Convolutions</h2>$layers
+<h2>Steps</h2>$steps
+<h2>Data</h2>$data
+<h2>Versions</h2>$versions
+""")
+
+_NUMBERS = {
+    "SQNR dB",
+    "artifact",
+    "drop",
+    "images",
+    "layers",
+    "limit",
+    "objects",
+    "seconds",
+    "mAP drop",
+    "source",
+    "weights",
+}
 
 _Cell = str | tuple[str, str]  # text, or text and CSS class; text is escaped
-_Row = tuple[_Cell, ...]
+Row = tuple[_Cell, ...]
 
 
 def html(report: Mapping[str, Any]) -> str:
     """The page of a report."""
     evidence, target = report["evidence"], report["target"]
     system = f", OS {target['os']}" if target["os"] else ""
-    return _PAGE.substitute(
-        name=escape(report["name"]),
+    body = _BODY.substitute(
         target=escape(
             f"{target['title']} ({target['device']}{system}), backend {report['backend']}"
         ),
-        checks=_table(("check", "artifact", "limit", ""), map(_check, report["checks"])),
-        accuracy=_table(
+        checks=table(("check", "artifact", "limit", ""), map(_check, report["checks"])),
+        accuracy=table(
             ("measure", "source", "artifact", "drop"),
-            [
-                _compared(name, evidence[key])
-                for name, key in (("mAP50-95", "map50_95"), ("mAP50", "map50"))
-            ],
+            _accuracy(evidence),
         ),
-        cost=_table(("measure", "value"), _cost(report)),
+        interval=escape(_interval(evidence)),
+        cost=table(("measure", "value"), _cost(report)),
         note=escape(evidence["runtime"]["note"]),
-        classes=_table(
+        classes=table(
             ("class", "objects", "source", "artifact", "drop", ""),
             map(_class, evidence["per_class"]),
         ),
-        steps=_table(("step", "seconds", "id"), map(_step, report["steps"])),
-        versions=_table(("tool", "version"), _versions(report["versions"])),
+        layers=table(
+            ("form", "layers", ""), map(_form, layer_counts(report["interface"]["layers"]))
+        ),
+        data=table(
+            ("view", "images", "split", "read by", "digest"), map(_view, report["data"].items())
+        ),
+        steps=table(("step", "seconds", "id"), map(_step, report["steps"])),
+        versions=table(("tool", "version"), _versions(report["versions"])),
     )
+    return document(report["name"], body)
 
 
-def _table(head: tuple[str, ...], rows: Iterable[_Row]) -> str:
+def document(title: str, body: str) -> str:
+    """A whole page; `title` is text, `body` is HTML."""
+    return _DOCUMENT.substitute(title=escape(title), body=body)
+
+
+def table(head: tuple[str, ...], rows: Iterable[Row]) -> str:
+    """A table; a row's cells are text, or text and CSS class."""
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     if not body:
         return "<p>None.</p>"
@@ -80,7 +109,7 @@ def _cell(cell: _Cell) -> str:
     return f'<td class="{style}">{escape(text)}</td>'
 
 
-def _check(check: Mapping[str, Any]) -> _Row:
+def _check(check: Mapping[str, Any]) -> Row:
     verdict = ("ok", "ok") if check["ok"] else ("FAILED", "failed")
     return (
         f"{check['name']} {check['note']}",
@@ -90,20 +119,59 @@ def _check(check: Mapping[str, Any]) -> _Row:
     )
 
 
-def _compared(name: str, row: Mapping[str, Any]) -> _Row:
+def _accuracy(evidence: Mapping[str, Any]) -> Iterable[Row]:
+    yield _compared("mAP50-95", evidence["map50_95"])
+    yield _compared("mAP50", evidence["map50"])
+    for row in evidence["by_size"]:
+        yield _compared(f"mAP50-95, {row['name']} objects", row)
+    row = evidence["fidelity"]
+    yield (
+        ("fidelity", row["reason"], "", "")
+        if row["value"] is None
+        else (
+            "fidelity to the source model's detections",
+            "",
+            _number(row["value"]),
+            "",
+        )
+    )
+
+
+def _interval(evidence: Mapping[str, Any]) -> str:
+    if "drop_90" not in evidence["map50_95"]:
+        return ""
+    low, high = evidence["map50_95"]["drop_90"]
+    return (
+        f"With these {evidence['images']} images the drop of mAP50-95 lies between {low:+.4f} and "
+        f"{high:+.4f} (90 % interval, paired bootstrap)."
+    )
+
+
+def _form(item: tuple[str, list[str]]) -> Row:
+    form, names = item
+    return form, (str(len(names)), "n"), (", ".join(names), "code")
+
+
+def _view(item: tuple[str, Mapping[str, Any]]) -> Row:
+    name, view = item
+    readers = ", ".join(view["read_by"]) or "measure"
+    return name, (str(view["images"]), "n"), view["split"], readers, (view["digest"], "code")
+
+
+def _compared(name: str, row: Mapping[str, Any]) -> Row:
     if row["source"] is None:
         return name, row["reason"], "", ""
     return name, *(_number(row[key]) for key in ("source", "artifact", "drop"))
 
 
-def _class(row: Mapping[str, Any]) -> _Row:
+def _class(row: Mapping[str, Any]) -> Row:
     if row["source"] is None:
         return row["name"], (str(row["objects"]), "n"), "", "", "", row["reason"]
     figures = (_number(row[key]) for key in ("source", "artifact", "drop"))
     return row["name"], (str(row["objects"]), "n"), *figures, (str(10 * row["artifact"]), "bar")
 
 
-def _cost(report: Mapping[str, Any]) -> list[_Row]:
+def _cost(report: Mapping[str, Any]) -> list[Row]:
     evidence, artifact = report["evidence"], report["artifact"]
     difference, latency, runtime = (
         evidence["output_diff"],
@@ -129,7 +197,7 @@ def _ratio(evidence: Mapping[str, Any]) -> str:
     return str(evidence["latency_ratio_reason"]) if ratio is None else f"{ratio:.3f}"
 
 
-def _step(step: Mapping[str, Any]) -> _Row:
+def _step(step: Mapping[str, Any]) -> Row:
     return (
         step["name"],
         ("" if step["seconds"] is None else f"{step['seconds']:.2f}", "n"),
@@ -137,7 +205,7 @@ def _step(step: Mapping[str, Any]) -> _Row:
     )
 
 
-def _versions(versions: Mapping[str, Any]) -> Iterable[_Row]:
+def _versions(versions: Mapping[str, Any]) -> Iterable[Row]:
     for name, value in versions.items():
         text = (
             value

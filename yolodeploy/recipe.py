@@ -111,6 +111,12 @@ class Checks(Part):
     class_ap_drop: float | None = Field(
         default=None, ge=0, le=1, description="Largest loss of AP50-95 of any single class."
     )
+    fidelity: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Smallest AP50-95 of the artifact's detections against the source model's; needs no labels.",
+    )
     latency_ratio: float | None = Field(
         default=None,
         gt=0,

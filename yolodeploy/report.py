@@ -39,10 +39,22 @@ def make_report(
             "digest": artifact.meta.digest,
             "bytes": artifact.meta.bytes,
         },
+        "data": {name: _view(plan, name) for name in plan.views},
         "evidence": shown,
         "interface": evidence["interface"],
         "checks": [{**asdict(check)} for check in checks],
         "versions": {"yolodeploy": yolodeploy.__version__, **plan.versions()},
+    }
+
+
+def _view(plan: Plan, name: str) -> dict[str, Any]:
+    """A data view: how many images of which split, the digest of them, and the steps that read it."""
+    view = getattr(plan.file.recipe.data, name)
+    return {
+        "images": len(plan.views[name]),
+        "split": view.split,
+        "digest": plan.view_digests[name],
+        "read_by": [p.step.name for p in plan.steps if name in p.step.needs(p.params)],
     }
 
 
@@ -65,6 +77,8 @@ def table(report: Mapping[str, Any]) -> str:
     rows += [
         ("size", f"{report['artifact']['bytes'] / 1e6:.2f} MB, {report['artifact']['format']}")
     ]
+    rows += list(_layer_rows(report["interface"]["layers"]))
+    rows += list(_calibration_rows(report["data"]))
     rows += list(_accuracy_rows(evidence))
     rows += list(_runtime_rows(evidence))
     rows += [(*_check_row(check),) for check in report["checks"]]
@@ -76,25 +90,63 @@ def _step_text(step: Mapping[str, Any]) -> str:
     return f"{step['name']} {seconds}{' (cached)' if step['cached'] else ''}"
 
 
+def layer_counts(layers: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """The forms of the convolutions with their names, the most frequent form first."""
+    forms: dict[str, list[str]] = {}
+    for name, form in layers.items():
+        forms.setdefault(form, []).append(name)
+    return sorted(forms.items(), key=lambda item: -len(item[1]))
+
+
+def _layer_rows(layers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    counts = layer_counts(layers)
+    if counts:
+        yield "convolutions", ", ".join(f"{len(names)} {form}" for form, names in counts)
+
+
+def _calibration_rows(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    view = data.get("calibration")
+    if view and view["read_by"]:
+        yield (
+            "calibration",
+            f"{view['images']} images of `{view['split']}`, sha256 {view['digest'][:12]}",
+        )
+
+
 def _accuracy_rows(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, label in (("map50_95", "mAP50-95"), ("map50", "mAP50")):
         row = evidence[key]
         if row["source"] is None:
             yield label, f"not measured: {row['reason']}"
         else:
-            yield (
-                label,
-                f"{row['artifact']:.4f}, source {row['source']:.4f}, drop {_drop(row)} ({evidence['images']} images)",
-            )
-    worst = worst_classes(evidence["per_class"], 3)
-    if worst:
+            text = f"{row['artifact']:.4f}, source {row['source']:.4f}, drop {_drop(row)}"
+            yield label, f"{text} ({_interval(row)}{evidence['images']} images)"
+    if sizes := [row for row in evidence["by_size"] if row["source"] is not None]:
+        yield "by object size", ", ".join(f"{row['name']} {_drop(row)}" for row in sizes)
+    if worst := worst_classes(evidence["per_class"], 5):
         yield "worst classes", ", ".join(f"{row['name']} {_drop(row)}" for row in worst)
-    total, boxes, scores = (
-        evidence["output_diff"],
-        *map(evidence["output_diff"].get, ("boxes_px", "scores")),
-    )
+    yield "fidelity", fidelity_text(evidence["fidelity"])
+    yield "output diff", _difference_text(evidence["output_diff"])
+
+
+def fidelity_text(row: Mapping[str, Any]) -> str:
+    """Fidelity in words."""
+    if row["value"] is None:
+        return f"not measured: {row['reason']}"
+    return f"{row['value']:.4f} to the source model's {row['objects']} detections"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    if "drop_90" not in row:
+        return ""
+    low, high = row["drop_90"]
+    return f"90 % interval {low:+.4f} to {high:+.4f}, "
+
+
+def _difference_text(total: Mapping[str, Any]) -> str:
+    boxes, scores = total["boxes_px"]["max"], total["scores"]["max"]
     text = f"max {total['max']:.4g}, mean {total['mean']:.2g}"
-    yield "output diff", f"{text} (boxes max {boxes['max']:.4g} px, scores max {scores['max']:.2g})"
+    return f"{text} (boxes max {boxes:.4g} px, scores max {scores:.2g})"
 
 
 def _drop(row: Mapping[str, Any]) -> str:
@@ -122,10 +174,9 @@ def _runtime_rows(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _check_row(check: Mapping[str, Any]) -> tuple[str, str]:
     value = "not measured" if check["value"] is None else f"{check['value']:.4g}"
-    return (
-        "check",
-        f"{'ok    ' if check['ok'] else 'FAILED'} {check['name']} {value} (limit {check['limit']:.4g})",
-    )
+    verdict = "ok    " if check["ok"] else "FAILED"
+    limit = f"{'at least' if check['least'] else 'limit'} {check['limit']:.4g}"
+    return "check", f"{verdict} {check['name']} {value} ({limit})"
 
 
 def _row(label: str, text: str) -> str:

@@ -13,6 +13,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,7 +82,7 @@ class _Bench:
         for number, trial in enumerate(trials):
             self._context.progress(number / len(trials), f"{number}/{len(trials)} layers alone")
             key = {**self._key, "trial": asdict(trial)}
-            yield Cost(trial, self._context.memo(key, lambda t=trial: self._noise(t)))  # type: ignore[misc]
+            yield Cost(trial, self._context.memo(key, partial(self._noise, trial)))
 
     def _noise(self, trial: Trial) -> float:
         if not self._float:

@@ -82,6 +82,7 @@ def test_plan_text_and_json(deployed: World) -> None:
                 "target",
                 "backend",
                 "steps",
+                "data",
                 "artifact",
                 "evidence",
                 "interface",

@@ -140,6 +140,12 @@ def test_without_labels_accuracy_is_null_with_a_reason(world: World) -> None:
     assert report["evidence"]["per_class"] == []
     assert "not measured: the evaluation images have no labels" in world.good().out
     assert "no labels" in (world.bundle / "report.html").read_text()
+    assert report["evidence"]["fidelity"] == {
+        "value": 1.0,
+        "objects": report["evidence"]["images"] * 3,
+    }
+    world.recipe(extra="checks: {fidelity: 0.99}\n")
+    assert "fidelity 1 (at least 0.99)" in world.good().out
     world.recipe(extra="checks: {map_drop: 0.1, class_ap_drop: 0.1}\n")
     result = world.deploy()
     assert (result.code, result.error.splitlines()[1:]) == (
@@ -192,7 +198,15 @@ def _evidence(source: float) -> dict[str, Any]:
         "latency_ratio_reason": "the speed of X says nothing about the device",
         "cpu": "a CPU",
         "output_diff": {"max": 0.0},
+        "fidelity": {"value": 0.9},
     }
+
+
+def test_fidelity_has_a_smallest_value() -> None:
+    (held,) = run_checks(Checks(fidelity=0.9), _evidence(0.5), 1000)
+    (missed,) = run_checks(Checks(fidelity=0.91), _evidence(0.5), 1000)
+    assert (held.ok, missed.ok) == (True, False)
+    assert "0.9 is 0.01 below the limit of 0.91" in missed.failure()
 
 
 def test_a_source_that_finds_nothing_proves_nothing() -> None:

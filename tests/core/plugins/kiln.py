@@ -18,9 +18,11 @@ from yolodeploy.backend import (
     Device,
     Interface,
     Predictor,
+    Probe,
     Step,
     Target,
     Tensor,
+    Trial,
 )
 from yolodeploy.transforms import Export, Params
 
@@ -88,9 +90,24 @@ def press(given: Artifact, params: Params, context: Context) -> Path:
     return context.work
 
 
+def probe(given: Artifact, params: Params, context: Context) -> Probe:
+    """Three layers: one that changes nothing, one that shifts boxes, one that is blind to red."""
+    clay.ran("probe")
+    damages: dict[str, dict[str, Any]] = {"a": {}, "b": {"shift": 1.0}, "c": {"miss": ["red"]}}
+
+    def write(trial: Trial, folder: Path) -> None:
+        clay.ran(f"alone-{trial.layer}")
+        brick = json.loads((given.path / "brick.json").read_text(encoding="utf-8"))
+        text = json.dumps({**brick, "damage": damages[trial.layer]})
+        (folder / "brick.json").write_text(text, encoding="utf-8")
+
+    trials = tuple(Trial(name, "head", "pressed", 9) for name in damages)
+    return Probe(trials, write, {"strength": params.model_dump()["strength"]})
+
+
 STEPS: Sequence[Step] = (
     Step("export", "clay", "brick", Export, export, reference=lambda p: Export(precision="fp32")),
-    Step("press", "brick", "brick", Press, press, reads=("calibration",)),
+    Step("press", "brick", "brick", Press, press, reads=("calibration",), probe=probe),
 )
 
 
