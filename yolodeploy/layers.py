@@ -37,7 +37,7 @@ def _lines(name: str, table_: Mapping[str, Any]) -> Iterable[str]:
             f"{row['weights']:>8} {_level(row):>8}{drop}"
         )
     if len(rows) > MOST:
-        yield f"  and {len(rows) - MOST} more, down to {_level(rows[-1])} dB"
+        yield f"  and {len(rows) - MOST} more; the most robust: {rows[-1]['layer']}, {_level(rows[-1])}"
 
 
 def costliest(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -66,21 +66,22 @@ def _section(table_: Mapping[str, Any]) -> str:
         f"<h3>{escape(scheme)}</h3>{plot([row for row in rows if row['scheme'] == scheme])}"
         for scheme in schemes
     )
-    head = ("layer", "part", "scheme", "weights", "SQNR dB", "mAP drop")
-    body = table(head, map(_row, costliest(rows)))
-    return f"<h2>{escape(table_['step'])} ({escape(table_['backend'])})</h2>{plots}{body}"
+    head = ("layer", "part", "scheme", "weights", "SQNR dB")
+    with_map = any(row["map_drop"] is not None for row in rows)
+    body = table((*head, "mAP drop") if with_map else head, map(_row, costliest(rows)))
+    title = f"{escape(table_['step'])} ({escape(table_['backend'])})"
+    return f"<h2>{title}</h2>{plots}<h3>All layers</h3>{body}"
 
 
 def _row(row: Mapping[str, Any]) -> Row:
-    drop = "" if row["map_drop"] is None else f"{row['map_drop']:+.4f}"
-    return (
+    cells: Row = (
         (row["layer"], "code"),
         row["part"],
         row["scheme"],
         (str(row["weights"]), "n"),
         (_level(row), "n"),
-        (drop, "n"),
     )
+    return cells if row["map_drop"] is None else (*cells, (f"{row['map_drop']:+.4f}", "n"))
 
 
 def plot(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -112,7 +112,7 @@ def _cell(cell: _Cell) -> str:
 def _check(check: Mapping[str, Any]) -> Row:
     verdict = ("ok", "ok") if check["ok"] else ("FAILED", "failed")
     return (
-        f"{check['name']} {check['note']}",
+        f"{check['name']} {check['note']}{' (at least)' if check['least'] else ''}",
         _number(check["value"]),
         _number(check["limit"]),
         verdict,

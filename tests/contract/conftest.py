@@ -6,12 +6,13 @@ import importlib.util
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import suite
 from numpy.typing import NDArray
 
-from yolodeploy.backend import Artifact, Backend
+from yolodeploy.backend import Artifact, Backend, Step
 from yolodeploy.transforms import Params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,9 +31,8 @@ def loaded(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifa
     return suite.load(checkpoint, tmp_path_factory.mktemp("load") / "work")
 
 
-@pytest.fixture(scope="session")
-def images() -> NDArray[np.float32]:
-    """Two images of the shapes task, float32 RGB [2, 3, H, W] in 0..1."""
+def _drawn(split: str, count: int) -> NDArray[np.uint8]:
+    """Images of the shapes task, RGB [count, H, W, 3]."""
     path = ROOT / "examples" / "shapes" / "generate.py"
     spec = importlib.util.spec_from_file_location("generate", path)
     assert spec is not None
@@ -40,7 +40,13 @@ def images() -> NDArray[np.float32]:
     generate = importlib.util.module_from_spec(spec)
     suite.sys.modules["generate"] = generate  # dataclasses look their module up there
     spec.loader.exec_module(generate)
-    drawn = np.stack([generate.draw("val", i, suite.IMGSZ).image for i in range(2)])
+    return np.stack([generate.draw(split, i, suite.IMGSZ).image for i in range(count)])
+
+
+@pytest.fixture(scope="session")
+def images() -> NDArray[np.float32]:
+    """Two images of the shapes task, float32 RGB [2, 3, H, W] in 0..1."""
+    drawn = _drawn("val", 2)
     return np.ascontiguousarray(drawn.transpose(0, 3, 1, 2), dtype=np.float32) / 255
 
 
@@ -83,3 +89,40 @@ def built(
     work = tmp_path_factory.mktemp(name) / "work"
     job = suite.job(name, params, checkpoint, loaded, work)
     return suite.Built(name, plugin, params, job, job.run())
+
+
+@pytest.fixture(scope="session")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Eight images of the shapes task as files."""
+    folder = tmp_path_factory.mktemp("calibration")
+    paths = [folder / f"{number}.png" for number in range(8)]
+    for path, image in zip(paths, _drawn("train", len(paths)), strict=True):
+        cv2.imwrite(str(path), image[..., ::-1])
+    return paths
+
+
+def _later() -> list[tuple[str, Step]]:
+    return [(n, step) for n, p in suite.plugins().items() for step in suite.later_steps(p)]
+
+
+@pytest.fixture(scope="session", params=_later(), ids=lambda case: f"{case[0]}-{case[1].name}")
+def compressed(
+    request: pytest.FixtureRequest,
+    checkpoint: Path,
+    loaded: Artifact,
+    calibration: list[Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> suite.Compressed:
+    name, step = request.param
+    plugin = suite.plugins()[name]
+    if reason := plugin.problem():
+        pytest.skip(reason)
+    work = tmp_path_factory.mktemp(f"{name}-{step.name}")
+
+    def make(params: Params) -> suite.Job:
+        folder = work / "-".join(["export", *map(str, params.model_dump().values())])
+        first = suite.job(name, params, checkpoint, loaded, folder)
+        return suite.later_job(name, step, first.run(), first, calibration)
+
+    job, artifact = suite.run_on_first_fit(make, suite.variants(suite.first_step(plugin)))
+    return suite.Compressed(plugin, step, job, artifact)

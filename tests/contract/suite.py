@@ -16,12 +16,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from yolodeploy.backend import Artifact, Backend, Context, Device, ModelInfo, Step, Target
+from yolodeploy.dataset import Dataset
+from yolodeploy.errors import PlanRefused
 from yolodeploy.transforms import Params
 
 GROUP = "yolodeploy.backends"
@@ -86,6 +88,24 @@ def target(plugin: Backend) -> Target:
     return Target(plugin.DEVICES[0] if plugin.DEVICES else NOWHERE)
 
 
+def later_steps(plugin: Backend) -> list[Step]:
+    """The steps that go on from what the first step of a backend makes."""
+    if not plugin.DEVICES:
+        return []
+    made = first_step(plugin).produces
+    return [step for step in plugin.STEPS if step.accepts == made]
+
+
+def target_for(plugin: Backend, step: Step) -> Target:
+    """The first device and OS version on which the backend takes a step with its defaults."""
+    for device in plugin.DEVICES:
+        for version in (device.os_default, device.os_min, device.os_max):
+            wanted = Target(device, version)
+            if plugin.refuse(step, step.params(), wanted) is None:
+                return wanted
+    raise LookupError(f"no device of {plugin.NAME} takes `{step.name}` with its defaults")
+
+
 @dataclass(frozen=True)
 class Job:
     """One step to run: everything as text, so that another process can do the same."""
@@ -97,20 +117,29 @@ class Job:
     source: str
     names: tuple[str, ...]
     work: str
+    device: str | None = None
+    os_version: str | None = None
+    images: tuple[str, ...] = ()
 
     def run(self) -> Artifact:
         """Run the step in its work folder, which must not exist yet."""
         plugin, work = plugins()[self.plugin], Path(self.work)
         step = next(step for step in plugin.STEPS if step.name == self.step)
         work.mkdir(parents=True)
-        context = Context(
-            work, 0, IMGSZ, THREADS, target(plugin), tuple(self.names), {}, lambda *_: None
-        )
-        params = step.params.model_validate(self.params)
+        params, context = step.params.model_validate(self.params), self.context()
         folder = step.run(Artifact(self.format, Path(self.source), ""), params, context)
         if not folder.resolve().is_relative_to(work.resolve()):
             raise AssertionError(f"{self.step} returned {folder}, which is not below {work}")
         return Artifact(step.produces, folder, "")
+
+    def context(self) -> Context:
+        """What the step gets to run with; the images are its calibration view."""
+        plugin, names = plugins()[self.plugin], tuple(self.names)
+        devices = {device.name: device for device in plugin.DEVICES}
+        wanted = Target(devices[self.device], self.os_version) if self.device else target(plugin)
+        view = Dataset(Path("data.yaml"), names, tuple(map(Path, self.images)))
+        work, data = Path(self.work), {"calibration": view}
+        return Context(work, 0, IMGSZ, THREADS, wanted, names, data, lambda *_: None)
 
 
 @dataclass(frozen=True)
@@ -122,6 +151,26 @@ class Built:
     params: Params
     job: Job
     artifact: Artifact
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What a later step made of the demo model's export with its default parameters."""
+
+    plugin: Backend
+    step: Step
+    job: Job
+    artifact: Artifact
+
+    @property
+    def target(self) -> Target:
+        """The device and OS version that it was made for."""
+        return self.job.context().target
+
+    @property
+    def input(self) -> Artifact:
+        """The export that it was made from."""
+        return Artifact(self.job.format, Path(self.job.source), "")
 
 
 def load(checkpoint: Path, work: Path) -> Artifact:
@@ -138,6 +187,35 @@ def job(name: str, params: Params, checkpoint: Path, loaded: Artifact, work: Pat
     names = ModelInfo.read(loaded.path).names
     values = params.model_dump(exclude_unset=True)
     return Job(name, step.name, values, source.format, str(source.path), names, str(work))
+
+
+def later_job(name: str, step: Step, source: Artifact, first: Job, images: list[Path]) -> Job:
+    """A step with its defaults on what the first step made, with images to calibrate on."""
+    wanted = target_for(plugins()[name], step)
+    return Job(
+        plugin=name,
+        step=step.name,
+        params={},
+        format=source.format,
+        source=str(source.path),
+        names=first.names,
+        work=f"{first.work}-{step.name}",
+        device=wanted.device.name,
+        os_version=wanted.os_version,
+        images=tuple(map(str, images)),
+    )
+
+
+def run_on_first_fit(make: Callable[[Params], Job], tries: list[Params]) -> tuple[Job, Artifact]:
+    """Run a later step on the first precision of the export that it takes."""
+    for number, params in enumerate(tries):
+        task = make(params)
+        try:
+            return task, task.run()
+        except PlanRefused:
+            if number == len(tries) - 1:
+                raise
+    raise LookupError("the export offers no precision")
 
 
 def files(folder: Path) -> Iterator[Path]:
