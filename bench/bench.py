@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 from common import PEERS, ROOT, SHARED, Bench
+from coreml_w8a8 import coreml_w8a8
 from process import BIN, Run, in_turns, median, ratio, run
 from sensitivity import sensitivity
 
@@ -178,6 +179,7 @@ SECTIONS = {
     "accuracy": accuracy,
     "memory": memory,
     "sensitivity": sensitivity,
+    "coreml_w8a8": coreml_w8a8,
 }
 
 

@@ -62,10 +62,18 @@ class QuantizeWeights(Params):
 class Quantize(transforms.Quantize):
     """Compute convolutions with 8-bit weights and 8-bit activations (W8A8)."""
 
-    ranges: Literal["mse", "percentile", "minmax"] = Field(
+    method: Literal["mse", "percentile", "minmax"] = Field(
         default="mse",
         description="How the range of an activation is chosen: mse (least squared error), "
         "percentile (cuts off 0.01 % at either end) or minmax (all that was seen).",
+    )
+    min_sqnr: float | None = Field(
+        default=None,
+        gt=0,
+        le=200,
+        description="Budget of an automatic choice: the costliest convolutions stay float until the "
+        "signal-to-quantization-noise ratio of the output is at least this, in decibels, by the sum of "
+        "what each costs alone; left out, keep_float alone decides.",
     )
 
 

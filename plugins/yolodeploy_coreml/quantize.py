@@ -8,7 +8,7 @@ Weights are symmetric per output channel, activations asymmetric per tensor, as 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,17 +20,19 @@ from numpy.typing import NDArray
 from yolodeploy.backend import Probe, Trial
 from yolodeploy.digest import digest_of, file_digest
 from yolodeploy.errors import PlanRefused
+from yolodeploy.sensitivity import Cost, measure
 from yolodeploy_coreml import pairs
 from yolodeploy_coreml.activations import observe, subset
 from yolodeploy_coreml.graph import block_of, layers
 from yolodeploy_coreml.package import PACKAGE, read_package, write_package
 from yolodeploy_coreml.program import Editor, Encoded, Operand
 from yolodeploy_coreml.ranges import Grid, silu
+from yolodeploy_coreml.runtime import ExecutorPredictor
 from yolodeploy_torch.compute import threads
 from yolodeploy_torch.structure import choose
 
 if TYPE_CHECKING:
-    from yolodeploy.backend import Artifact, Context
+    from yolodeploy.backend import Artifact, Context, Predictor
     from yolodeploy.transforms import Params
     from yolodeploy_coreml.graph import Layer
     from yolodeploy_coreml.params import Quantize
@@ -47,25 +49,36 @@ def run_quantize(artifact: Artifact, params: Params, context: Context) -> Path:
     Raises PlanRefused for a selector without a match or a package that is compressed already,
     DataError for calibration images that are too few or unreadable.
     """
-    quantizer = Quantizer(artifact, cast("Quantize", params), context)
+    options = cast("Quantize", params)
+    quantizer = Quantizer(artifact, options, context)
+    names: Collection[str] = quantizer.names
+    if options.min_sqnr is not None:
+        names = within(options.min_sqnr, quantizer.costs(artifact))
     result = context.work / "artifact"
-    quantizer.write(quantizer.names, result)
+    quantizer.write(names, result)
     return result
 
 
 def probe_quantize(artifact: Artifact, params: Params, context: Context) -> Probe:
     """Every convolution that the step may quantize, one at a time; the images are run once."""
-    options = cast("Quantize", params)
-    quantizer = Quantizer(artifact, options, context)
-    view = subset(context.data["calibration"], options.subset)
-    return Probe(
-        trials=quantizer.trials(),
-        write=lambda trial, folder: quantizer.write({trial.layer}, folder),
-        key={
-            "ranges": options.ranges,
-            "calibration": digest_of([file_digest(image) for image in view.images]),
-        },
-    )
+    return Quantizer(artifact, cast("Quantize", params), context).probe()
+
+
+def within(least_db: float, costs: Sequence[Cost]) -> list[str]:
+    """As many convolutions as together keep an SQNR of `least_db`, the cheapest of them.
+
+    Raises PlanRefused if no single one does.
+    """
+    cheapest = sorted(costs, key=lambda cost: (cost.noise, cost.trial.layer))
+    noise = np.cumsum([cost.noise for cost in cheapest])
+    count = int(np.searchsorted(noise, 10 ** (-least_db / 10), side="right"))
+    if not count:
+        raise PlanRefused(
+            f"`min_sqnr: {least_db:g}` is met by no setting. The best that was reached is "
+            f"{cheapest[0].sqnr_db:.1f} dB, with {cheapest[0].trial.layer} alone in int8. Ask for less, "
+            "or use `palettize`, which computes in floating point."
+        )
+    return [cost.trial.layer for cost in cheapest[:count]]
 
 
 @dataclass(frozen=True)
@@ -114,10 +127,25 @@ class Quantizer:
         self._float = _convolutions(Editor(self._package), self._block, found.values())
         self.names = tuple(name for name in self._float if name not in kept)
 
-    def trials(self) -> tuple[Trial, ...]:
+    def probe(self) -> Probe:
         """One trial per convolution that may be quantized, in order of execution."""
         chosen = (self._float[name] for name in self.names)
-        return tuple(Trial(c.layer.name, c.layer.part, SCHEME, c.weight.size) for c in chosen)
+        return Probe(
+            trials=tuple(Trial(c.layer.name, c.layer.part, SCHEME, c.weight.size) for c in chosen),
+            write=lambda trial, folder: self.write({trial.layer}, folder),
+            key={
+                "method": self._options.method,
+                "calibration": digest_of([file_digest(image) for image in self._images.images]),
+            },
+        )
+
+    def costs(self, artifact: Artifact) -> tuple[Cost, ...]:
+        """What each of them costs alone, always in our executor: bytes depend on the outcome."""
+
+        def opened(trial: Artifact) -> Predictor:
+            return ExecutorPredictor(trial.path / PACKAGE, 1)
+
+        return measure(self.probe(), artifact, opened, self._images, self._context)
 
     def write(self, names: Collection[str], folder: Path) -> None:
         """Write the artifact in which the convolutions `names` are quantized, into `folder`."""
@@ -164,7 +192,7 @@ class Quantizer:
         halves = pairs.half_values(self._block)
         return {
             name: histogram.choose(
-                self._options.ranges,
+                self._options.method,
                 silu if readers[name] == {"silu"} else None,
                 half=name in halves,
             )

@@ -200,7 +200,7 @@ def test_selected_convolutions_stay_float(plain, images, tmp_path) -> None:
 
 def test_methods_differ(plain, quantized, images, tmp_path) -> None:
     made = {
-        method: quantize(plain, tmp_path / method, images, ranges=method)
+        method: quantize(plain, tmp_path / method, images, method=method)
         for method in ("minmax", "percentile")
     }
     assert files(made["minmax"]) != files(made["percentile"]) != files(quantized)
@@ -227,6 +227,31 @@ def test_probe_costs_add_up(plain, images, tmp_path) -> None:
     whole = quantize(plain, tmp_path / "q", images, keep_float=kept)
     view = np.concatenate(list(images.spread(2).letterboxed(SIDE)))
     assert 0.5 < sum(cost.noise for cost in costs) / noise(plain, whole, view) < 2
+
+
+def test_budget_keeps_the_costliest_convolutions_float(plain, images, tmp_path) -> None:
+    kept = ("backbone", "neck", "dfl", "decode", "model.22.cv2.*")
+    made = quantize(plain, tmp_path / "w", images, keep_float=kept, min_sqnr=36.0)
+    forms = plugin.describe(made).layers
+    chosen = [name for name, form in forms.items() if form == "int8"]
+    assert 0 < len(chosen) < 9
+    assert noise(plain, made, np.concatenate(list(images.letterboxed(SIDE)))) < 2 * 10**-3.6
+
+
+def test_budget_that_cannot_be_met_says_what_was_reached() -> None:
+    from yolodeploy.backend import Trial
+    from yolodeploy.sensitivity import Cost
+    from yolodeploy_coreml.quantize import within
+
+    costs = [
+        Cost(Trial(name, "head", "int8", 1), noise) for name, noise in (("a", 0.01), ("b", 0.02))
+    ]
+    assert within(15.1, costs) == ["a", "b"]
+    assert within(19.9, costs) == ["a"]
+    with pytest.raises(
+        PlanRefused, match=r"`min_sqnr: 21` is met by no setting\. .* 20\.0 dB, with a"
+    ):
+        within(21, costs)
 
 
 def _open(artifact: Artifact) -> Any:
