@@ -127,19 +127,17 @@ def test_layout_is_that_of_coremltools(plain, quantized, monkeypatch, tmp_path) 
     ct = coremltools()
     import coremltools.optimize.coreml as cto
 
-    ranges = {op.outputs[0].name: {"rmin": -1.0, "rmax": 3.0} for op in operations(plain)}
-    ranges |= {
-        out.name: {"rmin": -1.0, "rmax": 3.0} for op in operations(plain) for out in op.outputs
-    }
+    values = [out.name for op in operations(plain) for out in op.outputs]
+    ranges = {name: {"rmin": -1.0, "rmax": 3.0} for name in values}
+    first = next(op.outputs[0].name for op in operations(plain) if op.type == "conv")
+    settings = cto.OpLinearQuantizerConfig(mode="linear", weight_threshold=0)
     with quiet():
         module = cto._post_training_quantization
         monkeypatch.setattr(module, "_get_activation_calibration_stats", lambda *_: ranges)
         model = ct.models.MLModel(str(plain.path / PACKAGE), skip_model_load=True)
-        config = cto.OptimizationConfig(
-            op_type_configs={"conv": cto.OpLinearQuantizerConfig(mode="linear", weight_threshold=0)}
-        )
+        config = cto.OptimizationConfig(op_name_configs={first: settings})
         model = cto.linear_quantize_activations(model, config, [{"image": None}])
-        cto.linear_quantize_weights(model, config).save(str(tmp_path / "theirs.mlpackage"))
+        model.save(str(tmp_path / "theirs.mlpackage"))
     theirs = read_package(tmp_path / "theirs.mlpackage")
     ours = read_package(quantized.path / PACKAGE)
     shapes = [_first_convolution(block_of(package.spec)) for package in (ours, theirs)]
@@ -175,19 +173,15 @@ def test_coremltools_reads_it(quantized, tmp_path) -> None:
     assert types.count("quantize") == types.count("dequantize") > 100
 
 
-@pytest.mark.parametrize(("version", "precision"), [("18", "fp16"), ("17", "fp32")])
-def test_other_forms_of_the_file(source, images, batch, tmp_path, version, precision) -> None:
-    given = export(source, tmp_path / "e", version, precision=precision)
-    made = quantize(given, tmp_path / "q", images, version)
-    assert noise(given, made, batch) < 0.003
-    assert set(plugin.describe(made).layers.values()) == {"int8", precision}
-
-
-def test_a_pipeline_is_quantized_inside(source, images, batch, tmp_path) -> None:
-    given = export(source, tmp_path / "e", "17", nms=True)
-    made = quantize(given, tmp_path / "q", images)
+def test_other_forms_of_the_file(source, images, batch, tmp_path) -> None:
+    """iOS 18's operands, fp32 values and a pipeline with suppression, all at once."""
+    given = export(source, tmp_path / "e", "18", precision="fp32", nms=True)
+    made = quantize(given, tmp_path / "q", images, "18")
     assert read_package(made.path / PACKAGE).spec.WhichOneof("Type") == "pipeline"
     assert noise(given, made, batch) < 0.003
+    assert set(plugin.describe(made).layers.values()) == {"int8", "fp32"}
+    kinds = {op.type for op in operations(made) if op.type.startswith("constexpr")}
+    assert kinds == {"constexpr_blockwise_shift_scale"}
 
 
 def test_selected_convolutions_stay_float(plain, images, tmp_path) -> None:
