@@ -20,6 +20,7 @@ from pathlib import Path
 from android import ncnn
 from common import PEERS, ROOT, SHARED, Bench
 from intel import openvino
+from coreml_w8a8 import coreml_w8a8
 from process import BIN, Run, in_turns, median, ratio, run
 from sensitivity import sensitivity
 
@@ -182,6 +183,7 @@ SECTIONS = {
     "sensitivity": sensitivity,
     "openvino": openvino,
     "ncnn": ncnn,
+    "coreml_w8a8": coreml_w8a8,
 }
 
 
