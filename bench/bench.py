@@ -19,8 +19,8 @@ from pathlib import Path
 
 from android import ncnn
 from common import PEERS, ROOT, SHARED, Bench
-from intel import openvino
 from coreml_w8a8 import coreml_w8a8
+from intel import openvino
 from process import BIN, Run, in_turns, median, ratio, run
 from sensitivity import sensitivity
 
