@@ -52,7 +52,7 @@ def within(
         aim *= 0.9 * wanted / cost.noise
     best, layers = min(tried, key=lambda found: found[0].noise)
     raise PlanRefused(
-        f"`budget: {budget:g}` cannot be kept while int8 does at least half of the multiplications: the "
+        f"`min_sqnr: {budget:g}` cannot be kept while int8 does at least half of the multiplications: the "
         f"best that was reached is {best.sqnr_db:.1f} dB, with {layers} of {len(work)} layers in int8. Ask "
         "for that, try another `method`, or use `w8`, which keeps float arithmetic."
     )
