@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from yolodeploy.backend import Step, installed, missing
 from yolodeploy_coreml.devices import DEVICES as DEVICES
 from yolodeploy_coreml.devices import refusal, step_refusal
-from yolodeploy_coreml.params import CoreMLExport, Palettize, QuantizeWeights, plain_float
+from yolodeploy_coreml.params import CoreMLExport, Palettize, Quantize, QuantizeWeights, plain_float
 
 if TYPE_CHECKING:
-    from yolodeploy.backend import Artifact, Context, Interface, Predictor, Target
+    from yolodeploy.backend import Artifact, Context, Interface, Predictor, Probe, Target
     from yolodeploy.transforms import Params
 
 NAME = "coreml"
@@ -41,6 +41,18 @@ def _quantize_weights(artifact: Artifact, params: Params, context: Context) -> P
     return run_quantize_weights(artifact, params, context)
 
 
+def _quantize(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_coreml.quantize import run_quantize
+
+    return run_quantize(artifact, params, context)
+
+
+def _quantize_probe(artifact: Artifact, params: Params, context: Context) -> Probe:
+    from yolodeploy_coreml.quantize import probe_quantize
+
+    return probe_quantize(artifact, params, context)
+
+
 STEPS = (
     Step(
         name="export",
@@ -52,6 +64,15 @@ STEPS = (
     ),
     Step("palettize", "mlpackage", "mlpackage", Palettize, _palettize),
     Step("quantize_weights", "mlpackage", "mlpackage", QuantizeWeights, _quantize_weights),
+    Step(
+        "quantize",
+        "mlpackage",
+        "mlpackage",
+        Quantize,
+        _quantize,
+        reads=("calibration",),
+        probe=_quantize_probe,
+    ),
 )
 
 

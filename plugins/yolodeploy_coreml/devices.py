@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from yolodeploy.backend import Device, Target
 from yolodeploy.transforms import Params
-from yolodeploy_coreml.params import Palettize
+from yolodeploy_coreml.params import UNTOUCHED, Palettize, Quantize
 
 OLDEST, DEFAULT, NEWEST = 15, 16, 18
 _OS = "iOS"
-# Compressed weights came with the MIL operations of iOS 16 ("MIL Ops", coremltools 9).
-_FLOORS = {"palettize": 16, "quantize_weights": 16}
+# Compressed weights came with the MIL operations of iOS 16, 8-bit activations with those of iOS 17
+# ("MIL Ops", coremltools 9).
+_FLOORS = {"palettize": 16, "quantize": 17, "quantize_weights": 16}
 
 
 def _iphone(name: str, title: str, first: str, last: str | None = None, *, chip: str) -> Device:
@@ -65,9 +66,21 @@ def step_refusal(step: str, params: Params, target: Target) -> str | None:
         floor = 18
     version = ios_format(target)
     if version >= floor:
-        return None
+        return _quantizes_decoding(params) if isinstance(params, Quantize) else None
     other = " choose 2 or 4 bits," if floor == 18 else ""
     return (
         f"iOS {version} cannot read what `{step}` writes; iOS {floor} and newer can. "
         f'Write os: "{floor}",{other} or remove the step.'
+    )
+
+
+def _quantizes_decoding(params: Quantize) -> str | None:
+    """Boxes in pixels and scores in 0..1 share tensors that no 8-bit range fits."""
+    absent = [part for part in UNTOUCHED if part not in params.keep_float]
+    if not absent:
+        return None
+    return (
+        f"`keep_float` leaves out {' and '.join(f'`{part}`' for part in absent)}, which are never quantized: "
+        "boxes in pixels and scores in 0..1 do not fit one 8-bit range. Write keep_float: "
+        f"[{', '.join((*params.keep_float, *absent))}]."
     )

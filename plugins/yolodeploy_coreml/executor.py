@@ -24,6 +24,7 @@ from yolodeploy_coreml.values import CONSTEXPR, Reader, Value, shape_of
 _MAIN = "main"
 _REMEDY = "Check this package on a Mac, where Core ML itself runs it."
 _Constant = Tensor | str
+Watch = Callable[[str, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,11 @@ class Program:
         self._constants_used = {name: _prepared(v) for name, v in constants.items() if name in used}
 
     @torch.inference_mode()
-    def __call__(self, image: Tensor) -> dict[str, Tensor]:
-        """Evaluate the program once; `image` has the shape `self.shape`."""
+    def __call__(self, image: Tensor, watch: Watch | None = None) -> dict[str, Tensor]:
+        """Evaluate the program once; `image` has the shape `self.shape`.
+
+        `watch(name, value)` sees each value that is computed; it must not change it.
+        """
         values: dict[str, Any] = {**self._constants_used, self.input: image}
         for step in self._instructions:
             arguments = {key: values[name] for key, name in step.single.items()}
@@ -83,6 +87,8 @@ class Program:
             results = step(arguments)
             for name, result, rounded in zip(step.outputs, results, step.rounded, strict=True):
                 values[name] = result.half().float() if rounded else result
+                if watch is not None:
+                    watch(name, values[name])
             for name in step.dead:
                 del values[name]
         return {name: values[name] for name in self.outputs}

@@ -6,8 +6,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from yolodeploy import transforms
 from yolodeploy.transforms import Export, Params
 
+# Constants that boxes depend on exactly, and what mixes pixels with scores: never compressed.
+UNTOUCHED = ("dfl", "decode")
 _NMS_ONLY = {"iou", "confidence"}
 
 
@@ -54,6 +57,24 @@ class Palettize(Params):
 
 class QuantizeWeights(Params):
     """Store each convolution's weights as int8, with a scale and zero point per output channel."""
+
+
+class Quantize(transforms.Quantize):
+    """Compute convolutions with 8-bit weights and 8-bit activations (W8A8)."""
+
+    method: Literal["mse", "percentile", "minmax"] = Field(
+        default="mse",
+        description="How the range of an activation is chosen: mse (least squared error), "
+        "percentile (cuts off 0.01 % at either end) or minmax (all that was seen).",
+    )
+    min_sqnr: float | None = Field(
+        default=None,
+        gt=0,
+        le=200,
+        description="Budget of an automatic choice: the costliest convolutions stay float until the "
+        "signal-to-quantization-noise ratio of the output is at least this, in decibels, by the sum of "
+        "what each costs alone; left out, keep_float alone decides.",
+    )
 
 
 def plain_float(params: object) -> CoreMLExport:  # noqa: ARG001 - one reference serves all

@@ -185,6 +185,26 @@ class Editor:
         file.write(weights / WEIGHT_FILE)
         return done
 
+    def store(self, changed: Mapping[str, Encoded | NDArray[Any]], weights: Path) -> None:
+        """Give the constants `changed` another form or content, and write a weight file.
+
+        `weights` is an empty folder. Everything else is copied as it is.
+        """
+        file = WeightFile()
+        for op in self._block.operations:
+            change = changed.get(op.outputs[0].name)
+            if isinstance(change, Encoded):
+                self.replace(op, change, file)
+            elif change is not None:
+                value = op.attributes["val"]
+                kind = self._reader.type_name(value.type.tensorType)
+                value.Clear()
+                self._fill(value, Operand(kind, change.shape, change.tobytes()), file)
+            else:
+                for value in _stored(op):
+                    self._copy(value.blobFileValue, file)
+        file.write(weights / WEIGHT_FILE)
+
     def _copy(self, blob: Any, file: WeightFile) -> None:
         kind, padding_bits, data = self._reader.record(blob.fileName, blob.offset)
         blob.fileName, blob.offset = _WEIGHT_PATH, file.add(kind, data, padding_bits)
