@@ -15,6 +15,7 @@ from yolodeploy_coreml.devices import refusal, step_refusal
 from yolodeploy_coreml.params import (
     CoreMLExport,
     Palettize,
+    Quantize,
     QuantizeWeights,
     calibrated,
     plain_float,
@@ -69,6 +70,18 @@ def _weight_step(
     return Step(name, "mlpackage", "mlpackage", params, run, reads=calibrated, probe=probe)
 
 
+def _quantize(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_coreml.quantize import run_quantize
+
+    return run_quantize(artifact, params, context)
+
+
+def _quantize_probe(artifact: Artifact, params: Params, context: Context) -> Probe:
+    from yolodeploy_coreml.quantize import probe_quantize
+
+    return probe_quantize(artifact, params, context)
+
+
 STEPS = (
     Step(
         name="export",
@@ -80,6 +93,15 @@ STEPS = (
     ),
     _weight_step("palettize", Palettize, _palettize, _probe_palettize),
     _weight_step("quantize_weights", QuantizeWeights, _quantize_weights, _probe_quantize_weights),
+    Step(
+        "quantize",
+        "mlpackage",
+        "mlpackage",
+        Quantize,
+        _quantize,
+        reads=("calibration",),
+        probe=_quantize_probe,
+    ),
 )
 
 

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 from yolodeploy.backend import Device, Target
 from yolodeploy.transforms import Params
-from yolodeploy_coreml.params import UNTOUCHED, Palettize, QuantizeWeights, WeightParams
+from yolodeploy_coreml.params import UNTOUCHED, Palettize, Quantize, QuantizeWeights, WeightParams
 
 OLDEST, DEFAULT, NEWEST = 15, 16, 18
 _OS = "iOS"
-# Compressed weights came with the MIL operations of iOS 16 ("MIL Ops", coremltools 9).
-_FLOORS = {"palettize": 16, "quantize_weights": 16}
+# Compressed weights came with the MIL operations of iOS 16, 8-bit activations with those of iOS 17
+# ("MIL Ops", coremltools 9).
+_FLOORS = {"palettize": 16, "quantize": 17, "quantize_weights": 16}
 
 
 def _iphone(name: str, title: str, first: str, last: str | None = None, *, chip: str) -> Device:
@@ -69,7 +70,7 @@ def step_refusal(step: str, params: Params, target: Target) -> str | None:
         floor, what, other = 18, needed, f" {use},"
     version = ios_format(target)
     if version >= floor:
-        return None
+        return _quantizes_decoding(params) if isinstance(params, Quantize) else None
     return (
         f"iOS {version} cannot read {what}; iOS {floor} and newer can. "
         f'Write os: "{floor}",{other} or remove the step.'
@@ -88,11 +89,23 @@ def _newest(params: Params) -> Iterator[tuple[str, str]]:
 
 
 def _touches(params: WeightParams) -> str | None:
-    absent = [part for part in UNTOUCHED if part not in params.keep_float]
+    return _leaves_out(params.keep_float, "compressed: every box depends on them")
+
+
+def _quantizes_decoding(params: Quantize) -> str | None:
+    """Boxes in pixels and scores in 0..1 share tensors that no 8-bit range fits."""
+    return _leaves_out(
+        params.keep_float,
+        "quantized: boxes in pixels and scores in 0..1 do not fit one 8-bit range",
+    )
+
+
+def _leaves_out(keep_float: tuple[str, ...], why: str) -> str | None:
+    absent = [part for part in UNTOUCHED if part not in keep_float]
     if not absent:
         return None
     return (
-        f"`keep_float` leaves out {' and '.join(f'`{part}`' for part in absent)}, whose constants are "
-        "never compressed: every box depends on them. Write keep_float: "
-        f"[{', '.join((*params.keep_float, *absent))}]."
+        f"`keep_float` leaves out {' and '.join(f'`{part}`' for part in absent)}, which are never {why}. "
+        "Write keep_float: "
+        f"[{', '.join((*keep_float, *absent))}]."
     )

@@ -26,6 +26,7 @@ _REMEDY = "Check this package on a Mac, where Core ML itself runs it."
 _Constant = Tensor | str
 # Called with an operation's output name, its arguments and its result; returns the result to use.
 Tap = Callable[[str, Mapping[str, Any], Tensor], Tensor]
+Watch = Callable[[str, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,16 @@ class Program:
         self._constants_used = {name: _prepared(v) for name, v in constants.items() if name in used}
 
     @torch.inference_mode()
-    def __call__(self, image: Tensor) -> dict[str, Tensor]:
-        """Evaluate the program once; `image` has the shape `self.shape`."""
-        return self.evaluate(image)
+    def __call__(self, image: Tensor, watch: Watch | None = None) -> dict[str, Tensor]:
+        """Evaluate the program once; `image` has the shape `self.shape`.
 
-    def evaluate(self, image: Tensor, tap: Tap | None = None) -> dict[str, Tensor]:
+        `watch(name, value)` sees each value that is computed; it must not change it.
+        """
+        return self.evaluate(image, watch=watch)
+
+    def evaluate(
+        self, image: Tensor, tap: Tap | None = None, watch: Watch | None = None
+    ) -> dict[str, Tensor]:
         """Evaluate the program once, showing `tap` what every operation takes and gives.
 
         With a tap nothing is rounded to fp16, so that gradients keep their small values.
@@ -94,6 +100,8 @@ class Program:
                 results = (tap(step.outputs[0], arguments, results[0]),)
             for name, result, rounded in zip(step.outputs, results, step.rounded, strict=True):
                 values[name] = result.half().float() if rounded and tap is None else result
+                if watch is not None:
+                    watch(name, values[name])
             for name in step.dead:
                 del values[name]
         return {name: values[name] for name in self.outputs}

@@ -126,9 +126,17 @@ def _reads(op: Any) -> Iterator[str]:
 
 
 def stored_layers(block: Any) -> dict[str, str]:
-    """How every convolution's weights are stored, such as "fp16", "int8 weights", "4-bit palette"."""
+    """How every convolution's weights are stored, such as "fp16", "int8 weights", "4-bit palette".
+
+    "int8" alone says that it computes with 8-bit weights and activations.
+    """
     producers = _producers(block)
-    return {layer.name: _form(producers.get(layer.weight)) for layer in layers(block)}
+    found = {}
+    for layer in layers(block):
+        reads = producers.get(producers[layer.output].inputs["x"].arguments[0].name)
+        eight_bit = reads is not None and reads.type == "dequantize"
+        found[layer.name] = "int8" if eight_bit else _form(producers.get(layer.weight))
+    return found
 
 
 def _form(op: Any) -> str:

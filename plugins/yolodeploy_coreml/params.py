@@ -6,12 +6,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from yolodeploy import transforms
 from yolodeploy.transforms import Export, Params, Selector
 
 Bits = Literal[1, 2, 3, 4, 6, 8]
 # Where `optimize` stops; see docs/decisions/009-core-ml-weights.md for what they were taken from.
 NOISE = {"size": 0.1, "accuracy": 0.01}
-# Constants that single weights depend on exactly; never compressed, whatever is selected.
+# Constants that boxes depend on exactly, and what mixes pixels with scores: never compressed.
 UNTOUCHED = ("dfl", "decode")
 _NMS_ONLY = {"iou", "confidence"}
 
@@ -148,6 +149,24 @@ class QuantizeWeights(WeightParams):
         if "block_size" in self.model_fields_set and self.bits == 8:
             raise ValueError("block_size has no effect with 8 bits. Remove it, or write bits: 4.")
         return self
+
+
+class Quantize(transforms.Quantize):
+    """Compute convolutions with 8-bit weights and 8-bit activations (W8A8)."""
+
+    method: Literal["mse", "percentile", "minmax"] = Field(
+        default="mse",
+        description="How the range of an activation is chosen: mse (least squared error), "
+        "percentile (cuts off 0.01 % at either end) or minmax (all that was seen).",
+    )
+    min_sqnr: float | None = Field(
+        default=None,
+        gt=0,
+        le=200,
+        description="Budget of an automatic choice: the costliest convolutions stay float until the "
+        "signal-to-quantization-noise ratio of the output is at least this, in decibels, by the sum of "
+        "what each costs alone; left out, keep_float alone decides.",
+    )
 
 
 def plain_float(params: object) -> CoreMLExport:  # noqa: ARG001 - one reference serves all

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from yolodeploy import transforms
+from yolodeploy.transforms import Params, Selector
 
 
 class Quantize(transforms.Quantize):
@@ -17,8 +18,40 @@ class Quantize(transforms.Quantize):
         description="Activations in asymmetric ranges (mixed: closer) or symmetric ones "
         "(performance: simpler arithmetic). Weights are symmetric in both.",
     )
+    subset: int | None = Field(
+        default=None,
+        ge=2,
+        description="How many of the calibration images to take ranges from, spread evenly; left "
+        "out, 32, or all where there are fewer.",
+    )
     fast_bias_correction: bool = Field(
         default=True,
-        description="Correct the mean error of each layer from the statistics already taken; "
-        "false runs the images again for every layer, which takes many times longer.",
+        description="Correct the mean error of each layer in closed form, from the means of its "
+        "inputs; false has NNCF run the images again for every layer, many times longer.",
+    )
+    max_drop: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Leave the costliest layers in floating point until mAP50-95 on the labelled "
+        "calibration images is lower than the float model's by at most this.",
+    )
+
+
+class CompressWeights(Params):
+    """Store weights as integers and compute in floating point; needs no images."""
+
+    bits: Literal[8, 4] = Field(
+        default=8,
+        description="8: int8 with a scale per output channel. 4: int4 with a scale per group, and "
+        "int8 where a group does not divide the weights of an output channel.",
+    )
+    group: Literal[16, 32, 64, 128] = Field(
+        default=32,
+        description="How many weights of an output channel share a scale; for 4 bits only.",
+    )
+    keep_float: tuple[Selector, ...] = Field(
+        default=("dfl",),
+        description="What keeps the weights of the export: parts of the model (backbone, neck, "
+        "head, head.last, dfl) and names of convolutions with * and ?.",
     )

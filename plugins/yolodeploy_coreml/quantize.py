@@ -1,0 +1,255 @@
+"""The step `quantize`: 8-bit weights and 8-bit activations (W8A8), for iOS 17 and later.
+
+Weights are symmetric per output channel, activations asymmetric per tensor, as the arithmetic of
+8-bit convolutions wants them. What rounding the weights does to the mean of each channel is known
+(the mean of what the convolution reads is) and taken out of the bias.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolodeploy.backend import Probe, Trial
+from yolodeploy.digest import digest_of, file_digest
+from yolodeploy.errors import PlanRefused
+from yolodeploy.sensitivity import Cost, measure
+from yolodeploy_coreml import pairs
+from yolodeploy_coreml.activations import observe, subset
+from yolodeploy_coreml.graph import block_of, layers
+from yolodeploy_coreml.package import PACKAGE, read_package, write_package
+from yolodeploy_coreml.program import Editor, Encoded, Operand
+from yolodeploy_coreml.ranges import Grid, silu
+from yolodeploy_coreml.runtime import ExecutorPredictor
+from yolodeploy_torch.compute import threads
+from yolodeploy_torch.structure import choose
+
+if TYPE_CHECKING:
+    from yolodeploy.backend import Artifact, Context, Predictor
+    from yolodeploy.transforms import Params
+    from yolodeploy_coreml.graph import Layer
+    from yolodeploy_coreml.params import Quantize
+    from yolodeploy_coreml.ranges import Histogram
+
+SCHEME = "int8"
+_LARGEST = 127
+_TYPES = {2: "FLOAT16", 4: "FLOAT32"}
+
+
+def run_quantize(artifact: Artifact, params: Params, context: Context) -> Path:
+    """Write the package whose convolutions compute with 8-bit weights and activations.
+
+    Raises PlanRefused for a selector without a match or a package that is compressed already,
+    DataError for calibration images that are too few or unreadable.
+    """
+    options = cast("Quantize", params)
+    quantizer = Quantizer(artifact, options, context)
+    names: Collection[str] = quantizer.names
+    if options.min_sqnr is not None:
+        names = within(options.min_sqnr, quantizer.costs(artifact))
+    result = context.work / "artifact"
+    quantizer.write(names, result)
+    return result
+
+
+def probe_quantize(artifact: Artifact, params: Params, context: Context) -> Probe:
+    """Every convolution that the step may quantize, one at a time; the images are run once."""
+    return Quantizer(artifact, cast("Quantize", params), context).probe()
+
+
+def within(least_db: float, costs: Sequence[Cost]) -> list[str]:
+    """As many convolutions as together keep an SQNR of `least_db`, the cheapest of them.
+
+    Raises PlanRefused if no single one does.
+    """
+    cheapest = sorted(costs, key=lambda cost: (cost.noise, cost.trial.layer))
+    noise = np.cumsum([cost.noise for cost in cheapest])
+    count = int(np.searchsorted(noise, 10 ** (-least_db / 10), side="right"))
+    if not count:
+        raise PlanRefused(
+            f"`min_sqnr: {least_db:g}` is met by no setting. The best that was reached is "
+            f"{cheapest[0].sqnr_db:.1f} dB, with {cheapest[0].trial.layer} alone in int8. Ask for less, "
+            "or use `palettize`, which computes in floating point."
+        )
+    return [cost.trial.layer for cost in cheapest[:count]]
+
+
+@dataclass(frozen=True)
+class _Convolution:
+    """A convolution that may be quantized: where it is, and what its operands hold."""
+
+    layer: Layer
+    reads: str
+    weight: NDArray[Any]
+    bias: NDArray[Any]
+
+    def values(self) -> tuple[str, ...]:
+        """The values that get a grid: what it reads, and what it computes unless that is decoded."""
+        decoded = self.layer.part == "head.last"
+        return (self.reads,) if decoded else (self.reads, self.layer.output)
+
+    def corrected(self, dense: NDArray[Any], means: NDArray[np.float64]) -> NDArray[Any]:
+        """The bias less what the rounded weights `dense` add to the mean of each output channel.
+
+        `means` are those of the channels that the convolution reads.
+        """
+        change = (dense.astype(np.float64) - self.weight).sum((2, 3))
+        groups = len(means) // change.shape[1]
+        shift = np.einsum(
+            "goi,gi->go", change.reshape(groups, -1, change.shape[1]), means.reshape(groups, -1)
+        )
+        result: NDArray[Any] = (self.bias - shift.reshape(-1)).astype(self.bias.dtype)
+        return result
+
+
+class Quantizer:
+    """A float package, its calibration images, and packages with some convolutions quantized."""
+
+    def __init__(self, artifact: Artifact, options: Quantize, context: Context) -> None:
+        self._path = artifact.path / PACKAGE
+        self._options, self._context = options, context
+        self._images = subset(context.data["calibration"], options.subset)
+        self._package = read_package(self._path)
+        self._block = block_of(self._package.spec)
+        if pairs.is_quantized(self._block):
+            raise PlanRefused("the model is quantized already. Remove the second `quantize`.")
+        found = {layer.name: layer for layer in layers(self._block)}
+        kept = choose(
+            options.keep_float, {name: layer.part for name, layer in found.items()}, "keep_float"
+        )
+        self._float = _convolutions(Editor(self._package), self._block, found.values())
+        self.names = tuple(name for name in self._float if name not in kept)
+
+    def probe(self) -> Probe:
+        """One trial per convolution that may be quantized, in order of execution."""
+        chosen = (self._float[name] for name in self.names)
+        return Probe(
+            trials=tuple(Trial(c.layer.name, c.layer.part, SCHEME, c.weight.size) for c in chosen),
+            write=lambda trial, folder: self.write({trial.layer}, folder),
+            key={
+                "method": self._options.method,
+                "calibration": digest_of([file_digest(image) for image in self._images.images]),
+            },
+        )
+
+    def costs(self, artifact: Artifact) -> tuple[Cost, ...]:
+        """What each of them costs alone, always in our executor: bytes depend on the outcome."""
+
+        def opened(trial: Artifact) -> Predictor:
+            return ExecutorPredictor(trial.path / PACKAGE, 1)
+
+        return measure(self.probe(), artifact, opened, self._images, self._context)
+
+    def write(self, names: Collection[str], folder: Path) -> None:
+        """Write the artifact in which the convolutions `names` are quantized, into `folder`."""
+        package = read_package(self._path)
+        editor, block = Editor(package), block_of(package.spec)
+        chosen = [self._float[name] for name in names]
+        replaced: dict[str, Encoded | NDArray[Any]] = {}
+        for convolution in chosen:
+            encoded, dense = symmetric(convolution.weight, ios18=editor.is_ios18)
+            replaced[convolution.layer.weight] = encoded
+            means = self._histograms[convolution.reads].means
+            if convolution.layer.bias is not None:
+                replaced[convolution.layer.bias] = convolution.corrected(dense, means)
+        values = {value for convolution in chosen for value in convolution.values()}
+        with tempfile.TemporaryDirectory(dir=self._context.work) as weights:
+            editor.store(replaced, Path(weights))
+            pairs.insert(
+                block,
+                {value: self._grids[value] for value in sorted(values)},
+                {convolution.layer.output for convolution in chosen},
+            )
+            package.spec.description.metadata.shortDescription += ", int8 (W8A8)"
+            write_package(folder / PACKAGE, package.spec, Path(weights))
+
+    @cached_property
+    def _histograms(self) -> dict[str, Histogram]:
+        """What the values hold that any of the convolutions reads or computes."""
+        names = {v for name in self.names for v in self._float[name].values()}
+        weights = {c.layer.output: c.weight.astype(np.float64) for c in self._float.values()}
+        # The order of sums, and with it their last bits, depends on the number of threads.
+        with threads(1):
+            return observe(
+                self._package,
+                names,
+                weights,
+                self._images,
+                self._context.imgsz,
+                self._context.progress,
+            )
+
+    @cached_property
+    def _grids(self) -> dict[str, Grid]:
+        readers = _readers(self._block)
+        halves = pairs.half_values(self._block)
+        return {
+            name: histogram.choose(
+                self._options.method,
+                silu if readers[name] == {"silu"} else None,
+                half=name in halves,
+            )
+            for name, histogram in self._histograms.items()
+        }
+
+
+def symmetric(weight: NDArray[Any], *, ios18: bool) -> tuple[Encoded, NDArray[np.float32]]:
+    """Map each output channel's largest magnitude to 127; and what the weights are then."""
+    wide = weight.astype(np.float32)
+    shape = (len(weight),) + (1,) * (weight.ndim - 1)
+    scale = (np.abs(wide).reshape(len(weight), -1).max(1) / _LARGEST).astype(weight.dtype)
+    scale[scale == 0] = 1  # a channel of zeros
+    along = scale.astype(np.float32).reshape(shape)
+    steps = np.clip(np.round(wide / along), -_LARGEST, _LARGEST).astype(np.int8)
+    data, kind = Operand("INT8", weight.shape, steps.tobytes()), _TYPES[weight.dtype.itemsize]
+    if ios18:
+        operands = {"data": data, "scale": Operand(kind, shape, scale.tobytes())}
+        encoded = Encoded("constexpr_blockwise_shift_scale", operands)
+    else:
+        channels = (len(weight),)
+        operands = {
+            "quantized_data": data,
+            "zero_point": Operand("INT8", channels, bytes(len(weight))),
+            "scale": Operand(kind, channels, scale.tobytes()),
+            "axis": Operand("INT32", (), np.array(0, "<i4").tobytes()),
+        }
+        encoded = Encoded("constexpr_affine_dequantize", operands)
+    return encoded, (steps * along).astype(weight.dtype).astype(np.float32)
+
+
+def _convolutions(editor: Editor, block: Any, found: Iterable[Layer]) -> dict[str, _Convolution]:
+    """The convolutions in front of the decoder; raises PlanRefused for compressed weights."""
+    operations = {op.outputs[0].name: op for op in block.operations}
+    result = {}
+    for layer in found:
+        if layer.part == "dfl":
+            continue
+        if operations[layer.weight].type != "const":
+            raise PlanRefused(
+                f"the weights of {layer.name} are compressed already; `quantize` takes float ones. "
+                "Remove the step before it."
+            )
+        result[layer.name] = _Convolution(
+            layer,
+            operations[layer.output].inputs["x"].arguments[0].name,
+            editor.floats(operations[layer.weight]),
+            np.zeros(0) if layer.bias is None else editor.floats(operations[layer.bias]),
+        )
+    return result
+
+
+def _readers(block: Any) -> dict[str, set[str]]:
+    """The types of the operations that read each value."""
+    found: dict[str, set[str]] = {}
+    for op in block.operations:
+        for argument in op.inputs.values():
+            for binding in argument.arguments:
+                found.setdefault(binding.name, set()).add(op.type)
+    return found
