@@ -6,9 +6,11 @@ Chips and first systems: Apple Support, "iPhone - Tech Specs". Last systems: App
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from yolodeploy.backend import Device, Target
 from yolodeploy.transforms import Params
-from yolodeploy_coreml.params import UNTOUCHED, Palettize, Quantize
+from yolodeploy_coreml.params import UNTOUCHED, Palettize, Quantize, QuantizeWeights, WeightParams
 
 OLDEST, DEFAULT, NEWEST = 15, 16, 18
 _OS = "iOS"
@@ -61,26 +63,37 @@ def refusal(target: Target) -> str | None:
 
 def step_refusal(step: str, params: Params, target: Target) -> str | None:
     """Why the target's iOS version cannot read what a step writes, with the remedy."""
-    floor = _FLOORS.get(step, OLDEST)
-    if isinstance(params, Palettize) and params.bits == 3:
-        floor = 18
+    if isinstance(params, WeightParams | Quantize) and (reason := _touches(params)):
+        return reason
+    floor, what, other = _FLOORS.get(step, OLDEST), f"what `{step}` writes", ""
+    for needed, use in _newest(params):
+        floor, what, other = 18, needed, f" {use},"
     version = ios_format(target)
     if version >= floor:
-        return _quantizes_decoding(params) if isinstance(params, Quantize) else None
-    other = " choose 2 or 4 bits," if floor == 18 else ""
+        return None
     return (
-        f"iOS {version} cannot read what `{step}` writes; iOS {floor} and newer can. "
+        f"iOS {version} cannot read {what}; iOS {floor} and newer can. "
         f'Write os: "{floor}",{other} or remove the step.'
     )
 
 
-def _quantizes_decoding(params: Quantize) -> str | None:
-    """Boxes in pixels and scores in 0..1 share tensors that no 8-bit range fits."""
+def _newest(params: Params) -> Iterator[tuple[str, str]]:
+    """What of a step's result only iOS 18 reads, and what to do without."""
+    if isinstance(params, Palettize):
+        if params.group_size is not None:
+            yield "a table per group of channels (`palettize` with group_size)", "remove group_size"
+        if 3 in {params.bits, *params.layers.values()}:
+            yield "3-bit tables (`palettize`)", "choose 2 or 4 bits"
+    if isinstance(params, QuantizeWeights) and params.bits == 4:
+        yield "int4 weights (`quantize_weights`)", "choose 8 bits"
+
+
+def _touches(params: WeightParams | Quantize) -> str | None:
     absent = [part for part in UNTOUCHED if part not in params.keep_float]
     if not absent:
         return None
     return (
-        f"`keep_float` leaves out {' and '.join(f'`{part}`' for part in absent)}, which are never quantized: "
-        "boxes in pixels and scores in 0..1 do not fit one 8-bit range. Write keep_float: "
+        f"`keep_float` leaves out {' and '.join(f'`{part}`' for part in absent)}, whose constants are "
+        "never compressed: every box depends on them. Write keep_float: "
         f"[{', '.join((*params.keep_float, *absent))}]."
     )

@@ -4,14 +4,15 @@ The decoder of a detector turns 16 numbers per box side into a distance with a c
 whose weights are 0 to 15, and holds the anchors and strides as constants. An error in any of
 these moves every box, and together they take no space: coremltools' `global_config` compresses
 them and costs a COCO YOLOv8n a tenth of its mAP. Here only weights of convolutions in front of
-the decoder are offered, and the decoder is found by its structure.
+the decoder are offered.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.errors import StepFailed
+from yolodeploy_coreml.graph import Layer, block_of, layers
 from yolodeploy_coreml.package import Package, data_types, inner
 from yolodeploy_coreml.values import Reader
-
-Floats = NDArray[np.float32]
-Progress = Callable[[float, str], None]
 
 WEIGHT_FILE = "weight.bin"
 _WEIGHT_PATH = f"@model_path/weights/{WEIGHT_FILE}"
@@ -39,9 +38,11 @@ _RECORD_TYPE = {
     "UINT4": 11,
     "UINT3": 12,
     "UINT6": 13,
+    "INT4": 8,
 }
 _HEADER, _RECORD, _ALIGN = "<II56x", "<IIQQQ32x", 64
 _SENTINEL, _FORMAT = 0xDEADBEEF, 2
+_FLOATS = {2: "FLOAT16", 4: "FLOAT32"}
 _IN_FILE = 10  # elements from which on coremltools puts a value into the weight file
 
 
@@ -69,6 +70,23 @@ class Encoded:
         """Bytes that the operands take."""
         return sum(len(operand.data) for operand in self.operands.values())
 
+    def stored(self) -> int:
+        """Bytes that the operands take with their records in the weight file, padding included."""
+        return sum(
+            _ALIGN + _aligned(len(operand.data))
+            for operand in self.operands.values()
+            if math.prod(operand.shape) >= _IN_FILE
+        )
+
+
+def floats(array: NDArray[Any]) -> Operand:
+    """An fp16 or fp32 array as it is."""
+    return Operand(_FLOATS[array.dtype.itemsize], array.shape, array.tobytes())
+
+
+def _aligned(size: int) -> int:
+    return size + -size % _ALIGN
+
 
 @dataclass
 class WeightFile:
@@ -82,7 +100,7 @@ class WeightFile:
         """Append a record and return its offset."""
         offset = self.size
         record = struct.pack(_RECORD, _SENTINEL, kind, len(data), offset + _ALIGN, padding_bits)
-        padded = record + data + bytes(-len(data) % _ALIGN)
+        padded = record + data + bytes(_aligned(len(data)) - len(data))
         self.chunks.append(padded)
         self.size += len(padded)
         self.count += 1
@@ -94,43 +112,74 @@ class WeightFile:
 
 
 class Editor:
-    """A package's program, open for changes to its weights."""
+    """A package's program, open for changes to its weights.
+
+    `layers` are the convolutions in front of the decoder whose weights are theirs alone, by name.
+    """
 
     def __init__(self, package: Package) -> None:
         self.spec = package.spec
         function = inner(package.spec).mlProgram.functions["main"]
-        self._block = function.block_specializations[function.opset]
-        self._folder = package.weights
+        self._block = block_of(package.spec)
         self._reader = Reader(package.weights)
         self._numbers = {name: number for number, name in data_types().items()}
+        self._constants = {
+            op.outputs[0].name: op for op in self._block.operations if op.type == "const"
+        }
         # iOS 18's operations take their operands as inputs, and in other shapes.
         self.is_ios18 = int(function.opset.removeprefix("CoreML")) >= 8
+        self.parts = {layer.name: layer.part for layer in layers(self._block)}
+        self.layers = {layer.name: layer for layer in self._offered()}
 
-    def weights(self) -> list[Any]:
-        """The `const` operations that hold weights of convolutions in front of the decoder."""
-        allowed: set[str] = set()
-        other: set[str] = set()
-        decoder = _decoder(self._block)
-        for op in self._block.operations:
-            free = op.type == "conv" and op.outputs[0].name not in decoder
-            for key, argument in op.inputs.items():
-                names = {binding.name for binding in argument.arguments}
-                (allowed if free and key == "weight" else other).update(names)
-        offered = allowed - other
-        return [
-            op
+    def _offered(self) -> Iterator[Layer]:
+        readers = Counter(
+            binding.name
             for op in self._block.operations
-            if op.type == "const" and op.outputs[0].name in offered
-        ]
+            for argument in op.inputs.values()
+            for binding in argument.arguments
+        )
+        for layer in layers(self._block):
+            own = layer.weight in self._constants and readers[layer.weight] == 1
+            if layer.part != "dfl" and own:
+                yield layer
 
-    def floats(self, const: Any) -> NDArray[Any]:
+    def weight(self, layer: Layer) -> NDArray[Any]:
         """A weight `[out, in / groups, height, width]` in the type that it is stored in."""
-        array = self._reader.read(const.attributes["val"])
+        return self._floats(layer.weight)
+
+    def bias(self, layer: Layer) -> NDArray[Any] | None:
+        """A bias `[out]` in the type that it is stored in; None where there is no constant one."""
+        return self._floats(layer.bias) if layer.bias in self._constants else None
+
+    def _floats(self, name: str | None) -> NDArray[Any]:
+        array = self._reader.read(self._constants[name].attributes["val"])
         if not isinstance(array, np.ndarray):
-            raise StepFailed(f"{const.outputs[0].name} is no tensor. Export again.")
+            raise StepFailed(f"{name} is no tensor. Export again.")
         return array
 
-    def replace(self, const: Any, encoded: Encoded, file: WeightFile) -> None:
+    def write(
+        self, weights: Mapping[str, Encoded], biases: Mapping[str, NDArray[Any]], folder: Path
+    ) -> None:
+        """Replace weights and biases by layer, and write a weight file into the empty `folder`.
+
+        Everything else is copied as it is.
+        """
+        file = WeightFile()
+        encoded = {self.layers[name].weight: value for name, value in weights.items()}
+        changed = {self.layers[name].bias: value for name, value in biases.items()}
+        for op in self._block.operations:
+            name = op.outputs[0].name
+            if name in encoded:
+                self._replace(op, encoded[name], file)
+            elif name in changed:
+                op.attributes["val"].Clear()
+                self._fill(op.attributes["val"], floats(changed[name]), file)
+            else:
+                for value in _stored(op):
+                    self._copy(value.blobFileValue, file)
+        file.write(folder / WEIGHT_FILE)
+
+    def _replace(self, const: Any, encoded: Encoded, file: WeightFile) -> None:
         """Turn a constant into the operation that computes it; its name stays, so do its readers."""
         const.type = encoded.operation
         del const.attributes["val"]
@@ -162,49 +211,6 @@ class Editor:
         else:
             value.immediateValue.tensor.bytes.values = operand.data
 
-    def compress(
-        self, encode: Callable[[NDArray[Any]], Encoded], weights: Path, report: Progress
-    ) -> int:
-        """Encode the weights that get smaller by it, write a weight file, and return their number.
-
-        `weights` is an empty folder. Everything that is not compressed is copied as it is.
-        """
-        file, done = WeightFile(), 0
-        offered = {const.outputs[0].name for const in self.weights()}
-        for op in self._block.operations:
-            if op.outputs[0].name in offered:
-                array = self.floats(op)
-                encoded = encode(array)
-                if encoded.size() < array.nbytes:
-                    self.replace(op, encoded, file)
-                    done += 1
-                    report(done / len(offered), f"{done}/{len(offered)} layers")
-                    continue
-            for value in _stored(op):
-                self._copy(value.blobFileValue, file)
-        file.write(weights / WEIGHT_FILE)
-        return done
-
-    def store(self, changed: Mapping[str, Encoded | NDArray[Any]], weights: Path) -> None:
-        """Give the constants `changed` another form or content, and write a weight file.
-
-        `weights` is an empty folder. Everything else is copied as it is.
-        """
-        file = WeightFile()
-        for op in self._block.operations:
-            change = changed.get(op.outputs[0].name)
-            if isinstance(change, Encoded):
-                self.replace(op, change, file)
-            elif change is not None:
-                value = op.attributes["val"]
-                kind = self._reader.type_name(value.type.tensorType)
-                value.Clear()
-                self._fill(value, Operand(kind, change.shape, change.tobytes()), file)
-            else:
-                for value in _stored(op):
-                    self._copy(value.blobFileValue, file)
-        file.write(weights / WEIGHT_FILE)
-
     def _copy(self, blob: Any, file: WeightFile) -> None:
         kind, padding_bits, data = self._reader.record(blob.fileName, blob.offset)
         blob.fileName, blob.offset = _WEIGHT_PATH, file.add(kind, data, padding_bits)
@@ -216,35 +222,3 @@ def _stored(op: Any) -> Iterator[Any]:
     for key in sorted(op.inputs):
         values += [binding.value for binding in op.inputs[key].arguments]
     return (value for value in values if value.WhichOneof("value") == "blobFileValue")
-
-
-def _decoder(block: Any) -> set[str]:
-    """Walk back from the outputs to the concatenations of the scales' flattened feature maps.
-
-    Returns the names of all values computed on the way.
-    """
-    producers = {out.name: op for op in block.operations for out in op.outputs}
-    found: set[str] = set()
-    pending, joins = list(block.outputs), 0
-    while pending:
-        op = producers.get(name := pending.pop())
-        if op is None:
-            raise StepFailed(
-                f"the program is not a YOLO detector: its outputs depend on {name} past no head. "
-                "Export a detection model."
-            )
-        if _is_join(op, producers):
-            joins += 1
-        elif name not in found:
-            found.update(out.name for out in op.outputs)
-            pending += [b.name for a in op.inputs.values() for b in a.arguments if b.name]
-    if not joins:
-        raise StepFailed("the program has no detection head. Export a detection model.")
-    return found
-
-
-def _is_join(op: Any, producers: Mapping[str, Any]) -> bool:
-    if op.type != "concat":
-        return False
-    parts = [producers.get(binding.name) for binding in op.inputs["values"].arguments]
-    return all(part is not None and part.type == "reshape" for part in parts)
