@@ -63,14 +63,14 @@ def refusal(target: Target) -> str | None:
 
 def step_refusal(step: str, params: Params, target: Target) -> str | None:
     """Why the target's iOS version cannot read what a step writes, with the remedy."""
-    if isinstance(params, WeightParams | Quantize) and (reason := _touches(params)):
+    if isinstance(params, WeightParams) and (reason := _touches(params)):
         return reason
     floor, what, other = _FLOORS.get(step, OLDEST), f"what `{step}` writes", ""
     for needed, use in _newest(params):
         floor, what, other = 18, needed, f" {use},"
     version = ios_format(target)
     if version >= floor:
-        return None
+        return _quantizes_decoding(params) if isinstance(params, Quantize) else None
     return (
         f"iOS {version} cannot read {what}; iOS {floor} and newer can. "
         f'Write os: "{floor}",{other} or remove the step.'
@@ -88,12 +88,24 @@ def _newest(params: Params) -> Iterator[tuple[str, str]]:
         yield "int4 weights (`quantize_weights`)", "choose 8 bits"
 
 
-def _touches(params: WeightParams | Quantize) -> str | None:
-    absent = [part for part in UNTOUCHED if part not in params.keep_float]
+def _touches(params: WeightParams) -> str | None:
+    return _leaves_out(params.keep_float, "compressed: every box depends on them")
+
+
+def _quantizes_decoding(params: Quantize) -> str | None:
+    """Boxes in pixels and scores in 0..1 share tensors that no 8-bit range fits."""
+    return _leaves_out(
+        params.keep_float,
+        "quantized: boxes in pixels and scores in 0..1 do not fit one 8-bit range",
+    )
+
+
+def _leaves_out(keep_float: tuple[str, ...], why: str) -> str | None:
+    absent = [part for part in UNTOUCHED if part not in keep_float]
     if not absent:
         return None
     return (
-        f"`keep_float` leaves out {' and '.join(f'`{part}`' for part in absent)}, whose constants are "
-        "never compressed: every box depends on them. Write keep_float: "
-        f"[{', '.join((*params.keep_float, *absent))}]."
+        f"`keep_float` leaves out {' and '.join(f'`{part}`' for part in absent)}, which are never {why}. "
+        "Write keep_float: "
+        f"[{', '.join((*keep_float, *absent))}]."
     )

@@ -24,9 +24,9 @@ from yolodeploy_coreml.values import CONSTEXPR, Reader, Value, shape_of
 _MAIN = "main"
 _REMEDY = "Check this package on a Mac, where Core ML itself runs it."
 _Constant = Tensor | str
-Watch = Callable[[str, Tensor], None]
 # Called with an operation's output name, its arguments and its result; returns the result to use.
 Tap = Callable[[str, Mapping[str, Any], Tensor], Tensor]
+Watch = Callable[[str, Tensor], None]
 
 
 @dataclass(frozen=True)
