@@ -48,11 +48,12 @@ def ncnn(bench: Bench) -> None:
         print(f"{'':<30} {seconds:.1f} CPU s. Goal: {GOALS.get(title, 'none')}", flush=True)
 
     for title in list(folders)[1:]:
-        show(title, folders[title], times[title].cpu)
+        before = times["int8"].cpu if "then" in title else 0
+        show(title, folders[title], before + times[title].cpu)
     for title, folder, seconds in _references(bench, folders["fp32"]):
         show(title, folder, seconds)
     print(
-        "CPU s of ours: one process from the finished export, with its start. The last four are a"
+        "CPU s of ours: from the finished export on; of the references: both methods. These are a"
     )
     print("reference implementation of ncnn2table's published methods: no wheel ships the tool.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from yolodeploy.backend import Artifact, Context, Predictor, Probe, Trial
@@ -30,11 +31,9 @@ def within(
     Raises PlanRefused, with the best that was reached, if that misses it too.
     """
 
-    def opened(made: Artifact) -> Predictor:
-        return NcnnPredictor(made.path, context.threads)
-
     def costs(probe: Probe) -> tuple[Cost, ...]:
-        return measure(probe, artifact, opened, view, context, IMAGES)
+        one_thread = replace(probe, key={**probe.key, "threads": 1})
+        return measure(one_thread, artifact, _opened, view, context, IMAGES)
 
     view = quantizer.view
     alone = costs(quantizer.probe())
@@ -52,7 +51,7 @@ def within(
         aim *= 0.9 * wanted / cost.noise
     best, layers = min(tried, key=lambda found: found[0].noise)
     raise PlanRefused(
-        f"`budget: {budget:g}` cannot be kept while int8 does at least half of the multiplications: the "
+        f"`min_sqnr: {budget:g}` cannot be kept while int8 does at least half of the multiplications: the "
         f"best that was reached is {best.sqnr_db:.1f} dB, with {layers} of {len(work)} layers in int8. Ask "
         "for that, try another `method`, or use `w8`, which keeps float arithmetic."
     )
@@ -85,6 +84,11 @@ def multiplications(quantizer: Quantizer) -> dict[str, float]:
         strides = stride(kernel.layer)
         found[name] = kernel.count * pixels / (strides[0] * strides[1])
     return found
+
+
+def _opened(made: Artifact) -> Predictor:
+    """Run with one thread: the last bits of ncnn's int8 layers depend on how many there are."""
+    return NcnnPredictor(made.path, 1)
 
 
 def _together(quantizer: Quantizer, chosen: tuple[str, ...]) -> Probe:

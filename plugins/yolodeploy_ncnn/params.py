@@ -22,11 +22,11 @@ class Quantize(transforms.Quantize):
         default=True,
         description="Take the mean error that rounding causes in each output channel out of the bias.",
     )
-    budget: float | None = Field(
+    min_sqnr: float | None = Field(
         default=24.0,
         gt=0,
         lt=100,
-        description="Least signal-to-noise ratio of the model's output in dB, on two of the images: the "
-        "layers that cost most for what they save stay float until it is kept. null: none does but "
-        "`keep_float`.",
+        description="Budget of an automatic choice: the layers that cost most for what they save stay "
+        "float until the signal-to-quantization-noise ratio of the output, on two of the images, is at "
+        "least this, in decibels; null: keep_float alone decides.",
     )

@@ -28,10 +28,10 @@ def run_quantize(artifact: Artifact, params: Params, context: Context) -> Path:
     options = cast("Quantize", params)
     quantizer = Quantizer.of(artifact, options, context)
     chosen = tuple(quantizer.layers)
-    if options.budget is not None:
+    if options.min_sqnr is not None:
         from yolodeploy_ncnn.budget import within
 
-        chosen = within(options.budget, quantizer, artifact, context)
+        chosen = within(options.min_sqnr, quantizer, artifact, context)
     result = context.work / "artifact"
     result.mkdir()
     quantizer.write(chosen, result)

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from yolodeploy.dataset import Dataset
     from yolodeploy_openvino.quantize import Quantizer
 
-_MOST = 0.25  # of the convolutions; with more in float the model is no int8 model any more
+_MOST = 0.5  # of the convolutions; with more in float the model is no int8 model any more
 
 
 def write_within(limit: float, quantizer: Quantizer, context: Context) -> None:
     """Write the first model whose mAP50-95 is at most `limit` below the float model's.
 
-    Leaves none, 1, 2, 4, ... of the costliest layers in floating point, up to a quarter of them.
+    Leaves none, 1, 2, 4, ... of the costliest layers in floating point, up to half of them.
     Judged on the labelled calibration images: chosen on the evaluation images, the model would be
     measured on what it was chosen by. Raises DataError without labels, StepFailed if none meets
     the limit.
@@ -61,7 +61,7 @@ def _costliest(quantizer: Quantizer, context: Context) -> list[str]:
 
 
 def _counts(quantizer: Quantizer) -> list[int]:
-    """0, 1, 2, 4, ... up to a quarter of the layers that the recipe leaves to quantize."""
+    """0, 1, 2, 4, ... up to half of the layers that the recipe leaves to quantize."""
     named = {name for name, part in quantizer.found.parts.items() if part != "decode"}
     most = int(len(named - quantizer.kept) * _MOST)
     return [0, *(2**power for power in range(most.bit_length()))]

@@ -70,7 +70,7 @@ def calibrating(demo, work: Path, images: int = 8) -> Context:
 @pytest.fixture(scope="module")
 def whole(make) -> Artifact:
     """Every layer in int8 that may be."""
-    return make(budget=None)
+    return make(min_sqnr=None)
 
 
 def test_places_are_those_of_the_checkpoint(built):
@@ -154,7 +154,7 @@ def test_ncnn_computes_what_the_file_says(built, whole):
 
 @pytest.mark.parametrize(("method", "most"), [("mse", 0.012), ("percentile", 0.012), ("kl", 0.3)])
 def test_noise_of_each_method(built, demo, make, method, most):
-    noise = measured(built, demo, make(budget=None, method=method))
+    noise = measured(built, demo, make(min_sqnr=None, method=method))
     assert 1e-5 < noise < most
 
 
@@ -168,7 +168,7 @@ def measured(built: Built, demo, artifact: Artifact) -> float:
 
 
 def test_bias_correction_centres_the_output(built, demo, make, whole):
-    plain = make(budget=None, bias_correction=False)
+    plain = make(min_sqnr=None, bias_correction=False)
     assert shift(built, demo, whole) < 0.5 * shift(built, demo, plain)
 
 
@@ -185,17 +185,19 @@ def shift(built: Built, demo, artifact: Artifact) -> float:
 
 
 def test_a_budget_keeps_costly_layers_float(built, demo, make):
-    strict = make(budget=32.0, keep_float=MOST)
+    strict = make(min_sqnr=32.0, keep_float=MOST)
     forms = backend.describe(strict).layers
     kept = {name for name, form in forms.items() if form == "fp16" and ".22." in name}
     assert 2 <= len(kept) <= 12
-    assert measured(built, demo, strict) < measured(built, demo, make(budget=None, keep_float=MOST))
-    assert digests(make(budget=32.0, keep_float=MOST).path) == digests(strict.path)
+    assert measured(built, demo, strict) < measured(
+        built, demo, make(min_sqnr=None, keep_float=MOST)
+    )
+    assert digests(make(min_sqnr=32.0, keep_float=MOST).path) == digests(strict.path)
 
 
 def test_a_budget_that_nothing_keeps_says_the_best(make):
     with pytest.raises(PlanRefused, match=r"best that was reached is \d\d\.\d dB, with \d+ of 18"):
-        make(budget=70.0, keep_float=MOST)
+        make(min_sqnr=70.0, keep_float=MOST)
 
 
 def test_layers_that_cost_most_for_their_work_are_dropped_first():
@@ -212,7 +214,9 @@ def test_layers_that_cost_most_for_their_work_are_dropped_first():
 
 
 def test_selectors(make):
-    forms = backend.describe(make(budget=None, keep_float=["head.last", "model.2.*", *KEPT])).layers
+    forms = backend.describe(
+        make(min_sqnr=None, keep_float=["head.last", "model.2.*", *KEPT])
+    ).layers
     kept = {name for name, form in forms.items() if form == "fp16"}
     assert len(kept) == 6 + 4 + 1
     assert {"model.2.m.0.cv1.conv", "model.22.cv3.2.2", "model.22.dfl.conv"} <= kept
@@ -221,7 +225,7 @@ def test_selectors(make):
 
 
 def test_w8_afterwards_compresses_what_stayed_float(make, tmp_path):
-    mixed = make(budget=None, keep_float=["model.7.*", *KEPT])
+    mixed = make(min_sqnr=None, keep_float=["model.7.*", *KEPT])
     small = Artifact("ncnn", W8.run(mixed, W8.params(), make_context(tmp_path / "w")), "")
     before, after = (backend.describe(artifact).layers for artifact in (mixed, small))
     assert {name: after[name] for name in after if after[name] != before[name]} == {
@@ -314,7 +318,7 @@ def test_figures_on_coco(coco, tmp_path, monkeypatch):
     context = replace(
         make_context(tmp_path / "w"), imgsz=coco.imgsz, data={"calibration": view.spread(8)}
     )
-    params = STEP.params.model_validate({"budget": None})
+    params = STEP.params.model_validate({"min_sqnr": None})
     made = Artifact("ncnn", STEP.run(built.exports["fp16"], params, context), "")
     assert (made.path / FILES[0]).stat().st_size <= 3_400_000
     images = np.concatenate(list(view.spread(4).letterboxed(coco.imgsz)))
