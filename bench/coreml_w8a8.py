@@ -53,10 +53,12 @@ def built(bench: Bench, recipe: Path) -> Path:
 
 
 def megabytes(package: Path) -> float:
+    """Size of a package."""
     return sum(file.stat().st_size for file in package.rglob("*") if file.is_file()) / 1e6
 
 
 def opened(package: Path) -> Predict:
+    """The package in our executor."""
     from yolodeploy.machine import threads
     from yolodeploy_coreml.runtime import ExecutorPredictor
 

@@ -16,8 +16,8 @@ IMAGES = 32
 TARGET = '{device: iphone-13, os: "16"}'
 EXPORT = "{export: {precision: fp16}}"
 OURS = {
-    "quantize_weights": "goal: <= 3.4 MB, drop <= 0.002",
-    "palettize": "goal: build <= 0.2x coremltools' k-means",
+    "quantize_weights: {}": "goal: <= 3.4 MB, drop <= 0.002",
+    "palettize: {}": "goal: build <= 0.2x coremltools' k-means",
     "palettize: {optimize: accuracy}": "goal: <= 2.7 MB, drop <= 0.002",
     "palettize: {optimize: accuracy, max_mb: 1.9}": "goal: <= 1.9 MB, drop <= 0.01",
     "palettize: {optimize: size}": "",
@@ -38,7 +38,7 @@ def coreml(bench: Bench) -> None:
         package, cpu = _run(bench, exported / "model.mlpackage", name, compress)
         report(f"coremltools, {name}", package, cpu)
     for number, (step, goal) in enumerate(OURS.items()):
-        recipe = bench.compressed(f"coreml-{number}", TARGET, f"[{EXPORT}, {step}]", IMAGES)
+        recipe = bench.compressed(f"coreml-{number}", TARGET, f"[{EXPORT}, {{{step}}}]", IMAGES)
         build = [BIN / "yolodeploy", "build", recipe, "-q", "--cache", bench.work / "cache"]
         cpu = run(build, bench.work).cpu  # the whole process; the export is in the store
         report(step, built(bench, recipe) / "model.mlpackage", cpu, goal)
