@@ -20,6 +20,7 @@ from pathlib import Path
 from android import ncnn
 from common import PEERS, ROOT, SHARED, Bench
 from coreml_w8a8 import coreml_w8a8
+from coreml_weights import coreml
 from intel import openvino
 from process import BIN, Run, in_turns, median, ratio, run
 from sensitivity import sensitivity
@@ -183,6 +184,7 @@ SECTIONS = {
     "sensitivity": sensitivity,
     "openvino": openvino,
     "ncnn": ncnn,
+    "coreml": coreml,
     "coreml_w8a8": coreml_w8a8,
 }
 

@@ -29,41 +29,43 @@ def coreml_w8a8(bench: Bench) -> None:
     """Accuracy, size and CPU time of both on the same calibration images, then our memory."""
     float_recipe = bench.compressed("coreml-float", TARGET, f"[{EXPORT}]", IMAGES)
     recipe = bench.compressed("coreml-w8a8", TARGET, f"[{EXPORT}, quantize]", IMAGES)
-    exported = _built(bench, float_recipe)
+    exported = built(bench, float_recipe)
     build = [BIN / "yolodeploy", "build", recipe, "-q", "--cache", bench.work / "cache"]
     ours = run(build, bench.work)
     start = time.process_time()
     theirs = _theirs(bench, exported / "model.mlpackage")
     seconds = time.process_time() - start
-    judge = Judge(_source(bench), bench.evaluation(), bench.options.imgsz)
+    judge = Judge(source(bench), bench.evaluation(), bench.options.imgsz)
     for name, package, cpu in (
         ("fp16 export", exported / "model.mlpackage", 0.0),
-        ("yolodeploy", _built(bench, recipe) / "model.mlpackage", ours.cpu),
+        ("yolodeploy", built(bench, recipe) / "model.mlpackage", ours.cpu),
         ("coremltools", theirs, seconds),
     ):
-        print(f"{name:<12} {_megabytes(package):.2f} MB, {cpu:5.1f} CPU s, {judge(_opened(package))}", flush=True)  # fmt: skip
+        print(f"{name:<12} {megabytes(package):.2f} MB, {cpu:5.1f} CPU s, {judge(opened(package))}", flush=True)  # fmt: skip
     print(GOAL)
     _memory(bench)
 
 
-def _built(bench: Bench, recipe: Path) -> Path:
+def built(bench: Bench, recipe: Path) -> Path:
     """The folder of a recipe's artifact in the store of the run."""
     command = [BIN / "yolodeploy", "build", recipe, "--json", "-q", "--cache", bench.work / "cache"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return Path(json.loads(done.stdout)["path"])
 
 
-def _megabytes(package: Path) -> float:
+def megabytes(package: Path) -> float:
+    """Size of a package."""
     return sum(file.stat().st_size for file in package.rglob("*") if file.is_file()) / 1e6
 
 
-def _opened(package: Path) -> Predict:
+def opened(package: Path) -> Predict:
+    """The package in our executor."""
     from yolodeploy_coreml.runtime import ExecutorPredictor
 
     return ExecutorPredictor(package, THREADS)
 
 
-def _source(bench: Bench) -> Predict:
+def source(bench: Bench) -> Predict:
     """The checkpoint itself, in PyTorch."""
     import yolodeploy_torch
     from yolodeploy.backend import Artifact, Context, Device, Target

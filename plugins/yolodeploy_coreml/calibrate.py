@@ -30,7 +30,7 @@ from yolodeploy_torch.compute import threads
 POSITIONS = 800  # per image and layer; more change the rounding by less than other images do
 _BEST = 100
 _SIDE = 0.05
-_EDGE = 1e-6
+_LEAST, _MOST = 1e-12, 1 - 1e-6  # scores where the angle has a finite slope
 
 Images = Iterable[NDArray[np.float32]]
 
@@ -119,7 +119,7 @@ def measure(raw: Tensor, exact: Tensor) -> tuple[Tensor, float]:
     `exact` is the output of the float model: it tells the best boxes and their size. Also returns
     the number of detections that it holds, the sum of the best scores.
     """
-    angle = 2 * raw[4:].clamp(_EDGE, 1 - _EDGE).sqrt().asin()
+    angle = 2 * raw[4:].clamp(_LEAST, _MOST).sqrt().asin()
     confidence = exact[4:].max(0).values
     best = torch.argsort(confidence, descending=True, stable=True)[:_BEST]
     centre, half = raw[:2, best], raw[2:4, best] / 2

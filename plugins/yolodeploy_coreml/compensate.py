@@ -20,6 +20,7 @@ from torch import Tensor
 Snap = Callable[[int, Tensor], Tensor]
 
 _DAMPING = 0.01  # of the mean variance, as in GPTQ: keeps the error of dead inputs finite
+_LEAST_GAIN = 0.05  # of the mean: a few images cannot show that a channel matters for none
 _BLOCK = 64
 _ROUNDS = 2  # more change the error by less than two per cent
 
@@ -54,10 +55,14 @@ class Rounding:
         self._factor = torch.linalg.cholesky(inverse, upper=True).float()
 
     def importance(self) -> Tensor:
-        """What a unit of squared error of each weight costs, its neighbours left as they are."""
-        gain = self.moments.gain
-        floor = 0.05 * gain.mean()  # a few images cannot show that a channel matters for none
-        return torch.outer(gain.clamp(min=float(floor)), self._covariance.diagonal())
+        """What a unit of squared error of each weight costs, its neighbours left as they are.
+
+        In proportion, with a mean of about 1: also of a layer that shows in no detection at all.
+        """
+        gain, variance = self.moments.gain, self._covariance.diagonal()
+        mean = float(gain.mean())
+        relative = gain / mean if mean else torch.ones_like(gain)
+        return torch.outer(relative.clamp(min=_LEAST_GAIN), variance / variance.mean())
 
     def noise(self, rounded: Tensor) -> float:
         """Noise that the rounded weights, with the bias corrected, add to the model's output."""

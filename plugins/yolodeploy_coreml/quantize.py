@@ -22,7 +22,7 @@ from yolodeploy.digest import digest_of, file_digest
 from yolodeploy.errors import PlanRefused
 from yolodeploy.sensitivity import Cost, measure
 from yolodeploy_coreml import pairs
-from yolodeploy_coreml.activations import observe, subset
+from yolodeploy_coreml.activations import observe
 from yolodeploy_coreml.encodings import affine
 from yolodeploy_coreml.graph import block_of, layers
 from yolodeploy_coreml.package import PACKAGE, read_package, write_package
@@ -113,7 +113,7 @@ class Quantizer:
     def __init__(self, artifact: Artifact, options: Quantize, context: Context) -> None:
         self._path = artifact.path / PACKAGE
         self._options, self._context = options, context
-        self._images = subset(context.data["calibration"], options.subset)
+        self._images = context.data["calibration"].to_calibrate(options.subset)
         self._package = read_package(self._path)
         self._block = block_of(self._package.spec)
         if pairs.is_quantized(self._block):

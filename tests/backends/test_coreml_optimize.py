@@ -130,6 +130,19 @@ def test_rounding_is_no_worse_than_the_nearest_and_near_the_best() -> None:
     assert torch.allclose(inputs.mean(0) @ solved.T + shift, inputs.mean(0) @ weight.T, atol=1e-5)
 
 
+def test_a_layer_that_shows_in_no_detection_keeps_its_values() -> None:
+    """As the branch for large objects of a model that saw none; all its gradients are zero."""
+    from yolodeploy_coreml.compensate import Moments, Rounding
+    from yolodeploy_coreml.schemes import palettes
+
+    weight = np.random.default_rng(1).normal(size=(8, 4, 3, 3)).astype(np.float16)
+    rows = torch.from_numpy(weight.reshape(8, -1).astype(np.float32))
+    rounding = Rounding(rows, Moments(torch.eye(36), torch.zeros(36), torch.zeros(8)))
+    dense = palettes(4, "kmeans", None, ios18=False)(weight, rounding).dense
+    assert float((dense - rows).square().mean()) < 0.02
+    assert rounding.noise(dense) == 0
+
+
 def test_predicted_noise_is_in_proportion_to_the_measured_one(
     exports, calibration, images, tmp_path
 ) -> None:
