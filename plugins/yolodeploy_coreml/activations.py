@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from yolodeploy.errors import DataError
 from yolodeploy_coreml.executor import Program
 from yolodeploy_coreml.graph import block_of
 from yolodeploy_coreml.ranges import Histogram
@@ -24,22 +23,6 @@ Floats = NDArray[np.float64]
 
 _ELEMENTWISE = frozenset({"add", "cast", "mul", "real_div", "sub"})
 _PASSED_ON = frozenset({"max_pool", "silu", "upsample_nearest_neighbor"})
-
-
-def subset(view: Dataset, count: int | None) -> Dataset:
-    """Take `count` images (None: all), spread evenly; raises DataError if there are too few."""
-    total = len(view)
-    if total < 2:
-        raise DataError(
-            f"{total} calibration image says nothing about the range of activations. Name more "
-            "under `data: calibration:`; 32 to 128 are usual."
-        )
-    if count is not None and count > total:
-        raise DataError(
-            f"`subset: {count}` asks for more than the {total} calibration images. Ask for fewer, "
-            "leave it out to take all, or name more under `data: calibration:`."
-        )
-    return view if count is None else view.spread(count)
 
 
 def observe(

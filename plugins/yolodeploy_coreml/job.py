@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from yolodeploy.dataset import Dataset
-from yolodeploy.errors import DataError, StepFailed
+from yolodeploy.errors import StepFailed
 from yolodeploy_coreml.calibrate import moments
 from yolodeploy_coreml.compensate import Moments, Rounding
 from yolodeploy_coreml.package import PACKAGE, read_package, write_package
@@ -62,7 +61,7 @@ class Job:
 
     @cached_property
     def _moments(self) -> Mapping[str, Moments]:
-        view, progress = _usable(self._context.data["calibration"]), self._context.progress
+        view, progress = self._context.data["calibration"].to_calibrate(), self._context.progress
 
         def images() -> Any:
             for number, image in enumerate(view.letterboxed(self._context.imgsz)):
@@ -141,12 +140,3 @@ class Job:
             if bias is not None and form.shift is not None:
                 changed[name] = (bias.astype(np.float32) + form.shift).astype(bias.dtype)
         return changed
-
-
-def _usable(view: Dataset) -> Dataset:
-    if len(view) < 2:
-        raise DataError(
-            f"{len(view)} calibration image says little of what a layer's inputs look like. Name more "
-            "under `data: calibration:`; 32 to 64 are enough."
-        )
-    return view

@@ -145,18 +145,16 @@ class Editor:
 
     def weight(self, layer: Layer) -> NDArray[Any]:
         """A weight `[out, in / groups, height, width]` in the type that it is stored in."""
-        return self.floats(self._constants[layer.weight])
+        return self._floats(layer.weight)
 
     def bias(self, layer: Layer) -> NDArray[Any] | None:
         """A bias `[out]` in the type that it is stored in; None where there is no constant one."""
-        const = self._constants.get(layer.bias or "")
-        return None if const is None else self.floats(const)
+        return self._floats(layer.bias) if layer.bias in self._constants else None
 
-    def floats(self, const: Any) -> NDArray[Any]:
-        """The content of a constant in the type that it is stored in."""
-        array = self._reader.read(const.attributes["val"])
+    def _floats(self, name: str | None) -> NDArray[Any]:
+        array = self._reader.read(self._constants[name].attributes["val"])
         if not isinstance(array, np.ndarray):
-            raise StepFailed(f"{const.outputs[0].name} is no tensor. Export again.")
+            raise StepFailed(f"{name} is no tensor. Export again.")
         return array
 
     def write(
@@ -166,32 +164,20 @@ class Editor:
 
         Everything else is copied as it is.
         """
-        changed: dict[str, Encoded | NDArray[Any]] = {}
-        for name, encoded in weights.items():
-            changed[self.layers[name].weight] = encoded
-        for name, array in biases.items():
-            changed[str(self.layers[name].bias)] = array
-        self.store(changed, folder)
-
-    def store(self, changed: Mapping[str, Encoded | NDArray[Any]], weights: Path) -> None:
-        """Give the constants `changed` another form or content, and write a weight file.
-
-        `weights` is an empty folder. Everything else is copied as it is.
-        """
         file = WeightFile()
+        encoded = {self.layers[name].weight: value for name, value in weights.items()}
+        changed = {self.layers[name].bias: value for name, value in biases.items()}
         for op in self._block.operations:
-            change = changed.get(op.outputs[0].name)
-            if isinstance(change, Encoded):
-                self._replace(op, change, file)
-            elif change is not None:
-                value = op.attributes["val"]
-                kind = self._reader.type_name(value.type.tensorType)
-                value.Clear()
-                self._fill(value, Operand(kind, change.shape, change.tobytes()), file)
+            name = op.outputs[0].name
+            if name in encoded:
+                self._replace(op, encoded[name], file)
+            elif name in changed:
+                op.attributes["val"].Clear()
+                self._fill(op.attributes["val"], floats(changed[name]), file)
             else:
                 for value in _stored(op):
                     self._copy(value.blobFileValue, file)
-        file.write(weights / WEIGHT_FILE)
+        file.write(folder / WEIGHT_FILE)
 
     def _replace(self, const: Any, encoded: Encoded, file: WeightFile) -> None:
         """Turn a constant into the operation that computes it; its name stays, so do its readers."""

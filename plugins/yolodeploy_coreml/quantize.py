@@ -8,7 +8,7 @@ Weights are symmetric per output channel, activations asymmetric per tensor, as 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +22,11 @@ from yolodeploy.digest import digest_of, file_digest
 from yolodeploy.errors import PlanRefused
 from yolodeploy.sensitivity import Cost, measure
 from yolodeploy_coreml import pairs
-from yolodeploy_coreml.activations import observe, subset
+from yolodeploy_coreml.activations import observe
+from yolodeploy_coreml.encodings import affine
 from yolodeploy_coreml.graph import block_of, layers
 from yolodeploy_coreml.package import PACKAGE, read_package, write_package
-from yolodeploy_coreml.program import Editor, Encoded, Operand
+from yolodeploy_coreml.program import Editor
 from yolodeploy_coreml.ranges import Grid, silu
 from yolodeploy_coreml.runtime import ExecutorPredictor
 from yolodeploy_torch.compute import threads
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 SCHEME = "int8"
 _LARGEST = 127
-_TYPES = {2: "FLOAT16", 4: "FLOAT32"}
 
 
 def run_quantize(artifact: Artifact, params: Params, context: Context) -> Path:
@@ -88,25 +88,23 @@ class _Convolution:
     layer: Layer
     reads: str
     weight: NDArray[Any]
-    bias: NDArray[Any]
+    bias: NDArray[Any] | None
 
     def values(self) -> tuple[str, ...]:
         """The values that get a grid: what it reads, and what it computes unless that is decoded."""
         decoded = self.layer.part == "head.last"
         return (self.reads,) if decoded else (self.reads, self.layer.output)
 
-    def corrected(self, dense: NDArray[Any], means: NDArray[np.float64]) -> NDArray[Any]:
-        """The bias less what the rounded weights `dense` add to the mean of each output channel.
+    def shift(self, rounded: NDArray[Any], means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the `rounded` weights add to the mean of each output channel `[out]`.
 
         `means` are those of the channels that the convolution reads.
         """
-        change = (dense.astype(np.float64) - self.weight).sum((2, 3))
+        change = (rounded.astype(np.float64) - self.weight).sum((2, 3))
         groups = len(means) // change.shape[1]
-        shift = np.einsum(
-            "goi,gi->go", change.reshape(groups, -1, change.shape[1]), means.reshape(groups, -1)
-        )
-        result: NDArray[Any] = (self.bias - shift.reshape(-1)).astype(self.bias.dtype)
-        return result
+        grouped = change.reshape(groups, -1, change.shape[1])
+        result: NDArray[np.float64] = np.einsum("goi,gi->go", grouped, means.reshape(groups, -1))
+        return result.reshape(-1)
 
 
 class Quantizer:
@@ -115,16 +113,14 @@ class Quantizer:
     def __init__(self, artifact: Artifact, options: Quantize, context: Context) -> None:
         self._path = artifact.path / PACKAGE
         self._options, self._context = options, context
-        self._images = subset(context.data["calibration"], options.subset)
+        self._images = context.data["calibration"].to_calibrate(options.subset)
         self._package = read_package(self._path)
         self._block = block_of(self._package.spec)
         if pairs.is_quantized(self._block):
             raise PlanRefused("the model is quantized already. Remove the second `quantize`.")
-        found = {layer.name: layer for layer in layers(self._block)}
-        kept = choose(
-            options.keep_float, {name: layer.part for name, layer in found.items()}, "keep_float"
-        )
-        self._float = _convolutions(Editor(self._package), self._block, found.values())
+        editor = Editor(self._package)
+        kept = choose(options.keep_float, editor.parts, "keep_float")
+        self._float = _convolutions(editor, self._block)
         self.names = tuple(name for name in self._float if name not in kept)
 
     def probe(self) -> Probe:
@@ -150,25 +146,26 @@ class Quantizer:
     def write(self, names: Collection[str], folder: Path) -> None:
         """Write the artifact in which the convolutions `names` are quantized, into `folder`."""
         package = read_package(self._path)
-        editor, block = Editor(package), block_of(package.spec)
+        editor = Editor(package)
         chosen = [self._float[name] for name in names]
-        replaced: dict[str, Encoded | NDArray[Any]] = {}
+        weights, biases = {}, {}
         for convolution in chosen:
-            encoded, dense = symmetric(convolution.weight, ios18=editor.is_ios18)
-            replaced[convolution.layer.weight] = encoded
-            means = self._histograms[convolution.reads].means
-            if convolution.layer.bias is not None:
-                replaced[convolution.layer.bias] = convolution.corrected(dense, means)
-        values = {value for convolution in chosen for value in convolution.values()}
-        with tempfile.TemporaryDirectory(dir=self._context.work) as weights:
-            editor.store(replaced, Path(weights))
+            steps, scale = symmetric(convolution.weight)
+            name, zero = convolution.layer.name, np.zeros(len(scale), np.int8)
+            weights[name] = affine(steps, scale, zero, ios18=editor.is_ios18)
+            if convolution.bias is not None:
+                means = self._histograms[convolution.reads].means
+                shift = convolution.shift(dense(steps, scale), means)
+                biases[name] = (convolution.bias - shift).astype(convolution.bias.dtype)
+        with tempfile.TemporaryDirectory(dir=self._context.work) as stored:
+            editor.write(weights, biases, Path(stored))
             pairs.insert(
-                block,
-                {value: self._grids[value] for value in sorted(values)},
+                block_of(package.spec),
+                {v: self._grids[v] for v in sorted({v for c in chosen for v in c.values()})},
                 {convolution.layer.output for convolution in chosen},
             )
             package.spec.description.metadata.shortDescription += ", int8 (W8A8)"
-            write_package(folder / PACKAGE, package.spec, Path(weights))
+            write_package(folder / PACKAGE, package.spec, Path(stored))
 
     @cached_property
     def _histograms(self) -> dict[str, Histogram]:
@@ -200,48 +197,36 @@ class Quantizer:
         }
 
 
-def symmetric(weight: NDArray[Any], *, ios18: bool) -> tuple[Encoded, NDArray[np.float32]]:
-    """Map each output channel's largest magnitude to 127; and what the weights are then."""
-    wide = weight.astype(np.float32)
-    shape = (len(weight),) + (1,) * (weight.ndim - 1)
-    scale = (np.abs(wide).reshape(len(weight), -1).max(1) / _LARGEST).astype(weight.dtype)
+def symmetric(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[Any]]:
+    """Map each output channel's largest magnitude to 127; steps like the weight, scales `[out]`."""
+    rows = weight.reshape(len(weight), -1).astype(np.float32)
+    scale = (np.abs(rows).max(1) / _LARGEST).astype(weight.dtype)
     scale[scale == 0] = 1  # a channel of zeros
-    along = scale.astype(np.float32).reshape(shape)
-    steps = np.clip(np.round(wide / along), -_LARGEST, _LARGEST).astype(np.int8)
-    data, kind = Operand("INT8", weight.shape, steps.tobytes()), _TYPES[weight.dtype.itemsize]
-    if ios18:
-        operands = {"data": data, "scale": Operand(kind, shape, scale.tobytes())}
-        encoded = Encoded("constexpr_blockwise_shift_scale", operands)
-    else:
-        channels = (len(weight),)
-        operands = {
-            "quantized_data": data,
-            "zero_point": Operand("INT8", channels, bytes(len(weight))),
-            "scale": Operand(kind, channels, scale.tobytes()),
-            "axis": Operand("INT32", (), np.array(0, "<i4").tobytes()),
-        }
-        encoded = Encoded("constexpr_affine_dequantize", operands)
-    return encoded, (steps * along).astype(weight.dtype).astype(np.float32)
+    steps = np.clip(np.round(rows / scale.astype(np.float32)[:, None]), -_LARGEST, _LARGEST)
+    return steps.astype(np.int8).reshape(weight.shape), scale
 
 
-def _convolutions(editor: Editor, block: Any, found: Iterable[Layer]) -> dict[str, _Convolution]:
+def dense(steps: NDArray[np.int8], scale: NDArray[Any]) -> NDArray[Any]:
+    """The weights that steps and scales stand for, in the type of the scales."""
+    along = scale.astype(np.float32).reshape(-1, *(1,) * (steps.ndim - 1))
+    result: NDArray[Any] = (steps * along).astype(scale.dtype)
+    return result
+
+
+def _convolutions(editor: Editor, block: Any) -> dict[str, _Convolution]:
     """The convolutions in front of the decoder; raises PlanRefused for compressed weights."""
-    operations = {op.outputs[0].name: op for op in block.operations}
+    operations = {out.name: op for op in block.operations for out in op.outputs}
     result = {}
-    for layer in found:
+    for layer in layers(block):
         if layer.part == "dfl":
             continue
-        if operations[layer.weight].type != "const":
+        if layer.name not in editor.layers:
             raise PlanRefused(
                 f"the weights of {layer.name} are compressed already; `quantize` takes float ones. "
                 "Remove the step before it."
             )
-        result[layer.name] = _Convolution(
-            layer,
-            operations[layer.output].inputs["x"].arguments[0].name,
-            editor.floats(operations[layer.weight]),
-            np.zeros(0) if layer.bias is None else editor.floats(operations[layer.bias]),
-        )
+        reads = operations[layer.output].inputs["x"].arguments[0].name
+        result[layer.name] = _Convolution(layer, reads, editor.weight(layer), editor.bias(layer))
     return result
 
 

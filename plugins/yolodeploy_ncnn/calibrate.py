@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from yolodeploy.errors import DataError
 from yolodeploy_ncnn.param import Graph
 from yolodeploy_ncnn.runtime import NcnnPredictor
 from yolodeploy_ncnn.structure import CONVOLUTIONS, source
@@ -69,24 +68,6 @@ class Statistics:
     def mean(self) -> NDArray[np.float64]:
         """Mean value of each channel."""
         return self.sums / self.count
-
-
-def subset(view: Dataset, count: int | None) -> Dataset:
-    """Take `count` images (None: all), spread evenly; raises DataError if there are too few."""
-    total = len(view)
-    if total < 2:
-        raise DataError(
-            f"{total} calibration image says nothing about the range of activations. Name more "
-            "under `data: calibration:`; 16 to 64 are usual."
-        )
-    if count is None:
-        return view
-    if count > total:
-        raise DataError(
-            f"`subset: {count}` asks for more than the {total} calibration images. Ask for fewer, "
-            "leave it out to take all, or name more under `data: calibration:`."
-        )
-    return view.spread(count)
 
 
 def calibrate(

@@ -14,7 +14,7 @@ from yolodeploy.digest import file_digest
 from yolodeploy.errors import PlanRefused
 from yolodeploy.transforms import Params
 from yolodeploy_ncnn import int8, model, structure, weights
-from yolodeploy_ncnn.calibrate import Statistics, calibrate, subset
+from yolodeploy_ncnn.calibrate import Statistics, calibrate
 from yolodeploy_ncnn.params import Quantize
 from yolodeploy_torch.structure import choose
 
@@ -63,7 +63,7 @@ class Quantizer:
         loaded = model.read(artifact)
         _refuse_compressed(loaded)
         layers = _open_to_int8(loaded, options.keep_float)
-        view = subset(context.data["calibration"], options.subset)
+        view = context.data["calibration"].to_calibrate(options.subset)
         found = calibrate(
             artifact.path, loaded.graph, view, context.imgsz, context.threads, context.progress
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from yolodeploy.backend import Artifact, Context, Device, Probe, Trial
 from yolodeploy.dataset import Dataset
 from yolodeploy.digest import file_digest
-from yolodeploy.errors import DataError, PlanRefused, StepFailed
+from yolodeploy.errors import PlanRefused, StepFailed
 from yolodeploy_openvino import bias, layers
 from yolodeploy_openvino.export import MODEL_FILE, forget_origin
 from yolodeploy_openvino.graph import Structure, feeding, structure
@@ -62,7 +62,7 @@ class Quantizer:
     @cached_property
     def view(self) -> Dataset:
         """The calibration images that are used."""
-        return subset(self.context.data["calibration"], self.params.subset)
+        return images(self.context.data["calibration"], self.params.subset)
 
     @cached_property
     def found(self) -> Structure:
@@ -152,20 +152,9 @@ class Quantizer:
         }
 
 
-def subset(view: Dataset, count: int | None) -> Dataset:
-    """Take `count` images (None: at most SUBSET), spread evenly; DataError if there are too few."""
-    total = len(view)
-    if total < 2:
-        raise DataError(
-            f"{total} calibration image says nothing about the range of activations. Name more "
-            "under `data: calibration:`; 32 to 128 are usual."
-        )
-    if count is not None and count > total:
-        raise DataError(
-            f"`subset: {count}` asks for more than the {total} calibration images. Ask for fewer, "
-            "leave it out to take all, or name more under `data: calibration:`."
-        )
-    return view.spread(count or SUBSET)
+def images(view: Dataset, count: int | None) -> Dataset:
+    """The images to take ranges from: `count`, or at most SUBSET where none is asked for."""
+    return view.to_calibrate(count) if count else view.to_calibrate().spread(SUBSET)
 
 
 def overflow_fix(device: Device) -> str:

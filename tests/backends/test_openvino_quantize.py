@@ -208,12 +208,12 @@ def test_layers_are_described_from_the_file(
 
 
 def test_ranges_come_from_at_most_32_images_unless_asked_for() -> None:
-    from yolodeploy_openvino.quantize import subset
+    from yolodeploy_openvino.quantize import images
 
     view = calibration(64)
-    assert subset(view, None).images == view.images[::2]
-    assert subset(view, 64) == view
-    assert len(subset(calibration(8), None)) == 8
+    assert images(view, None).images == view.images[::2]
+    assert images(view, 64) == view
+    assert len(images(calibration(8), None)) == 8
 
 
 def test_subset_is_what_counts(floats: dict[str, Artifact], tmp_path: Path) -> None:
