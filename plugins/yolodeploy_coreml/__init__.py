@@ -67,7 +67,7 @@ def _weight_step(
     run: Callable[[Artifact, Params, Context], Path],
     probe: Callable[[Artifact, Params, Context], Probe],
 ) -> Step:
-    return Step(name, "mlpackage", "mlpackage", params, run, reads=calibrated, probe=probe)
+    return Step(name, "mlpackage", "mlpackage", params, run, 2, reads=calibrated, probe=probe)
 
 
 def _quantize(artifact: Artifact, params: Params, context: Context) -> Path:

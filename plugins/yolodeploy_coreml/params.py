@@ -11,7 +11,7 @@ from yolodeploy.transforms import Export, Params, Selector
 
 Bits = Literal[1, 2, 3, 4, 6, 8]
 # Where `optimize` stops; see docs/decisions/009-core-ml-weights.md for what they were taken from.
-NOISE = {"size": 0.1, "accuracy": 0.01}
+NOISE = {"size": 0.1, "accuracy": 0.005}
 # Constants that boxes depend on exactly, and what mixes pixels with scores: never compressed.
 UNTOUCHED = ("dfl", "decode")
 _NMS_ONLY = {"iou", "confidence"}
