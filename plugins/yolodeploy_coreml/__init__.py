@@ -17,6 +17,7 @@ from yolodeploy_coreml.params import (
     Palettize,
     Quantize,
     QuantizeWeights,
+    Sparsify,
     calibrated,
     plain_float,
 )
@@ -49,6 +50,12 @@ def _quantize_weights(artifact: Artifact, params: Params, context: Context) -> P
     return run_quantize_weights(artifact, params, context)
 
 
+def _sparsify(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_coreml.sparsify import run_sparsify
+
+    return run_sparsify(artifact, params, context)
+
+
 def _probe_palettize(artifact: Artifact, params: Params, context: Context) -> Probe:
     from yolodeploy_coreml.compress import probe_palettize
 
@@ -61,13 +68,22 @@ def _probe_quantize_weights(artifact: Artifact, params: Params, context: Context
     return probe_quantize_weights(artifact, params, context)
 
 
+def _probe_sparsify(artifact: Artifact, params: Params, context: Context) -> Probe:
+    from yolodeploy_coreml.sparsify import probe_sparsify
+
+    return probe_sparsify(artifact, params, context)
+
+
 def _weight_step(
     name: str,
     params: type[WeightParams],
     run: Callable[[Artifact, Params, Context], Path],
     probe: Callable[[Artifact, Params, Context], Probe],
+    revision: int = 1,
 ) -> Step:
-    return Step(name, "mlpackage", "mlpackage", params, run, 2, reads=calibrated, probe=probe)
+    return Step(
+        name, "mlpackage", "mlpackage", params, run, revision, reads=calibrated, probe=probe
+    )
 
 
 def _quantize(artifact: Artifact, params: Params, context: Context) -> Path:
@@ -91,8 +107,11 @@ STEPS = (
         run=_export,
         reference=plain_float,
     ),
-    _weight_step("palettize", Palettize, _palettize, _probe_palettize),
-    _weight_step("quantize_weights", QuantizeWeights, _quantize_weights, _probe_quantize_weights),
+    _weight_step("palettize", Palettize, _palettize, _probe_palettize, 2),
+    _weight_step(
+        "quantize_weights", QuantizeWeights, _quantize_weights, _probe_quantize_weights, 2
+    ),
+    _weight_step("sparsify", Sparsify, _sparsify, _probe_sparsify),
     Step(
         "quantize",
         "mlpackage",

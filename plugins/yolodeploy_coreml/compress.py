@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from yolodeploy.backend import Probe, Trial
 from yolodeploy.digest import file_digest
 from yolodeploy.errors import PlanRefused
-from yolodeploy_coreml.job import Job
+from yolodeploy_coreml.job import Form, Job
 from yolodeploy_coreml.optimize import optimize
 from yolodeploy_coreml.schemes import Scheme, int4, int8, palettes
 from yolodeploy_torch.structure import choose
@@ -57,7 +57,7 @@ def probe_palettize(artifact: Artifact, params: Params, context: Context) -> Pro
         given = {**dict.fromkeys(job.free, _PROBED), **given}
     bits = {name: given.get(name, options.bits) for name in job.free}
     labels = {name: f"{bits[name]}-bit palette" for name in job.free}
-    return _probe(job, options, context, _palettes(job, options, given), labels)
+    return probe(job, options, context, job.compressed(_palettes(job, options, given)), labels)
 
 
 def probe_quantize_weights(artifact: Artifact, params: Params, context: Context) -> Probe:
@@ -66,7 +66,7 @@ def probe_quantize_weights(artifact: Artifact, params: Params, context: Context)
     job = Job(artifact, options, context)
     schemes = dict.fromkeys(job.free, _integers(job, options))
     labels = dict.fromkeys(job.free, f"int{options.bits} weights")
-    return _probe(job, options, context, schemes, labels)
+    return probe(job, options, context, job.compressed(schemes), labels)
 
 
 def _palettes(job: Job, options: Palettize, given: Mapping[str, int]) -> dict[str, Scheme]:
@@ -99,14 +99,14 @@ def _given(job: Job, layers: Mapping[str, int]) -> dict[str, int]:
     return found
 
 
-def _probe(
+def probe(
     job: Job,
     options: WeightParams,
     context: Context,
-    schemes: Mapping[str, Scheme],
+    forms: Mapping[str, Form],
     labels: Mapping[str, str],
 ) -> Probe:
-    forms = job.compressed(schemes)
+    """The layers of `forms` one by one; `labels` say what each of them is."""
     parts = job.editor.parts
     trials = [Trial(n, parts[n], labels[n], job.weight(n).size) for n in forms]
     key: dict[str, object] = {"params": options.model_dump(mode="json")}

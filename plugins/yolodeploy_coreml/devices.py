@@ -16,7 +16,7 @@ OLDEST, DEFAULT, NEWEST = 15, 16, 18
 _OS = "iOS"
 # Compressed weights came with the MIL operations of iOS 16, 8-bit activations with those of iOS 17
 # ("MIL Ops", coremltools 9).
-_FLOORS = {"palettize": 16, "quantize": 17, "quantize_weights": 16}
+_FLOORS = {"palettize": 16, "quantize": 17, "quantize_weights": 16, "sparsify": 16}
 
 
 def _iphone(name: str, title: str, first: str, last: str | None = None, *, chip: str) -> Device:

@@ -1,9 +1,10 @@
 """Weights in compressed form: the operands of Core ML's decompressing operations.
 
 `constexpr_lut_to_dense` looks an index per weight up in a table, `constexpr_affine_dequantize`
-scales 8-bit numbers per channel. From iOS 18 on they take other shapes, and
-`constexpr_blockwise_shift_scale` scales 8- or 4-bit numbers per block. Format: the reference of
-these MIL operations in coremltools 9.
+scales 8-bit numbers per channel, `constexpr_sparse_to_dense` puts values where a mask has ones and
+zeros elsewhere. From iOS 18 on they take other shapes, `constexpr_blockwise_shift_scale` scales
+8- or 4-bit numbers per block, and sparse values may be indices or integers (`..._to_sparse`,
+`constexpr_sparse_...`). Format: the reference of these MIL operations in coremltools 9.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolodeploy_coreml.program import Encoded, Operand, floats
+from yolodeploy_coreml.program import SPARSE, Encoded, Operand, floats
 
 Array = NDArray[Any]
+Mask = NDArray[np.bool_]
 
 
 def palette(indices: NDArray[np.uint8], tables: Array, bits: int, *, ios18: bool) -> Encoded:
@@ -23,20 +25,66 @@ def palette(indices: NDArray[np.uint8], tables: Array, bits: int, *, ios18: bool
 
     A group is a run of output channels of equal number; only iOS 18 has more than one.
     """
-    packed, padding = packed_bits(indices, bits)
     if ios18:
-        shape = (len(tables), *(1,) * (indices.ndim - 1), 1 << bits, 1)
-        operands = {
-            "indices": Operand(f"UINT{bits}", indices.shape, packed, padding_bits=padding),
-            "lut": floats(tables.reshape(shape)),
-        }
+        operands = {"indices": _unsigned(indices, bits), "lut": _tables(tables, bits, indices.ndim)}
     else:
+        packed, _ = packed_bits(indices, bits)
         operands = {
             "indices": Operand("UINT8", (len(packed),), packed),
             "lut": floats(tables.reshape(1 << bits)),
             "shape": Operand("UINT32", (indices.ndim,), np.array(indices.shape, "<u4").tobytes()),
         }
     return Encoded("constexpr_lut_to_dense", operands)
+
+
+def sparse(weight: Array, kept: Mask, *, ios18: bool) -> Encoded:
+    """The weights that are `kept` `[out, in, height, width]`, a value each; the others are zero."""
+    values = floats(weight[kept])
+    if ios18:
+        return Encoded(SPARSE, {"nonzero_data": values, "mask": _mask(kept)})
+    packed, _ = packed_bits(kept.astype(np.uint8), 1)
+    operands = {
+        "nonzero_data": values,
+        "mask": Operand("UINT8", (len(packed),), packed),
+        "shape": Operand("UINT32", (kept.ndim,), np.array(kept.shape, "<u4").tobytes()),
+    }
+    return Encoded(SPARSE, operands)
+
+
+def sparse_palette(indices: NDArray[np.uint8], kept: Mask, tables: Array, bits: int) -> Encoded:
+    """As `palette` for the weights that are `kept`; the others are zero (iOS 18)."""
+    operands = {
+        "indices_mask": _mask(kept),
+        "indices_nonzero_data": _unsigned(indices[kept], bits),
+        "lut": _tables(tables, bits, kept.ndim),
+    }
+    return Encoded("constexpr_lut_to_sparse", operands)
+
+
+def sparse_blockwise(
+    steps: NDArray[np.int8], kept: Mask, scale: Array, zero: NDArray[np.int8], bits: int
+) -> Encoded:
+    """As `blockwise` for the weights that are `kept`; the others are zero (iOS 18)."""
+    operands = {
+        "data_mask": _mask(kept),
+        "nonzero_data": _integers(steps[kept], bits),
+        "scale": floats(scale),
+        "offset": _integers(zero, bits),
+    }
+    return Encoded("constexpr_sparse_blockwise_shift_scale", operands)
+
+
+def _mask(kept: Mask) -> Operand:
+    return _unsigned(kept.astype(np.uint8), 1)
+
+
+def _unsigned(numbers: NDArray[np.uint8], bits: int) -> Operand:
+    packed, padding = packed_bits(numbers, bits)
+    return Operand(f"UINT{bits}", numbers.shape, packed, padding_bits=padding)
+
+
+def _tables(tables: Array, bits: int, rank: int) -> Operand:
+    return floats(tables.reshape(len(tables), *(1,) * (rank - 1), 1 << bits, 1))
 
 
 def packed_bits(numbers: NDArray[np.uint8], bits: int) -> tuple[bytes, int]:

@@ -6,6 +6,7 @@ parts are derived from that alone, also after compression, which keeps the names
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def _reads(op: Any) -> Iterator[str]:
 
 
 def stored_layers(block: Any) -> dict[str, str]:
-    """How every convolution's weights are stored, such as "fp16", "int8 weights", "4-bit palette".
+    """How every convolution's weights are stored, such as "fp16", "4-bit palette", "50 % sparse fp16".
 
     "int8" alone says that it computes with 8-bit weights and activations.
     """
@@ -135,14 +136,17 @@ def stored_layers(block: Any) -> dict[str, str]:
     for layer in layers(block):
         reads = producers.get(producers[layer.output].inputs["x"].arguments[0].name)
         eight_bit = reads is not None and reads.type == "dequantize"
-        found[layer.name] = "int8" if eight_bit else _form(producers.get(layer.weight))
+        found[layer.name] = "int8" if eight_bit else _form(layer.weight, producers)
     return found
 
 
-def _form(op: Any) -> str:
+def _form(weight: str, producers: Mapping[str, Any]) -> str:
+    op = producers.get(weight)
     if op is None:
         raise StepFailed("a convolution's weights come from nowhere. Export again.")
-    if op.type == "constexpr_lut_to_dense":
+    if op.type == "constexpr_sparse_to_dense":
+        return _sparse_form(op, producers)
+    if op.type in ("constexpr_lut_to_dense", "constexpr_lut_to_sparse"):
         entries = _operand(op, "lut").dimensions
         # iOS 16's table is flat; iOS 18's ends with the entries and the length of each.
         count = entries[-2 if len(entries) > 1 else 0].constant.size
@@ -151,7 +155,24 @@ def _form(op: Any) -> str:
         return "int8 weights"
     if op.type == "constexpr_blockwise_shift_scale":
         return f"{_type(_operand(op, 'data'))} weights"
+    if op.type == "constexpr_sparse_blockwise_shift_scale":
+        return f"{_type(_operand(op, 'nonzero_data'))} weights"
     return _type(op.outputs[0].type.tensorType)
+
+
+def _sparse_form(op: Any, producers: Mapping[str, Any]) -> str:
+    values = op.inputs["nonzero_data"].arguments[0].name if op.inputs else ""
+    if values:
+        stored = {out.name: out.type.tensorType for out in producers[values].outputs}[values]
+        form = _form(values, producers)
+    else:
+        stored = _operand(op, "nonzero_data")
+        form = _type(stored)
+    shape = op.outputs[0].type.tensorType.dimensions
+    weights = math.prod(size.constant.size for size in shape)
+    return f"{1 - stored.dimensions[0].constant.size / weights:.0%} sparse {form}".replace(
+        "%", " %"
+    )
 
 
 def _operand(op: Any, key: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from yolodeploy.errors import StepFailed
+from yolodeploy.errors import PlanRefused
+from yolodeploy_coreml import encodings
 from yolodeploy_coreml.calibrate import moments
 from yolodeploy_coreml.compensate import Moments, Rounding
 from yolodeploy_coreml.package import PACKAGE, read_package, write_package
-from yolodeploy_coreml.program import Editor, Encoded
+from yolodeploy_coreml.program import Editor, Encoded, floats
 from yolodeploy_coreml.schemes import Scheme
 from yolodeploy_torch.compute import threads
 from yolodeploy_torch.structure import choose
@@ -46,18 +47,37 @@ class Job:
     """The package, the layers that may be compressed, and what calibration says of them.
 
     `free` are the layers, by name in order of execution, that are weights in floating point now
-    and that nothing keeps so. Raises PlanRefused for a selector that matches nothing.
+    and that nothing keeps so; of sparse ones, those of a step that can keep their zeros (`joint`).
+    Raises PlanRefused for a selector that matches nothing, for sparse layers in a program for an
+    older iOS than 18, and without `joint` for layers that are compressed already.
     """
 
-    def __init__(self, artifact: Artifact, params: WeightParams, context: Context) -> None:
+    def __init__(
+        self, artifact: Artifact, params: WeightParams, context: Context, *, joint: bool = True
+    ) -> None:
         self._folder = artifact.path
         self._context = context
         self._calibrated = params.calibrated
         self.editor = Editor(read_package(artifact.path / PACKAGE))
         kept = choose(params.keep_float, self.editor.parts, "keep_float")
-        self.free = tuple(name for name in self.editor.layers if name not in kept)
+        sparse = self.editor.sparse if joint else {}
+        self._layers = {**self.editor.layers, **sparse}
+        self.free = tuple(n for n in self.editor.parts if n in self._layers and n not in kept)
+        self._sparse = sparse.keys() & set(self.free)
+        if self._sparse and not self.editor.is_ios18:
+            raise PlanRefused(
+                f"the weights of {min(self._sparse)} are sparse, and before iOS 18 Core ML has no "
+                'form for sparse weights of fewer bits. Write os: "18", or remove `sparsify` or the '
+                "step after it."
+            )
+        compressed = [n for n in self.editor.parts if n not in self._layers and n not in kept]
+        if compressed and not joint:
+            raise PlanRefused(
+                f"the weights of {compressed[0]} are compressed already; only float ones can become "
+                "sparse. Write the step that makes them sparse first, and once."
+            )
         if not self.free:
-            raise StepFailed("no float weights are left to compress. Remove the step.")
+            raise PlanRefused("no float weights are left to compress. Remove the step.")
 
     @cached_property
     def _moments(self) -> Mapping[str, Moments]:
@@ -69,7 +89,7 @@ class Job:
                 yield image
 
         package = read_package(self._folder / PACKAGE)
-        layers = [self.editor.layers[name] for name in self.free]
+        layers = [self._layers[name] for name in self.free]
         return moments(package, layers, images(), self._context.seed)
 
     @property
@@ -80,37 +100,49 @@ class Job:
 
     def weight(self, name: str) -> NDArray[Any]:
         """A layer's weights `[out, in, height, width]`."""
-        return self.editor.weight(self.editor.layers[name])
+        return self.editor.weight(self._layers[name])
+
+    def current(self, name: str) -> Encoded:
+        """A layer's weights as they are stored now."""
+        kept = self._kept(name)
+        if kept is None:
+            return Encoded("const", {"val": floats(self.weight(name))})
+        return encodings.sparse(self.weight(name), kept, ios18=True)
+
+    def _kept(self, name: str) -> NDArray[np.bool_] | None:
+        return self.editor.kept(self._layers[name]) if name in self._sparse else None
 
     def forms(self, name: str, schemes: Iterable[Scheme]) -> Iterator[Form]:
         """One layer by each of the schemes."""
-        weight = self.weight(name)
+        weight, kept = self.weight(name), self._kept(name)
         rounding = None
         with threads(1):
             if self._calibrated:
                 rows = torch.from_numpy(weight.reshape(len(weight), -1).astype(np.float32))
                 rounding = Rounding(rows, self._moments[name])
             for scheme in schemes:
-                found = scheme(weight, rounding)
+                found = scheme(weight, rounding, kept)
                 if rounding is None:
                     yield Form(found.encoded)
                 else:
                     shift, noise = rounding.shift(found.dense), rounding.noise(found.dense)
                     yield Form(found.encoded, shift.numpy(), noise)
 
-    def compressed(self, schemes: Mapping[str, Scheme]) -> dict[str, Form]:
-        """The layers by one scheme each, without those that it would make larger.
+    def compressed(
+        self, schemes: Mapping[str, Scheme], size: Callable[[Encoded], int] = Encoded.size
+    ) -> dict[str, Form]:
+        """The layers by one scheme each, without those that it would make larger by `size`.
 
-        Raises StepFailed if it would all.
+        Raises PlanRefused if it would all.
         """
         found = {}
         for number, (name, scheme) in enumerate(schemes.items()):
             (form,) = self.forms(name, [scheme])
-            if form.encoded.size() < self.weight(name).nbytes:
+            if size(form.encoded) < size(self.current(name)):
                 found[name] = form
             self.progress(number, len(schemes))
         if not found:
-            raise StepFailed("no float weights are left that this makes smaller. Remove the step.")
+            raise PlanRefused("no float weights are left that this makes smaller. Remove the step.")
         return found
 
     def progress(self, done: int, total: int) -> None:
@@ -136,7 +168,7 @@ class Job:
     def _biases(self, forms: Mapping[str, Form]) -> dict[str, NDArray[Any]]:
         changed = {}
         for name, form in forms.items():
-            bias = self.editor.bias(self.editor.layers[name])
+            bias = self.editor.bias(self._layers[name])
             if bias is not None and form.shift is not None:
                 changed[name] = (bias.astype(np.float32) + form.shift).astype(bias.dtype)
         return changed

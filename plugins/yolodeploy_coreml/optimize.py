@@ -14,7 +14,6 @@ from yolodeploy.errors import StepFailed
 from yolodeploy_coreml.allocate import Choice, Option, least_noise, least_size, noise_of, size_of
 from yolodeploy_coreml.job import Form, Job
 from yolodeploy_coreml.params import NOISE, Palettize
-from yolodeploy_coreml.program import Encoded, floats
 from yolodeploy_coreml.schemes import palettes
 
 # No 1 and 2 bits: their errors are too large to add up, and what they save is spent elsewhere.
@@ -56,7 +55,7 @@ def _menu(job: Job, params: Palettize, given: Mapping[str, int]) -> _Menu:
         bits = (given[name],) if name in given else candidates
         schemes = [palettes(b, "kmeans", params.group_size, ios18=ios18) for b in bits]
         found = dict(zip(bits, job.forms(name, schemes), strict=True))
-        plain = Encoded("const", {"val": floats(job.weight(name))}).stored()
+        plain = job.current(name).stored()
         forms[name] = {b: form for b, form in found.items() if form.encoded.stored() < plain}
         sized = [Option(b, form.encoded.stored(), form.noise) for b, form in forms[name].items()]
         if name not in given or not sized:

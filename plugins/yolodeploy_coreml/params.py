@@ -151,6 +151,49 @@ class QuantizeWeights(WeightParams):
         return self
 
 
+class Sparsify(WeightParams):
+    """Set each convolution's smallest weights to zero and store only the others (pruning)."""
+
+    ratio: float = Field(
+        default=0.3,
+        gt=0,
+        lt=1,
+        description="Share of the weights that become zero, the smallest by magnitude.",
+    )
+    scope: Literal["layer", "global"] = Field(
+        default="global",
+        description="Where the smallest are looked for: in each layer, or in all layers together.",
+    )
+    compensate: bool = Field(
+        default=True,
+        description="Change the weights that stay so that they make up for those that go, as the "
+        "calibration images show it.",
+    )
+    n_m: str | None = Field(
+        default=None,
+        pattern=r"^[1-9][0-9]?:[1-9][0-9]?$",
+        description='In place of ratio, as "2:4": of every 4 neighbours among the input channels the 2 '
+        "smallest become zero. A layer whose input channels 4 does not divide stays as it is.",
+    )
+
+    @property
+    def pattern(self) -> tuple[int, int] | None:
+        """How many become zero of how many neighbours, the order of coremltools' `n_m_ratio`."""
+        if self.n_m is None:
+            return None
+        zeros, run = map(int, self.n_m.split(":"))
+        return zeros, run
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Sparsify:
+        unused = sorted({"ratio", "scope"} & self.model_fields_set)
+        if self.n_m and unused:
+            raise ValueError(f"n_m decides alone. Remove {' and '.join(unused)}, or remove n_m.")
+        if self.pattern and self.pattern[0] >= self.pattern[1]:
+            raise ValueError(f'n_m: "{self.n_m}" leaves nothing. Write fewer zeros than weights, as "2:4".')  # fmt: skip
+        return self
+
+
 class Quantize(transforms.Quantize):
     """Compute convolutions with 8-bit weights and 8-bit activations (W8A8)."""
 

@@ -10,10 +10,9 @@ the decoder are offered.
 from __future__ import annotations
 
 import math
-import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +21,18 @@ from numpy.typing import NDArray
 
 from yolodeploy.errors import StepFailed
 from yolodeploy_coreml.graph import Layer, block_of, layers
-from yolodeploy_coreml.package import Package, data_types, inner
-from yolodeploy_coreml.values import Reader
+from yolodeploy_coreml.package import Package, data_types, inner, messages
+from yolodeploy_coreml.values import CONSTEXPR, Reader
+from yolodeploy_coreml.weight_file import RECORD_TYPE, WeightFile, record_size
 
 WEIGHT_FILE = "weight.bin"
 _WEIGHT_PATH = f"@model_path/weights/{WEIGHT_FILE}"
-# Data types of weight records: `BlobDataType` in mlmodel/src/MILBlob/Blob/BlobDataType.hpp.
-_RECORD_TYPE = {
-    "FLOAT16": 1,
-    "FLOAT32": 2,
-    "UINT8": 3,
-    "INT8": 4,
-    "UINT1": 9,
-    "UINT2": 10,
-    "UINT4": 11,
-    "UINT3": 12,
-    "UINT6": 13,
-    "INT4": 8,
+SPARSE = "constexpr_sparse_to_dense"
+# The operations whose results, a mask and the values where it is one, `SPARSE` reads.
+_SPARSE_VALUES = {
+    "constexpr_lut_to_sparse": ("indices_mask", "indices_nonzero_data"),
+    "constexpr_sparse_blockwise_shift_scale": ("data_mask", "nonzero_data"),
 }
-_HEADER, _RECORD, _ALIGN = "<II56x", "<IIQQQ32x", 64
-_SENTINEL, _FORMAT = 0xDEADBEEF, 2
 _FLOATS = {2: "FLOAT16", 4: "FLOAT32"}
 _IN_FILE = 10  # elements from which on coremltools puts a value into the weight file
 
@@ -73,7 +64,7 @@ class Encoded:
     def stored(self) -> int:
         """Bytes that the operands take with their records in the weight file, padding included."""
         return sum(
-            _ALIGN + _aligned(len(operand.data))
+            record_size(len(operand.data))
             for operand in self.operands.values()
             if math.prod(operand.shape) >= _IN_FILE
         )
@@ -84,37 +75,11 @@ def floats(array: NDArray[Any]) -> Operand:
     return Operand(_FLOATS[array.dtype.itemsize], array.shape, array.tobytes())
 
 
-def _aligned(size: int) -> int:
-    return size + -size % _ALIGN
-
-
-@dataclass
-class WeightFile:
-    """A weight file in the making; see `values.py` for the format."""
-
-    chunks: list[bytes] = field(default_factory=list)
-    size: int = _ALIGN
-    count: int = 0
-
-    def add(self, kind: int, data: bytes, padding_bits: int = 0) -> int:
-        """Append a record and return its offset."""
-        offset = self.size
-        record = struct.pack(_RECORD, _SENTINEL, kind, len(data), offset + _ALIGN, padding_bits)
-        padded = record + data + bytes(_aligned(len(data)) - len(data))
-        self.chunks.append(padded)
-        self.size += len(padded)
-        self.count += 1
-        return offset
-
-    def write(self, path: Path) -> None:
-        """Write the file."""
-        path.write_bytes(struct.pack(_HEADER, self.count, _FORMAT) + b"".join(self.chunks))
-
-
 class Editor:
     """A package's program, open for changes to its weights.
 
-    `layers` are the convolutions in front of the decoder whose weights are theirs alone, by name.
+    `layers` are the convolutions in front of the decoder whose weights are theirs alone, by name;
+    `sparse` are those of which only the weights that are not zero are stored, in floating point.
     """
 
     def __init__(self, package: Package) -> None:
@@ -126,12 +91,14 @@ class Editor:
         self._constants = {
             op.outputs[0].name: op for op in self._block.operations if op.type == "const"
         }
+        self._sparse = {op.outputs[0].name: op for op in self._block.operations if _is_sparse(op)}
         # iOS 18's operations take their operands as inputs, and in other shapes.
         self.is_ios18 = int(function.opset.removeprefix("CoreML")) >= 8
         self.parts = {layer.name: layer.part for layer in layers(self._block)}
-        self.layers = {layer.name: layer for layer in self._offered()}
+        self.layers = {layer.name: layer for layer in self._offered(self._constants)}
+        self.sparse = {layer.name: layer for layer in self._offered(self._sparse)}
 
-    def _offered(self) -> Iterator[Layer]:
+    def _offered(self, sources: Mapping[str, Any]) -> Iterator[Layer]:
         readers = Counter(
             binding.name
             for op in self._block.operations
@@ -139,13 +106,23 @@ class Editor:
             for binding in argument.arguments
         )
         for layer in layers(self._block):
-            own = layer.weight in self._constants and readers[layer.weight] == 1
+            own = layer.weight in sources and readers[layer.weight] == 1
             if layer.part != "dfl" and own:
                 yield layer
 
     def weight(self, layer: Layer) -> NDArray[Any]:
         """A weight `[out, in / groups, height, width]` in the type that it is stored in."""
-        return self._floats(layer.weight)
+        if layer.weight not in self._sparse:
+            return self._floats(layer.weight)
+        op = self._sparse[layer.weight]
+        operands = {key: self._reader.read(value) for key, value in _operands(op).items()}
+        dense = CONSTEXPR[SPARSE](**operands)
+        return dense if isinstance(dense, np.ndarray) else dense[0]
+
+    def kept(self, layer: Layer) -> NDArray[np.bool_]:
+        """Which weights of a sparse layer of an iOS 18 program are stored, `[out, in, height, width]`."""
+        mask = self._reader.read(_operands(self._sparse[layer.weight])["mask"])
+        return np.asarray(mask, np.bool_)
 
     def bias(self, layer: Layer) -> NDArray[Any] | None:
         """A bias `[out]` in the type that it is stored in; None where there is no constant one."""
@@ -165,40 +142,70 @@ class Editor:
         Everything else is copied as it is.
         """
         file = WeightFile()
-        encoded = {self.layers[name].weight: value for name, value in weights.items()}
-        changed = {self.layers[name].bias: value for name, value in biases.items()}
+        known = {**self.layers, **self.sparse}
+        encoded = {known[name].weight: value for name, value in weights.items()}
+        changed = {known[name].bias: value for name, value in biases.items()}
+        operations = []
         for op in self._block.operations:
             name = op.outputs[0].name
             if name in encoded:
-                self._replace(op, encoded[name], file)
+                operations += self._replace(op, encoded[name], file)
             elif name in changed:
                 op.attributes["val"].Clear()
                 self._fill(op.attributes["val"], floats(changed[name]), file)
             else:
                 for value in _stored(op):
                     self._copy(value.blobFileValue, file)
+            operations.append(op)
+        kept = [_copied(op) for op in operations]
+        del self._block.operations[:]
+        self._block.operations.extend(kept)
         file.write(folder / WEIGHT_FILE)
 
-    def _replace(self, const: Any, encoded: Encoded, file: WeightFile) -> None:
-        """Turn a constant into the operation that computes it; its name stays, so do its readers."""
-        const.type = encoded.operation
-        del const.attributes["val"]
+    def _replace(self, op: Any, encoded: Encoded, file: WeightFile) -> list[Any]:
+        """Make a weight the result of `encoded`; its name stays, so do its readers.
+
+        Returns the operations that must stand in front of it.
+        """
+        for key in [key for key in op.attributes if key != "name"]:
+            del op.attributes[key]
+        op.inputs.clear()
+        before = []
+        if encoded.operation in _SPARSE_VALUES:
+            before.append(self._sparse_values(op, encoded))
+            op.type = SPARSE
+            for key, out in zip(("mask", "nonzero_data"), before[0].outputs, strict=True):
+                op.inputs[key].arguments.add(name=out.name)
+        target = before[0] if before else op
+        target.type = encoded.operation
         for key, operand in encoded.operands.items():
             if self.is_ios18:
-                value = const.inputs[key].arguments.add().value
+                value = target.inputs[key].arguments.add().value
             else:
-                value = const.attributes[key]
+                value = target.attributes[key]
             self._fill(value, operand, file)
+        return before
+
+    def _sparse_values(self, op: Any, encoded: Encoded) -> Any:
+        """The operation, without operands, that computes what makes `op` a sparse weight."""
+        made, name = messages().MIL__pb2.Operation(), op.outputs[0].name
+        made.attributes["name"].CopyFrom(op.attributes["name"])
+        made.attributes["name"].immediateValue.tensor.strings.values[0] = f"{name}_compressed"
+        mask, values = (encoded.operands[key] for key in _SPARSE_VALUES[encoded.operation])
+        kind = op.outputs[0].type.tensorType.dataType
+        for label, number, shape in (
+            ("mask", self._numbers[mask.type], mask.shape),
+            ("values", kind, values.shape),
+        ):
+            out = made.outputs.add(name=f"{name}_{label}")
+            _set_type(out.type.tensorType, number, shape)
+        return made
 
     def _fill(self, value: Any, operand: Operand, file: WeightFile) -> None:
-        tensor = value.type.tensorType
-        tensor.dataType = self._numbers[operand.type]
-        tensor.rank = len(operand.shape)
-        for size in operand.shape:
-            tensor.dimensions.add().constant.size = size
+        _set_type(value.type.tensorType, self._numbers[operand.type], operand.shape)
         if math.prod(operand.shape) >= _IN_FILE:
             value.blobFileValue.fileName = _WEIGHT_PATH
-            kind = _RECORD_TYPE[operand.type]
+            kind = RECORD_TYPE[operand.type]
             value.blobFileValue.offset = file.add(kind, operand.data, operand.padding_bits)
         elif operand.type == "INT32":
             value.immediateValue.tensor.ints.values.extend(
@@ -214,6 +221,35 @@ class Editor:
     def _copy(self, blob: Any, file: WeightFile) -> None:
         kind, padding_bits, data = self._reader.record(blob.fileName, blob.offset)
         blob.fileName, blob.offset = _WEIGHT_PATH, file.add(kind, data, padding_bits)
+
+
+def _set_type(tensor: Any, kind: int, shape: tuple[int, ...]) -> None:
+    tensor.dataType = kind
+    tensor.rank = len(shape)
+    for size in shape:
+        tensor.dimensions.add().constant.size = size
+
+
+def _copied(op: Any) -> Any:
+    copy = type(op)()
+    copy.CopyFrom(op)
+    return copy
+
+
+def _is_sparse(op: Any) -> bool:
+    """Whether an operation computes a sparse weight from values in floating point."""
+    operands = _operands(op) if op.type == SPARSE else {}
+    return "nonzero_data" in operands and "mask" in operands
+
+
+def _operands(op: Any) -> dict[str, Any]:
+    """The values that an operation takes, which iOS 16 keeps in attributes and iOS 18 in inputs."""
+    found = {key: value for key, value in op.attributes.items() if key != "name"}
+    for key, argument in op.inputs.items():
+        (binding,) = argument.arguments
+        if binding.WhichOneof("binding") == "value":
+            found[key] = binding.value
+    return found
 
 
 def _stored(op: Any) -> Iterator[Any]:

@@ -1,7 +1,7 @@
 """The ways to compress one convolution's weights, with or without compensation of their errors.
 
-A scheme takes weights `[out, in, height, width]` in the type that they are stored in, and the layer's
-`Rounding` if its inputs are known.
+A scheme takes weights `[out, in, height, width]` in the type that they are stored in, the layer's
+`Rounding` if its inputs are known, and of a sparse layer which weights are kept; the others stay zero.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from yolodeploy.codebook import balance, kmeans, nearest, uniform
 from yolodeploy_coreml import encodings
-from yolodeploy_coreml.compensate import Rounding, to_grid, to_tables
+from yolodeploy_coreml.compensate import Rounding, Snap, to_grid, to_tables
+from yolodeploy_coreml.encodings import Mask
 from yolodeploy_coreml.program import Encoded
 
 Array = NDArray[Any]
@@ -32,7 +33,7 @@ class Compressed:
     dense: Tensor
 
 
-Scheme = Callable[[Array, Rounding | None], Compressed]
+Scheme = Callable[[Array, Rounding | None, Mask | None], Compressed]
 
 
 def palettes(
@@ -40,30 +41,36 @@ def palettes(
 ) -> Scheme:
     """Tables of 2**bits values, each for `group_size` output channels (None, or no divisor: for all)."""
 
-    def scheme(weight: Array, rounding: Rounding | None) -> Compressed:
-        rows = _rows(weight)
+    def scheme(weight: Array, rounding: Rounding | None, mask: Mask | None = None) -> Compressed:
+        rows, kept = _rows(weight), _kept(weight, mask)
         importance = balance(rows) if rounding is None else rounding.importance().numpy()
         size = group_size or len(rows)
         if len(rows) % size:
             size = len(rows)
         starts = range(0, len(rows), size)
+        runs = [(slice(i, i + size), kept[i : i + size]) for i in starts]
         tables = np.stack(
-            [_table(rows[i : i + size], importance[i : i + size], bits, mode) for i in starts]
+            [_table(rows[run][own], importance[run][own], bits, mode) for run, own in runs]
         ).astype(weight.dtype)
         wanted = rows
         if rounding is not None:
             snap = to_tables(torch.from_numpy(tables.astype(np.float32)), len(rows))
-            wanted = rounding.solve(snap).numpy()
+            wanted = rounding.solve(_zeroing(snap, kept)).numpy()
         books = [nearest(wanted[i : i + size], t) for i, t in zip(starts, tables, strict=True)]
         indices = np.concatenate([book.indices for book in books]).reshape(weight.shape)
-        dense = np.concatenate([book.dense() for book in books])
-        encoded = encodings.palette(indices, tables, bits, ios18=ios18)
+        dense = np.concatenate([book.dense() for book in books]) * kept
+        if mask is None:
+            encoded = encodings.palette(indices, tables, bits, ios18=ios18)
+        else:
+            encoded = encodings.sparse_palette(indices, mask, tables, bits)
         return Compressed(encoded, torch.from_numpy(dense))
 
     return scheme
 
 
 def _table(rows: Floats, importance: Floats, bits: int, mode: str) -> Floats:
+    if not rows.size:
+        return np.zeros(1 << bits, np.float32)  # channels of which nothing is kept
     if mode == "uniform":
         return uniform(rows, 1 << bits).values
     return kmeans(rows, 1 << bits, importance).values
@@ -72,12 +79,16 @@ def _table(rows: Floats, importance: Floats, bits: int, mode: str) -> Floats:
 def int8(*, ios18: bool) -> Scheme:
     """Each output channel's range, zero included, in 256 steps."""
 
-    def scheme(weight: Array, rounding: Rounding | None) -> Compressed:
-        rows = _rows(weight)
+    def scheme(weight: Array, rounding: Rounding | None, mask: Mask | None = None) -> Compressed:
+        rows, kept = _rows(weight), _kept(weight, mask)
         scale, zero = _ranges(rows, 8, weight.dtype)
-        steps, dense = _rounded(rows, scale[:, None], zero[:, None], 8, rounding)
-        encoded = encodings.affine(
-            steps.reshape(weight.shape), scale, zero.astype(np.int8), ios18=ios18
+        flat, dense = _rounded(rows, scale[:, None], zero[:, None], 8, rounding, kept)
+        steps, offset = flat.reshape(weight.shape), zero.astype(np.int8)
+        if mask is None:
+            return Compressed(encodings.affine(steps, scale, offset, ios18=ios18), dense)
+        shape = (len(rows),) + (1,) * (weight.ndim - 1)
+        encoded = encodings.sparse_blockwise(
+            steps, mask, scale.reshape(shape), offset.reshape(shape), 8
         )
         return Compressed(encoded, dense)
 
@@ -87,22 +98,19 @@ def int8(*, ios18: bool) -> Scheme:
 def int4(block_size: int) -> Scheme:
     """Blocks of at most `block_size` input channels of each output channel, each in 16 steps."""
 
-    def scheme(weight: Array, rounding: Rounding | None) -> Compressed:
-        rows, channels = _rows(weight), weight.shape[1]
+    def scheme(weight: Array, rounding: Rounding | None, mask: Mask | None = None) -> Compressed:
+        rows, kept, channels = _rows(weight), _kept(weight, mask), weight.shape[1]
         block = max(size for size in range(1, block_size + 1) if channels % size == 0)
         columns = block * weight.shape[2] * weight.shape[3]
         scale, zero = _ranges(rows.reshape(-1, columns), 4, weight.dtype)
         scale, zero = scale.reshape(len(rows), -1), zero.reshape(len(rows), -1)
         wide, shift = (np.repeat(each, columns, axis=1) for each in (scale, zero))
-        steps, dense = _rounded(rows, wide, shift, 4, rounding)
-        shape = (*scale.shape, 1, 1)
-        encoded = encodings.blockwise(
-            steps.reshape(weight.shape),
-            scale.reshape(shape),
-            zero.astype(np.int8).reshape(shape),
-            4,
-        )
-        return Compressed(encoded, dense)
+        flat, dense = _rounded(rows, wide, shift, 4, rounding, kept)
+        steps, shape = flat.reshape(weight.shape), (*scale.shape, 1, 1)
+        scale, offset = scale.reshape(shape), zero.astype(np.int8).reshape(shape)
+        if mask is None:
+            return Compressed(encodings.blockwise(steps, scale, offset, 4), dense)
+        return Compressed(encodings.sparse_blockwise(steps, mask, scale, offset, 4), dense)
 
     return scheme
 
@@ -118,7 +126,7 @@ def _ranges(rows: Floats, bits: int, dtype: np.dtype[Any]) -> tuple[Array, Float
 
 
 def _rounded(
-    rows: Floats, scale: Array, zero: Floats, bits: int, rounding: Rounding | None
+    rows: Floats, scale: Array, zero: Floats, bits: int, rounding: Rounding | None, kept: Mask
 ) -> tuple[NDArray[np.int8], Tensor]:
     """Integers `[out, columns]` and what they stand for."""
     wide = np.broadcast_to(scale.astype(np.float32), rows.shape)
@@ -126,10 +134,39 @@ def _rounded(
     wanted = rows
     if rounding is not None:
         snap = to_grid(torch.from_numpy(wide.copy()), torch.from_numpy(zero.copy()), bits)
-        wanted = rounding.solve(snap).numpy()
+        wanted = rounding.solve(_zeroing(snap, kept)).numpy()
     least = -(1 << (bits - 1))
     steps = np.clip(np.round(wanted / wide) + zero, least, -least - 1)
-    return steps.astype(np.int8), torch.from_numpy((steps - zero) * wide)
+    return steps.astype(np.int8), torch.from_numpy((steps - zero) * wide * kept)
+
+
+def pruned(kept: Mask, *, ios18: bool) -> Scheme:
+    """The weights that are `kept` `[out, in, height, width]`; zero in place of the others."""
+
+    def scheme(weight: Array, rounding: Rounding | None, _mask: Mask | None) -> Compressed:
+        own = kept.reshape(len(kept), -1)
+        rows = _rows(weight) * own
+        if rounding is not None:
+            rows = rounding.solve(_zeroing(lambda _column, wanted: wanted, own)).numpy()
+        values = rows.astype(weight.dtype)
+        encoded = encodings.sparse(values.reshape(weight.shape), kept, ios18=ios18)
+        return Compressed(encoded, torch.from_numpy(values.astype(np.float32)))
+
+    return scheme
+
+
+def _zeroing(snap: Snap, kept: Mask) -> Snap:
+    """As `snap`, with zero where a weight `[out, columns]` is not kept."""
+    if kept.all():
+        return snap
+    ones = torch.from_numpy(kept)
+    return lambda column, wanted: snap(column, wanted) * ones[:, column]
+
+
+def _kept(weight: Array, mask: Mask | None) -> Mask:
+    """Which weights `[out, columns]` are kept: without a mask, all."""
+    ones = np.ones(weight.shape, np.bool_) if mask is None else mask
+    return ones.reshape(len(weight), -1)
 
 
 def _rows(weight: Array) -> Floats:
