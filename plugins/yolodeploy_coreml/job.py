@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from yolodeploy.errors import StepFailed
+from yolodeploy.errors import PlanRefused
 from yolodeploy_coreml.calibrate import moments
 from yolodeploy_coreml.compensate import Moments, Rounding
+from yolodeploy_coreml.graph import block_of
 from yolodeploy_coreml.package import PACKAGE, read_package, write_package
+from yolodeploy_coreml.pairs import is_quantized
 from yolodeploy_coreml.program import Editor, Encoded
 from yolodeploy_coreml.schemes import Scheme
 from yolodeploy_torch.compute import threads
@@ -57,7 +59,12 @@ class Job:
         kept = choose(params.keep_float, self.editor.parts, "keep_float")
         self.free = tuple(name for name in self.editor.layers if name not in kept)
         if not self.free:
-            raise StepFailed("no float weights are left to compress. Remove the step.")
+            raise PlanRefused("no float weights are left to compress. Remove the step.")
+        if self._calibrated and is_quantized(block_of(self.editor.spec)):
+            raise PlanRefused(
+                "after `quantize` no gradient passes, which `compensate` and `optimize` need. Leave them "
+                "out, or leave out `quantize`."
+            )
 
     @cached_property
     def _moments(self) -> Mapping[str, Moments]:
@@ -101,7 +108,7 @@ class Job:
     def compressed(self, schemes: Mapping[str, Scheme]) -> dict[str, Form]:
         """The layers by one scheme each, without those that it would make larger.
 
-        Raises StepFailed if it would all.
+        Raises PlanRefused if it would all.
         """
         found = {}
         for number, (name, scheme) in enumerate(schemes.items()):
@@ -110,7 +117,7 @@ class Job:
                 found[name] = form
             self.progress(number, len(schemes))
         if not found:
-            raise StepFailed("no float weights are left that this makes smaller. Remove the step.")
+            raise PlanRefused("no float weights are left that this makes smaller. Remove the step.")
         return found
 
     def progress(self, done: int, total: int) -> None:

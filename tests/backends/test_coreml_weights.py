@@ -17,7 +17,7 @@ from test_coreml_export import SIDE, context, export, head, load, reference
 import yolodeploy_coreml as plugin
 from yolodeploy.backend import Artifact, Target
 from yolodeploy.digest import tree_files
-from yolodeploy.errors import StepFailed
+from yolodeploy.errors import PlanRefused, StepFailed
 from yolodeploy_coreml.package import PACKAGE, inner, read_package
 from yolodeploy_coreml.values import CONSTEXPR
 
@@ -295,7 +295,7 @@ def test_bits_that_core_ml_has_not_are_refused(bits) -> None:
 def test_a_second_time_is_an_error(exports, tmp_path) -> None:
     for name in ("palettize", "quantize_weights"):
         small = compress(exports["16"], tmp_path / f"{name}-1", name)
-        with pytest.raises(StepFailed, match="Remove the step"):
+        with pytest.raises(PlanRefused, match="Remove the step"):
             compress(small, tmp_path / f"{name}-2", name)
 
 
