@@ -12,6 +12,9 @@ from judge import Judge, Predict, latency_ratio
 from ncnn_reference import Reference
 from process import BIN, Run, run
 
+from yolodeploy.dataset import load_view
+from yolodeploy.recipe import View
+
 IMAGES = 32
 STEPS = {
     "fp32": "[{export: {precision: fp32}}]",
@@ -62,11 +65,11 @@ def _references(bench: Bench, export: Path) -> list[tuple[str, Path, float]]:
     from yolodeploy.backend import Artifact
     from yolodeploy_ncnn import model
 
-    view = bench.calibration()
+    view = load_view(bench.options.data, View(split="train", images=IMAGES), 0)  # as in the recipe
     loaded = model.read(Artifact("ncnn", export, ""))
     dfl = [name for name, place in loaded.places.items() if place.part == "dfl"]
     start = time.process_time()
-    made = Reference(loaded, view.spread(IMAGES), bench.options.imgsz)
+    made = Reference(loaded, view, bench.options.imgsz)
     seconds = time.process_time() - start
     found = []
     for method, thresholds in (("KL", made.kl), ("ACIQ", made.aciq)):

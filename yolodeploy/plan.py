@@ -12,18 +12,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from yolodeploy.backend import Backend, Step, Target
+from yolodeploy.backend import Backend, Step, Target, installed
 from yolodeploy.dataset import Dataset, load_view
 from yolodeploy.digest import StatCache, digest_of
 from yolodeploy.errors import DataError, ModelError, PlanRefused, RecipeError
 from yolodeploy.recipe import RecipeFile, StepRequest, View
 from yolodeploy.registry import Registry
-from yolodeploy.transforms import Params
+from yolodeploy.transforms import Params, Quantize
 from yolodeploy.wording import describe_errors, suggestion
 from yolodeploy.yamlfile import Position, shown
+
+IMAGE_LIBRARIES = ("numpy", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class PlannedStep:
     params: Params
     id: str
     at: Position
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of everything that can change the bytes of this step."""
+        return _versions(self.backend, self.step, self.params)
 
 
 @dataclass(frozen=True)
@@ -65,8 +73,7 @@ class Plan:
         """Tool versions by backend, of the backends and steps that take part."""
         found: dict[str, dict[str, str]] = {}
         for planned in self.steps:
-            versions = planned.step.versions(planned.backend)
-            found.setdefault(planned.backend.NAME, {}).update(versions)
+            found.setdefault(planned.backend.NAME, {}).update(planned.versions)
         return dict(sorted(found.items()))
 
 
@@ -224,13 +231,29 @@ def _load_views(file: RecipeFile, chain: Sequence[_Link]) -> dict[str, Dataset]:
                     f"{at}: `{step.name}` needs {name} images. Add `data: {name}:` to the recipe."
                 )
     try:
-        return {
+        views = {
             name: load_view(data.path, view, data.seed) for name, view in wanted.items() if view
         }
     except DataError as fault:
         raise DataError(
             f"{file.where('data', 'path')}: the data set cannot be used.\n{fault}"
         ) from None
+    _check_calibration(views, chain)
+    return views
+
+
+def _check_calibration(views: Mapping[str, Dataset], chain: Sequence[_Link]) -> None:
+    for step, params, at in chain:
+        if "calibration" in step.needs(params):
+            try:
+                views["calibration"].to_calibrate(calibration_count(params))
+            except DataError as fault:
+                raise DataError(f"{at}: {fault}") from None
+
+
+def calibration_count(params: Params) -> int | None:
+    """How many of the calibration images a step asks for; None for all."""
+    return params.subset if isinstance(params, Quantize) else None
 
 
 def _digest_weights(file: RecipeFile, cache: StatCache) -> str:
@@ -270,8 +293,6 @@ class _Identifier:
 
     def __call__(self, step: Step, params: Params, at: Position, input_id: str) -> PlannedStep:
         backend = next(b for b in self.registry.backends.values() if step in b.STEPS)
-        device = self.target.device
-        named = [device.name, sorted(device.features), dict(device.options), self.target.os_version]
         id_ = digest_of(
             {
                 "step": [backend.NAME, step.name, step.revision],
@@ -279,12 +300,24 @@ class _Identifier:
                 "input": input_id,
                 "imgsz": self.file.recipe.model.imgsz,
                 "seed": self.file.recipe.seed,
-                "target": named if backend.DEVICES else None,
+                "target": described_target(self.target) if backend.DEVICES else None,
                 "data": {name: self.view_digests[name] for name in step.needs(params)},
-                "versions": step.versions(backend),
+                "versions": _versions(backend, step, params),
             }
         )
         return PlannedStep(backend, step, params, id_, at)
+
+
+def described_target(target: Target) -> list[Any]:
+    """All of a target that a step may read, as plain data."""
+    device = target.device
+    return [device.name, sorted(device.features), dict(device.options), target.os_version]
+
+
+def _versions(backend: Backend, step: Step, params: Params) -> dict[str, str]:
+    """Those of the backend and the step, and of what decodes and resizes the images it reads."""
+    readers = installed(*IMAGE_LIBRARIES) if step.needs(params) else {}
+    return {**step.versions(backend), **readers}
 
 
 def weights_path(plan: Plan) -> Path:

@@ -25,7 +25,7 @@ _PROBED = 4  # bits of the smallest form that `optimize` considers
 def run_palettize(artifact: Artifact, params: Params, context: Context) -> Path:
     """Give the convolutions in front of the decoder tables of values.
 
-    Raises PlanRefused for a selector that matches nothing, StepFailed for a budget that cannot be
+    Raises PlanRefused for a selector that matches nothing, or a budget that cannot be
     met or a package without float weights, DataError for calibration images that are no use.
     """
     options, result = cast("Palettize", params), context.work / "artifact"
@@ -85,6 +85,8 @@ def _given(job: Job, layers: Mapping[str, int]) -> dict[str, int]:
     """Bits by layer; raises PlanRefused if a layer gets two numbers or none can have what it gets."""
     found: dict[str, int] = {}
     for selector, bits in layers.items():
+        if selector == "decode":
+            raise PlanRefused("`layers: decode`: decoding is never compressed. Remove it.")
         for name in choose([selector], job.editor.parts, "layers"):
             if found.setdefault(name, bits) != bits:
                 raise PlanRefused(

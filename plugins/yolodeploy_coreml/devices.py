@@ -71,10 +71,11 @@ def step_refusal(step: str, params: Params, target: Target) -> str | None:
     version = ios_format(target)
     if version >= floor:
         return _quantizes_decoding(params) if isinstance(params, Quantize) else None
-    return (
-        f"iOS {version} cannot read {what}; iOS {floor} and newer can. "
-        f'Write os: "{floor}",{other} or remove the step.'
-    )
+    last = target.device.os_max
+    wider = f'Write os: "{floor}"'
+    if last is not None and int(last.split(".")[0]) < floor:
+        wider = f"Choose a device that runs iOS {floor}"
+    return f"iOS {version} cannot read {what}; iOS {floor} and newer can. {wider},{other} or remove the step."
 
 
 def _newest(params: Params) -> Iterator[tuple[str, str]]:

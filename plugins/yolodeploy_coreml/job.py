@@ -18,7 +18,9 @@ from yolodeploy.errors import PlanRefused
 from yolodeploy_coreml import encodings
 from yolodeploy_coreml.calibrate import moments
 from yolodeploy_coreml.compensate import Moments, Rounding
+from yolodeploy_coreml.graph import block_of
 from yolodeploy_coreml.package import PACKAGE, read_package, write_package
+from yolodeploy_coreml.pairs import is_quantized
 from yolodeploy_coreml.program import Editor, Encoded, floats
 from yolodeploy_coreml.schemes import Scheme
 from yolodeploy_torch.compute import threads
@@ -78,6 +80,11 @@ class Job:
             )
         if not self.free:
             raise PlanRefused("no float weights are left to compress. Remove the step.")
+        if self._calibrated and is_quantized(block_of(self.editor.spec)):
+            raise PlanRefused(
+                "after `quantize` no gradient passes, which `compensate` and `optimize` need. Leave them "
+                "out, or leave out `quantize`."
+            )
 
     @cached_property
     def _moments(self) -> Mapping[str, Moments]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from yolodeploy.errors import StepFailed
+from yolodeploy.errors import PlanRefused
 from yolodeploy_coreml.allocate import Choice, Option, least_noise, least_size, noise_of, size_of
 from yolodeploy_coreml.job import Form, Job
 from yolodeploy_coreml.params import NOISE, Palettize
@@ -27,6 +27,7 @@ class _Menu:
 
     options: Mapping[str, tuple[Option, ...]]
     forms: Mapping[str, Mapping[int, Form]]
+    plain: int  # bytes of all these layers in floating point
 
     def chosen(self, choice: Choice) -> dict[str, Form]:
         return {n: self.forms[n][o.bits] for n, o in choice.items() if o.bits in self.forms[n]}
@@ -35,7 +36,7 @@ class _Menu:
 def optimize(job: Job, params: Palettize, given: Mapping[str, int], folder: Path) -> None:
     """Write the best package into `folder`; `given` are the bits of layers that are not free.
 
-    Raises StepFailed if the budget cannot be met, with the best that was reached.
+    Raises PlanRefused if the budget cannot be met, with the best that was reached.
     """
     menu = _menu(job, params, given)
     if params.optimize == "accuracy" and params.max_mb:
@@ -50,25 +51,25 @@ def optimize(job: Job, params: Palettize, given: Mapping[str, int], folder: Path
 def _menu(job: Job, params: Palettize, given: Mapping[str, int]) -> _Menu:
     ios18 = job.editor.is_ios18
     candidates = _CANDIDATES_IOS18 if ios18 else _CANDIDATES
-    options, forms = {}, {}
+    options, forms, total = {}, {}, 0
     for number, name in enumerate(job.free):
         bits = (given[name],) if name in given else candidates
         schemes = [palettes(b, "kmeans", params.group_size, ios18=ios18) for b in bits]
         found = dict(zip(bits, job.forms(name, schemes), strict=True))
         plain = job.current(name).stored()
+        total += plain
         forms[name] = {b: form for b, form in found.items() if form.encoded.stored() < plain}
         sized = [Option(b, form.encoded.stored(), form.noise) for b, form in forms[name].items()]
         if name not in given or not sized:
             sized.append(Option(FLOAT, plain, 0.0))
         options[name] = tuple(sized)
         job.progress(number, len(job.free))
-    return _Menu(options, forms)
+    return _Menu(options, forms, total)
 
 
 def _filled(job: Job, menu: _Menu, max_mb: float, folder: Path) -> Choice:
     """The choice with the least noise whose package has at most `max_mb`, as far as one has."""
-    plain = {name: max(forms, key=lambda form: form.size) for name, forms in menu.options.items()}
-    size = round(max_mb * 1e6) - (job.size - size_of(plain))  # less what is in the package besides
+    size = round(max_mb * 1e6) - (job.size - menu.plain)  # less what is in the package besides
     while True:
         choice = least_noise(menu.options, size)
         _write(job, menu, choice, folder)
@@ -82,7 +83,7 @@ def _write(job: Job, menu: _Menu, choice: Choice, folder: Path) -> None:
     forms = menu.chosen(choice)
     if not forms:
         least = min(o.noise for options in menu.options.values() for o in options if o.bits)
-        raise StepFailed(
+        raise PlanRefused(
             "the budget leaves every layer in floating point: the best that a single layer's palette "
             f"reached is noise {least:.3g}. Raise max_noise, lower max_mb, or remove the step."
         )
@@ -97,12 +98,12 @@ def _megabytes(folder: Path) -> float:
 def _require(size: float, noise: float, max_mb: float | None, max_noise: float | None) -> None:
     reached = f"the best that was reached is {size:.2f} MB with noise {noise:.3g}"
     if max_mb is not None and size > max_mb:
-        raise StepFailed(
+        raise PlanRefused(
             f"`max_mb: {max_mb:g}` cannot be met: {reached}. Raise it, or raise max_noise, keep fewer "
             "layers in floating point, or write optimize: accuracy for the closest package of a size."
         )
     if max_noise is not None and noise > max_noise:
-        raise StepFailed(
-            f"`max_noise: {max_noise:g}` cannot be met: {reached}. Raise it, raise max_mb, or give "
+        raise PlanRefused(
+            f"a noise of {max_noise:g} (`max_noise`) cannot be met: {reached}. Raise it, raise max_mb, or give "
             "fewer layers their bits by hand."
         )

@@ -12,6 +12,7 @@ outside, and pairs of bins are merged. A range is two numbers; what they are cho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from yolodeploy.errors import StepFailed
 
 Method = Literal["mse", "percentile", "minmax"]
 Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -87,6 +90,11 @@ class Histogram:
     def add(self, value: Tensor) -> None:
         """Take in a value `[1, channels, height, width]`."""
         low, high = (float(extreme) for extreme in torch.aminmax(value))
+        if not math.isfinite(high - low):
+            raise StepFailed(
+                "an activation is not finite on a calibration image. Export with `precision: fp32`, "
+                "which holds larger values, or calibrate on other images."
+            )
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._sums += value.double().mean((0, 2, 3)).numpy()
         self._images += 1

@@ -62,7 +62,7 @@ STEPS = (
 
 def versions() -> Mapping[str, str]:
     """Versions of the tools that write an artifact: tracing (torch) and conversion (pnnx)."""
-    return installed("ncnn", "pnnx", "torch")
+    return installed("ncnn", "numpy", "pnnx", "torch")
 
 
 def problem() -> str | None:

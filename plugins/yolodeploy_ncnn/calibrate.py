@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from yolodeploy.errors import StepFailed
 from yolodeploy_ncnn.param import Graph
 from yolodeploy_ncnn.runtime import NcnnPredictor
 from yolodeploy_ncnn.structure import CONVOLUTIONS, source
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from yolodeploy.dataset import Dataset
 
 _DROPPED = 18  # of the 23 bits of the mantissa
-_LOWEST, _HIGHEST = -14, 10  # powers of two: below is as good as 0, above counts as the last bin
+_LOWEST, _HIGHEST = -14, 16  # powers of two: below is as good as 0, above no fp16 model goes
 BINS = (_HIGHEST - _LOWEST) << (23 - _DROPPED)
 _FIRST = (127 + _LOWEST) << (23 - _DROPPED)
 EDGES = (np.arange(_FIRST, _FIRST + BINS + 1, dtype=np.int32) << _DROPPED).view(np.float32)
@@ -56,7 +57,13 @@ class Statistics:
         self.count += flat.shape[1]
         bits = flat.view(np.int32)
         size = bits & 0x7FFFFFFF
-        self.peak = max(self.peak, float(size.max().view(np.float32)))
+        peak = float(size.max().view(np.float32))
+        if not peak < EDGES[-1]:  # NaN compares with nothing
+            raise StepFailed(
+                f"an activation of {peak:g} on a calibration image is beyond what fp16 holds. Calibrate on "
+                "other images, or use `w8`, which keeps float arithmetic."
+            )
+        self.peak = max(self.peak, peak)
         bins = np.clip((size >> _DROPPED) - _FIRST, 0, BINS - 1)
         bins += np.where(bits < 0, BINS, 0).astype(np.int32)
         bins += 2 * BINS * np.arange(channels, dtype=np.int32)[:, None]

@@ -108,8 +108,11 @@ def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: A
     """Every device here runs float and 8-bit models; what is unsound or unproven is refused."""
     if isinstance(params, Quantize):
         return _decoding_in_8_bits(params)
-    if isinstance(params, CompressWeights) and params.bits == 4:
-        return _no_int4(target)
+    if isinstance(params, CompressWeights):
+        if "dfl" not in params.keep_float:
+            kept = ", ".join((*params.keep_float, "dfl"))
+            return f"`keep_float` leaves out `dfl`, which every box depends on. Write keep_float: [{kept}]."
+        return _no_int4(target) if params.bits == 4 else None
     return None
 
 

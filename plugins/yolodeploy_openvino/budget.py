@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolodeploy.accuracy import map50_95
+from yolodeploy.accuracy import map50_95, required_score
 from yolodeploy.backend import Artifact, Context
-from yolodeploy.errors import DataError, StepFailed
+from yolodeploy.errors import DataError, PlanRefused
 from yolodeploy.sensitivity import measure
 from yolodeploy_openvino.runtime import OpenVINOPredictor
 
@@ -23,7 +23,7 @@ def write_within(limit: float, quantizer: Quantizer, context: Context) -> None:
 
     Leaves none, 1, 2, 4, ... of the costliest layers in floating point, up to half of them.
     Judged on the labelled calibration images: chosen on the evaluation images, the model would be
-    measured on what it was chosen by. Raises DataError without labels, StepFailed if none meets
+    measured on what it was chosen by. Raises DataError without labels, PlanRefused if none meets
     the limit.
     """
     view = context.data["calibration"]
@@ -32,7 +32,7 @@ def write_within(limit: float, quantizer: Quantizer, context: Context) -> None:
             "`max_drop` compares mAP on the calibration images, and these have no labels. Name "
             "labelled images under `data: calibration:`, or remove `max_drop`."
         )
-    exact = _score(quantizer.artifact.path, view, context)
+    exact = required_score(_score(quantizer.artifact.path, view, context), "calibration")
     drops: dict[int, float] = {}
     order: list[str] = []
     for count in _counts(quantizer):
@@ -42,7 +42,7 @@ def write_within(limit: float, quantizer: Quantizer, context: Context) -> None:
         if drops[count] <= limit:
             return
     count, best = min(drops.items(), key=lambda item: item[1])
-    raise StepFailed(
+    raise PlanRefused(
         f"no setting meets `max_drop: {limit:g}`. The best was a drop of {best:.4f} on the "
         f"{len(view)} calibration images, with {count} of the costliest layers in floating point "
         f"({max(drops)} is the most that is tried). Allow that much, or ship the float export."
@@ -61,10 +61,10 @@ def _costliest(quantizer: Quantizer, context: Context) -> list[str]:
 
 
 def _counts(quantizer: Quantizer) -> list[int]:
-    """0, 1, 2, 4, ... up to half of the layers that the recipe leaves to quantize."""
+    """0, 1, 2, 4, ... and half of the layers that the recipe leaves to quantize."""
     named = {name for name, part in quantizer.found.parts.items() if part != "decode"}
     most = int(len(named - quantizer.kept) * _MOST)
-    return [0, *(2**power for power in range(most.bit_length()))]
+    return sorted({0, most, *(2**power for power in range(most.bit_length()))})
 
 
 def _score(folder: Path, view: Dataset, context: Context) -> float:

@@ -122,7 +122,7 @@ def _chosen(model: Any, found: Structure, params: CompressWeights) -> dict[str, 
 
 def _bits(convolution: Any, params: CompressWeights) -> int:
     size = int(np.prod(convolution.input(1).get_shape()[1:]))
-    return 8 if size % params.group else params.bits
+    return 8 if size % params.shared else params.bits
 
 
 def _compress(convolution: Any, params: CompressWeights) -> None:
@@ -132,7 +132,7 @@ def _compress(convolution: Any, params: CompressWeights) -> None:
     exact = layers.weights(convolution)
     bits = _bits(convolution, params)
     types = {8: ov.Type.u8, 4: ov.Type.u4}
-    size = exact[0].size if bits == 8 else params.group
+    size = exact[0].size if bits == 8 else params.shared
     encoded = affine(exact.reshape(len(exact), -1, size), bits)
     integers, zeros = (
         ops.convert(ops.constant(values, dtype=types[bits]), "f32")

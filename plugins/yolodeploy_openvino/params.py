@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from yolodeploy import transforms
 from yolodeploy.transforms import Params, Selector
@@ -17,12 +17,6 @@ class Quantize(transforms.Quantize):
         default="mixed",
         description="Activations in asymmetric ranges (mixed: closer) or symmetric ones "
         "(performance: simpler arithmetic). Weights are symmetric in both.",
-    )
-    subset: int | None = Field(
-        default=None,
-        ge=2,
-        description="How many of the calibration images to take ranges from, spread evenly; left "
-        "out, 32, or all where there are fewer.",
     )
     fast_bias_correction: bool = Field(
         default=True,
@@ -46,12 +40,23 @@ class CompressWeights(Params):
         description="8: int8 with a scale per output channel. 4: int4 with a scale per group, and "
         "int8 where a group does not divide the weights of an output channel.",
     )
-    group: Literal[16, 32, 64, 128] = Field(
-        default=32,
-        description="How many weights of an output channel share a scale; for 4 bits only.",
+    group: Literal[16, 32, 64, 128] | None = Field(
+        default=None,
+        description="With bits: 4, how many weights of an output channel share a scale; left out, 32.",
     )
     keep_float: tuple[Selector, ...] = Field(
         default=("dfl",),
         description="What keeps the weights of the export: parts of the model (backbone, neck, "
         "head, head.last, dfl) and names of convolutions with * and ?.",
     )
+
+    @model_validator(mode="after")
+    def _groups_need_int4(self) -> Self:
+        if self.group is not None and self.bits == 8:
+            raise ValueError("group has no effect with 8 bits. Remove it, or write bits: 4.")
+        return self
+
+    @property
+    def shared(self) -> int:
+        """How many weights of an output channel share a scale with 4 bits."""
+        return self.group or 32

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SUBSET = 32  # more bought no accuracy: docs/decisions/011-openvino-int8.md
 _BIAS_IMAGES = 8  # means over all pixels of an image settle much sooner than ranges do
 
 
@@ -62,7 +61,7 @@ class Quantizer:
     @cached_property
     def view(self) -> Dataset:
         """The calibration images that are used."""
-        return images(self.context.data["calibration"], self.params.subset)
+        return self.context.data["calibration"].to_calibrate(self.params.subset)
 
     @cached_property
     def found(self) -> Structure:
@@ -70,7 +69,14 @@ class Quantizer:
         model = self._read()
         if any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops()):
             raise PlanRefused("the model is quantized already. Remove the second `quantize`.")
-        return structure(model)
+        found = structure(model)
+        forms = {layers.form(node) for node in layers.convolutions(model, found).values()}
+        if forms - {"fp32", "fp16"}:
+            raise PlanRefused(
+                "weights are integers already, and would be rounded twice. Put `compress_weights` "
+                "after `quantize`, or remove it."
+            )
+        return found
 
     @cached_property
     def kept(self) -> frozenset[str]:
@@ -150,11 +156,6 @@ class Quantizer:
                 disable_bias_correction=self.params.fast_bias_correction,  # ours is used
             ),
         }
-
-
-def images(view: Dataset, count: int | None) -> Dataset:
-    """The images to take ranges from: `count`, or at most SUBSET where none is asked for."""
-    return view.to_calibrate(count) if count else view.to_calibrate().spread(SUBSET)
 
 
 def overflow_fix(device: Device) -> str:

@@ -36,7 +36,8 @@ class OpenVINOPredictor:
         self._shape = tuple(compiled.output(0).shape)
         hardware = str(core.get_property(unit, "FULL_DEVICE_NAME")).strip()
         note = _note(unit, hardware, target, config)
-        self.runtime = Runtime("OpenVINO", version(ov), hardware, threads, note)
+        wanted = unit == str(target.device.options.get("unit", "CPU"))
+        self.runtime = Runtime("OpenVINO", version(ov), hardware, threads, note, timing=wanted)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map [N, 3, H, W] in 0..1 to [N, 4 + classes, anchors]."""

@@ -15,7 +15,7 @@ from test_coreml_weights import size
 import yolodeploy_coreml as plugin
 from yolodeploy.backend import Artifact, Target
 from yolodeploy.dataset import Dataset, load_view
-from yolodeploy.errors import DataError, PlanRefused, StepFailed
+from yolodeploy.errors import DataError, PlanRefused
 from yolodeploy.recipe import View
 from yolodeploy.sensitivity import output_noise
 from yolodeploy_coreml.allocate import Option, least_noise, least_size, noise_of, size_of
@@ -316,22 +316,22 @@ def test_keep_float_keeps_parts(exports, calibration, tmp_path) -> None:
         ({"keep_float": ["dfl", "decode", "nek"]}, PlanRefused, "Perhaps you meant `neck`"),
         (
             {"keep_float": ["dfl", "decode", "backbone", "neck", "head"]},
-            StepFailed,
+            PlanRefused,
             "Remove the step",
         ),
         (
             {"keep_float": MOST, "optimize": "accuracy", "max_mb": 1.0},
-            StepFailed,
+            PlanRefused,
             r"`max_mb: 1` cannot be met: the best that was reached is \d\.\d\d MB with noise",
         ),
         (
             {"keep_float": MOST, "optimize": "size", "max_noise": 0.01, "max_mb": 5.5},
-            StepFailed,
+            PlanRefused,
             r"`max_mb: 5.5` cannot be met: the best that was reached is 5\.\d\d MB with noise",
         ),
         (
             {"keep_float": MOST, "optimize": "size", "max_noise": 1e-12},
-            StepFailed,
+            PlanRefused,
             "leaves every layer in floating point: the best that a single layer's palette",
         ),
         (
@@ -346,7 +346,7 @@ def test_keep_float_keeps_parts(exports, calibration, tmp_path) -> None:
                 "max_noise": 1e-9,
                 "layers": {"model.22.cv2.0.2": 1},
             },
-            StepFailed,
+            PlanRefused,
             r"`max_noise: 1e-09` cannot be met: the best that was reached is",
         ),
     ],

@@ -15,12 +15,13 @@ from test_coreml_weights import files, operations, size
 import yolodeploy_coreml as plugin
 from yolodeploy.backend import Artifact, Target
 from yolodeploy.dataset import Dataset, load_view
-from yolodeploy.errors import DataError, PlanRefused, YolodeployError
+from yolodeploy.errors import DataError, PlanRefused, StepFailed, YolodeployError
 from yolodeploy.recipe import View
 from yolodeploy.sensitivity import measure, output_noise
 from yolodeploy_coreml.graph import block_of, layers
 from yolodeploy_coreml.package import PACKAGE, read_package
 from yolodeploy_coreml.params import Quantize
+from yolodeploy_coreml.ranges import Histogram
 
 PHONE = next(device for device in plugin.DEVICES if device.name == "iphone-13")
 STEP = next(step for step in plugin.STEPS if step.name == "quantize")
@@ -197,7 +198,7 @@ def test_methods_differ(plain, quantized, images, tmp_path) -> None:
         method: quantize(plain, tmp_path / method, images, method=method)
         for method in ("minmax", "percentile")
     }
-    assert files(made["minmax"]) != files(made["percentile"]) != files(quantized)
+    assert len({str(files(one)) for one in (*made.values(), quantized)}) == 3
 
 
 def test_subset_takes_images_evenly(plain, images, tmp_path) -> None:
@@ -208,7 +209,12 @@ def test_subset_takes_images_evenly(plain, images, tmp_path) -> None:
 
 def test_bytes_do_not_depend_on_threads(plain, quantized, images, tmp_path) -> None:
     made = replace(context(tmp_path / "w", (), "17"), data={"calibration": images}, threads=2)
-    assert files(Artifact("", STEP.run(plain, Quantize(), made), "")) == files(quantized)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if before > 1 else 2)
+    try:
+        assert files(Artifact("", STEP.run(plain, Quantize(), made), "")) == files(quantized)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_probe_costs_add_up(plain, images, tmp_path) -> None:
@@ -229,23 +235,24 @@ def test_budget_keeps_the_costliest_convolutions_float(plain, images, tmp_path) 
     forms = plugin.describe(made).layers
     chosen = [name for name, form in forms.items() if form == "int8"]
     assert 0 < len(chosen) < 9
-    assert noise(plain, made, np.concatenate(list(images.letterboxed(SIDE)))) < 2 * 10**-3.6
+    view = np.concatenate(list(images.spread(4).letterboxed(SIDE)))
+    assert noise(plain, made, view) <= 10**-3.6 * 1.001  # what the choice was held to
 
 
 def test_budget_that_cannot_be_met_says_what_was_reached() -> None:
     from yolodeploy.backend import Trial
     from yolodeploy.sensitivity import Cost
-    from yolodeploy_coreml.quantize import within
+    from yolodeploy_coreml.quantize import cheapest
 
     costs = [
         Cost(Trial(name, "head", "int8", 1), noise) for name, noise in (("a", 0.01), ("b", 0.02))
     ]
-    assert within(15.1, costs) == ["a", "b"]
-    assert within(19.9, costs) == ["a"]
+    assert cheapest(15.1, costs) == ["a", "b"]
+    assert cheapest(19.9, costs) == ["a"]
     with pytest.raises(
         PlanRefused, match=r"`min_sqnr: 21` is met by no setting\. .* 20\.0 dB, with a"
     ):
-        within(21, costs)
+        cheapest(21, costs)
 
 
 def _open(artifact: Artifact) -> Any:
@@ -375,3 +382,22 @@ def test_drop_on_coco(coco: Any, tmp_path: Path) -> None:
         for artifact in (given, small)
     )
     assert plain - ours <= 0.015
+
+
+def test_nothing_left_to_quantize_is_refused(plain, images, tmp_path) -> None:
+    kept = ("backbone", "neck", "head", "dfl", "decode")
+    with pytest.raises(PlanRefused, match="selects every convolution"):
+        quantize(plain, tmp_path / "w", images, keep_float=kept)
+
+
+def test_activations_that_are_not_finite_are_an_error() -> None:
+    for value in (float("inf"), float("nan")):
+        with pytest.raises(StepFailed, match="not finite on a calibration image"):
+            Histogram(np.ones(1)).add(torch.full((1, 1, 2, 2), value))
+
+
+def test_remedy_names_no_os_that_the_device_lacks() -> None:
+    old = next(device for device in plugin.DEVICES if device.os_max and device.os_max < "17")
+    reason = plugin.refuse(STEP, Quantize(), Target(old, old.os_max))
+    assert reason is not None
+    assert "Choose a device that runs iOS 17" in reason

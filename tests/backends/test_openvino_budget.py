@@ -26,7 +26,7 @@ from torch_support import DEMO, context
 import yolodeploy_openvino as backend
 from yolodeploy.backend import Artifact, Context, Probe, Target
 from yolodeploy.dataset import Dataset, load_view
-from yolodeploy.errors import DataError, StepFailed
+from yolodeploy.errors import DataError, PlanRefused
 from yolodeploy.recipe import View
 from yolodeploy_openvino.params import Quantize
 
@@ -121,7 +121,7 @@ def test_a_limit_that_nothing_meets_names_the_best(
         r"no setting meets `max_drop: 0.01`. The best was a drop of 0.0300 on the 4 calibration "
         r"images, with 1 of the costliest layers in floating point \(2 is the most that is tried\)"
     )
-    with pytest.raises(StepFailed, match=message):
+    with pytest.raises(PlanRefused, match=message):
         quantize(floats["fp32"], tmp_path / "work", keep_float=REST, max_drop=0.01)
 
 

@@ -207,15 +207,6 @@ def test_layers_are_described_from_the_file(
         assert set(backend.describe(artifact).layers.values()) == {precision}
 
 
-def test_ranges_come_from_at_most_32_images_unless_asked_for() -> None:
-    from yolodeploy_openvino.quantize import images
-
-    view = calibration(64)
-    assert images(view, None).images == view.images[::2]
-    assert images(view, 64) == view
-    assert len(images(calibration(8), None)) == 8
-
-
 def test_subset_is_what_counts(floats: dict[str, Artifact], tmp_path: Path) -> None:
     view = calibration(8)
     half = replace(view, images=view.images[::2])
