@@ -347,7 +347,7 @@ def test_keep_float_keeps_parts(exports, calibration, tmp_path) -> None:
                 "layers": {"model.22.cv2.0.2": 1},
             },
             PlanRefused,
-            r"`max_noise: 1e-09` cannot be met: the best that was reached is",
+            r"a noise of 1e-09 \(`max_noise`\) cannot be met: the best that was reached is",
         ),
     ],
 )
