@@ -116,13 +116,24 @@ def test_a_limit_that_nothing_meets_names_the_best(
     floats: dict[str, Artifact],  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    scores += [0.9, 0.8, 0.87, 0.86]
+    scores += [0.9, 0.8, 0.87, 0.86, 0.85]
     message = (
         r"no setting meets `max_drop: 0.01`. The best was a drop of 0.0300 on the 4 calibration "
-        r"images, with 1 of the costliest layers in floating point \(2 is the most that is tried\)"
+        r"images, with 1 of the costliest layers in floating point \(3 is the most that is tried\)"
     )
     with pytest.raises(PlanRefused, match=message):
         quantize(floats["fp32"], tmp_path / "work", keep_float=REST, max_drop=0.01)
+
+
+def test_a_float_model_that_finds_nothing_is_no_judge(
+    scores: list[float],
+    floats: dict[str, Artifact],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    for blind, message in ((0.0, "finds none"), (float("nan"), "no calibration image has")):
+        scores[:] = [blind]
+        with pytest.raises(DataError, match=message):
+            quantize(floats["fp32"], tmp_path / message, keep_float=REST, max_drop=0.01)
 
 
 def test_a_limit_without_labels_is_refused(
