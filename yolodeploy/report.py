@@ -10,8 +10,9 @@ from typing import Any
 import yolodeploy
 from yolodeploy.checks import Check
 from yolodeploy.console import WIDTH
-from yolodeploy.plan import Plan, calibration_count
+from yolodeploy.plan import Plan
 from yolodeploy.store import Meta, Stored
+from yolodeploy.views import calibration_count
 
 _LABEL = 14
 

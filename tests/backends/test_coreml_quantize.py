@@ -376,7 +376,7 @@ def test_drop_on_coco(coco: Any, tmp_path: Path) -> None:
     view = load_view(coco.data, View(split="train", images=32), 0)
     made = replace(context(tmp_path / "q", (), "17", coco.imgsz), data={"calibration": view})
     small = Artifact("mlpackage", STEP.run(given, Quantize(), made), "")
-    truth = load_view(coco.data, View(), 0)
+    truth = load_view(coco.data, View(images=48), 0)  # the bench takes all 128
     plain, ours = (
         map50_95(plugin.open(artifact, Target(PHONE, "17"), 1), truth, coco.imgsz)
         for artifact in (given, small)
