@@ -302,10 +302,11 @@ def test_memory_stays_flat(convolution: Callable[..., Any], tmp_path: Path) -> N
     program = Program(saved(convolution("iOS16"), tmp_path / "m"))
     image = torch.zeros(1, CHANNELS, 256, 256)
     peaks = []
-    for _ in range(12):
+    for _ in range(24):
         program(image)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    assert peaks[-1] - peaks[3] < 4 * 1024  # kilobytes; one map of this program has 12 MB
+    # Kilobytes; one map of this program has 12 MB, and the allocator takes some runs to settle.
+    assert peaks[-1] - peaks[11] < 4 * 1024, peaks
 
 
 @pytest.mark.parametrize(
