@@ -305,8 +305,9 @@ def test_memory_stays_flat(convolution: Callable[..., Any], tmp_path: Path) -> N
     for _ in range(24):
         program(image)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    # Kilobytes; one map of this program has 12 MB, and the allocator takes some runs to settle.
-    assert peaks[-1] - peaks[11] < 4 * 1024, peaks
+    # One map of this program has 12 MB. The allocator may ask for one more at any time; a program
+    # that kept one of each run would hold twelve.
+    assert peaks[-1] - peaks[11] < 2 * 12 * 1024, peaks  # kilobytes
 
 
 @pytest.mark.parametrize(
