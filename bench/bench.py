@@ -17,7 +17,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from android import ncnn
 from common import PEERS, ROOT, SHARED, Bench
+from coreml_w8a8 import coreml_w8a8
+from coreml_weights import coreml
+from intel import openvino
 from process import BIN, Run, in_turns, median, ratio, run
 from sensitivity import sensitivity
 
@@ -178,6 +182,10 @@ SECTIONS = {
     "accuracy": accuracy,
     "memory": memory,
     "sensitivity": sensitivity,
+    "openvino": openvino,
+    "ncnn": ncnn,
+    "coreml": coreml,
+    "coreml_w8a8": coreml_w8a8,
 }
 
 

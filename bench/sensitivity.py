@@ -16,7 +16,7 @@ RECIPES = {
 
 
 def sensitivity(bench: Bench) -> None:
-    """`yolodeploy sensitivity` in an empty store, and once more."""
+    """`yolodeploy sensitivity` in a store that holds the built recipe, and once more."""
     for number, (title, (target, steps)) in enumerate(RECIPES.items()):
         recipe = bench.compressed(f"sensitivity-{number}", target, steps, 32)
         cache = bench.work / f"sensitivity-{number}"

@@ -16,6 +16,7 @@ import numpy as np
 from yolodeploy.backend import Predictor
 from yolodeploy.dataset import Box, Dataset
 from yolodeploy.detect import APP, EVALUATION, Detections, Floats, detect
+from yolodeploy.errors import DataError
 from yolodeploy.images import letterboxed_file, to_tensor
 from yolodeploy.metrics import Precision, Truth, average_precision, drop_interval
 
@@ -80,6 +81,18 @@ def map50_95(predict: Predictor, view: Dataset, imgsz: int) -> float:
         found.append(detect(predict(to_tensor(box.pixels))[0], EVALUATION, box))
         truths.append(Truth(view.boxes(image), box.width, box.height))
     return average_precision(truths, found, len(view.names)).map50_95
+
+
+def required_score(value: float, view: str) -> float:
+    """Return a float model's mAP, which compressed forms are held to; DataError if it says nothing."""
+    if math.isnan(value):
+        raise DataError(f"no {view} image has a labelled object, so there is no mAP to compare.")
+    if value == 0:
+        raise DataError(
+            f"the float model finds none of the labelled objects of the {view} images, so no drop "
+            "can be measured: wrong weights, labels or imgsz?"
+        )
+    return value
 
 
 def fidelity(tally: Tally, classes: int) -> dict[str, Any]:

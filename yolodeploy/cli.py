@@ -158,10 +158,9 @@ def _add_recipe_commands(commands: Any, common: argparse.ArgumentParser) -> None
 
 
 def _images(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError(text)
-    return count
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of images; 1 is the least")
+    return int(text)
 
 
 def _add_information_commands(commands: Any, common: argparse.ArgumentParser) -> None:

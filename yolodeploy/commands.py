@@ -163,7 +163,7 @@ def sensitivity(options: argparse.Namespace, console: Console) -> int:
     name = runner.plan.file.recipe.name
     tables = survey(runner, options.images, by_map=options.map)
     page = options.output / f"{name}.html"
-    value = {"name": name, "images": options.images, "steps": tables, "page": str(page)}
+    value = {"name": name, "images": tables[0]["images"], "steps": tables, "page": str(page)}
     _make_folder(options.output)
     _write(page, layers.page(name, tables))
     _write(page.with_suffix(".json"), json.dumps(value, indent=1, ensure_ascii=False) + "\n")

@@ -67,6 +67,24 @@ class Dataset:
             return self
         return replace(self, images=tuple(self.images[i * total // count] for i in range(count)))
 
+    def to_calibrate(self, count: int | None = None) -> Dataset:
+        """The images to calibrate on: `count` of them evenly spread, or all (None).
+
+        Raises DataError if there are fewer than two, or fewer than `count`.
+        """
+        total = len(self)
+        if total < 2:
+            raise DataError(
+                f"{total} calibration image says nothing about the range of activations. Name more "
+                "under `data: calibration:`; 32 to 64 are usual."
+            )
+        if count is not None and count > total:
+            raise DataError(
+                f"`subset: {count}` asks for more than the {total} calibration images. Ask for fewer, "
+                "leave it out, or name more under `data: calibration:`."
+            )
+        return self if count is None else self.spread(count)
+
     def letterboxed(self, imgsz: int) -> Iterator[NDArray[np.float32]]:
         """Stream the images as float32 RGB `[1, 3, imgsz, imgsz]` in 0..1, one in memory at a time."""
         from yolodeploy.images import letterboxed_file, to_tensor

@@ -20,7 +20,7 @@ from yolodeploy.console import Report
 from yolodeploy.digest import digest_of
 from yolodeploy.errors import ModelError, StepFailed, StoreProblem
 from yolodeploy.machine import cpu_name, threads
-from yolodeploy.plan import Plan, PlannedStep
+from yolodeploy.plan import IMAGE_LIBRARIES, Plan, PlannedStep
 from yolodeploy.run import Runner, failing_as
 from yolodeploy.store import Stored
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from yolodeploy.images import Letterboxed
 
 REVISION = 3
-_LIBRARIES = ("numpy", "opencv-python-headless", "faster-coco-eval")
+_LIBRARIES = (*IMAGE_LIBRARIES, "faster-coco-eval")
 
 
 def evidence_id(plan: Plan) -> str:

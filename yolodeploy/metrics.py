@@ -20,7 +20,7 @@ from yolodeploy.dataset import Box
 from yolodeploy.detect import EVALUATION, Detections, Floats
 
 RECALLS = (np.arange(100) + 0.5) / 100
-RESAMPLES = 400
+MOST_DRAWS, LEAST_DRAWS = 400, 100
 SMALL, LARGE = 32**2, 96**2  # areas in square pixels that bound COCO's medium objects
 
 
@@ -77,13 +77,18 @@ def drop_interval(
     pair = [_Resampled(truths, found, classes) for found in (source, artifact)]
     random = np.random.default_rng(seed)
     count = len(truths)
-    drawn = [random.integers(0, count, count) for _ in range(RESAMPLES)]
+    drawn = [random.integers(0, count, count) for _ in range(draws(count))]
     drops = np.array([pair[0].map50_95(images) - pair[1].map50_95(images) for images in drawn])
     drops = drops[~np.isnan(drops)]  # a draw without any label says nothing
     if not len(drops):
         return float("nan"), float("nan")
     low, high = np.percentile(drops, (5, 95))
     return float(low), float(high)
+
+
+def draws(images: int) -> int:
+    """How many draws: fewer of many images, whose interval is narrow and whose draws are slow."""
+    return min(MOST_DRAWS, max(LEAST_DRAWS, 100_000 // images))
 
 
 class _Resampled:

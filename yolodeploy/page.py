@@ -154,7 +154,7 @@ def _form(item: tuple[str, list[str]]) -> Row:
 
 def _view(item: tuple[str, Mapping[str, Any]]) -> Row:
     name, view = item
-    readers = ", ".join(view["read_by"]) or "measure"
+    readers = ", ".join(f"{step} {count}" for step, count in view["read_by"].items()) or "measure"
     return name, (str(view["images"]), "n"), view["split"], readers, (view["digest"], "code")
 
 

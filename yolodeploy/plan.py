@@ -12,18 +12,22 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from yolodeploy.backend import Backend, Step, Target
-from yolodeploy.dataset import Dataset, load_view
+from yolodeploy.backend import Backend, Step, Target, installed
+from yolodeploy.dataset import Dataset
 from yolodeploy.digest import StatCache, digest_of
-from yolodeploy.errors import DataError, ModelError, PlanRefused, RecipeError
-from yolodeploy.recipe import RecipeFile, StepRequest, View
+from yolodeploy.errors import ModelError, PlanRefused, RecipeError
+from yolodeploy.recipe import RecipeFile, StepRequest
 from yolodeploy.registry import Registry
 from yolodeploy.transforms import Params
+from yolodeploy.views import Link, load_views, refuse_overlap
 from yolodeploy.wording import describe_errors, suggestion
 from yolodeploy.yamlfile import Position, shown
+
+IMAGE_LIBRARIES = ("numpy", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class PlannedStep:
     params: Params
     id: str
     at: Position
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of everything that can change the bytes of this step."""
+        return _versions(self.backend, self.step, self.params)
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,7 @@ class Plan:
         """Tool versions by backend, of the backends and steps that take part."""
         found: dict[str, dict[str, str]] = {}
         for planned in self.steps:
-            versions = planned.step.versions(planned.backend)
-            found.setdefault(planned.backend.NAME, {}).update(versions)
+            found.setdefault(planned.backend.NAME, {}).update(planned.versions)
         return dict(sorted(found.items()))
 
 
@@ -79,11 +87,11 @@ def make_plan(file: RecipeFile, registry: Registry, cache: StatCache) -> Plan:
         if reason:
             raise PlanRefused(f"{at}: {reason}")
     export = _find_export(file, backend, chain)
-    views = _load_views(file, chain)
+    views = load_views(file, chain)
     weights_digest = _digest_weights(file, cache)
     view_digests = {name: view.digest(cache) for name, view in views.items()}
     if view_digests.get("calibration"):
-        _refuse_overlap(file, views, cache)
+        refuse_overlap(file, views, cache)
     identify = _Identifier(file, target, registry, view_digests)
     steps: list[PlannedStep] = []
     for step, params, at in chain:
@@ -95,9 +103,6 @@ def make_plan(file: RecipeFile, registry: Registry, cache: StatCache) -> Plan:
     return Plan(
         file, backend, target, tuple(steps), export, reference, views, weights_digest, view_digests
     )
-
-
-_Link = tuple[Step, Params, Position]
 
 
 def _find_target(file: RecipeFile, registry: Registry) -> tuple[Backend, Target]:
@@ -131,7 +136,7 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall("[0-9]+", text))
 
 
-def _resolve(file: RecipeFile, registry: Registry, backend: Backend) -> list[_Link]:
+def _resolve(file: RecipeFile, registry: Registry, backend: Backend) -> list[Link]:
     """Turn the names into steps whose formats chain, starting with the one that loads the weights."""
     offered = [step for _, step in registry.offered(backend)]
     chain = [_loader(file, offered)]
@@ -148,7 +153,7 @@ def _resolve(file: RecipeFile, registry: Registry, backend: Backend) -> list[_Li
     return chain
 
 
-def _loader(file: RecipeFile, offered: Sequence[Step]) -> _Link:
+def _loader(file: RecipeFile, offered: Sequence[Step]) -> Link:
     at = file.where("model", "weights")
     suffix = file.recipe.model.weights.suffix.lower()
     for step in offered:
@@ -199,7 +204,7 @@ def _a(format_: str) -> str:
     return f"{'an' if format_[0] in 'aeiou' or format_.startswith('m') else 'a'} `{format_}`"
 
 
-def _find_export(file: RecipeFile, backend: Backend, chain: Sequence[_Link]) -> int:
+def _find_export(file: RecipeFile, backend: Backend, chain: Sequence[Link]) -> int:
     own = [index for index, (step, _, _) in enumerate(chain) if step in backend.STEPS]
     if own and own[-1] == len(chain) - 1:
         return next((i for i in own if chain[i][0].reference), own[0])
@@ -209,28 +214,6 @@ def _find_export(file: RecipeFile, backend: Backend, chain: Sequence[_Link]) -> 
         f"{file.where('steps')}: the last step leaves {_a(last.produces)}, which no device runs. "
         f"End with `{exports[0] if exports else 'export'}`."
     )
-
-
-def _load_views(file: RecipeFile, chain: Sequence[_Link]) -> dict[str, Dataset]:
-    data = file.recipe.data
-    wanted: dict[str, View | None] = {
-        "evaluation": data.evaluation,
-        "calibration": data.calibration,
-    }
-    for step, params, at in chain:
-        for name in step.needs(params):
-            if wanted.get(name) is None:
-                raise PlanRefused(
-                    f"{at}: `{step.name}` needs {name} images. Add `data: {name}:` to the recipe."
-                )
-    try:
-        return {
-            name: load_view(data.path, view, data.seed) for name, view in wanted.items() if view
-        }
-    except DataError as fault:
-        raise DataError(
-            f"{file.where('data', 'path')}: the data set cannot be used.\n{fault}"
-        ) from None
 
 
 def _digest_weights(file: RecipeFile, cache: StatCache) -> str:
@@ -251,16 +234,6 @@ def _digest_weights(file: RecipeFile, cache: StatCache) -> str:
     return digest
 
 
-def _refuse_overlap(file: RecipeFile, views: Mapping[str, Dataset], cache: StatCache) -> None:
-    measured = {cache.digest(image) for image in views["evaluation"].images}
-    for image in views["calibration"].images:
-        if cache.digest(image) in measured:
-            raise DataError(
-                f"{file.where('data', 'calibration')}: {shown(image)} is both a calibration and an evaluation "
-                "image, so the measured accuracy would flatter. Choose another split or fewer images."
-            )
-
-
 @dataclass(frozen=True)
 class _Identifier:
     file: RecipeFile
@@ -270,8 +243,6 @@ class _Identifier:
 
     def __call__(self, step: Step, params: Params, at: Position, input_id: str) -> PlannedStep:
         backend = next(b for b in self.registry.backends.values() if step in b.STEPS)
-        device = self.target.device
-        named = [device.name, sorted(device.features), dict(device.options), self.target.os_version]
         id_ = digest_of(
             {
                 "step": [backend.NAME, step.name, step.revision],
@@ -279,12 +250,24 @@ class _Identifier:
                 "input": input_id,
                 "imgsz": self.file.recipe.model.imgsz,
                 "seed": self.file.recipe.seed,
-                "target": named if backend.DEVICES else None,
+                "target": described_target(self.target) if backend.DEVICES else None,
                 "data": {name: self.view_digests[name] for name in step.needs(params)},
-                "versions": step.versions(backend),
+                "versions": _versions(backend, step, params),
             }
         )
         return PlannedStep(backend, step, params, id_, at)
+
+
+def described_target(target: Target) -> list[Any]:
+    """All of a target that a step may read, as plain data."""
+    device = target.device
+    return [device.name, sorted(device.features), dict(device.options), target.os_version]
+
+
+def _versions(backend: Backend, step: Step, params: Params) -> dict[str, str]:
+    """Those of the backend and the step, and of what decodes and resizes the images it reads."""
+    readers = installed(*IMAGE_LIBRARIES) if step.needs(params) else {}
+    return {**step.versions(backend), **readers}
 
 
 def weights_path(plan: Plan) -> Path:

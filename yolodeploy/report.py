@@ -12,6 +12,7 @@ from yolodeploy.checks import Check
 from yolodeploy.console import WIDTH
 from yolodeploy.plan import Plan
 from yolodeploy.store import Meta, Stored
+from yolodeploy.views import calibration_count
 
 _LABEL = 14
 
@@ -49,12 +50,13 @@ def make_report(
 
 def _view(plan: Plan, name: str) -> dict[str, Any]:
     """A data view: how many images of which split, the digest of them, and the steps that read it."""
-    view = getattr(plan.file.recipe.data, name)
+    total = len(plan.views[name])
+    readers = [p for p in plan.steps if name in p.step.needs(p.params)]
     return {
-        "images": len(plan.views[name]),
-        "split": view.split,
+        "images": total,
+        "split": getattr(plan.file.recipe.data, name).split,
         "digest": plan.view_digests[name],
-        "read_by": [p.step.name for p in plan.steps if name in p.step.needs(p.params)],
+        "read_by": {p.step.name: calibration_count(p.params) or total for p in readers},
     }
 
 
@@ -109,8 +111,13 @@ def _calibration_rows(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if view and view["read_by"]:
         yield (
             "calibration",
-            f"{view['images']} images of `{view['split']}`, sha256 {view['digest'][:12]}",
+            f"{view['images']} images of `{view['split']}`{_read(view)}, sha256 {view['digest'][:12]}",
         )
+
+
+def _read(view: Mapping[str, Any]) -> str:
+    fewer = [f"{step} {count}" for step, count in view["read_by"].items() if count < view["images"]]
+    return f" (read by {', '.join(fewer)})" if fewer else ""
 
 
 def _accuracy_rows(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -176,7 +183,8 @@ def _check_row(check: Mapping[str, Any]) -> tuple[str, str]:
     value = "not measured" if check["value"] is None else f"{check['value']:.4g}"
     verdict = "ok    " if check["ok"] else "FAILED"
     limit = f"{'at least' if check['least'] else 'limit'} {check['limit']:.4g}"
-    return "check", f"{verdict} {check['name']} {value} ({limit})"
+    where = f", {check['note']}" if check["note"] else ""
+    return "check", f"{verdict} {check['name']} {value} ({limit}{where})"
 
 
 def _row(label: str, text: str) -> str:

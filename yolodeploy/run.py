@@ -16,7 +16,7 @@ from yolodeploy.console import Console, Report
 from yolodeploy.digest import digest_of, tree_files
 from yolodeploy.errors import DataError, EnvironmentProblem, StepFailed, YolodeployError
 from yolodeploy.machine import threads
-from yolodeploy.plan import Plan, PlannedStep, weights_path
+from yolodeploy.plan import Plan, PlannedStep, described_target, weights_path
 from yolodeploy.store import FULL, Store, Stored
 from yolodeploy.yamlfile import Position
 
@@ -105,7 +105,8 @@ class Runner:
             "input": given.digest,
             "imgsz": recipe.model.imgsz,
             "seed": recipe.seed,
-            "versions": planned.step.versions(planned.backend),
+            "target": described_target(self.plan.target),
+            "versions": planned.versions,
         }
         return Context(
             work=work,
@@ -123,7 +124,13 @@ class Runner:
         """Plain data kept in the store under the digest of the key."""
 
         def make(work: Path) -> Path:
-            text = json.dumps(compute(), allow_nan=False, sort_keys=True)
+            try:
+                data = compute()
+            except OSError as fault:
+                if fault.errno in FULL:
+                    raise
+                raise StepFailed(_reason(fault)) from fault  # no fault of the store's
+            text = json.dumps(data, allow_nan=False, sort_keys=True)
             (work / _MEMO).write_text(text, encoding="utf-8")
             return work
 

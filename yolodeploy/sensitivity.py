@@ -20,12 +20,13 @@ import numpy as np
 
 from yolodeploy.backend import Artifact, Context, Predictor, Probe, Trial
 from yolodeploy.digest import file_digest
+from yolodeploy.errors import StepFailed
 
 if TYPE_CHECKING:
     from yolodeploy.dataset import Dataset
     from yolodeploy.detect import Floats
 
-REVISION = 1
+REVISION = 2
 IMAGES = 4  # layers differ by 20 dB and more; more images change the order of near ties only
 _TINY = 1e-12
 ANCHORS = 100  # the best of an image: those that can become detections
@@ -71,8 +72,10 @@ class _Bench:
         self._probe, self._artifact, self._open = probe, artifact, opened
         self._view, self._context = view, context
         self._float: list[Floats] = []
+        self._exact = opened(artifact)
         self._key = {
             "sensitivity": REVISION,
+            "runtime": asdict(self._exact.runtime),
             "probe": dict(probe.key),
             "images": [file_digest(image) for image in view.images],
         }
@@ -86,12 +89,17 @@ class _Bench:
 
     def _noise(self, trial: Trial) -> float:
         if not self._float:
-            self._float = list(self._outputs(self._artifact))
+            self._float = list(self._outputs(self._exact))
         with alone(self._probe, trial, self._artifact.format, self._context) as compressed:
-            return output_noise(self._float, self._outputs(compressed))
+            noise = output_noise(self._float, self._outputs(self._open(compressed)))
+        if not math.isfinite(noise):
+            raise StepFailed(
+                f"with {trial.layer} compressed alone ({trial.scheme}) the output is not finite. Name "
+                "the layer in `keep_float`, and report it with the recipe."
+            )
+        return noise
 
-    def _outputs(self, artifact: Artifact) -> Iterator[Floats]:
-        predict = self._open(artifact)
+    def _outputs(self, predict: Predictor) -> Iterator[Floats]:
         for image in self._view.letterboxed(self._context.imgsz):
             yield predict(image)[0]
 

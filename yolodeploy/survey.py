@@ -61,12 +61,12 @@ class _Survey:
 
         planned, plan = self._planned, self._runner.plan
         name = planned.step.name
+        names = self._runner.info().names
         with (
             tempfile.TemporaryDirectory() as work,
             self._runner.console.task(f"measure layers of {name}") as report,
             failing_as(planned.at, f"measuring layers of `{name}`"),
         ):
-            names = self._runner.info().names
             context = self._runner.context(planned, self._input, names, Path(work), report)
             key = {
                 "survey": REVISION,
@@ -76,7 +76,8 @@ class _Survey:
                 "map": plan.view_digests["evaluation"] if by_map else None,
             }
             rows = context.memo(key, lambda: self._rows(context, by_map=by_map))
-        return {"step": name, "backend": planned.backend.NAME, "rows": rows}
+        used = len(self._view)
+        return {"step": name, "backend": planned.backend.NAME, "images": used, "rows": rows}
 
     def _rows(self, context: Context, *, by_map: bool) -> list[dict[str, Any]]:
         from yolodeploy.sensitivity import measure
@@ -100,6 +101,7 @@ class _Survey:
 
     def _drops(self, probe: Probe, context: Context) -> Mapping[Trial, float]:
         """The drop of mAP50-95 of every trial, on the evaluation images."""
+        from yolodeploy.accuracy import required_score
         from yolodeploy.sensitivity import alone
 
         def score(artifact: Artifact) -> float:
@@ -113,7 +115,7 @@ class _Survey:
                 return score(artifact)
 
         key = {"map": REVISION, "data": self._runner.plan.view_digests["evaluation"]}
-        whole = context.memo(key, lambda: score(self._input))
+        whole = context.memo(key, lambda: required_score(score(self._input), "evaluation"))
         drops = {}
         for number, trial in enumerate(probe.trials):
             context.progress(number / len(probe.trials), f"mAP {number}/{len(probe.trials)}")

@@ -9,8 +9,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+
+def _not_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - Pydantic's way
+    return value
+
+
+Number = BeforeValidator(_not_bool)  # a literal 1 would take `true`, which equals it
 Precision = Literal["fp32", "fp16"]
 Selector = Annotated[str, Field(min_length=1)]
 

@@ -5,18 +5,27 @@ An artifact is a folder with one `model.mlpackage`, an ML program for iOS 15 to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolodeploy.backend import Step, installed, missing
 from yolodeploy_coreml.devices import DEVICES as DEVICES
 from yolodeploy_coreml.devices import refusal, step_refusal
-from yolodeploy_coreml.params import CoreMLExport, Palettize, QuantizeWeights, plain_float
+from yolodeploy_coreml.params import (
+    CoreMLExport,
+    Palettize,
+    Quantize,
+    QuantizeWeights,
+    Sparsify,
+    calibrated,
+    plain_float,
+)
 
 if TYPE_CHECKING:
-    from yolodeploy.backend import Artifact, Context, Interface, Predictor, Target
+    from yolodeploy.backend import Artifact, Context, Interface, Predictor, Probe, Target
     from yolodeploy.transforms import Params
+    from yolodeploy_coreml.params import WeightParams
 
 NAME = "coreml"
 
@@ -41,6 +50,54 @@ def _quantize_weights(artifact: Artifact, params: Params, context: Context) -> P
     return run_quantize_weights(artifact, params, context)
 
 
+def _sparsify(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_coreml.sparsify import run_sparsify
+
+    return run_sparsify(artifact, params, context)
+
+
+def _probe_palettize(artifact: Artifact, params: Params, context: Context) -> Probe:
+    from yolodeploy_coreml.compress import probe_palettize
+
+    return probe_palettize(artifact, params, context)
+
+
+def _probe_quantize_weights(artifact: Artifact, params: Params, context: Context) -> Probe:
+    from yolodeploy_coreml.compress import probe_quantize_weights
+
+    return probe_quantize_weights(artifact, params, context)
+
+
+def _probe_sparsify(artifact: Artifact, params: Params, context: Context) -> Probe:
+    from yolodeploy_coreml.sparsify import probe_sparsify
+
+    return probe_sparsify(artifact, params, context)
+
+
+def _weight_step(
+    name: str,
+    params: type[WeightParams],
+    run: Callable[[Artifact, Params, Context], Path],
+    probe: Callable[[Artifact, Params, Context], Probe],
+    revision: int = 1,
+) -> Step:
+    return Step(
+        name, "mlpackage", "mlpackage", params, run, revision, reads=calibrated, probe=probe
+    )
+
+
+def _quantize(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_coreml.quantize import run_quantize
+
+    return run_quantize(artifact, params, context)
+
+
+def _quantize_probe(artifact: Artifact, params: Params, context: Context) -> Probe:
+    from yolodeploy_coreml.quantize import probe_quantize
+
+    return probe_quantize(artifact, params, context)
+
+
 STEPS = (
     Step(
         name="export",
@@ -50,8 +107,20 @@ STEPS = (
         run=_export,
         reference=plain_float,
     ),
-    Step("palettize", "mlpackage", "mlpackage", Palettize, _palettize),
-    Step("quantize_weights", "mlpackage", "mlpackage", QuantizeWeights, _quantize_weights),
+    _weight_step("palettize", Palettize, _palettize, _probe_palettize, 2),
+    _weight_step(
+        "quantize_weights", QuantizeWeights, _quantize_weights, _probe_quantize_weights, 2
+    ),
+    _weight_step("sparsify", Sparsify, _sparsify, _probe_sparsify),
+    Step(
+        "quantize",
+        "mlpackage",
+        "mlpackage",
+        Quantize,
+        _quantize,
+        reads=("calibration",),
+        probe=_quantize_probe,
+    ),
 )
 
 

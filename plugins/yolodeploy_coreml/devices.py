@@ -6,14 +6,17 @@ Chips and first systems: Apple Support, "iPhone - Tech Specs". Last systems: App
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from yolodeploy.backend import Device, Target
 from yolodeploy.transforms import Params
-from yolodeploy_coreml.params import Palettize
+from yolodeploy_coreml.params import UNTOUCHED, Palettize, Quantize, QuantizeWeights, WeightParams
 
 OLDEST, DEFAULT, NEWEST = 15, 16, 18
 _OS = "iOS"
-# Compressed weights came with the MIL operations of iOS 16 ("MIL Ops", coremltools 9).
-_FLOORS = {"palettize": 16, "quantize_weights": 16}
+# Compressed weights came with the MIL operations of iOS 16, 8-bit activations with those of iOS 17
+# ("MIL Ops", coremltools 9).
+_FLOORS = {"palettize": 16, "quantize": 17, "quantize_weights": 16, "sparsify": 16}
 
 
 def _iphone(name: str, title: str, first: str, last: str | None = None, *, chip: str) -> Device:
@@ -60,14 +63,50 @@ def refusal(target: Target) -> str | None:
 
 def step_refusal(step: str, params: Params, target: Target) -> str | None:
     """Why the target's iOS version cannot read what a step writes, with the remedy."""
-    floor = _FLOORS.get(step, OLDEST)
-    if isinstance(params, Palettize) and params.bits == 3:
-        floor = 18
+    if isinstance(params, WeightParams) and (reason := _touches(params)):
+        return reason
+    floor, what, other = _FLOORS.get(step, OLDEST), f"what `{step}` writes", ""
+    for needed, use in _newest(params):
+        floor, what, other = 18, needed, f" {use},"
     version = ios_format(target)
     if version >= floor:
+        return _quantizes_decoding(params) if isinstance(params, Quantize) else None
+    last = target.device.os_max
+    wider = f'Write os: "{floor}"'
+    if last is not None and int(last.split(".")[0]) < floor:
+        wider = f"Choose a device that runs iOS {floor}"
+    return f"iOS {version} cannot read {what}; iOS {floor} and newer can. {wider},{other} or remove the step."
+
+
+def _newest(params: Params) -> Iterator[tuple[str, str]]:
+    """What of a step's result only iOS 18 reads, and what to do without."""
+    if isinstance(params, Palettize):
+        if params.group_size is not None:
+            yield "a table per group of channels (`palettize` with group_size)", "remove group_size"
+        if 3 in {params.bits, *params.layers.values()}:
+            yield "3-bit tables (`palettize`)", "choose 2 or 4 bits"
+    if isinstance(params, QuantizeWeights) and params.bits == 4:
+        yield "int4 weights (`quantize_weights`)", "choose 8 bits"
+
+
+def _touches(params: WeightParams) -> str | None:
+    return _leaves_out(params.keep_float, "compressed: every box depends on them")
+
+
+def _quantizes_decoding(params: Quantize) -> str | None:
+    """Boxes in pixels and scores in 0..1 share tensors that no 8-bit range fits."""
+    return _leaves_out(
+        params.keep_float,
+        "quantized: boxes in pixels and scores in 0..1 do not fit one 8-bit range",
+    )
+
+
+def _leaves_out(keep_float: tuple[str, ...], why: str) -> str | None:
+    absent = [part for part in UNTOUCHED if part not in keep_float]
+    if not absent:
         return None
-    other = " choose 2 or 4 bits," if floor == 18 else ""
     return (
-        f"iOS {version} cannot read what `{step}` writes; iOS {floor} and newer can. "
-        f'Write os: "{floor}",{other} or remove the step.'
+        f"`keep_float` leaves out {' and '.join(f'`{part}`' for part in absent)}, which are never {why}. "
+        "Write keep_float: "
+        f"[{', '.join((*keep_float, *absent))}]."
     )

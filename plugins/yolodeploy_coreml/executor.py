@@ -24,6 +24,9 @@ from yolodeploy_coreml.values import CONSTEXPR, Reader, Value, shape_of
 _MAIN = "main"
 _REMEDY = "Check this package on a Mac, where Core ML itself runs it."
 _Constant = Tensor | str
+# Called with an operation's output name, its arguments and its result; returns the result to use.
+Tap = Callable[[str, Mapping[str, Any], Tensor], Tensor]
+Watch = Callable[[str, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -73,16 +76,32 @@ class Program:
         self._constants_used = {name: _prepared(v) for name, v in constants.items() if name in used}
 
     @torch.inference_mode()
-    def __call__(self, image: Tensor) -> dict[str, Tensor]:
-        """Evaluate the program once; `image` has the shape `self.shape`."""
+    def __call__(self, image: Tensor, watch: Watch | None = None) -> dict[str, Tensor]:
+        """Evaluate the program once; `image` has the shape `self.shape`.
+
+        `watch(name, value)` sees each value that is computed; it must not change it.
+        """
+        return self.evaluate(image, watch=watch)
+
+    def evaluate(
+        self, image: Tensor, tap: Tap | None = None, watch: Watch | None = None
+    ) -> dict[str, Tensor]:
+        """Evaluate the program once, showing `tap` what every operation takes and gives.
+
+        With a tap nothing is rounded to fp16, so that gradients keep their small values.
+        """
         values: dict[str, Any] = {**self._constants_used, self.input: image}
         for step in self._instructions:
             arguments = {key: values[name] for key, name in step.single.items()}
             for key, names in step.listed.items():
                 arguments[key] = [values[name] for name in names]
             results = step(arguments)
+            if tap is not None and len(results) == 1:
+                results = (tap(step.outputs[0], arguments, results[0]),)
             for name, result, rounded in zip(step.outputs, results, step.rounded, strict=True):
-                values[name] = result.half().float() if rounded else result
+                values[name] = result.half().float() if rounded and tap is None else result
+                if watch is not None:
+                    watch(name, values[name])
             for name in step.dead:
                 del values[name]
         return {name: values[name] for name in self.outputs}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from yolodeploy.backend import Interface, Tensor
+from yolodeploy_coreml.graph import block_of, stored_layers
 from yolodeploy_coreml.package import PACKAGE, read_package
 
 # Specification 6 is that of iOS 15, 7 of iOS 16, and so on (Model.proto of coremltools).
@@ -36,6 +37,7 @@ def read_interface(folder: Path) -> Interface:
         note=needs + (_PLAIN if suppression is None else _OBJECTS),
         confidence=suppression and suppression.confidenceThreshold,
         iou=suppression and suppression.iouThreshold,
+        layers=stored_layers(block_of(spec)),
     )
 
 

@@ -43,7 +43,7 @@ def _conv(
     dilations: Tensor | None = None,
     groups: Tensor | int = 1,
 ) -> Tensor:
-    pairs = _padding(pad_type, pad)
+    pairs = padding(pad_type, pad)
     amount = [before for before, _ in pairs]
     if any(before != after for before, after in pairs):
         x, amount = _padded(x, pairs, 0.0), [0, 0]
@@ -62,13 +62,13 @@ def _max_pool(
 ) -> Tensor:
     if bool(ceil_mode):
         raise ValueError("ceil_mode is not known")
-    padded = _padded(x, _padding(pad_type, pad), -math.inf)
+    padded = _padded(x, padding(pad_type, pad), -math.inf)
     return functional.max_pool2d(
         padded, _ints(kernel_sizes), 1 if strides is None else _ints(strides)
     )
 
 
-def _padding(kind: str, pad: Tensor | None) -> Pairs:
+def padding(kind: str, pad: Tensor | None) -> Pairs:
     """Return (before, after) per spatial axis."""
     if kind == "custom" and pad is not None:
         return _pairs(pad)

@@ -41,7 +41,7 @@ class ExecutorPredictor:
 
     def __init__(self, path: Path, threads: int) -> None:
         package = read_package(path)
-        self._head = _Head(package)
+        self._head = Head(package)
         self._program = Program(package)
         pipeline = package.spec.WhichOneof("Type") == "pipeline"
         suppression = "; its suppression stage was not run" if pipeline else ""
@@ -77,7 +77,7 @@ class CoreMLPredictor:
     def __init__(self, path: Path, threads: int) -> None:
         ct = coremltools()
         package = read_package(path)
-        self._head = _Head(package)
+        self._head = Head(package)
         units = ct.ComputeUnit.ALL
         # Of a pipeline, the network alone: suppression is the same code for every backend.
         self._model: Any = ct.models.MLModel(
@@ -102,7 +102,7 @@ class CoreMLPredictor:
         return self._head({name: torch.from_numpy(value) for name, value in outputs.items()})
 
 
-class _Head:
+class Head:
     """Turns a program's outputs into the raw head output [1, 4 + classes, anchors]."""
 
     def __init__(self, package: Package) -> None:
@@ -111,10 +111,15 @@ class _Head:
         self._classes = len(class_names(package.spec))
 
     def __call__(self, outputs: dict[str, torch.Tensor]) -> Images:
+        """Join the outputs of a program by name."""
+        return self.joined(outputs).numpy()
+
+    def joined(self, outputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The same as a tensor that keeps its gradient."""
         if len(self._names) == 1:
-            return outputs[self._names[0]].numpy()
+            return outputs[self._names[0]]
         confidence, coordinates = (outputs[name] for name in nms.RAW_OUTPUTS)
-        return nms.joined_head(confidence, coordinates, self._side, self._classes).numpy()
+        return nms.joined_head(confidence, coordinates, self._side, self._classes)
 
 
 def class_names(spec: Any) -> tuple[str, ...]:

@@ -7,18 +7,36 @@ An artifact is a folder with two files: `model.ncnn.param` (the graph, as text) 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolodeploy.backend import Interface, Step, Tensor, installed, missing
+from yolodeploy.backend import Artifact, Context, Interface, Probe, Step, Tensor, installed, missing
 from yolodeploy_ncnn.devices import DEVICES as DEVICES
 from yolodeploy_ncnn.export import PARAM_FILE, NcnnExport, run_export
-from yolodeploy_ncnn.w8 import W8, run_w8
+from yolodeploy_ncnn.params import Quantize
+from yolodeploy_ncnn.w8 import W8, probe_w8, run_w8
 
 if TYPE_CHECKING:
-    from yolodeploy.backend import Artifact, Predictor, Target
+    from yolodeploy.backend import Predictor, Target
     from yolodeploy.transforms import Params
 
 NAME = "ncnn"
+
+_UNTOUCHED = ("dfl", "decode")
+_FAST_INT8 = frozenset({"dotprod", "i8mm"})
+
+
+def _quantize(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_ncnn.quantize import run_quantize
+
+    return run_quantize(artifact, params, context)
+
+
+def _probe_quantize(artifact: Artifact, params: Params, context: Context) -> Probe:
+    from yolodeploy_ncnn.quantize import probe_quantize
+
+    return probe_quantize(artifact, params, context)
+
 
 STEPS = (
     Step(
@@ -29,13 +47,22 @@ STEPS = (
         run=run_export,
         reference=lambda params: params.model_copy(update={"precision": "fp32"}),
     ),
-    Step(name="w8", accepts=NAME, produces=NAME, params=W8, run=run_w8),
+    Step(name="w8", accepts=NAME, produces=NAME, params=W8, run=run_w8, probe=probe_w8),
+    Step(
+        name="quantize",
+        accepts=NAME,
+        produces=NAME,
+        params=Quantize,
+        run=_quantize,
+        reads=("calibration",),
+        probe=_probe_quantize,
+    ),
 )
 
 
 def versions() -> Mapping[str, str]:
     """Versions of the tools that write an artifact: tracing (torch) and conversion (pnnx)."""
-    return installed("ncnn", "pnnx", "torch")
+    return installed("ncnn", "numpy", "pnnx", "torch")
 
 
 def problem() -> str | None:
@@ -44,7 +71,20 @@ def problem() -> str | None:
 
 
 def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: ARG001 - the contract's signature
-    """Refuse nothing: every Arm CPU from Armv7 on runs all that is written here, whatever its OS."""
+    """Refuse int8 where it does not pay or cannot work; every Arm CPU from Armv7 on runs the rest."""
+    if not isinstance(params, Quantize):
+        return None
+    if not target.device.features & _FAST_INT8:
+        return (
+            f"the {target.device.title} has no int8 dot product (FEAT_DotProd), without which int8 is "
+            "not faster than float. Use `w8`: the file gets as small, the arithmetic stays float."
+        )
+    absent = [part for part in _UNTOUCHED if part not in params.keep_float]
+    if absent:
+        return (
+            f"`keep_float` leaves out {' and '.join(f'`{part}`' for part in absent)}: box decoding in "
+            f"int8 loses every box. Write keep_float: [{', '.join((*params.keep_float, *absent))}]."
+        )
     return None
 
 
@@ -57,10 +97,11 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
 
 def describe(artifact: Artifact) -> Interface:
     """How an app feeds the network and reads it; shapes come from the graph."""
-    from yolodeploy_ncnn import param
+    from yolodeploy_ncnn import model
     from yolodeploy_ncnn.decode import find_decode
 
-    graph = param.read(artifact.path / PARAM_FILE)
+    loaded = model.read(artifact)
+    graph = loaded.graph
     decode = find_decode(graph)
     height, width = graph.input_size()
     return Interface(
@@ -88,4 +129,5 @@ def describe(artifact: Artifact) -> Interface:
             "computes the convolutions in fp16 unless the app sets opt.use_fp16_arithmetic = "
             "false or the model was exported with `arithmetic: fp32`."
         ),
+        layers=loaded.forms(),
     )

@@ -41,11 +41,12 @@ class Decode:
     """The end of a detector, found from its output backwards.
 
     `joins` are the concatenations that bring the scales together (`[channels, anchors]`),
-    `layers` the names of the layers behind them, `classes` and `anchors` the sizes of the
+    `scores` the one of them that holds the class scores, `layers` the names of the layers behind them, `classes` and `anchors` the sizes of the
     output `[4 + classes, anchors]`.
     """
 
     joins: tuple[Layer, ...]
+    scores: Layer
     layers: frozenset[str]
     classes: int
     anchors: int
@@ -98,7 +99,7 @@ def find_decode(graph: Graph) -> Decode:
             pending += layer.inputs
     sizes = {join.outputs[0]: _size(graph, join) for join in joins}
     scores = _source(graph, layers, sizes)
-    return Decode(tuple(joins), frozenset(layers), *sizes[scores])
+    return Decode(tuple(joins), graph.producers[scores], frozenset(layers), *sizes[scores])
 
 
 def _is_join(graph: Graph, layer: Layer) -> bool:

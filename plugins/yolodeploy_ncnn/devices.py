@@ -56,6 +56,12 @@ DEVICES = (
         source="Samsung Semiconductor, Exynos 1380; Arm TRM of Cortex-A78, A55",
     ),
     Device(
+        name="raspberry-pi-4",
+        title="Raspberry Pi 4 (BCM2711: 4x Cortex-A72)",
+        os="Linux",
+        source="Raspberry Pi, BCM2711 processor documentation; Arm TRM of Cortex-A72 (Armv8.0)",
+    ),
+    Device(
         name="raspberry-pi-5",
         title="Raspberry Pi 5 (BCM2712: 4x Cortex-A76)",
         os="Linux",

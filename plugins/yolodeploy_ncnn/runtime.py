@@ -12,6 +12,7 @@ from yolodeploy_ncnn import param, weights
 from yolodeploy_ncnn.export import BIN_FILE, PARAM_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     import ncnn
@@ -39,6 +40,20 @@ class NcnnPredictor:
 
         return np.stack([self._run(image) for image in images])
 
+    def blobs(
+        self, image: NDArray[np.float32], names: Iterable[str]
+    ) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Run one image `[3, H, W]` and return what some blobs hold."""
+        import ncnn
+        import numpy as np
+
+        pixels = np.ascontiguousarray(image, dtype=np.float32)
+        with self._net.create_extractor() as extractor:
+            extractor.set_light_mode(False)  # else a blob is dropped once it was read
+            extractor.input(self._input, ncnn.Mat(pixels))
+            for name in names:
+                yield name, _extract(extractor, name)
+
     def _run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         import ncnn
         import numpy as np
@@ -46,10 +61,16 @@ class NcnnPredictor:
         pixels = np.ascontiguousarray(image, dtype=np.float32)  # a Mat borrows its memory
         with self._net.create_extractor() as extractor:
             extractor.input(self._input, ncnn.Mat(pixels))
-            code, output = extractor.extract(self._output)
-            if code != 0:
-                raise StepFailed(f"ncnn could not compute {self._output}: code {code}.")
-            return np.array(output, dtype=np.float32)
+            return _extract(extractor, self._output)
+
+
+def _extract(extractor: ncnn.Extractor, name: str) -> NDArray[np.float32]:
+    import numpy as np
+
+    code, blob = extractor.extract(name)
+    if code != 0:
+        raise StepFailed(f"ncnn could not compute {name}: code {code}.")
+    return np.array(blob, dtype=np.float32)  # a copy: the blob goes with the extractor
 
 
 def _checked_graph(folder: Path) -> param.Graph:

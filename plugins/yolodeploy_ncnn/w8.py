@@ -8,22 +8,17 @@ smaller, the speed stays.
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
+from yolodeploy.backend import Probe, Trial
 from yolodeploy.errors import StepFailed
 from yolodeploy.transforms import Params
-from yolodeploy_ncnn import param, weights
-from yolodeploy_ncnn.decode import find_decode
-from yolodeploy_ncnn.export import BIN_FILE, PARAM_FILE
+from yolodeploy_ncnn import model, weights
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from yolodeploy.backend import Artifact, Context
-
-_CONVOLUTIONS = frozenset({"Convolution", "ConvolutionDepthWise"})
-_OUT_CHANNELS = 0
 
 
 class W8(Params):
@@ -31,48 +26,61 @@ class W8(Params):
 
 
 def run_w8(artifact: Artifact, params: Params, context: Context) -> Path:  # noqa: ARG001 - it has none
-    """Compress the weights of a float artifact; the graph stays as it is, byte for byte.
+    """Compress the float weights of an artifact; the graph stays as it is, byte for byte.
 
     Layers that decode boxes stay float (the sum over distances would carry its weights'
-    error into every box), and so do layers that a codebook would make larger. StepFailed
-    where that leaves nothing to do, or the weights do not fit the graph.
+    error into every box), and so do layers that a codebook would make larger; layers that
+    compute in int8 are not touched. StepFailed where that leaves nothing to do, or the weights do
+    not fit the graph.
     """
-    graph = param.read(artifact.path / PARAM_FILE)
-    source = artifact.path / BIN_FILE
-    try:
-        data = source.read_bytes()
-        chosen = _chosen(graph, weights.blocks(graph, data))
-    except (OSError, ValueError) as error:
-        raise StepFailed(f"{source.name}: {error}. The file is damaged; build it again.") from error
-    if not chosen:
-        raise StepFailed("no float weights are left that a codebook makes smaller. Remove `w8`.")
+    loaded = model.read(artifact)
+    chosen = _chosen(loaded)
+    layers = {}
+    for number, name in enumerate(chosen, 1):
+        layers[name] = _compressed(loaded, name)
+        context.progress(number / len(chosen), f"{number}/{len(chosen)} layers")
     result = context.work / "artifact"
     result.mkdir()
-    (result / BIN_FILE).write_bytes(_compressed(data, chosen, context))
-    shutil.copyfile(artifact.path / PARAM_FILE, result / PARAM_FILE)
+    loaded.write(result, layers)
     return result
 
 
-def _chosen(graph: param.Graph, blocks: list[weights.Block]) -> list[weights.Block]:
-    decode = find_decode(graph).layers
-    return [
-        block
-        for block in blocks
-        if block.tagged
-        and block.layer.type in _CONVOLUTIONS
-        and block.layer.name not in decode
+def probe_w8(artifact: Artifact, params: Params, context: Context) -> Probe:  # noqa: ARG001 - it needs neither
+    """Every layer that the step would compress, alone."""
+    loaded = model.read(artifact)
+    layers = {loaded.places[name].name: name for name in _chosen(loaded)}
+    trials = tuple(
+        Trial(place, loaded.places[name].part, "8-bit codebook", loaded.kernels[name].count)
+        for place, name in layers.items()
+    )
+
+    def write(trial: Trial, folder: Path) -> None:
+        name = layers[trial.layer]
+        loaded.write(folder, {name: _compressed(loaded, name)})
+
+    return Probe(trials, write)
+
+
+def _chosen(loaded: model.Model) -> list[str]:
+    found = [
+        name
+        for name, block in loaded.kernels.items()
+        if block.tag in weights.FLOATS
+        and loaded.places[name].part != "dfl"
         and weights.stored_size(block.count) < 4 + block.stop - block.start
     ]
+    if not found:
+        raise StepFailed("no float weights are left that a codebook makes smaller. Remove `w8`.")
+    return found
 
 
-def _compressed(data: bytes, chosen: list[weights.Block], context: Context) -> bytes:
+def _compressed(loaded: model.Model, name: str) -> bytes:
+    """All blocks of a layer, its weights as a codebook."""
     from yolodeploy.codebook import balance, kmeans
 
-    parts, end = [], 0
-    for number, block in enumerate(chosen, 1):
-        matrix = block.floats(data).reshape(block.layer.number(_OUT_CHANNELS), -1)
-        codebook = kmeans(matrix, weights.ENTRIES, balance(matrix))
-        parts += [data[end : block.start - 4], weights.stored(codebook)]
-        end = block.stop
-        context.progress(number / len(chosen), f"{number}/{len(chosen)} layers")
-    return b"".join([*parts, data[end:]])
+    block, *rest = [block for block in loaded.blocks if block.layer.name == name]
+    matrix = block.floats(loaded.data).reshape(block.layer.number(weights.OUT_CHANNELS), -1)
+    codebook = kmeans(matrix, weights.ENTRIES, balance(matrix))
+    return (
+        weights.stored(codebook) + loaded.data[block.stop : rest[-1].stop if rest else block.stop]
+    )

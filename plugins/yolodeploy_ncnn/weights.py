@@ -2,14 +2,15 @@
 
 Format (ncnn, src/modelbin.cpp and the `load_model` of each layer): weights start with a
 32-bit tag that tells how they are stored and are padded to 4 bytes; biases and constants
-are bare fp32. Little-endian throughout. Tags are 0 (fp32), a number each for fp16, int8 and
+are bare fp32; a layer that computes in int8 has the scales of its weights and of its input after them.
+Little-endian throughout. Tags are 0 (fp32), a number each for fp16, int8 and
 raw fp32, and every other number for a codebook: 256 fp32 values, then a byte per weight that
 says which of them it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
 
 FP32 = 0
 FP16 = 0x01306B47
+INT8 = 0x000D4B38
 CODEBOOK = 1  # any number but ncnn's own will do; this is the one written and read here
 ENTRIES = 256
-_BYTES: Mapping[int, int] = {FP32: 4, FP16: 2, CODEBOOK: 1}
+FLOATS = frozenset({FP32, FP16})
+_BYTES: Mapping[int, int] = {FP32: 4, FP16: 2, INT8: 1, CODEBOOK: 1}
 _TABLE: Mapping[int, int] = {CODEBOOK: 4 * ENTRIES}
 
+OUT_CHANNELS = 0  # parameter numbers of every layer with weights
+INT8_SCALES = 8
 # Parameter numbers of (count of weights, whether there is a bias, length of the bias).
 _LAYOUT: Mapping[str, tuple[int, int, int]] = {
     "Convolution": (6, 5, 0),
@@ -38,7 +43,7 @@ _LAYOUT: Mapping[str, tuple[int, int, int]] = {
 
 @dataclass(frozen=True)
 class Block:
-    """`count` numbers of a layer at `data[start:stop]`; `tag` is FP32, FP16 or CODEBOOK.
+    """`count` numbers of a layer at `data[start:stop]`; `tag` is FP32, FP16, INT8 or CODEBOOK.
 
     `tagged` blocks have the tag in the four bytes before `start`.
     """
@@ -51,14 +56,20 @@ class Block:
     tagged: bool
 
     def floats(self, data: bytes) -> NDArray[np.float32]:
-        """The numbers as float32 `[count]`, whatever they are stored as."""
+        """The numbers as float32 `[count]`, whatever they are stored as; int8 without its scale."""
         import numpy as np
 
         if self.tag == CODEBOOK:
             table = np.frombuffer(data, "<f4", ENTRIES, self.start)
             return table[np.frombuffer(data, np.uint8, self.count, self.start + table.nbytes)]
-        stored = np.frombuffer(data, f"<f{_BYTES[self.tag]}", self.count, self.start)
-        return stored.astype(np.float32)
+        kind = "i1" if self.tag == INT8 else f"<f{_BYTES[self.tag]}"
+        return np.frombuffer(data, kind, self.count, self.start).astype(np.float32)
+
+
+def int8(values: NDArray[np.int8]) -> bytes:
+    """What takes the place of a block of weights in the file, tag included."""
+    data = values.tobytes()
+    return INT8.to_bytes(4, "little") + data + bytes(-len(data) % 4)
 
 
 def stored(codebook: Codebook) -> bytes:
@@ -71,6 +82,20 @@ def stored(codebook: Codebook) -> bytes:
 def stored_size(count: int) -> int:
     """Bytes of `count` numbers as a codebook, tag included."""
     return 4 + _size(CODEBOOK, count)
+
+
+def replaced(data: bytes, found: Iterable[Block], layers: Mapping[str, bytes]) -> bytes:
+    """The file with all blocks of some layers, tags included, replaced by other bytes."""
+    parts: list[bytes] = []
+    written: set[str] = set()
+    for block in found:
+        name = block.layer.name
+        if name not in layers:
+            parts.append(data[block.start - 4 * block.tagged : block.stop])
+        elif name not in written:
+            parts.append(layers[name])
+            written.add(name)
+    return b"".join(parts)
 
 
 def blocks(graph: Graph, data: bytes) -> list[Block]:
@@ -98,6 +123,9 @@ def _parts(layer: Layer) -> Iterator[tuple[bool, int]]:
         yield True, layer.number(weights)
         if layer.number(has_bias, 0):
             yield False, layer.number(bias)
+        if layer.number(INT8_SCALES, 0):
+            yield False, layer.number(OUT_CHANNELS)
+            yield False, 1
 
 
 def _block(layer: Layer, data: bytes, end: int, count: int, *, tagged: bool) -> Block:

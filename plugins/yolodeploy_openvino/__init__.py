@@ -14,6 +14,7 @@ from yolodeploy.backend import (
     Context,
     Interface,
     Predictor,
+    Probe,
     Step,
     Target,
     installed,
@@ -22,7 +23,7 @@ from yolodeploy.backend import (
 from yolodeploy.errors import EnvironmentProblem
 from yolodeploy.transforms import Export, Params
 from yolodeploy_openvino.devices import DEVICES as DEVICES
-from yolodeploy_openvino.params import Quantize
+from yolodeploy_openvino.params import CompressWeights, Quantize
 
 NAME = "openvino"
 
@@ -45,6 +46,26 @@ def _quantize(artifact: Artifact, params: Params, context: Context) -> Path:
     return quantize(artifact, cast("Quantize", params), context)
 
 
+def _probe_quantize(artifact: Artifact, params: Params, context: Context) -> Probe:
+    if reason := missing("openvino", *_QUANTIZERS):
+        raise EnvironmentProblem(reason)
+    from yolodeploy_openvino.quantize import probe
+
+    return probe(artifact, cast("Quantize", params), context)
+
+
+def _compress_weights(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_openvino.compress import compress_weights
+
+    return compress_weights(artifact, cast("CompressWeights", params), context)
+
+
+def _probe_weights(artifact: Artifact, params: Params, context: Context) -> Probe:
+    from yolodeploy_openvino.compress import probe
+
+    return probe(artifact, cast("CompressWeights", params), context)
+
+
 def _plain(params: Params) -> Params:  # noqa: ARG001
     return Export(precision="fp32")
 
@@ -59,6 +80,16 @@ STEPS = (
         _quantize,
         reads=("calibration",),
         tools=_QUANTIZERS,
+        revision=2,
+        probe=_probe_quantize,
+    ),
+    Step(
+        "compress_weights",
+        "openvino",
+        "openvino",
+        CompressWeights,
+        _compress_weights,
+        probe=_probe_weights,
     ),
 )
 
@@ -74,9 +105,18 @@ def problem() -> str | None:
 
 
 def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: ARG001
-    """Every device here runs float and 8-bit models; only an unsound request is refused."""
-    if not isinstance(params, Quantize):
-        return None
+    """Every device here runs float and 8-bit models; what is unsound or unproven is refused."""
+    if isinstance(params, Quantize):
+        return _decoding_in_8_bits(params)
+    if isinstance(params, CompressWeights):
+        if "dfl" not in params.keep_float:
+            kept = ", ".join((*params.keep_float, "dfl"))
+            return f"`keep_float` leaves out `dfl`, which every box depends on. Write keep_float: [{kept}]."
+        return _no_int4(target) if params.bits == 4 else None
+    return None
+
+
+def _decoding_in_8_bits(params: Quantize) -> str | None:
     absent = [part for part in _UNTOUCHED if part not in params.keep_float]
     if not absent:
         return None
@@ -84,6 +124,16 @@ def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: A
         f"`keep_float` leaves out {' and '.join(f'`{part}`' for part in absent)}: boxes in pixels and "
         f"scores in 0..1 do not fit one 8-bit range. Write keep_float: "
         f"[{', '.join((*params.keep_float, *absent))}]."
+    )
+
+
+def _no_int4(target: Target) -> str | None:
+    unit = target.device.options["unit"]
+    if unit == "CPU":
+        return None
+    return (
+        f"`bits: 4`: convolutions with int4 weights are known to run on a CPU, not on the {unit} of "
+        f"{target.device.title}. Use bits: 8, or a device whose unit is the CPU."
     )
 
 

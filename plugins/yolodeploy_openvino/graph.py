@@ -66,7 +66,7 @@ def structure(model: Any) -> Structure:
 
 def layer_name(convolution: Any) -> str:
     """Return the module's name in the checkpoint, as the name of the weights holds it."""
-    weights = _source(convolution, 1).get_friendly_name()
+    weights = feeding(convolution, 1).get_friendly_name()
     found = re.search(r"model\.\d+\..+(?=\.weight)", weights)
     return found[0] if found else str(convolution.get_friendly_name())
 
@@ -82,7 +82,7 @@ def _tail(result: Any) -> tuple[set[str], set[str], set[str]]:
             name, kind = source.get_friendly_name(), source.get_type_name()
             if kind in ("Constant", "Convert") or name in decode | last | dfl:
                 continue
-            if kind == "Convolution" and _source(source, 0).get_type_name() != "Softmax":
+            if kind == "Convolution" and feeding(source, 0).get_type_name() != "Softmax":
                 last.add(name)
                 continue
             if kind == "Convolution":
@@ -119,7 +119,8 @@ def _upsampled(operations: list[Any]) -> set[str]:
     return found
 
 
-def _source(operation: Any, index: int) -> Any:
+def feeding(operation: Any, index: int) -> Any:
+    """The operation that feeds an input."""
     return operation.input(index).get_source_output().get_node()
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from yolodeploy import transforms
+from yolodeploy.transforms import Params, Selector
 
 
 class Quantize(transforms.Quantize):
@@ -19,6 +20,43 @@ class Quantize(transforms.Quantize):
     )
     fast_bias_correction: bool = Field(
         default=True,
-        description="Correct the mean error of each layer from the statistics already taken; "
-        "false runs the images again for every layer, which takes many times longer.",
+        description="Correct the mean error of each layer in closed form, from the means of its "
+        "inputs; false has NNCF run the images again for every layer, many times longer.",
     )
+    max_drop: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Leave the costliest layers in floating point until mAP50-95 on the labelled "
+        "calibration images is lower than the float model's by at most this.",
+    )
+
+
+class CompressWeights(Params):
+    """Store weights as integers and compute in floating point; needs no images."""
+
+    bits: Literal[8, 4] = Field(
+        default=8,
+        description="8: int8 with a scale per output channel. 4: int4 with a scale per group, and "
+        "int8 where a group does not divide the weights of an output channel.",
+    )
+    group: Literal[16, 32, 64, 128] | None = Field(
+        default=None,
+        description="With bits: 4, how many weights of an output channel share a scale; left out, 32.",
+    )
+    keep_float: tuple[Selector, ...] = Field(
+        default=("dfl",),
+        description="What keeps the weights of the export: parts of the model (backbone, neck, "
+        "head, head.last, dfl) and names of convolutions with * and ?.",
+    )
+
+    @model_validator(mode="after")
+    def _groups_need_int4(self) -> Self:
+        if self.group is not None and self.bits == 8:
+            raise ValueError("group has no effect with 8 bits. Remove it, or write bits: 4.")
+        return self
+
+    @property
+    def shared(self) -> int:
+        """How many weights of an output channel share a scale with 4 bits."""
+        return self.group or 32

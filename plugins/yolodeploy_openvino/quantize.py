@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolodeploy.backend import Artifact, Context, Device
+from yolodeploy.backend import Artifact, Context, Device, Probe, Trial
 from yolodeploy.dataset import Dataset
-from yolodeploy.errors import DataError, PlanRefused, StepFailed
+from yolodeploy.digest import file_digest
+from yolodeploy.errors import PlanRefused, StepFailed
+from yolodeploy_openvino import bias, layers
 from yolodeploy_openvino.export import MODEL_FILE, forget_origin
-from yolodeploy_openvino.graph import structure
+from yolodeploy_openvino.graph import Structure, feeding, structure
 from yolodeploy_openvino.params import Quantize
 from yolodeploy_openvino.toolchain import first_line, nncf, openvino
 from yolodeploy_torch.structure import choose
@@ -22,63 +25,137 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_BIAS_IMAGES = 8  # means over all pixels of an image settle much sooner than ranges do
+
 
 def quantize(artifact: Artifact, params: Quantize, context: Context) -> Path:
     """Write `model.xml` and `model.bin` with 8-bit weights and activations.
 
     Raises PlanRefused for a selector without a match or an IR that is quantized already,
-    DataError for calibration images that are too few or unreadable, StepFailed otherwise.
+    DataError for calibration images that are too few, unreadable or, with `max_drop`, without
+    labels, StepFailed if NNCF fails or no setting meets `max_drop`.
     """
-    view = subset(context.data["calibration"], params.subset)
-    context.progress(0.0, "reading")
-    ov, tool = openvino(), nncf()
-    try:
-        model = ov.Core().read_model(artifact.path / MODEL_FILE)
-        _refuse_quantized(model)
-        found = structure(model)
-        kept = choose(params.keep_float, found.parts, "keep_float")
-        with contextlib.redirect_stdout(io.StringIO()):  # NNCF draws its own progress bars there
-            quantized = tool.quantize(
-                model,
-                tool.Dataset(_Stream(view, context.imgsz, context.progress)),
-                preset=tool.QuantizationPreset(params.preset),
-                target_device=tool.TargetDevice(str(context.target.device.options["unit"])),
-                subset_size=len(view),
-                fast_bias_correction=params.fast_bias_correction,
-                ignored_scope=tool.IgnoredScope(
-                    names=sorted(found.operations[name] for name in kept)
-                ),
-                advanced_parameters=tool.AdvancedQuantizationParameters(
-                    overflow_fix=tool.OverflowFix(overflow_fix(context.target.device))
-                ),
-            )
-        forget_origin(quantized)
-        ov.save_model(quantized, context.work / MODEL_FILE, compress_to_fp16=False)
-    except RuntimeError as error:
-        raise StepFailed(
-            f"NNCF {tool.__version__} cannot quantize this model: {first_line(error)}. "
-            "Try the version that the recipe's lock file names."
-        ) from error
+    quantizer = Quantizer(artifact, params, context)
+    if params.max_drop is None:
+        quantizer.write(quantizer.kept, context.work)
+    else:
+        from yolodeploy_openvino.budget import write_within
+
+        write_within(params.max_drop, quantizer, context)
     return context.work
 
 
-def subset(view: Dataset, count: int | None) -> Dataset:
-    """Take `count` images (None: all), spread evenly; raises DataError if there are too few."""
-    total = len(view)
-    if total < 2:
-        raise DataError(
-            f"{total} calibration image says nothing about the range of activations. Name more "
-            "under `data: calibration:`; 32 to 128 are usual."
+def probe(artifact: Artifact, params: Quantize, context: Context) -> Probe:
+    """Single layers in 8 bits, with the ranges and biases of the whole model quantized."""
+    return Quantizer(artifact, params, context).probe()
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """Quantizes one float artifact with some of its layers left in floating point."""
+
+    artifact: Artifact
+    params: Quantize
+    context: Context
+
+    @cached_property
+    def view(self) -> Dataset:
+        """The calibration images that are used."""
+        return self.context.data["calibration"].to_calibrate(self.params.subset)
+
+    @cached_property
+    def found(self) -> Structure:
+        """The parts of the float model."""
+        model = self._read()
+        if any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops()):
+            raise PlanRefused("the model is quantized already. Remove the second `quantize`.")
+        found = structure(model)
+        forms = {layers.form(node) for node in layers.convolutions(model, found).values()}
+        if forms - {"fp32", "fp16"}:
+            raise PlanRefused(
+                "weights are integers already, and would be rounded twice. Put `compress_weights` "
+                "after `quantize`, or remove it."
+            )
+        return found
+
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """Names of the layers that the recipe wants in floating point."""
+        return choose(self.params.keep_float, self.found.parts, "keep_float")
+
+    def write(self, kept: frozenset[str], folder: Path) -> None:
+        """Quantize all layers but `kept` into `folder`."""
+        model = self._quantized(kept)
+        forget_origin(model)
+        openvino().save_model(model, folder / MODEL_FILE, compress_to_fp16=False)
+
+    def probe(self) -> Probe:
+        """Calibrate once; then every trial is the float model with one convolution exchanged."""
+        quantized = layers.convolutions(self._quantized(self.kept), self.found)
+        integer = {name: node for name, node in quantized.items() if layers.form(node) == "int8"}
+
+        def write(trial: Trial, folder: Path) -> None:
+            model = self._read()
+            layers.exchange(
+                layers.convolutions(model, self.found)[trial.layer], integer[trial.layer]
+            )
+            forget_origin(model)
+            openvino().save_model(model, folder / MODEL_FILE, compress_to_fp16=False)
+
+        return Probe(
+            tuple(
+                Trial(name, self.found.parts[name], "int8", layers.weights(node).size)
+                for name, node in integer.items()
+            ),
+            write,
+            {
+                "params": self.params.model_dump(mode="json", exclude={"max_drop"}),
+                "calibration": [file_digest(image) for image in self.view.images],
+                "device": self.context.target.device.name,
+            },
         )
-    if count is None:
-        return view
-    if count > total:
-        raise DataError(
-            f"`subset: {count}` asks for more than the {total} calibration images. Ask for fewer, "
-            "leave it out to take all, or name more under `data: calibration:`."
-        )
-    chosen = tuple(view.images[index * total // count] for index in range(count))
-    return replace(view, images=chosen)
+
+    def _read(self) -> Any:
+        return openvino().Core().read_model(self.artifact.path / MODEL_FILE)
+
+    def _quantized(self, kept: frozenset[str]) -> Any:
+        """The model with all layers in 8 bits but `kept`."""
+        tool = nncf()
+        model = self._read()
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # NNCF draws its progress bars there
+                quantized = tool.quantize(model, **self._arguments(tool, kept))
+        except RuntimeError as error:
+            raise StepFailed(
+                f"NNCF {tool.__version__} cannot quantize this model: {first_line(error)}. "
+                "Try the version that the recipe's lock file names."
+            ) from error
+        floats = layers.convolutions(model, self.found)
+        integers = layers.convolutions(quantized, self.found)
+        if self.params.fast_bias_correction:
+            images = self.view.spread(_BIAS_IMAGES).letterboxed(self.context.imgsz)
+            inputs = model.get_parameters()
+            bias.correct(floats, integers, inputs, images, self.context.threads)
+        for name, node in integers.items():  # NNCF gives weights names of its own
+            feeding(node, 1).set_friendly_name(feeding(floats[name], 1).get_friendly_name())
+        return quantized
+
+    def _arguments(self, tool: Any, kept: frozenset[str]) -> dict[str, Any]:
+        device = self.context.target.device
+        names = sorted(self.found.operations[name] for name in kept)
+        stream = _Stream(self.view, self.context.imgsz, self.context.progress)
+        return {
+            "calibration_dataset": tool.Dataset(stream),
+            "preset": tool.QuantizationPreset(self.params.preset),
+            "target_device": tool.TargetDevice(str(device.options["unit"])),
+            "subset_size": len(self.view),
+            "fast_bias_correction": self.params.fast_bias_correction,
+            "ignored_scope": tool.IgnoredScope(names=names),
+            "advanced_parameters": tool.AdvancedQuantizationParameters(
+                overflow_fix=tool.OverflowFix(overflow_fix(device)),
+                disable_bias_correction=self.params.fast_bias_correction,  # ours is used
+            ),
+        }
 
 
 def overflow_fix(device: Device) -> str:
@@ -105,8 +182,3 @@ class _Stream:
         for number, image in enumerate(self._view.letterboxed(self._imgsz)):
             self._progress(0.95 * number / len(self), f"{number}/{len(self)} calibration images")
             yield image
-
-
-def _refuse_quantized(model: Any) -> None:
-    if any(operation.get_type_name() == "FakeQuantize" for operation in model.get_ops()):
-        raise PlanRefused("the model is quantized already. Remove the second `quantize`.")

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from yolodeploy.backend import Interface, Runtime, Target, Tensor
 from yolodeploy.errors import StepFailed
+from yolodeploy_openvino import layers
 from yolodeploy_openvino.export import MODEL_FILE
+from yolodeploy_openvino.graph import structure
 from yolodeploy_openvino.toolchain import first_line, openvino, version
 
 
@@ -34,7 +36,8 @@ class OpenVINOPredictor:
         self._shape = tuple(compiled.output(0).shape)
         hardware = str(core.get_property(unit, "FULL_DEVICE_NAME")).strip()
         note = _note(unit, hardware, target, config)
-        self.runtime = Runtime("OpenVINO", version(ov), hardware, threads, note)
+        wanted = unit == str(target.device.options.get("unit", "CPU"))
+        self.runtime = Runtime("OpenVINO", version(ov), hardware, threads, note, timing=wanted)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map [N, 3, H, W] in 0..1 to [N, 4 + classes, anchors]."""
@@ -51,7 +54,7 @@ def available_unit(wanted: str, present: Sequence[str]) -> str:
 
 
 def describe(folder: Path) -> Interface:
-    """Read the ports of the IR in `folder`."""
+    """Read the ports and the convolutions of the IR in `folder`."""
     model = openvino().Core().read_model(folder / MODEL_FILE)
     image = Tensor(
         "images", tuple(model.input(0).shape), "float32", "RGB, planes one after the other, 0..1"
@@ -69,6 +72,10 @@ def describe(folder: Path) -> Interface:
         scale=1 / 255,
         note="Keep model.bin beside model.xml. On a CPU set INFERENCE_PRECISION_HINT to f32 for "
         "the figures of the evidence.",
+        layers={
+            name: layers.form(node)
+            for name, node in layers.convolutions(model, structure(model)).items()
+        },
     )
 
 

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from test_coreml_export import SIDE, context, export, head, load, reference
 import yolodeploy_coreml as plugin
 from yolodeploy.backend import Artifact, Target
 from yolodeploy.digest import tree_files
-from yolodeploy.errors import StepFailed
+from yolodeploy.errors import PlanRefused, StepFailed
 from yolodeploy_coreml.package import PACKAGE, inner, read_package
 from yolodeploy_coreml.values import CONSTEXPR
 
@@ -90,7 +92,13 @@ def test_size_and_output(
     assert size(small) <= limit
     difference = np.abs(head(small, images) - reference(source, images))
     assert 0 < difference[:, :4].mean() < pixels
-    assert plugin.describe(small) == plugin.describe(exports[version])
+    before, after = plugin.describe(exports[version]), plugin.describe(small)
+    assert replace(after, layers={}) == replace(before, layers={})
+    assert set(before.layers.values()) == {"fp16"}
+    scheme = f"{wanted['bits']}-bit palette" if name == "palettize" else "int8 weights"
+    assert Counter(after.layers.values())[scheme] > 55
+    assert set(after.layers.values()) == {"fp16", scheme}
+    assert after.layers["model.22.dfl.conv"] == "fp16"
 
 
 @pytest.mark.parametrize("name", ["palettize", "quantize_weights"])
@@ -147,6 +155,8 @@ def test_constants_of_the_decoder_keep_their_values(exports, images, tmp_path) -
         ("18", "palettize", {"bits": 3}),
         ("18", "palettize", {"bits": 8}),
         ("18", "quantize_weights", {}),
+        ("18", "quantize_weights", {"bits": 4}),
+        ("18", "palettize", {"bits": 4, "group_size": 16}),
     ],
 )
 def test_coremltools_reads_the_same_weights(exports, tmp_path, name, wanted, version) -> None:
@@ -228,7 +238,9 @@ def test_values_are_what_the_scheme_says(exports, tmp_path) -> None:
     from yolodeploy_coreml.program import Editor
 
     plain = Editor(read_package(exports["16"].path / PACKAGE))
-    exact = {op.outputs[0].name: plain.floats(op).astype(np.float64) for op in plain.weights()}
+    exact = {
+        layer.weight: plain.weight(layer).astype(np.float64) for layer in plain.layers.values()
+    }
     for name, wanted, error in (("palettize", {}, 4e-4), ("quantize_weights", {}, 2e-3)):
         small = compress(exports["16"], tmp_path / name, name, **wanted)
         reader = Editor(read_package(small.path / PACKAGE))._reader
@@ -254,6 +266,9 @@ def test_values_are_what_the_scheme_says(exports, tmp_path) -> None:
         ("quantize_weights", {}, "15.4", 'os: "16"'),
         ("palettize", {"bits": 3}, "17", 'os: "18"'),
         ("palettize", {"bits": 3}, None, 'os: "18"'),
+        ("palettize", {"layers": {"head": 3}}, "17", "choose 2 or 4 bits"),
+        ("palettize", {"group_size": 16}, "16", "remove group_size"),
+        ("quantize_weights", {"bits": 4}, "17", "choose 8 bits"),
     ],
 )
 def test_an_older_system_is_refused_with_the_remedy(name, wanted, version, remedy) -> None:
@@ -280,7 +295,7 @@ def test_bits_that_core_ml_has_not_are_refused(bits) -> None:
 def test_a_second_time_is_an_error(exports, tmp_path) -> None:
     for name in ("palettize", "quantize_weights"):
         small = compress(exports["16"], tmp_path / f"{name}-1", name)
-        with pytest.raises(StepFailed, match="Remove the step"):
+        with pytest.raises(PlanRefused, match="Remove the step"):
             compress(small, tmp_path / f"{name}-2", name)
 
 

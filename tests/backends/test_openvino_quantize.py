@@ -179,6 +179,34 @@ def _largest_weight(artifact: Artifact) -> int:
     return max(int(np.abs(values.astype(np.int32)).max()) for values in stored)
 
 
+def test_the_mean_error_of_layers_is_corrected(
+    quantized: Artifact, floats: dict[str, Artifact], tmp_path: Path, monkeypatch
+) -> None:
+    from yolodeploy.sensitivity import output_noise
+    from yolodeploy_openvino import bias
+
+    monkeypatch.setattr(bias, "correct", lambda *_: None)
+    plain = quantize(floats["fp32"], tmp_path / "work")
+    view = load_view(DATA, View(split="val", images=8), 0)
+    outputs = [
+        [run(backend, artifact, image)[0] for image in view.letterboxed(160)]
+        for artifact in (floats["fp32"], plain, quantized)
+    ]
+    without, corrected = (output_noise(outputs[0], found) for found in outputs[1:])
+    assert corrected < 0.9 * without, (corrected, without)
+
+
+def test_layers_are_described_from_the_file(
+    quantized: Artifact, floats: dict[str, Artifact]
+) -> None:
+    layers = backend.describe(quantized).layers
+    assert list(layers)[:2] == ["model.0.conv", "model.1.conv"]
+    assert list(layers.values()).count("int8") == 63
+    assert layers["model.22.dfl.conv"] == "fp32"
+    for precision, artifact in floats.items():
+        assert set(backend.describe(artifact).layers.values()) == {precision}
+
+
 def test_subset_is_what_counts(floats: dict[str, Artifact], tmp_path: Path) -> None:
     view = calibration(8)
     half = replace(view, images=view.images[::2])

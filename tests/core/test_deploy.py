@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from world import World, copy_world
 
+from yolodeploy.backend import installed
 from yolodeploy.checks import run_checks
 from yolodeploy.detect import Rules, detect
 from yolodeploy.images import letterboxed_file, to_tensor
@@ -383,7 +384,8 @@ def test_lock_contents_are_the_same_from_run_to_run_and_folder_to_folder(
     first = deployed.lock.read_bytes()
     lock = json.loads(first)
     assert lock["model"] == hashlib.sha256((deployed.root / "model.clay").read_bytes()).hexdigest()
-    assert lock["versions"] == {"clay": {"clay": "1.0"}, "kiln": {"kiln": "2.0"}}
+    readers = installed("numpy", "opencv-python-headless")  # of the calibration images
+    assert lock["versions"] == {"clay": {"clay": "1.0"}, "kiln": {"kiln": "2.0", **readers}}
     assert [step["name"] for step in lock["steps"]] == ["load", "export", "press"]
     assert all(len(step["output"]) == 64 for step in lock["steps"])
     copy_world(deployed.root, tmp_path / "elsewhere")
@@ -417,7 +419,13 @@ LOCKED = {
     ),
     "a step less": (
         lambda w: w.recipe(("\n  - press: {strength: 0.25}", "")),
-        ["steps: locked load > export > press, now load > export"],
+        [
+            "steps: locked load > export > press, now load > export",
+            *(
+                f"versions.kiln.{name}: locked {version}, now None"
+                for name, version in installed("numpy", "opencv-python-headless").items()
+            ),
+        ],
     ),
     "tool version": (None, ["versions.kiln.kiln: locked 2.0, now 2.1"]),
 }

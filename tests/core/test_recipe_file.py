@@ -262,8 +262,16 @@ WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
             "Ask for fewer, or leave `images` out to take all."
         ),
     ),
+    "one calibration image": (
+        [("{split: train}", "{split: train, images: 1}")],
+        6,
+        (
+            "pot.yaml:11:5: 1 calibration image says nothing about the range of activations. Name more "
+            "under `data: calibration:`; 32 to 64 are usual."
+        ),
+    ),
     "overlap": (
-        [("{split: train}", "{split: val, images: 1}")],
+        [("{split: train}", "{split: val, images: 2}")],
         6,
         (
             "pot.yaml:7:3: data/images/val/val002.png is both a calibration and an evaluation image, "

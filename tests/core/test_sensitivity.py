@@ -69,6 +69,14 @@ def test_second_run_comes_from_the_store(world: World) -> None:
     assert world.log.count("alone-c") == 2
 
 
+def test_another_device_has_another_table(world: World) -> None:
+    world.run("sensitivity", "pot.yaml")
+    world.recipe(("kiln-a", "kiln-b"))
+    world.run("sensitivity", "pot.yaml")
+    assert world.log.count("probe") == 2
+    assert world.log.count("alone-c") == 2
+
+
 def test_layers_are_kept_one_by_one(world: World) -> None:
     world.run("sensitivity", "pot.yaml", "--images", "1")
     world.run(
@@ -95,6 +103,18 @@ def test_recipe_without_a_compressing_step(world: World) -> None:
     assert result.error.endswith(
         "no step of this recipe compresses single layers. Add one of: press."
     )
+
+
+def test_map_needs_labelled_objects(world: World) -> None:
+    for label in (world.root / "data/labels/val").iterdir():
+        label.write_text("")
+    result = world.run("sensitivity", "pot.yaml", "--map")
+    assert result.code == 6
+    assert "no evaluation image has a labelled object" in result.error
+
+
+def test_number_of_images_is_what_was_used(world: World) -> None:
+    assert world.run("sensitivity", "pot.yaml", "--images", "99", "--json").json["images"] == 4
 
 
 def test_map_needs_labels(world: World) -> None:

@@ -51,7 +51,7 @@ def test_lock_lists_them_only_where_the_step_takes_part(world: World, kiln) -> N
     kiln_versions = describe_lock(world.plan(), {})["versions"]["kiln"]
     assert kiln_versions == {
         "kiln": "2.0",
-        **installed("pydantic"),
+        **installed("pydantic", "numpy", "opencv-python-headless"),
         "no-such-tool": "missing",
     }
     world.recipe(("  - press: {strength: 0.25}\n", ""))
