@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from yolodeploy.backend import (
     Artifact,
@@ -25,6 +26,7 @@ from yolodeploy.backend import (
     missing,
 )
 from yolodeploy.transforms import Params
+from yolodeploy_torch.params import Prune
 
 NAME = "torch"
 DEVICES: Sequence[Device] = ()
@@ -46,7 +48,16 @@ def _load(artifact: Artifact, params: Params, context: Context) -> Path:
     return load(artifact, params, context)
 
 
-STEPS: Sequence[Step] = (Step("load", ".pt", "yolo", Load, _load),)
+def _prune(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_torch.prune import prune
+
+    return prune(artifact, cast("Prune", params), context)
+
+
+STEPS: Sequence[Step] = (
+    Step("load", ".pt", "yolo", Load, _load),
+    Step("prune", "yolo", "yolo", Prune, _prune, reads=("calibration",)),
+)
 
 
 def versions() -> Mapping[str, str]:
