@@ -31,7 +31,9 @@ _BIAS_IMAGES = 8  # means over all pixels of an image settle much sooner than ra
 def quantize(artifact: Artifact, params: Quantize, context: Context) -> Path:
     """Write `model.xml` and `model.bin` with 8-bit weights and activations.
 
-    Raises PlanRefused for a selector without a match or an IR that is quantized already,
+    An artifact that comes with learned ranges gets exactly these: no image is looked at, and no bias
+    corrected. Raises PlanRefused for a selector without a match or one that training contradicts, or
+    an IR that is quantized already,
     DataError for calibration images that are too few, unreadable or, with `max_drop`, without
     labels, StepFailed if NNCF fails or no setting meets `max_drop`.
     """
@@ -62,6 +64,11 @@ class Quantizer:
     def view(self) -> Dataset:
         """The calibration images that are used."""
         return self.context.data["calibration"].to_calibrate(self.params.subset)
+
+    @cached_property
+    def learned(self) -> Ranges | None:
+        """The ranges that the artifact comes with."""
+        return read_ranges(self.artifact.path)
 
     @cached_property
     def found(self) -> Structure:
@@ -112,7 +119,7 @@ class Quantizer:
                 "params": self.params.model_dump(mode="json", exclude={"max_drop"}),
                 "calibration": [file_digest(image) for image in self.view.images],
                 "device": self.context.target.device.name,
-            },
+            },  # learned ranges are part of the input
         )
 
     def _read(self) -> Any:
@@ -132,7 +139,9 @@ class Quantizer:
             ) from error
         floats = layers.convolutions(model, self.found)
         integers = layers.convolutions(quantized, self.found)
-        if self.params.fast_bias_correction:
+        if self.learned:
+            set_ranges(quantized, integers, self.learned)
+        elif self.params.fast_bias_correction:
             images = self.view.spread(_BIAS_IMAGES).letterboxed(self.context.imgsz)
             inputs = model.get_parameters()
             bias.correct(floats, integers, inputs, images, self.context.threads)
@@ -143,13 +152,15 @@ class Quantizer:
     def _arguments(self, tool: Any, kept: frozenset[str]) -> dict[str, Any]:
         device = self.context.target.device
         names = sorted(self.found.operations[name] for name in kept)
-        stream = _Stream(self.view, self.context.imgsz, self.context.progress)
+        stream: Collection[Any] = _Stream(self.view, self.context.imgsz, self.context.progress)
+        if self.learned:  # NNCF wants an image to place its quantizers
+            stream = [np.full((1, 3, self.context.imgsz, self.context.imgsz), 0.5, np.float32)]
         return {
             "calibration_dataset": tool.Dataset(stream),
             "preset": tool.QuantizationPreset(self.params.preset),
             "target_device": tool.TargetDevice(str(device.options["unit"])),
-            "subset_size": len(self.view),
-            "fast_bias_correction": self.params.fast_bias_correction,
+            "subset_size": len(stream),
+            "fast_bias_correction": True,
             "ignored_scope": tool.IgnoredScope(names=names),
             "advanced_parameters": tool.AdvancedQuantizationParameters(
                 overflow_fix=tool.OverflowFix(overflow_fix(device)),
