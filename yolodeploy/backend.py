@@ -24,17 +24,8 @@ if TYPE_CHECKING:
 
 INFO_FILE = "info.json"
 # Names at the top of a bundle, which no artifact may use for a file of its own.
-RESERVED = frozenset(
-    {
-        "contract.json",
-        "golden",
-        "labels.txt",
-        "manifest.json",
-        "plan.json",
-        "report.html",
-        "report.json",
-    }
-)
+_TEXTS = ("contract.json", "labels.txt", "manifest.json", "plan.json", "report.html", "report.json")
+RESERVED = frozenset({*_TEXTS, "golden"})
 
 
 @dataclass(frozen=True)
@@ -109,6 +100,10 @@ class Context:
     `progress(done, text)` takes a fraction in 0..1. `memo(key, compute)` returns plain data (what
     JSON can hold) that an earlier run computed for the same key, input, tool versions and image
     size, or computes and keeps it; the key names everything else that the data depends on.
+    `source` is the model as it was loaded from the recipe's weights (None for the loading step).
+    `resume` is a folder of the step's own that outlives a run that was killed or failed, for going on
+    from there: it may not exist yet, whatever lies in it was written by the same step with the same
+    inputs, and it is gone once the step has a result.
     """
 
     work: Path
@@ -120,6 +115,8 @@ class Context:
     data: Mapping[str, Dataset]
     progress: Callable[[float, str], None]
     memo: Callable[[Mapping[str, Any], Callable[[], Any]], Any] = lambda _key, compute: compute()
+    source: Artifact | None = None
+    resume: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +158,7 @@ class Step:
     parameters of the plain float export that latency is compared with. `tools` are distributions
     that only this step uses (the backend's `versions()` go into the ids of all its steps).
     `probe`, on a compressing step, is what `yolodeploy sensitivity` measures single layers with.
+    `varies` says, for parameters with which the bytes may differ from run to run, why; or None.
     """
 
     name: str
@@ -173,6 +171,7 @@ class Step:
     reference: Callable[[Params], Params] | None = None
     tools: tuple[str, ...] = ()
     probe: Callable[[Artifact, Params, Context], Probe] | None = None
+    varies: Callable[[Params], str | None] | None = None
 
     def needs(self, params: Params) -> tuple[str, ...]:
         """The data views that the step reads with these parameters."""

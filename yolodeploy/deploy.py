@@ -10,7 +10,7 @@ from yolodeploy.bundle import bundle_id, is_current, write_bundle
 from yolodeploy.chain import obtain_chain
 from yolodeploy.checks import run_checks
 from yolodeploy.digest import StatCache
-from yolodeploy.errors import ChecksFailed
+from yolodeploy.errors import ChecksFailed, LockMismatch
 from yolodeploy.evidence import obtain_evidence, require_same
 from yolodeploy.lock import describe_lock, lock_path, require_locked, write_lock
 from yolodeploy.plan import Plan, make_plan
@@ -49,6 +49,7 @@ def build(runner: Runner, *, locked: bool) -> Stored:
     lock = lock_path(runner.plan.file.path)
     if locked:
         require_locked(lock, runner.plan)
+        _require_kept(lock, runner)
     artifact = runner.final()
     if locked:
         require_locked(lock, runner.plan, _outputs(runner))
@@ -76,6 +77,19 @@ def deploy(runner: Runner, options: Options) -> Deployed:
     if not options.locked:
         write_lock(lock_path(plan.file.path), describe_lock(plan, _outputs(runner)))
     return Deployed(report, home)
+
+
+def _require_kept(lock: Path, runner: Runner) -> None:
+    """Refuse to run a step whose locked bytes another run would not give."""
+    if runner.store.peek(runner.plan.final.id):
+        return
+    for planned in runner.plan.steps:
+        if planned.varies and not runner.store.peek(planned.id):
+            raise LockMismatch(
+                f"{planned.at}: the locked result of `{planned.step.name}` is not in the store, and cannot be "
+                f"made again: {planned.varies}. Use a store that has it (--cache), or deploy without "
+                f"--locked and commit the new {lock.name}."
+            )
 
 
 def _outputs(runner: Runner) -> dict[str, str]:

@@ -41,6 +41,7 @@ def describe_lock(plan: Plan, outputs: Mapping[str, str]) -> dict[str, Any]:
                 "params": planned.params.model_dump(mode="json"),
                 "id": planned.id,
                 "output": outputs.get(planned.id),
+                **({"varies": reason} if (reason := planned.varies) else {}),
             }
             for planned in plan.steps
         ],

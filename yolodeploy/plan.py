@@ -21,6 +21,7 @@ from yolodeploy.checks import refuse_unknown_steps
 from yolodeploy.dataset import Dataset
 from yolodeploy.digest import StatCache, digest_of
 from yolodeploy.errors import ModelError, PlanRefused, RecipeError
+from yolodeploy.pinned import verify_pinned
 from yolodeploy.recipe import RecipeFile, StepRequest
 from yolodeploy.registry import Registry
 from yolodeploy.transforms import Params
@@ -45,6 +46,11 @@ class PlannedStep:
     def versions(self) -> dict[str, str]:
         """Versions of everything that can change the bytes of this step."""
         return _versions(self.backend, self.step, self.params)
+
+    @property
+    def varies(self) -> str | None:
+        """Why another run of this step may give other bytes; None if it gives the same."""
+        return self.step.varies(self.params) if self.step.varies else None
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,9 @@ def make_plan(file: RecipeFile, registry: Registry, cache: StatCache) -> Plan:
     views = load_views(file, chain)
     weights_digest = _digest_weights(file, cache)
     view_digests = {name: view.digest(cache) for name, view in views.items()}
-    if view_digests.get("calibration"):
-        refuse_overlap(file, views, cache)
+    refuse_overlap(file, views, cache)
+    for _, params, at in chain:
+        verify_pinned(params, at, cache)
     identify = _Identifier(file, target, registry, view_digests)
     steps: list[PlannedStep] = []
     for step, params, at in chain:
@@ -179,7 +186,8 @@ def _loader(file: RecipeFile, offered: Sequence[Step]) -> Link:
 
 def _params(file: RecipeFile, index: int, request: StepRequest, step: Step) -> Params:
     try:
-        return step.params.model_validate(request.params)
+        folder = file.where("steps", index).file.parent
+        return step.params.model_validate(request.params, context={"folder": folder})
     except ValidationError as fault:
         prefix = ("steps", index, request.name)
         raise RecipeError(describe_errors(fault, file.document, step.params, prefix)) from None

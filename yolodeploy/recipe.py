@@ -73,6 +73,9 @@ class Data(Part):
         default=None,
         description="Images that steps may look at, for instance to find activation ranges.",
     )
+    training: View | None = Field(
+        default=None, description="Labelled images that steps may train the model on."
+    )
     seed: int = Field(
         default=0, ge=0, description="Chooses the images where a view takes fewer than all."
     )

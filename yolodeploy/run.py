@@ -117,6 +117,8 @@ class Runner:
             data={name: self.plan.views[name] for name in planned.step.needs(planned.params)},
             progress=report,
             memo=lambda key, compute: self._memo({**about, "key": key}, compute),
+            source=None if given.format.startswith(".") else self.source().artifact,
+            resume=self.store.resume(planned.id),
         )
 
     def _memo(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:

@@ -3,6 +3,7 @@
     <root>/objects/<id[:2]>/<id>/meta.json   what it is, and the digest of data/
                                  data/       the files, read only
     <root>/tmp/<id>.<random>/                an object being made; worthless after a kill
+    <root>/resume/<id>/                      how far a long step came, until it has a result
     <root>/locks/<id>.lock                   held while an object is made
 
 An object appears by one rename of a finished, synced folder, so it is there whole or not
@@ -140,10 +141,18 @@ class Store:
         with _explained(self.root):
             _remove(home)
 
-    def sweep(self) -> int:
-        """Remove what killed builds left behind; returns how many bytes that freed."""
+    def resume(self, id_: str) -> Path:
+        """The folder, perhaps not there yet, where a step keeps how far it came."""
+        return self.root / "resume" / id_
+
+    def sweep(self, oldest: float = 0.0) -> int:
+        """Remove what killed builds left behind; returns how many bytes that freed.
+
+        How far a step came is kept if that was last written after `oldest` (seconds since 1970).
+        """
         freed = 0
-        for left in self.root.glob("tmp/*"):
+        kept = [left for left in self.root.glob("resume/*") if left.stat().st_mtime < oldest]
+        for left in [*self.root.glob("tmp/*"), *kept]:
             with (
                 _explained(self.root),
                 contextlib.suppress(Timeout),
@@ -205,6 +214,7 @@ class Store:
             _remove(home)
         whole.replace(home)
         _sync(home.parent)
+        shutil.rmtree(self.resume(id_), ignore_errors=True)
         return Stored(meta, home / "data", cached=False)
 
 

@@ -126,7 +126,7 @@ def _verify(store: Store, options: argparse.Namespace, console: Console) -> int:
 
 def _prune(store: Store, options: argparse.Namespace, console: Console) -> int:
     oldest = time.time() - (_DAYS if options.days is None else options.days) * 86400
-    removed, freed = 0, store.sweep()
+    removed, freed = 0, store.sweep(time.time() if options.all else oldest)
     for home, meta in store.entries():
         if options.all or meta is None or meta.created < oldest or fault(home, meta):
             freed += meta.bytes if meta else 0

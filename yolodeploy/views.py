@@ -21,6 +21,7 @@ def load_views(file: RecipeFile, chain: Sequence[Link]) -> dict[str, Dataset]:
     wanted: dict[str, View | None] = {
         "evaluation": data.evaluation,
         "calibration": data.calibration,
+        "training": data.training,
     }
     for step, params, at in chain:
         for name in step.needs(params):
@@ -37,6 +38,7 @@ def load_views(file: RecipeFile, chain: Sequence[Link]) -> dict[str, Dataset]:
             f"{file.where('data', 'path')}: the data set cannot be used.\n{fault}"
         ) from None
     _check_calibration(views, chain)
+    _check_training(file, views, chain)
     return views
 
 
@@ -49,17 +51,28 @@ def _check_calibration(views: Mapping[str, Dataset], chain: Sequence[Link]) -> N
                 raise DataError(f"{at}: {fault}") from None
 
 
+def _check_training(file: RecipeFile, views: Mapping[str, Dataset], chain: Sequence[Link]) -> None:
+    for step, params, at in chain:
+        if "training" in step.needs(params) and not views["training"].labelled:
+            raise DataError(
+                f"{at}: `{step.name}` learns from labels, and none of the {len(views['training'])} images "
+                f"of `data: training:` ({file.where('data', 'training')}) has a label file."
+            )
+
+
 def calibration_count(params: Params) -> int | None:
     """How many of the calibration images a step asks for; None for all."""
     return params.subset if isinstance(params, Quantize) else None
 
 
 def refuse_overlap(file: RecipeFile, views: Mapping[str, Dataset], cache: StatCache) -> None:
-    """Raise DataError for an image that is both calibrated on and measured on."""
-    measured = {cache.digest(image) for image in views["evaluation"].images}
-    for image in views["calibration"].images:
-        if cache.digest(image) in measured:
-            raise DataError(
-                f"{file.where('data', 'calibration')}: {shown(image)} is both a calibration and an evaluation "
-                "image, so the measured accuracy would flatter. Choose another split or fewer images."
-            )
+    """Raise DataError for an image that is calibrated or trained on, and measured on as well."""
+    seen = {name: view for name, view in views.items() if name != "evaluation"}
+    measured = {cache.digest(image) for image in views["evaluation"].images} if seen else set()
+    for name, view in seen.items():
+        for image in view.images:
+            if cache.digest(image) in measured:
+                raise DataError(
+                    f"{file.where('data', name)}: {shown(image)} is both a {name} and an evaluation "
+                    "image, so the measured accuracy would flatter. Choose another split or fewer images."
+                )

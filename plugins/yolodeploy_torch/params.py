@@ -6,9 +6,43 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from yolodeploy.transforms import Params
+from yolodeploy.transforms import Number, Params
 
-Share = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Number, Field(gt=0, lt=1)]
+Chance = Annotated[float, Number, Field(ge=0, le=1)]
+Strength = Annotated[float, Number, Field(ge=0, lt=1)]
+
+
+class Augment(Params):
+    """How training images are varied; all zero leaves them as the model will see them."""
+
+    mosaic: Chance = Field(
+        default=0.0, description="The probability that an image is joined with three others."
+    )
+    scale: Strength = Field(
+        default=0.2, description="The size of the image varies by up to this share, up and down."
+    )
+    translate: Strength = Field(
+        default=0.05, description="The image is shifted by up to this share of its side."
+    )
+    rotate: float = Field(
+        default=0.0, ge=0, le=180, description="The image is turned by up to so many degrees."
+    )
+    flip: Chance = Field(
+        default=0.5, description="The probability that left and right are exchanged."
+    )
+    flip_vertical: Chance = Field(
+        default=0.0, description="The probability that top and bottom are exchanged."
+    )
+    hue: Strength = Field(
+        default=0.015, description="The hue is turned by up to this share of the colour circle."
+    )
+    saturation: Strength = Field(
+        default=0.4, description="The saturation varies by up to this share, up and down."
+    )
+    brightness: Strength = Field(
+        default=0.3, description="The brightness varies by up to this share, up and down."
+    )
 
 
 class Prune(Params):

@@ -124,7 +124,7 @@ WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
         3,
         (
             "pot.yaml:10:5: there is no step `exprot`. Perhaps you meant `export`. "
-            "Allowed: export, press, trim."
+            "Allowed: export, press, teach, trim."
         ),
     ),
     "step of another backend": (

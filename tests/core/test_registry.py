@@ -145,7 +145,7 @@ def test_schema_names_steps_and_devices(world: World) -> None:
     target = schema["properties"]["target"]["anyOf"]
     assert target[0] == {"enum": ["kiln-a", "kiln-b", "oven-x"]}
     step = _resolve(schema, schema["properties"]["steps"]["items"])
-    assert step["anyOf"][0] == {"enum": ["bake", "export", "press", "trim"]}
+    assert step["anyOf"][0] == {"enum": ["bake", "export", "press", "teach", "trim"]}
     press = schema["$defs"]["kiln.press"]
     assert press["properties"]["method"]["enum"] == ["flat", "round"]
     assert press["additionalProperties"] is False

@@ -34,6 +34,7 @@ from yolodeploy.backend import (
 )
 from yolodeploy.counts import Counts
 from yolodeploy.errors import ModelError
+from yolodeploy.pinned import PinnedFile
 from yolodeploy.transforms import Params
 
 NAME = "clay"
@@ -140,9 +141,41 @@ def count(artifact: Artifact, imgsz: int) -> Counts:
     return Counts(10 * width, 10 * width * imgsz**2)
 
 
+class Teach(Params):
+    epochs: int = 3
+    like: PinnedFile | None = None
+    device: str = "cpu"
+
+
+def teach(given: Artifact, params: Teach, context: Context) -> Path:
+    """clay -> clay: learns epoch by epoch and goes on where a killed run stopped."""
+    ran("teach")
+    assert context.resume is not None
+    assert context.source is not None
+    assert context.data["training"].labelled
+    kept = context.resume / "epochs"
+    learned = kept.read_text(encoding="utf-8") if kept.exists() else ""
+    for epoch in range(len(learned), params.epochs):
+        ran(f"epoch{epoch}")
+        learned += str(epoch)
+        context.resume.mkdir(parents=True, exist_ok=True)
+        kept.write_text(learned, encoding="utf-8")
+        misbehave(f"epoch{epoch}")
+    for file in given.path.iterdir():
+        (context.work / file.name).write_bytes(file.read_bytes())
+    (context.work / "learned").write_text(learned, encoding="utf-8")
+    return context.work
+
+
+def varies(params: Params) -> str | None:
+    assert isinstance(params, Teach)
+    return None if params.device == "cpu" else f"sums on {params.device} come in any order"
+
+
 STEPS: Sequence[Step] = (
     Step("load", ".clay", "clay", Params, load),
     Step("trim", "clay", "clay", Trim, trim),
+    Step("teach", "clay", "clay", Teach, teach, reads=("training",), varies=varies),
 )
 
 

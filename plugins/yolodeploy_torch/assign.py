@@ -1,0 +1,94 @@
+"""Which anchors learn which labelled box: task-aligned assignment.
+
+From TOOD (Feng et al., https://arxiv.org/abs/2108.07755): an anchor is aligned with a box to the
+degree that it both scores the box's class and overlaps the box. Works on the pairs of a box and an
+anchor inside it, so that its cost follows the area of the boxes, not their number times all anchors.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from yolodeploy_torch.overlap import ciou
+
+ANCHORS = 10  # that a box gets at most
+_SCORE_POWER = 0.5
+_OVERLAP_POWER = 6.0
+_INSIDE = 1e-9  # px
+_EPS = 1e-9
+
+
+class Pairs(NamedTuple):
+    """Pairs of a labelled box and an anchor: the box's index, its image, and the anchor's index."""
+
+    box: Tensor
+    image: Tensor
+    anchor: Tensor
+
+    def take(self, chosen: Tensor) -> Pairs:
+        """Those that a mask or an index names."""
+        return Pairs(self.box[chosen], self.image[chosen], self.anchor[chosen])
+
+
+def candidates(corners: Tensor, owner: Tensor, points: Tensor, least: int) -> Pairs:
+    """All pairs whose anchor lies inside the box, sides shorter than `least` px taken as that long.
+
+    `corners` are the boxes [n, 4] as left, top, right, bottom and `points` [2, A] the anchors' centres, in px;
+    `owner` [n] is the image of each box. Without `least` a small object could miss all anchors, or all of a
+    level (small-target-aware assignment, as Ultralytics 8.4 trains).
+    """
+    centre = (corners[:, :2] + corners[:, 2:]) / 2
+    half = (corners[:, 2:] - corners[:, :2]).clamp(min=least) / 2
+    left_top, right_bottom = (centre - half)[..., None], (centre + half)[..., None]
+    inside = torch.minimum(points - left_top, right_bottom - points).amin(1) > _INSIDE
+    box, anchor = inside.nonzero(as_tuple=True)
+    return Pairs(box, owner[box], anchor)
+
+
+def assign(
+    pairs: Pairs, predicted: Tensor, score: Tensor, corners: Tensor, anchors: int
+) -> tuple[Pairs, Tensor]:
+    """The pairs that learn, each anchor of an image once, and the score [p] that each should reach.
+
+    `predicted` [pairs, 4] are the anchors' boxes as corners in px, `score` [pairs] in 0..1 what they give the
+    box's class, `corners` [n, 4] the labelled boxes, `anchors` the number of anchors of an image.
+    """
+    overlap = ciou(predicted, corners[pairs.box]).clamp(min=0)
+    aligned = score.pow(_SCORE_POWER) * overlap.pow(_OVERLAP_POWER)
+    chosen = _undisputed(pairs, _rank(pairs.box, aligned) < ANCHORS, overlap, anchors)
+    learning = pairs.take(chosen)
+    aligned, overlap = aligned[chosen], overlap[chosen]
+    best_aligned = _best(learning.box, aligned, len(corners))
+    best_overlap = _best(learning.box, overlap, len(corners))
+    return learning, aligned * best_overlap / (best_aligned + _EPS)
+
+
+def _undisputed(pairs: Pairs, wanted: Tensor, overlap: Tensor, anchors: int) -> Tensor:
+    """Indices of the wanted pairs; an anchor that several boxes want goes to the one it overlaps most."""
+    place = pairs.image * anchors + pairs.anchor
+    if not len(place):
+        return place
+    times = torch.bincount(place[wanted], minlength=int(place.max()) + 1)[place]
+    disputed = (times > 1).nonzero().flatten()
+    first = _rank(place[disputed], overlap[disputed]) == 0
+    return torch.cat(((wanted & (times <= 1)).nonzero().flatten(), disputed[first]))
+
+
+def _rank(group: Tensor, value: Tensor) -> Tensor:
+    """The place of every value among those of its group, 0 for the highest; ties keep their order."""
+    order = value.argsort(descending=True, stable=True)
+    order = order[group[order].argsort(stable=True)]
+    grouped = group[order]
+    place = torch.arange(len(group), device=group.device)
+    rank = torch.empty_like(place)
+    rank[order] = place - torch.searchsorted(grouped, grouped)
+    return rank
+
+
+def _best(box: Tensor, value: Tensor, boxes: int) -> Tensor:
+    """For every pair the highest value that its box has in any pair."""
+    highest = value.new_zeros(boxes).scatter_reduce(0, box, value, "amax")
+    return highest[box]
