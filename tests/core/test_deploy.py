@@ -197,6 +197,8 @@ def _evidence(source: float) -> dict[str, Any]:
         "per_class": [{"name": "red", "objects": 3, **row}],
         "latency_ratio": None,
         "latency_ratio_reason": "the speed of X says nothing about the device",
+        "speedup": None,
+        "speedup_reason": "the speed of X says nothing about the device",
         "cpu": "a CPU",
         "output_diff": {"max": 0.0},
         "fidelity": {"value": 0.9},
