@@ -25,6 +25,7 @@ from yolodeploy.backend import (
     installed,
     missing,
 )
+from yolodeploy.counts import Counts
 from yolodeploy.transforms import Params
 from yolodeploy_torch.params import Distill, Finetune, Prune, Training
 
@@ -102,6 +103,13 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
     from yolodeploy_torch.predictor import TorchPredictor
 
     return TorchPredictor(artifact.path, threads)
+
+
+def count(artifact: Artifact, imgsz: int) -> Counts:
+    """Count what the model holds, and what it computes for one image."""
+    from yolodeploy_torch.counting import counts
+
+    return counts(artifact.path, imgsz)
 
 
 def describe(artifact: Artifact) -> Interface:
