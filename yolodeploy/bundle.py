@@ -27,7 +27,7 @@ from yolodeploy.page import html
 from yolodeploy.plan import Plan
 from yolodeploy.store import FULL, Stored
 
-REVISION = 1
+REVISION = 2
 MANIFEST = "manifest.json"
 
 
@@ -42,6 +42,7 @@ def bundle_id(plan: Plan, report: Mapping[str, Any]) -> str:
             "versions": report["versions"],
             "artifact": report["artifact"]["digest"],
             "evidence": report["evidence"],
+            "chain": report["chain"],
             "checks": report["checks"],
         }
     )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from yolodeploy.recipe import Checks
+from yolodeploy.errors import PlanRefused
+from yolodeploy.recipe import Checks, RecipeFile
+from yolodeploy.wording import suggestion
+
+if TYPE_CHECKING:
+    from yolodeploy.chain import Row
 
 _REMEDIES = {
     "size_mb": "Store weights in fp16, or compress further; or raise the limit.",
@@ -14,11 +19,13 @@ _REMEDIES = {
     "class_ap_drop": "Compress less, or measure on more images of that class; or allow a larger drop.",
     "fidelity": "Compress less, or keep the sensitive layers in floating point; or allow a lower fidelity.",
     "latency_ratio": "This form does not pay on this processor: choose another, or raise the limit.",
+    "speedup": "Prune more, or choose a form that this processor computes faster; or lower the limit.",
+    "step_drop": "Let the step train longer, cut or compress less; or allow a larger drop.",
     "output_diff": "Export with `precision: fp32`, or allow a larger difference.",
 }
 
-_LEAST = {"fidelity"}
-_BLIND = "the source model finds none of the labelled objects: wrong weights, labels or imgsz?"
+_LEAST = {"fidelity", "speedup"}
+BLIND = "the source model finds none of the labelled objects: wrong weights, labels or imgsz?"
 
 
 @dataclass(frozen=True)
@@ -43,11 +50,24 @@ class Check:
         subject = f" ({self.note})" if self.note else ""
         return (
             f"{self.name}{subject}: {_number(self.value)} is {by} {side} the limit of "
-            f"{_number(self.limit)}. {_REMEDIES[self.name]}"
+            f"{_number(self.limit)}. {_REMEDIES[self.name.split('.')[0]]}"
         )
 
 
-def run_checks(wanted: Checks, evidence: Mapping[str, Any], size: int) -> tuple[Check, ...]:
+def refuse_unknown_steps(file: RecipeFile, names: Sequence[str]) -> None:
+    """Raise PlanRefused where a check names a step that is not among the recipe's."""
+    for name in file.recipe.checks.step_drop or ():
+        if name not in names:
+            hint = suggestion(name, dict.fromkeys(names))
+            raise PlanRefused(
+                f"{file.where('checks', 'step_drop', name)}: `step_drop` names `{name}`, which is no step "
+                f"of this recipe.{hint}"
+            )
+
+
+def run_checks(
+    wanted: Checks, evidence: Mapping[str, Any], chain: Sequence[Row], size: int
+) -> tuple[Check, ...]:
     """Hold the evidence and the artifact's size in bytes against every check the recipe makes."""
     worst = _worst_class(evidence["per_class"])
     values: dict[str, tuple[float | None, str]] = {
@@ -59,10 +79,23 @@ def run_checks(wanted: Checks, evidence: Mapping[str, Any], size: int) -> tuple[
             evidence["latency_ratio"],
             evidence.get("latency_ratio_reason", f"on {evidence['cpu']}"),
         ),
+        "speedup": (
+            evidence["speedup"],
+            evidence.get("speedup_reason", f"on {evidence['cpu']}"),
+        ),
         "output_diff": (evidence["output_diff"]["max"], ""),
     }
-    limits = wanted.model_dump(exclude_none=True)
-    return tuple(_check(name, limit, *values[name]) for name, limit in limits.items())
+    limits = wanted.model_dump(exclude_none=True, exclude={"step_drop"})
+    whole = [_check(name, limit, *values[name]) for name, limit in limits.items()]
+    return (*whole, *_step_checks(wanted.step_drop or {}, chain))
+
+
+def _step_checks(limits: Mapping[str, float], chain: Sequence[Row]) -> Iterator[Check]:
+    """One for every step that a limit names; a step that a recipe takes twice is held to it twice."""
+    for row in chain:
+        if row.step in limits:
+            reason = f"{row.reasons['drop']}; {row.at}" if row.drop is None else row.at
+            yield _check(f"step_drop.{row.step}", limits[row.step], row.drop, reason)
 
 
 def _check(name: str, limit: float, value: float | None, note: str) -> Check:
@@ -73,14 +106,14 @@ def _check(name: str, limit: float, value: float | None, note: str) -> Check:
 
 def _map_drop(row: Mapping[str, Any]) -> tuple[float | None, str]:
     """The drop of mAP; a source model that finds nothing has nothing to lose and proves nothing."""
-    return (None, _BLIND) if row["source"] == 0 else (row["drop"], row.get("reason", ""))
+    return (None, BLIND) if row["source"] == 0 else (row["drop"], row.get("reason", ""))
 
 
 def _worst_class(rows: Sequence[Mapping[str, Any]]) -> tuple[float | None, str]:
     labelled = [row for row in rows if row["drop"] is not None]
     measured = [row for row in labelled if row["source"] > 0]
     if not measured:
-        return None, _BLIND if labelled else "no class has labels"
+        return None, BLIND if labelled else "no class has labels"
     worst = max(measured, key=lambda row: float(row["drop"]))
     return worst["drop"], f"class `{worst['name']}`"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from yolodeploy.bundle import bundle_id, is_current, write_bundle
+from yolodeploy.chain import obtain_chain
 from yolodeploy.checks import run_checks
 from yolodeploy.digest import StatCache
 from yolodeploy.errors import ChecksFailed, LockMismatch
@@ -62,9 +63,10 @@ def deploy(runner: Runner, options: Options) -> Deployed:
     artifact = build(runner, locked=options.locked)
     evidence, stored = obtain_evidence(runner)
     require_same(evidence, artifact)
-    checks = run_checks(plan.file.recipe.checks, evidence, artifact.meta.bytes)
+    chain = obtain_chain(runner, evidence, stored.path)
+    checks = run_checks(plan.file.recipe.checks, evidence, chain, artifact.meta.bytes)
     metas = {planned.id: store.meta(planned.id) for planned in plan.steps}
-    report = make_report(plan, artifact, evidence, checks, metas, before)
+    report = make_report(plan, artifact, evidence, chain, checks, metas, before)
     failed = [check for check in checks if not check.ok]
     if failed:
         lines = "".join(f"\n  {check.failure()}" for check in failed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -56,6 +58,25 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+
+def save_detections(file: Path, images: Sequence[Detections]) -> None:
+    """Write the detections of several images as one .npz file."""
+    np.savez(
+        file,
+        counts=np.array([len(found) for found in images], np.int64),
+        boxes=np.concatenate([found.boxes for found in images]),
+        scores=np.concatenate([found.scores for found in images]),
+        classes=np.concatenate([found.classes for found in images]),
+    )
+
+
+def load_detections(file: Path) -> list[Detections]:
+    """Read what `save_detections` wrote, image by image."""
+    with np.load(file) as data:
+        ends = np.cumsum(data["counts"])[:-1]
+        fields = [np.split(data[name], ends) for name in ("boxes", "scores", "classes")]
+    return [Detections(*values) for values in zip(*fields, strict=True)]
 
 
 def detect(raw: Floats, rules: Rules, box: Letterboxed) -> Detections:

@@ -14,14 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolodeploy import __version__
-from yolodeploy.backend import Artifact, Predictor, installed
 from yolodeploy.console import Report
 from yolodeploy.digest import digest_of
 from yolodeploy.errors import ModelError, StepFailed, StoreProblem
-from yolodeploy.machine import cpu_name, threads
-from yolodeploy.plan import IMAGE_LIBRARIES, Plan, PlannedStep
+from yolodeploy.machine import conditions, threads
+from yolodeploy.plan import Plan
 from yolodeploy.run import Runner, failing_as
+from yolodeploy.stages import SOURCE_DETECTIONS, facts, opened, timed, timed_result
 from yolodeploy.store import Stored
 
 if TYPE_CHECKING:
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
     from yolodeploy.detect import Floats
     from yolodeploy.images import Letterboxed
 
-REVISION = 3
-_LIBRARIES = (*IMAGE_LIBRARIES, "faster-coco-eval")
+REVISION = 4
 
 
 def evidence_id(plan: Plan) -> str:
@@ -41,11 +39,11 @@ def evidence_id(plan: Plan) -> str:
             "artifact": plan.final.id,
             "source": plan.steps[0].id,
             "reference": plan.reference.id,
+            "timed": sorted(timed(plan)),
             "data": plan.view_digests["evaluation"],
             "imgsz": plan.file.recipe.model.imgsz,
-            "machine": [cpu_name(), threads()],
-            "yolodeploy": __version__,
-            "versions": {**plan.versions(), "core": installed(*_LIBRARIES)},
+            "conditions": conditions(),
+            "versions": plan.versions(),
         }
     )
 
@@ -78,15 +76,17 @@ class _Opened:
         plan = runner.plan
         self.plan = plan
         self.artifact = runner.final()
-        self.reference = runner.reference()
+        self.source = runner.source()
         self.what = f"the result of `{plan.final.step.name}` in {plan.backend.NAME}"
-        self.theirs = _open(plan.steps[0], "the source model", runner.source().artifact, plan)
-        self.ours = _open(plan.final, self.what, self.artifact.artifact, plan)
+        self.theirs = opened(plan.steps[0], "the source model", self.source.artifact, plan)
+        self.ours = opened(plan.final, self.what, self.artifact.artifact, plan)
+        chosen = timed(plan) if self.ours.runtime.timing else {plan.reference.id: plan.export - 1}
+        self.others = {id_: timed_result(runner, index) for id_, index in chosen.items()}
 
     def measure(self, folder: Path, work: Path, report: Report) -> dict[str, Any]:
         """All evidence; golden vectors are written below `folder`."""
         from yolodeploy.accuracy import Tally, accuracy
-        from yolodeploy.detect import APP
+        from yolodeploy.detect import APP, save_detections
         from yolodeploy.golden import Golden
 
         with failing_as(self.plan.final.at, f"describing {self.what}"):
@@ -98,6 +98,7 @@ class _Opened:
             golden.offer(image, *self._one(image, tally))
             report(0.9 * (number + 1) / len(dataset), f"{number + 1}/{len(dataset)} images")
         golden.finish()
+        save_detections(folder / SOURCE_DETECTIONS, tally.source)
         report(0.9, "latency")
         timing = self._time(golden.tensor, work)
         return {
@@ -107,6 +108,8 @@ class _Opened:
             **timing,
             "runtime": asdict(self.ours.runtime),
             "source_runtime": asdict(self.theirs.runtime),
+            "first": facts(self.plan, 0, self.source),
+            "last": facts(self.plan, -1, self.artifact),
             "artifact_digest": self.artifact.meta.digest,
             "interface": asdict(interface),
         }
@@ -154,6 +157,22 @@ class _Opened:
         )
 
     def _time(self, tensor: Path, work: Path) -> dict[str, Any]:
+        """Latencies in turns; `timed_ms` are medians by id of what was run besides the artifact."""
+        figures = self._run_worker(tensor, work)
+        plan, ours = self.plan, figures["latency_ms"]["median"]
+        reference = figures["timed_ms"][plan.reference.id]
+        figures["reference_ms"] = {"median": reference}
+        if not self.ours.runtime.timing:
+            reason = f"the speed of {self.ours.runtime.name} says nothing about the device"
+            nothing = {"latency_ratio": None, "latency_ratio_reason": reason}
+            return {**figures, **nothing, "speedup": None, "speedup_reason": reason}
+        figures["latency_ratio"] = round(ours / reference, 4)
+        if 0 not in plan.floats:
+            reason = f"`{plan.steps[plan.export].step.name}` does not take the model as loaded"
+            return {**figures, "speedup": None, "speedup_reason": reason}
+        return {**figures, "speedup": round(figures["timed_ms"][plan.floats[0].id] / ours, 4)}
+
+    def _run_worker(self, tensor: Path, work: Path) -> dict[str, Any]:
         from yolodeploy.worker import Request, run_worker
 
         target = self.plan.target
@@ -163,27 +182,18 @@ class _Opened:
             os_version=target.os_version,
             format=self.artifact.meta.format,
             artifact=str(self.artifact.path),
-            reference=str(self.reference.path),
+            others={id_: str(stored.path) for id_, stored in self.others.items()},
             tensor=str(tensor),
             threads=threads(),
         )
         file = work / "request.json"
         file.write_text(json.dumps(asdict(request)), encoding="utf-8")
         try:
-            figures = run_worker(file)
+            return run_worker(file)
         except StepFailed as fault:
             raise StepFailed(
                 f"{self.plan.final.at}: timing the artifact in a process of its own failed: {fault}"
             ) from None
-        if not self.ours.runtime.timing:
-            reason = f"the speed of {self.ours.runtime.name} says nothing about the device"
-            figures.update(latency_ratio=None, latency_ratio_reason=reason)
-        return figures
-
-
-def _open(planned: PlannedStep, what: str, artifact: Artifact, plan: Plan) -> Predictor:
-    with failing_as(planned.at, f"opening {what}"):
-        return planned.backend.open(artifact, plan.target, threads())
 
 
 def require_same(evidence: Mapping[str, Any], artifact: Stored) -> None:

@@ -8,6 +8,12 @@ import resource
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from yolodeploy import __version__
+from yolodeploy.backend import installed
+
+_LIBRARIES = ("numpy", "opencv-python-headless", "faster-coco-eval")  # read, decode and match
 
 
 @cache
@@ -26,6 +32,15 @@ def threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def conditions() -> dict[str, Any]:
+    """All that a measurement depends on besides models, images and the backends' tools."""
+    return {
+        "machine": [cpu_name(), threads()],
+        "yolodeploy": __version__,
+        "core": installed(*_LIBRARIES),
+    }
 
 
 def peak_memory_mb() -> float:

@@ -7,6 +7,7 @@ from html import escape
 from string import Template
 from typing import Any
 
+from yolodeploy import chaintable
 from yolodeploy.report import layer_counts
 
 _DOCUMENT = Template("""<!doctype html>
@@ -29,6 +30,7 @@ _BODY = Template("""<p>$target</p>
 <h2>Checks</h2>$checks
 <h2>Accuracy</h2>$accuracy<p class="note">$interval</p>
 <h2>Cost</h2>$cost<p class="note">$note</p>
+<h2>Chain</h2>$picture$chain$notes
 <h2>Classes</h2>$classes
 <h2>Convolutions</h2>$layers
 <h2>Steps</h2>$steps
@@ -37,6 +39,7 @@ _BODY = Template("""<p>$target</p>
 """)
 
 _NUMBERS = {
+    *chaintable.TITLES[1:],
     "SQNR dB",
     "artifact",
     "drop",
@@ -69,6 +72,12 @@ def html(report: Mapping[str, Any]) -> str:
         ),
         interval=escape(_interval(evidence)),
         cost=table(("measure", "value"), _cost(report)),
+        picture=chaintable.picture(report["chain"]),
+        chain=table(chaintable.TITLES, map(_chain_row, report["chain"])),
+        notes="".join(
+            f'<p class="note">{escape(note)}</p>'
+            for note in chaintable.notes(report["chain"], report["imgsz"])
+        ),
         note=escape(evidence["runtime"]["note"]),
         classes=table(
             ("class", "objects", "source", "artifact", "drop", ""),
@@ -137,6 +146,11 @@ def _accuracy(evidence: Mapping[str, Any]) -> Iterable[Row]:
     )
 
 
+def _chain_row(row: Mapping[str, Any]) -> Row:
+    step, *figures = chaintable.cells(row)
+    return step, *((figure, "n") for figure in figures)
+
+
 def _interval(evidence: Mapping[str, Any]) -> str:
     if "drop_90" not in evidence["map50_95"]:
         return ""
@@ -183,6 +197,7 @@ def _cost(report: Mapping[str, Any]) -> list[Row]:
         ("output difference", f"max {difference['max']:.4g}, mean {difference['mean']:.3g}"),
         ("latency", f"median {latency['median']:.2f} ms, p90 {latency['p90']:.2f} ms"),
         ("latency / fp32 export", _ratio(evidence)),
+        ("as fast as the fp32 export of the model as loaded", _speedup(evidence)),
         ("peak memory", f"{evidence['peak_memory_mb']:.0f} MB (whole process)"),
         (
             "runtime",
@@ -195,6 +210,11 @@ def _cost(report: Mapping[str, Any]) -> list[Row]:
 def _ratio(evidence: Mapping[str, Any]) -> str:
     ratio = evidence["latency_ratio"]
     return str(evidence["latency_ratio_reason"]) if ratio is None else f"{ratio:.3f}"
+
+
+def _speedup(evidence: Mapping[str, Any]) -> str:
+    speedup = evidence["speedup"]
+    return str(evidence["speedup_reason"]) if speedup is None else f"{speedup:.2f} times"
 
 
 def _step(step: Mapping[str, Any]) -> Row:

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from yolodeploy.backend import Backend, Step, Target, installed
+from yolodeploy.checks import refuse_unknown_steps
 from yolodeploy.dataset import Dataset
 from yolodeploy.digest import StatCache, digest_of
 from yolodeploy.errors import ModelError, PlanRefused, RecipeError
@@ -56,8 +57,9 @@ class PlannedStep:
 class Plan:
     """Everything that a build does, in order.
 
-    `steps[0]` loads the weights; the others are the recipe's. `reference` is the plain float
-    export that latency is compared with; its input is that of `steps[export]`. `views` are the
+    `steps[0]` loads the weights; the others are the recipe's. `floats` are the plain float exports
+    that latencies are compared with, by index of the step whose result they export: of every model
+    before `steps[export]` in the format that it takes. `views` are the
     data views by name ("evaluation", "calibration"), `digests` those of the inputs.
     """
 
@@ -66,7 +68,7 @@ class Plan:
     target: Target
     steps: tuple[PlannedStep, ...]
     export: int
-    reference: PlannedStep
+    floats: Mapping[int, PlannedStep]
     views: Mapping[str, Dataset]
     weights_digest: str
     view_digests: Mapping[str, str]
@@ -75,6 +77,11 @@ class Plan:
     def final(self) -> PlannedStep:
         """The step whose result ships."""
         return self.steps[-1]
+
+    @property
+    def reference(self) -> PlannedStep:
+        """The plain float export of the model that `steps[export]` exports."""
+        return self.floats[self.export - 1]
 
     def versions(self) -> dict[str, dict[str, str]]:
         """Tool versions by backend, of the backends and steps that take part."""
@@ -95,6 +102,7 @@ def make_plan(file: RecipeFile, registry: Registry, cache: StatCache) -> Plan:
         if reason:
             raise PlanRefused(f"{at}: {reason}")
     export = _find_export(file, backend, chain)
+    refuse_unknown_steps(file, [step.name for step, _, _ in chain[1:]])
     views = load_views(file, chain)
     weights_digest = _digest_weights(file, cache)
     view_digests = {name: view.digest(cache) for name, view in views.items()}
@@ -107,10 +115,14 @@ def make_plan(file: RecipeFile, registry: Registry, cache: StatCache) -> Plan:
         steps.append(identify(step, params, at, steps[-1].id if steps else weights_digest))
     step, params, at = chain[export]
     float_params = step.reference(params) if step.reference else params
-    reference = identify(step, float_params, at, steps[export - 1].id)
+    floats = {
+        index: identify(step, float_params, at, model.id)
+        for index, model in enumerate(steps[:export])
+        if model.step.produces == step.accepts
+    }
     cache.save()
     return Plan(
-        file, backend, target, tuple(steps), export, reference, views, weights_digest, view_digests
+        file, backend, target, tuple(steps), export, floats, views, weights_digest, view_digests
     )
 
 

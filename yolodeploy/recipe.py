@@ -125,10 +125,21 @@ class Checks(Part):
         gt=0,
         description="Largest median latency relative to the same backend's fp32 export, measured interleaved.",
     )
+    speedup: float | None = Field(
+        default=None,
+        gt=0,
+        description="Least number of times that the artifact is faster than the fp32 export of the model "
+        "as loaded (before pruning), by median latency measured interleaved.",
+    )
     output_diff: float | None = Field(
         default=None,
         gt=0,
         description="Largest difference of any raw output value from the source model.",
+    )
+    step_drop: dict[str, Annotated[float, Field(ge=-1, le=1)]] | None = Field(
+        default=None,
+        description="Largest loss of mAP50-95 of single steps, by name, against their own input; "
+        "a negative limit demands a gain.",
     )
 
 

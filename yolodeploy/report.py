@@ -8,6 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 import yolodeploy
+from yolodeploy import chaintable
+from yolodeploy.chain import Row
 from yolodeploy.checks import Check
 from yolodeploy.console import WIDTH
 from yolodeploy.plan import Plan
@@ -15,25 +17,26 @@ from yolodeploy.store import Meta, Stored
 from yolodeploy.views import calibration_count
 
 _LABEL = 14
+_ELSEWHERE = {"artifact_digest", "first", "interface", "last", "timed_ms"}  # in the report
 
 
 def make_report(
     plan: Plan,
     artifact: Stored,
     evidence: Mapping[str, Any],
+    chain: Sequence[Row],
     checks: Sequence[Check],
     metas: Mapping[str, Meta | None],
     before: Collection[str],
 ) -> dict[str, Any]:
     """Everything that is known of a build; `before` are the ids that were in the store at its start."""
-    shown = {
-        key: value for key, value in evidence.items() if key not in ("interface", "artifact_digest")
-    }
+    shown = {key: value for key, value in evidence.items() if key not in _ELSEWHERE}
     device = plan.target.device
     return {
         "name": plan.file.recipe.name,
         "target": {"device": device.name, "title": device.title, "os": plan.target.os_version},
         "backend": plan.backend.NAME,
+        "imgsz": plan.file.recipe.model.imgsz,
         "steps": [_step(planned.step.name, planned.id, metas, before) for planned in plan.steps],
         "artifact": {
             "format": artifact.meta.format,
@@ -42,6 +45,7 @@ def make_report(
         },
         "data": {name: _view(plan, name) for name in plan.views},
         "evidence": shown,
+        "chain": [asdict(row) for row in chain],
         "interface": evidence["interface"],
         "checks": [{**asdict(check)} for check in checks],
         "versions": {"yolodeploy": yolodeploy.__version__, **plan.versions()},
@@ -82,9 +86,13 @@ def table(report: Mapping[str, Any]) -> str:
     rows += list(_layer_rows(report["interface"]["layers"]))
     rows += list(_calibration_rows(report["data"]))
     rows += list(_accuracy_rows(evidence))
-    rows += list(_runtime_rows(evidence))
+    in_detail = chaintable.is_worth_showing(report["chain"])
+    rows += list(_runtime_rows(evidence, dense=in_detail))
     rows += [(*_check_row(check),) for check in report["checks"]]
-    return "\n".join([report["name"], *(_row(label, text) for label, text in rows)])
+    table_ = [report["name"], *(_row(label, text) for label, text in rows)]
+    if in_detail:
+        table_ += ["", *chaintable.lines(report["chain"], report["imgsz"])]
+    return "\n".join(table_)
 
 
 def _step_text(step: Mapping[str, Any]) -> str:
@@ -166,12 +174,14 @@ def worst_classes(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping
     return sorted(lost, key=lambda row: -row["drop"])[:count]
 
 
-def _runtime_rows(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _runtime_rows(evidence: Mapping[str, Any], *, dense: bool) -> Iterator[tuple[str, str]]:
     latency, runtime = evidence["latency_ms"], evidence["runtime"]
     where = f"{evidence['threads']} threads, {evidence['cpu']}, {evidence['rounds']} rounds"
     text = f"median {latency['median']:.1f} ms, p90 {latency['p90']:.1f} ms"
-    ratio = evidence["latency_ratio"]
+    ratio, speedup = evidence["latency_ratio"], evidence["speedup"]
     compared = "" if ratio is None else f", {ratio:.2f}x the fp32 export"
+    if dense and speedup is not None:
+        compared += f" and {speedup:.2f} times as fast as that of the model as loaded"
     yield "latency", f"{text}{compared} ({where})"
     yield "peak memory", f"{evidence['peak_memory_mb']:.0f} MB, whole process"
     yield "measured in", f"{runtime['name']} {runtime['version']} on {runtime['device']}"

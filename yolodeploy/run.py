@@ -40,10 +40,9 @@ class Runner:
         """The source model, as loaded from the weights."""
         return self.result(0)
 
-    def reference(self) -> Stored:
-        """The plain float export that latency is compared with."""
-        planned = self.plan.reference
-        return self._obtain(planned, self.plan.export - 1, " (fp32, to compare with)")
+    def float_export(self, index: int) -> Stored:
+        """The plain float export of the result of a step, to compare latencies with."""
+        return self._obtain(self.plan.floats[index], index, " (fp32, to compare with)")
 
     def result(self, index: int) -> Stored:
         """The result of a step of the plan."""

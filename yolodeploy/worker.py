@@ -3,8 +3,8 @@
     python -m yolodeploy.worker REQUEST.json > figures.json
 
 A fresh process, because the peak memory and the thread pools of the one that ran the build say
-nothing about the artifact. The artifact is opened and run alone first (peak memory), then
-artifact and reference take turns, so that a drift of the machine's speed hits both.
+nothing about the artifact. The artifact is opened and run alone first (peak memory), then it takes
+turns with what it is compared with, so that a drift of the machine's speed hits all of them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,19 +27,19 @@ from yolodeploy.registry import load_registry
 
 WARM_UP = 3
 LEAST_ROUNDS, MOST_ROUNDS = 15, 200
-SECONDS = 4.0
+SECONDS = 2.0  # for each of the artifacts
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure: folders of the artifact and its reference, and an input tensor (.npy)."""
+    """What to measure: folders of the artifact and (by name) of others, and an input tensor (.npy)."""
 
     backend: str
     device: str
     os_version: str | None
     format: str
     artifact: str
-    reference: str
+    others: dict[str, str]
     tensor: str
     threads: int
 
@@ -72,18 +73,18 @@ def measure(request: Request) -> dict[str, Any]:
     for _ in range(WARM_UP):
         artifact(tensor)
     peak = peak_memory_mb()
-    reference = _open(request, request.reference)
-    for _ in range(WARM_UP):
-        reference(tensor)
-    times = _take_turns(artifact, reference, tensor)
-    ours, theirs = (statistics.median(values) for values in times)
+    others = [_open(request, folder) for folder in request.others.values()]
+    for other in others:
+        for _ in range(WARM_UP):
+            other(tensor)
+    times = _take_turns([artifact, *others], tensor)
+    medians = [round(statistics.median(values), 4) for values in times]
     return {
         "latency_ms": {
-            "median": round(ours, 3),
-            "p90": round(statistics.quantiles(times[0], n=10)[-1], 3),
+            "median": medians[0],
+            "p90": round(statistics.quantiles(times[0], n=10)[-1], 4),
         },
-        "reference_ms": {"median": round(theirs, 3)},
-        "latency_ratio": round(ours / theirs, 4),
+        "timed_ms": dict(zip(request.others, medians[1:], strict=True)),
         "peak_memory_mb": round(peak, 1),
         "rounds": len(times[0]),
         "threads": request.threads,
@@ -98,18 +99,24 @@ def _open(request: Request, folder: str) -> Predictor:
     return registry.backends[request.backend].open(artifact, target, request.threads)
 
 
-def _take_turns(
-    first: Predictor, second: Predictor, tensor: Any
-) -> tuple[list[float], list[float]]:
-    times: tuple[list[float], list[float]] = ([], [])
-    end = time.monotonic() + SECONDS
-    while len(times[0]) < LEAST_ROUNDS or (time.monotonic() < end and len(times[0]) < MOST_ROUNDS):
-        order = (0, 1) if len(times[0]) % 2 == 0 else (1, 0)
-        for which in order:
+def _take_turns(predictors: Sequence[Predictor], tensor: Any) -> list[list[float]]:
+    """Milliseconds of every run, by predictor; each comes first, second, ... equally often."""
+    times: list[list[float]] = [[] for _ in predictors]
+    end = time.monotonic() + SECONDS * len(predictors)
+    for number in range(MOST_ROUNDS):
+        if number >= LEAST_ROUNDS and time.monotonic() >= end:
+            break
+        for which in _order(number, len(predictors)):
             start = time.perf_counter()
-            (first, second)[which](tensor)
+            predictors[which](tensor)
             times[which].append((time.perf_counter() - start) * 1e3)
     return times
+
+
+def _order(number: int, count: int) -> list[int]:
+    """Who runs when in a round: everybody moves up one place, and every `count` rounds turns back."""
+    order = [(number + place) % count for place in range(count)]
+    return order[::-1] if number // count % 2 else order
 
 
 if __name__ == "__main__":

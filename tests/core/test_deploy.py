@@ -197,6 +197,8 @@ def _evidence(source: float) -> dict[str, Any]:
         "per_class": [{"name": "red", "objects": 3, **row}],
         "latency_ratio": None,
         "latency_ratio_reason": "the speed of X says nothing about the device",
+        "speedup": None,
+        "speedup_reason": "the speed of X says nothing about the device",
         "cpu": "a CPU",
         "output_diff": {"max": 0.0},
         "fidelity": {"value": 0.9},
@@ -204,20 +206,20 @@ def _evidence(source: float) -> dict[str, Any]:
 
 
 def test_fidelity_has_a_smallest_value() -> None:
-    (held,) = run_checks(Checks(fidelity=0.9), _evidence(0.5), 1000)
-    (missed,) = run_checks(Checks(fidelity=0.91), _evidence(0.5), 1000)
+    (held,) = run_checks(Checks(fidelity=0.9), _evidence(0.5), [], 1000)
+    (missed,) = run_checks(Checks(fidelity=0.91), _evidence(0.5), [], 1000)
     assert (held.ok, missed.ok) == (True, False)
     assert "0.9 is 0.01 below the limit of 0.91" in missed.failure()
 
 
 def test_a_source_that_finds_nothing_proves_nothing() -> None:
     wanted = Checks(map_drop=0.5, class_ap_drop=0.5, latency_ratio=2.0)
-    map_drop, class_drop, latency = run_checks(wanted, _evidence(0.0), 1000)
+    map_drop, class_drop, latency = run_checks(wanted, _evidence(0.0), [], 1000)
     assert [check.ok for check in (map_drop, class_drop, latency)] == [False] * 3
     assert "finds none of the labelled objects" in map_drop.failure()
     assert "finds none of the labelled objects" in class_drop.failure()
     assert "says nothing about the device" in latency.failure()
-    assert [c.ok for c in run_checks(wanted, _evidence(0.4), 1000)] == [True, True, False]
+    assert [c.ok for c in run_checks(wanted, _evidence(0.4), [], 1000)] == [True, True, False]
 
 
 def test_a_recipe_that_changed_without_changing_bytes_renews_the_bundle(deployed: World) -> None:

@@ -233,7 +233,7 @@ def test_memory_does_not_grow_with_the_number_of_images(
         )
         runner = Runner(world.plan(), Store(world.cache), Console(-1))
         runner.final()
-        runner.reference()
+        runner.float_export(0)
         tracemalloc.start()
         obtain_evidence(runner)
         peaks[images] = tracemalloc.get_traced_memory()[1]

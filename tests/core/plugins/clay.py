@@ -1,11 +1,12 @@
 """Fake source: loads a `.clay` weights file (JSON) that says what to find, and how exports spoil it.
 
-    {"names": ["red", ...], "padding": 40000,
+    {"names": ["red", ...], "padding": 40000, "width": 4, "seconds": 0.0,
      "damage": {"fp16": {"shift": 0.5, "miss": ["red"], "noise": 0.001}}}
 
 A clay model finds the one rectangle of each class's colour in an image. `shift` moves an artifact's
 boxes by pixels, `miss` makes it blind to classes, `noise` is added to its scores; `padding` is the
-artifact's size in fp32. Misbehaviour is asked for through CLAY_FAULT ("export:raise,open:exit");
+artifact's size in fp32. It has ten parameters and ten multiply-accumulates a pixel for each unit of
+`width`, and an artifact takes `seconds` for each. Misbehaviour is asked for through CLAY_FAULT ("export:raise,open:exit");
 CLAY_LOG names a file that gets a line for every run of a step.
 """
 
@@ -31,6 +32,7 @@ from yolodeploy.backend import (
     Step,
     Target,
 )
+from yolodeploy.counts import Counts
 from yolodeploy.errors import ModelError
 from yolodeploy.pinned import PinnedFile
 from yolodeploy.transforms import Params
@@ -111,12 +113,32 @@ def load(given: Artifact, params: Params, context: Context) -> Path:
     return context.work
 
 
+class Trim(Params):
+    """Cut a model down to `width`, which may cost it classes; `mend` gives all of them back."""
+
+    width: int = 4
+    miss: tuple[str, ...] = ()
+    mend: bool = False
+    crack: bool = False
+
+
 def trim(given: Artifact, params: Params, context: Context) -> Path:
     """clay -> clay: a step before the export."""
+    assert isinstance(params, Trim)
     ran("trim")
-    for file in given.path.iterdir():
-        (context.work / file.name).write_bytes(file.read_bytes())
+    (context.work / "info.json").write_bytes((given.path / "info.json").read_bytes())
+    model = json.loads((given.path / "model.json").read_text(encoding="utf-8"))
+    model["width"] = params.width
+    model["miss"] = [] if params.mend else [*model.get("miss", []), *params.miss]
+    model["crack"] = params.crack
+    (context.work / "model.json").write_text(json.dumps(model, sort_keys=True), encoding="utf-8")
     return context.work
+
+
+def count(artifact: Artifact, imgsz: int) -> Counts:
+    """An optional member of the contract."""
+    width = json.loads((artifact.path / "model.json").read_text(encoding="utf-8")).get("width", 4)
+    return Counts(10 * width, 10 * width * imgsz**2)
 
 
 class Teach(Params):
@@ -152,7 +174,7 @@ def varies(params: Params) -> str | None:
 
 STEPS: Sequence[Step] = (
     Step("load", ".clay", "clay", Params, load),
-    Step("trim", "clay", "clay", Params, trim),
+    Step("trim", "clay", "clay", Trim, trim),
     Step("teach", "clay", "clay", Teach, teach, reads=("training",), varies=varies),
 )
 
@@ -174,7 +196,8 @@ def describe(artifact: Artifact) -> Interface:
 
 
 def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001
-    return Finder(json.loads((artifact.path / "model.json").read_text(encoding="utf-8")), {})
+    model = json.loads((artifact.path / "model.json").read_text(encoding="utf-8"))
+    return Finder(model, {"miss": model.get("miss", []), "crack": model.get("crack", False)})
 
 
 class Finder:
@@ -191,7 +214,7 @@ class Finder:
         for row, image in zip(out, images, strict=True):
             for index, name in enumerate(self.names):
                 self._find(image, index, name, row)
-        return out
+        return out * np.nan if self.damage.get("crack") else out
 
     def _find(self, image: Any, index: int, name: str, row: Any) -> None:
         import numpy as np

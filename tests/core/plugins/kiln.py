@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,10 +49,14 @@ def export(given: Artifact, params: Params, context: Context) -> Path:
     context.progress(0.5, "half way")
     clay.misbehave("export")
     model = json.loads((given.path / "model.json").read_text(encoding="utf-8"))
+    damage = dict(model.get("damage", {}).get(params.precision, {}))
+    if model.get("miss"):
+        damage["miss"] = [*damage.get("miss", []), *model["miss"]]
     brick = {
         "names": list(context.names),
-        "damage": model.get("damage", {}).get(params.precision, {}),
+        "damage": damage,
         "precision": params.precision,
+        "seconds": model.get("seconds", 0.0) * model.get("width", 4),
     }
     home = context.work / "brick"
     home.mkdir()
@@ -135,9 +141,13 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
 class Brick(clay.Finder):
     def __init__(self, brick: Mapping[str, Any]) -> None:
         super().__init__(brick, brick["damage"])
+        self.seconds = brick["seconds"]
+        if clay.wants("runtime:untimed"):
+            self.runtime = replace(self.runtime, timing=False)
 
     def __call__(self, images: Any) -> Any:
         clay.misbehave("infer")
+        time.sleep(self.seconds)
         out = super().__call__(images)
         if clay.wants("infer:nan"):
             out[:, 0, 0] = float("nan")

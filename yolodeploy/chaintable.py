@@ -1,0 +1,129 @@
+"""How the table of the chain is shown: lines for a terminal of 80 columns, and a picture for the page."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from yolodeploy.console import WIDTH
+
+Row = Mapping[str, Any]  # a `chain.Row` as data
+
+_LABEL, _PANEL, _BAR, _STEP = 130, 190, 110, 22  # pixels of the picture
+
+
+def _short(number: float) -> str:
+    """Three digits and a unit: 3.01M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:#.3g}".rstrip(".") + unit
+    return f"{number:g}"
+
+
+def _signed(number: float) -> str:
+    return f"{round(number, 4) + 0.0:+.4f}"  # adding 0.0 turns -0.0 into 0.0
+
+
+# field -> title, width on a terminal, how it is written
+_COLUMNS: dict[str, tuple[str, int, Callable[[float], str]]] = {
+    "step": ("step", 16, str),
+    "parameters": ("params", 6, _short),
+    "flops": ("FLOPs", 5, _short),
+    "bytes": ("MB", 6, lambda number: f"{number / 1e6:.2f}"),
+    "map50_95": ("mAP50-95", 8, lambda number: f"{number:.4f}"),
+    "drop": ("drop", 7, _signed),
+    "fidelity": ("fidelity", 8, lambda number: f"{number:.4f}"),
+    "latency_ms": ("ms", 7, lambda number: f"{number:.2f}"),
+    "speedup": ("speed", 6, lambda number: f"{number:.2f}x"),
+}
+TITLES = tuple(title for title, _, _ in _COLUMNS.values())
+_DRAWN = {
+    "flops": "FLOPs",
+    "bytes": "size, MB",
+    "latency_ms": "latency, ms",
+    "map50_95": "mAP50-95",
+}
+
+
+def is_worth_showing(rows: Sequence[Row]) -> bool:
+    """Whether it says more than the rest of the report: a result in between was measured."""
+    return any(row["fidelity"] is not None or row["map50_95"] is not None for row in rows[1:-1])
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """The figures of a row as text, one for each of `TITLES`; "-" for what was not measured."""
+    return tuple(_text(row, field) for field in _COLUMNS)
+
+
+def _text(row: Row, field: str) -> str:
+    return "-" if row[field] is None else _COLUMNS[field][2](row[field])
+
+
+def lines(rows: Sequence[Row], imgsz: int) -> Iterator[str]:
+    """The table, what its columns mean, and why figures are missing."""
+    yield _line(TITLES)
+    for row in rows:
+        yield _line(cells(row))
+    for text in notes(rows, imgsz):
+        yield textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+
+def _line(texts: Sequence[str]) -> str:
+    columns = zip(texts, _COLUMNS.values(), strict=True)
+    first, *rest = (text.rjust(width) for text, (_, width, _) in columns)
+    return "  " + " ".join([first.strip().ljust(len(first)), *rest])
+
+
+def notes(rows: Sequence[Row], imgsz: int) -> Iterator[str]:
+    """What the columns mean, which runtime gave the accuracy, and why figures are missing."""
+    yield (
+        f"FLOPs: two per multiply-accumulate, one image of {imgsz} x {imgsz}. drop: of mAP50-95, "
+        "against the step before. fidelity: to the first model's detections. ms: median latency on "
+        "the target's runtime, all in turns; before `export` of the step's plain fp32 export. speed: "
+        "how many times as fast as the first row."
+    )
+    runtimes: dict[str, list[str]] = {}
+    for row in rows:
+        runtimes.setdefault(row["runtime"], []).append(row["step"])
+    measured = (f"{', '.join(steps)} in {name}" for name, steps in runtimes.items() if name)
+    yield f"Accuracy measured: {'; '.join(measured)}."
+    missing: dict[str, list[str]] = {}
+    for row in rows[1:]:
+        for field, reason in row["reasons"].items():
+            missing.setdefault(reason, []).append(f"{_COLUMNS[field][0]} of {row['step']}")
+    for reason, what in missing.items():
+        yield f"Not measured: {', '.join(what)}: {reason}."
+
+
+def picture(rows: Sequence[Row]) -> str:
+    """An SVG with a bar for every step in each of four panels; no script, no library."""
+    height = _STEP * (len(rows) + 1)
+    width = _LABEL + _PANEL * len(_DRAWN)
+    names = "".join(_label(0, number, row["step"]) for number, row in enumerate(rows, 1))
+    panels = "".join(
+        _panel(_LABEL + _PANEL * place, field, rows) for place, field in enumerate(_DRAWN)
+    )
+    return (
+        f'<svg viewBox="0 0 {width} {height}" style="width:100%" role="img" font-size="13" '
+        f'fill="currentColor"><title>What every step bought and cost</title>{names}{panels}</svg>'
+    )
+
+
+def _panel(left: int, field: str, rows: Sequence[Row]) -> str:
+    top = max((row[field] for row in rows if row[field] is not None), default=0) or 1
+    bars = "".join(_bar(left, number, row, field, top) for number, row in enumerate(rows, 1))
+    return _label(left, 0, _DRAWN[field]) + bars
+
+
+def _bar(left: int, number: int, row: Row, field: str, top: float) -> str:
+    width = _BAR * (row[field] or 0) / top
+    return (
+        f'<rect x="{left}" y="{_STEP * number + 4}" width="{width:.1f}" height="{_STEP - 8}" rx="2" '
+        f'style="fill:var(--bar)"/>{_label(left + round(width) + 6, number, _text(row, field))}'
+    )
+
+
+def _label(x: int, number: int, text: str) -> str:
+    return f'<text x="{x}" y="{_STEP * number + 15}">{escape(text)}</text>'
