@@ -113,7 +113,9 @@ class Quantizer:
     def _form(self, name: str, layer: str) -> bytes:
         kernel, *bias = [block for block in self.loaded.blocks if block.layer.name == layer]
         exact = kernel.floats(self.loaded.data)
-        shaped = exact.reshape(kernel.layer.number(weights.OUT_CHANNELS), -1, int8.taps(kernel.layer))
+        shaped = exact.reshape(
+            kernel.layer.number(weights.OUT_CHANNELS), -1, int8.taps(kernel.layer)
+        )
         numbers = bias[0].floats(self.loaded.data) if bias else exact[:0]
         source = int8.Source(kernel.layer, shaped, numbers)
         if self.learned:

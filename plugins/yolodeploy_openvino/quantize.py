@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from yolodeploy.backend import Artifact, Context, Device, Probe, Trial
 from yolodeploy.dataset import Dataset
 from yolodeploy.digest import file_digest
@@ -17,12 +19,13 @@ from yolodeploy.errors import PlanRefused, StepFailed
 from yolodeploy_openvino import bias, layers
 from yolodeploy_openvino.export import MODEL_FILE, forget_origin
 from yolodeploy_openvino.graph import Structure, feeding, structure
+from yolodeploy_openvino.learned import set_ranges
 from yolodeploy_openvino.params import Quantize
 from yolodeploy_openvino.toolchain import first_line, nncf, openvino
+from yolodeploy_torch.ranges import Ranges, read_ranges
 from yolodeploy_torch.structure import choose
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 _BIAS_IMAGES = 8  # means over all pixels of an image settle much sooner than ranges do
@@ -38,7 +41,7 @@ def quantize(artifact: Artifact, params: Quantize, context: Context) -> Path:
     labels, StepFailed if NNCF fails or no setting meets `max_drop`.
     """
     quantizer = Quantizer(artifact, params, context)
-    if params.max_drop is None:
+    if params.max_drop is None or quantizer.learned:
         quantizer.write(quantizer.kept, context.work)
     else:
         from yolodeploy_openvino.budget import write_within
@@ -88,7 +91,11 @@ class Quantizer:
     @cached_property
     def kept(self) -> frozenset[str]:
         """Names of the layers that the recipe wants in floating point."""
-        return choose(self.params.keep_float, self.found.parts, "keep_float")
+        kept = choose(self.params.keep_float, self.found.parts, "keep_float")
+        if self.learned:
+            named = {name for name, part in self.found.parts.items() if part != "decode"}
+            self.learned.require(named - kept)
+        return kept
 
     def write(self, kept: frozenset[str], folder: Path) -> None:
         """Quantize all layers but `kept` into `folder`."""
@@ -119,7 +126,7 @@ class Quantizer:
                 "params": self.params.model_dump(mode="json", exclude={"max_drop"}),
                 "calibration": [file_digest(image) for image in self.view.images],
                 "device": self.context.target.device.name,
-            },  # learned ranges are part of the input
+            },
         )
 
     def _read(self) -> Any:
@@ -152,19 +159,21 @@ class Quantizer:
     def _arguments(self, tool: Any, kept: frozenset[str]) -> dict[str, Any]:
         device = self.context.target.device
         names = sorted(self.found.operations[name] for name in kept)
-        stream: Collection[Any] = _Stream(self.view, self.context.imgsz, self.context.progress)
-        if self.learned:  # NNCF wants an image to place its quantizers
-            stream = [np.full((1, 3, self.context.imgsz, self.context.imgsz), 0.5, np.float32)]
+        side = self.context.imgsz
+        stream: Any = _Stream(self.view, side, self.context.progress)
+        if self.learned:  # NNCF places no quantizers without an image, whatever it shows
+            stream = [np.full((1, 3, side, side), 0.5, np.float32)]
         return {
             "calibration_dataset": tool.Dataset(stream),
             "preset": tool.QuantizationPreset(self.params.preset),
             "target_device": tool.TargetDevice(str(device.options["unit"])),
             "subset_size": len(stream),
-            "fast_bias_correction": True,
+            "fast_bias_correction": self.params.fast_bias_correction,
             "ignored_scope": tool.IgnoredScope(names=names),
             "advanced_parameters": tool.AdvancedQuantizationParameters(
                 overflow_fix=tool.OverflowFix(overflow_fix(device)),
-                disable_bias_correction=self.params.fast_bias_correction,  # ours is used
+                # ours is used, or what was trained stays
+                disable_bias_correction=bool(self.params.fast_bias_correction or self.learned),
             ),
         }
 

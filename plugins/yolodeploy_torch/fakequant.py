@@ -51,7 +51,7 @@ class FakeQuantized(nn.Module):
         path = name.removesuffix(".conv")
         parent, _, last = path.rpartition(".")
         unit = self.yolo.get_submodule(path)
-        makes = self.makes[_key(name)] if _key(name) in self.makes else None
+        makes = dict(self.makes.items()).get(_key(name))
         quantized: nn.Module
         if isinstance(unit, Conv):
             quantized = _Unit(unit, reads, cast("Quantizer | None", makes))
@@ -73,11 +73,6 @@ class FakeQuantized(nn.Module):
         makes = {names[key]: cast("Quantizer", made).range for key, made in self.makes.items()}
         return Ranges(reads=reads, makes=makes)
 
-    def freeze_ranges(self, *, frozen: bool) -> None:
-        """Stop training the ranges, or go on."""
-        for parameter in (*self.reads.parameters(), *self.makes.parameters()):
-            parameter.requires_grad_(not frozen)
-
 
 class Quantizer(nn.Module):
     """Rounds a map to 8 bits; the step is trained, the numbers of levels below and above 0 are fixed."""
@@ -89,7 +84,7 @@ class Quantizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape."""
-        return cast("Tensor", _Round.apply(x.float(), self.log_step, self.low, self.high))  # type: ignore[no-untyped-call]
+        return cast("Tensor", _Round.apply(x.float(), self.log_step, self.low, self.high))
 
     @property
     def range(self) -> Range:
@@ -122,7 +117,7 @@ class _Round(torch.autograd.Function):
         return rounded
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, rounded, step = ctx.saved_tensors
         low, high = ctx.limits
         passed = grad * ((x >= (low - 0.5) * step) & (x <= (high + 0.5) * step))
