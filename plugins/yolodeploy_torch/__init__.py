@@ -27,7 +27,7 @@ from yolodeploy.backend import (
 )
 from yolodeploy.counts import Counts
 from yolodeploy.transforms import Params
-from yolodeploy_torch.params import Prune
+from yolodeploy_torch.params import Distill, Finetune, Prune, Training
 
 NAME = "torch"
 DEVICES: Sequence[Device] = ()
@@ -55,9 +55,31 @@ def _prune(artifact: Artifact, params: Params, context: Context) -> Path:
     return prune(artifact, cast("Prune", params), context)
 
 
+def _finetune(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_torch.finetune import finetune
+
+    return finetune(artifact, cast("Finetune", params), context)
+
+
+def _distill(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_torch.finetune import distill
+
+    return distill(artifact, cast("Distill", params), context)
+
+
+def _varies(params: Params) -> str | None:
+    """Only sums on a CPU come in the same order every time."""
+    device = cast("Training", params).device
+    return (
+        None if device == "cpu" else f"it trains on `device: {device}`, which adds up in any order"
+    )
+
+
 STEPS: Sequence[Step] = (
     Step("load", ".pt", "yolo", Load, _load),
     Step("prune", "yolo", "yolo", Prune, _prune, reads=("calibration",)),
+    Step("finetune", "yolo", "yolo", Finetune, _finetune, reads=("training",), varies=_varies),
+    Step("distill", "yolo", "yolo", Distill, _distill, reads=("training",), varies=_varies),
 )
 
 

@@ -201,6 +201,10 @@ class Arch(Row):
             raise Unsupported("its last layer is no detection head")
         return head
 
+    def inputs_of_head(self) -> tuple[int, ...]:
+        """Channels of the maps that the head reads, one per level."""
+        return tuple(box.first.inputs for box in self.head.boxes)
+
     def check(self) -> None:
         """Refuse a table whose numbers do not fit together (`Unsupported`)."""
         flows: list[Flow] = []

@@ -58,7 +58,9 @@ def assign(
     """
     overlap = ciou(predicted, corners[pairs.box]).clamp(min=0)
     aligned = score.pow(_SCORE_POWER) * overlap.pow(_OVERLAP_POWER)
-    chosen = _undisputed(pairs, _rank(pairs.box, aligned) < ANCHORS, overlap, anchors)
+    # without overlap an anchor is not aligned, however few there are
+    wanted = (_rank(pairs.box, aligned) < ANCHORS) & (aligned > 0)
+    chosen = _undisputed(pairs, wanted, overlap, anchors)
     learning = pairs.take(chosen)
     aligned, overlap = aligned[chosen], overlap[chosen]
     best_aligned = _best(learning.box, aligned, len(corners))

@@ -15,23 +15,32 @@ from yolodeploy_torch import folder, tree
 from yolodeploy_torch.arch import Arch, Unsupported
 from yolodeploy_torch.checkpoint import Node, read_checkpoint
 from yolodeploy_torch.compute import threads
+from yolodeploy_torch.modules import Yolo
 
 
 def load(artifact: Artifact, params: Params, context: Context) -> Path:  # noqa: ARG001
     """Read `artifact.path`, a .pt file, safely, and write the model into the work folder."""
-    path = artifact.path
     with threads(1):
-        root = read_checkpoint(path)
-        try:
-            arch, state = _content(root)
-        except Unsupported as error:
-            raise ModelError(
-                f"{path} cannot be used: {error}. This version supports YOLOv8 detection models "
-                "as Ultralytics saves them."
-            ) from error
-        _check_finite(path, state)
-        folder.write(context.work, arch, state)
+        folder.write(context.work, *_read(artifact.path))
     return context.work
+
+
+def read_checkpoint_model(path: Path) -> Yolo:
+    """Read a .pt file safely, as `load` does; in evaluation mode and without gradients."""
+    return folder.rebuild(*_read(path))
+
+
+def _read(path: Path) -> tuple[Arch, dict[str, Tensor]]:
+    root = read_checkpoint(path)
+    try:
+        arch, state = _content(root)
+    except Unsupported as error:
+        raise ModelError(
+            f"{path} cannot be used: {error}. This version supports YOLOv8 detection models "
+            "as Ultralytics saves them."
+        ) from error
+    _check_finite(path, state)
+    return arch, state
 
 
 def _content(root: Node) -> tuple[Arch, dict[str, Tensor]]:

@@ -161,12 +161,16 @@ class Yolo(nn.Module):
         """The last layer."""
         return cast("Detect", self.model[-1])
 
-    def logits(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return per level the box logits and class logits (see `Detect`), for training."""
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Return the maps [N, C_i, h, w] that the head reads, one per level."""
         maps: list[Tensor] = []
         for module, layer in zip(self.model[:-1], self.arch.layers[:-1], strict=True):
             maps.append(module(*_select(layer, maps, images)))
-        heads = self.head(*_select(self.arch.head, maps, images))
+        return _select(self.arch.head, maps, images)
+
+    def logits(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return per level the box logits and class logits (see `Detect`), for training."""
+        heads = self.head(*self.features(images))
         return cast("tuple[list[Tensor], list[Tensor]]", heads)
 
     def decode(self, boxes: list[Tensor], scores: list[Tensor], grid: Grid, batch: int) -> Tensor:

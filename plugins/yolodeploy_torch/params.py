@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from yolodeploy.pinned import PinnedFile
 from yolodeploy.transforms import Number, Params
 
 Share = Annotated[float, Number, Field(gt=0, lt=1)]
+Gain = Annotated[float, Number, Field(ge=0, le=100)]
 Chance = Annotated[float, Number, Field(ge=0, le=1)]
 Strength = Annotated[float, Number, Field(ge=0, lt=1)]
 
@@ -72,4 +74,59 @@ class Prune(Params):
     )
     least: Share = Field(
         default=0.25, description="The share of its channels that every layer keeps at least."
+    )
+
+
+class Training(Params):
+    """How a step trains: AdamW, the rate rising linearly and falling by a half cosine."""
+
+    epochs: int = Field(
+        default=30, ge=1, le=10_000, description="How often every training image is shown."
+    )
+    batch: int = Field(default=16, ge=1, le=1024, description="Images of one optimizer step.")
+    lr: float = Field(default=1e-3, gt=0, le=1, description="The highest learning rate.")
+    holdout: float = Field(
+        default=0.1,
+        ge=0,
+        le=0.5,
+        description="Share of the training images that is not trained on: the epoch with the best mAP on "
+        "them is taken. With 0 it is the last.",
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="Stop after so many epochs without a better mAP on the held-out images.",
+    )
+    augment: Augment = Field(default=Augment(), description="How the images are varied.")
+    device: Literal["cpu", "cuda", "mps"] = Field(
+        default="cpu",
+        description="Where to train. Only on a CPU are the bytes the same every time.",
+    )
+    amp: bool = Field(
+        default=False,
+        description="Compute convolutions in bfloat16: less memory, and faster where the processor can.",
+    )
+    threads: int = Field(
+        default=2, ge=1, le=256, description="CPU threads; another number gives other rounding."
+    )
+
+
+class Finetune(Training):
+    """Train the model further on labelled images."""
+
+
+class Distill(Training):
+    """Train the model to give what a better one, its teacher, gives, beside the labels."""
+
+    teacher: PinnedFile | None = Field(
+        default=None,
+        description="A checkpoint with the same classes, pinned by its sha256; left out, the recipe's "
+        "own model as it was loaded.",
+    )
+    labels: Gain = Field(default=1.0, description="Weight of the detection loss on the labels.")
+    response: Gain = Field(
+        default=1.0, description="Weight of the difference in scores and box distributions."
+    )
+    feature: Gain = Field(
+        default=1.0, description="Weight of the difference in the maps that the head reads."
     )

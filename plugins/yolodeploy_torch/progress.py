@@ -1,0 +1,121 @@
+"""How far a training came: everything that the next epoch depends on, in memory and on disk."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import pickle
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+STATE_FILE = "state.pt"
+
+
+@dataclass
+class History:
+    """The mean loss of an image and the mAP50-95 on the held-out images, by epoch.
+
+    `best` is the number of the epoch that was taken, counted from 1.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    map50_95: list[float] = field(default_factory=list)
+    best: int = 0
+
+    def told(self) -> str:
+        """The last mAP and the best, for the progress line."""
+        if not self.map50_95:
+            return ""
+        return f" mAP {self.map50_95[-1]:.3f} (best {self.map50_95[self.best - 1]:.3f})"
+
+
+class Progress:
+    """Model, moving average, optimizer, best weights and history of a training under way."""
+
+    def __init__(
+        self, model: nn.Module, helpers: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.model = model
+        self.helpers = helpers
+        self.optimizer = optimizer
+        self.average = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+        self.best: dict[str, Tensor] = {}
+        self.history = History()
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are finished."""
+        return len(self.history.loss)
+
+    def exhausted(self, patience: int | None) -> bool:
+        """Whether `patience` epochs have passed without a better one."""
+        return patience is not None and self.epoch - self.history.best >= patience
+
+    @torch.no_grad()
+    def follow(self, decay: float) -> None:
+        """Move the average towards the model."""
+        theirs = self.model.state_dict()
+        for name, value in self.average.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(theirs[name], 1 - decay)
+            else:
+                value.copy_(theirs[name])
+
+    def end_epoch(self, epoch: int, score: float | None) -> None:
+        """Note the mAP of the averaged model, and keep its weights if none were better (or None)."""
+        best = self.history.map50_95[self.history.best - 1] if self.history.best else -math.inf
+        if score is not None:
+            self.history.map50_95.append(score)
+        if score is None or score > best:
+            self.history.best = epoch + 1
+            self.best = {n: v.detach().clone() for n, v in self.average.state_dict().items()}
+
+    def best_model(self) -> nn.Module:
+        """The averaged model with the best weights."""
+        self.average.load_state_dict(self.best)
+        return self.average
+
+    def state(self) -> dict[str, Any]:
+        """All of it as plain tensors and numbers."""
+        parts = (self.model, self.helpers, self.average, self.optimizer)
+        return {
+            "parts": [part.state_dict() for part in parts],
+            "best": self.best,
+            "history": asdict(self.history),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
+        parts: tuple[Any, ...] = (self.model, self.helpers, self.average, self.optimizer)
+        for part, saved in zip(parts, state["parts"], strict=True):
+            part.load_state_dict(saved)
+        self.best = state["best"]
+        self.history = History(**state["history"])
+
+
+def write_state(folder: Path, progress: Progress) -> None:
+    """Replace the folder's state by one rename, so that it is the old one or the new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{STATE_FILE}.partial"
+    torch.save(progress.state(), partial)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(folder / STATE_FILE)
+
+
+def read_state(folder: Path, progress: Progress) -> None:
+    """Take up the folder's state if there is one that can be read."""
+    path = folder / STATE_FILE
+    if not path.exists():
+        return
+    try:
+        state = torch.load(path, weights_only=True)
+    except (EOFError, RuntimeError, pickle.UnpicklingError):  # damaged: begin anew
+        path.unlink()
+    else:
+        progress.restore(state)
