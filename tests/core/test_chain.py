@@ -127,6 +127,18 @@ def test_a_step_is_measured_once(world: World) -> None:
         }
 
 
+def test_other_bytes_of_a_step_are_measured_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training step may give other bytes when its result was lost and is made again."""
+    world.recipe(extra="checks: {step_drop: {export: 1}}\n")
+    world.good()
+    export = world.plan().steps[1].id
+    shutil.rmtree(world.cache / "objects" / export[:2] / export)
+    monkeypatch.setenv("CLAY_FAULT", "export:random")
+    assert "measure the result of `export`" in world.deploy().err
+
+
 def test_a_step_that_loses_too_much_fails_by_name_and_line(world: World) -> None:
     world.recipe(TRIMMED, extra="checks: {step_drop: {trim: 0.1, press: 0}}\n")
     result = world.deploy()
