@@ -24,6 +24,7 @@ from coreml_weights import coreml
 from intel import openvino
 from process import BIN, Run, in_turns, median, ratio, run
 from sensitivity import sensitivity
+from training import training
 
 
 def startup(bench: Bench) -> None:
@@ -186,6 +187,7 @@ SECTIONS = {
     "ncnn": ncnn,
     "coreml": coreml,
     "coreml_w8a8": coreml_w8a8,
+    "training": training,
 }
 
 
