@@ -22,15 +22,19 @@ _KEEPING = frozenset({*layers.MOVING, "Add", "FakeQuantize"})
 def set_ranges(model: Any, convolutions: Mapping[str, Any], learned: Ranges) -> None:
     """Give every quantizer of an activation the range of the convolutions that read from it.
 
-    `convolutions` are the model's by layer name. Raises StepFailed where a quantizer feeds
-    convolutions of different ranges, or none that was trained.
+    `convolutions` are the model's by layer name. A quantizer that feeds none that was trained is
+    bypassed: NNCF rounds what is added also in parts that stay float. Raises StepFailed where one
+    feeds convolutions of different ranges.
     """
     names = {node.get_friendly_name(): name for name, node in convolutions.items()}
     for node in model.get_ordered_ops():
         if node.get_type_name() == "FakeQuantize":
             readers = {names.get(reader, "") for reader in _readers(node)}
             found = {learned.reads[name] for name in readers & learned.reads.keys()}
-            if len(found) != 1:
+            if not found:
+                node.output(0).replace(node.input_value(0))
+                continue
+            if len(found) > 1:
                 raise StepFailed(
                     f"{node.get_friendly_name()} rounds for convolutions of {len(found)} learned ranges, "
                     "where there must be one. Try the NNCF version that the recipe's lock file names."

@@ -89,7 +89,7 @@ class Quantizer(nn.Module):
     @property
     def range(self) -> Range:
         """The least and the greatest value that it gives."""
-        step = math.exp(float(self.log_step))
+        step = math.exp(self.log_step.item())
         return Range(low=self.low * step, high=self.high * step)
 
 

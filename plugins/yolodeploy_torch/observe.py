@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -14,8 +13,8 @@ from yolodeploy_torch.modules import Conv, Yolo
 from yolodeploy_torch.ranges import Range
 from yolodeploy_torch.ties import by_tie, ties
 
-_SAMPLES = 1024  # values of one map in one image: more move no range that is trained afterwards
-_SHARES = torch.linspace(0.1, 1.0, 37).tolist()
+_SAMPLES = 512  # values of one map in one image: more move no range that is trained afterwards
+_SHARES = torch.linspace(0.1, 1.0, 19).tolist()
 _TINY = 1e-3  # the least range
 _STEPS = 255
 
@@ -82,9 +81,13 @@ def _symmetric(values: Tensor) -> Range:
 
 
 def _around_zero(values: Tensor) -> Range:
+    """Move one end after the other to where the error behind the activation is least."""
     low, high = min(float(values.min()), -_TINY), max(float(values.max()), _TINY)
-    pairs = itertools.product(_SHARES[::2], repeat=2)
-    return _least(values, [(low * a, high * b) for a, b in pairs], functional.silu)
+    found = Range(low=low, high=high)
+    for _ in range(2):
+        found = _least(values, [(found.low, high * share) for share in _SHARES], functional.silu)
+        found = _least(values, [(low * share, found.high) for share in _SHARES], functional.silu)
+    return found
 
 
 def _least(
