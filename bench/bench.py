@@ -210,12 +210,19 @@ def main() -> None:
     options.add_argument("--data", type=Path, default=data)
     options.add_argument("--imgsz", type=int, default=640 if coco else 160)
     options.add_argument("--runs", type=int, default=3, help="runs of each command in `export`")
+    options.add_argument(
+        "--work",
+        type=Path,
+        help="a folder to keep results in, so that a training that was made is not made again",
+    )
     chosen = options.parse_args()
-    with tempfile.TemporaryDirectory(prefix="yolodeploy-bench-") as folder:
-        os.environ["YOLO_CONFIG_DIR"] = folder
+    with tempfile.TemporaryDirectory(prefix="yolodeploy-bench-") as temporary:
+        folder = (chosen.work or Path(temporary)).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["YOLO_CONFIG_DIR"] = temporary
         for name in chosen.sections:
             print(f"\n## {name}", flush=True)
-            SECTIONS[name](Bench(chosen, Path(folder)))
+            SECTIONS[name](Bench(chosen, folder))
 
 
 if __name__ == "__main__":

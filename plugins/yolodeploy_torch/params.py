@@ -128,7 +128,7 @@ class Distill(Training):
         default=1.0, description="Weight of the difference in scores and box distributions."
     )
     feature: Gain = Field(
-        default=1.0, description="Weight of the difference in the maps that the head reads."
+        default=0.25, description="Weight of the difference in the maps that the head reads."
     )
 
 
