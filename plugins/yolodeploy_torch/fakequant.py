@@ -20,7 +20,7 @@ from torch.nn import functional
 from yolodeploy_torch.modules import Conv, Yolo
 from yolodeploy_torch.observe import Grids
 from yolodeploy_torch.ranges import Range, Ranges
-from yolodeploy_torch.ties import Tie, ties
+from yolodeploy_torch.ties import ties
 
 _LEVELS = 127
 _TINY = 1e-12
@@ -38,13 +38,13 @@ class FakeQuantized(nn.Module):
         self.yolo = yolo
         self._ties = {name: tie for name, tie in ties(yolo.arch).items() if name not in kept}
         self.reads = nn.ModuleDict(
-            {_key(t.name): _even(grids.reads[t.name]) for t in self._ties.values()}
+            {_key(tie): _even(grids.reads[tie]) for tie in self._ties.values()}
         )
         self.makes = nn.ModuleDict(
             {_key(n): _uneven(r) for n, r in grids.makes.items() if n not in kept}
         )
         for name, tie in self._ties.items():
-            self._exchange(name, cast("Quantizer", self.reads[_key(tie.name)]))
+            self._exchange(name, cast("Quantizer", self.reads[_key(tie)]))
 
     def _exchange(self, name: str, reads: Quantizer) -> None:
         """Put a fake-quantized unit in place of the one of this convolution."""
@@ -66,8 +66,7 @@ class FakeQuantized(nn.Module):
     def ranges(self) -> Ranges:
         """What was learned."""
         reads = {
-            name: _known(cast("Quantizer", self.reads[_key(tie.name)]).range, tie)
-            for name, tie in self._ties.items()
+            name: cast("Quantizer", self.reads[_key(tie)]).range for name, tie in self._ties.items()
         }
         names = {_key(name): name for name in self._ties}
         makes = {names[key]: cast("Quantizer", made).range for key, made in self.makes.items()}
@@ -94,8 +93,8 @@ class Quantizer(nn.Module):
 
 
 def _even(wanted: Range) -> Quantizer:
-    """As many levels below 0 as above."""
-    return Quantizer(wanted.high / _LEVELS, -_LEVELS, _LEVELS)
+    """The signed numbers of 8 bits."""
+    return Quantizer(wanted.high / _LEVELS, -_LEVELS - 1, _LEVELS)
 
 
 def _uneven(wanted: Range) -> Quantizer:
@@ -165,11 +164,6 @@ def round_weights(weight: Tensor) -> Tensor:
     exact = weight.detach()
     step = exact.abs().amax((1, 2, 3), keepdim=True).clamp(min=_TINY) / _LEVELS
     return weight + ((exact / step).round() * step - exact)
-
-
-def _known(learned: Range, tie: Tie) -> Range:
-    """With the least value that there can be in place of the symmetric one, where that is known."""
-    return Range(low=max(learned.low, tie.least), high=learned.high)
 
 
 def _key(name: str) -> str:

@@ -36,10 +36,9 @@ class Range(BaseModel):
 class Ranges(BaseModel):
     """What the convolutions that compute in 8 bits read and make, by name as in `structure`.
 
-    `reads`: nothing is lost above `high`; below 0 nothing can be under `low`, so that both the grid
-    from `low` to `high` and the symmetric one from -`high` to `high` serve. `makes`: what the
-    convolution gives in front of its activation, for runtimes that hold that in 8 bits too; those whose
-    result is decoded are not there.
+    Both have 256 levels. `reads` are symmetric: -128 to 127 steps. `makes` is what a convolution gives in
+    front of its activation, for runtimes that hold that in 8 bits too; the last ones of the head's
+    branches, whose result is decoded, are not there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

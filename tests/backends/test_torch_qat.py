@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,6 @@ import pytest
 import torch
 from conftest import RealModel
 from pydantic import ValidationError
-from torch import Tensor
 from torch_support import context, load
 
 from yolodeploy.backend import Artifact, Context, Target
@@ -30,9 +29,9 @@ from yolodeploy_torch.fakequant import FakeQuantized, Quantizer, round_weights
 from yolodeploy_torch.observe import Grids, observe
 from yolodeploy_torch.params import Qat
 from yolodeploy_torch.qat import qat
-from yolodeploy_torch.ranges import RANGES_FILE, Range, Ranges, read_ranges
+from yolodeploy_torch.ranges import RANGES_FILE, Ranges, read_ranges
 from yolodeploy_torch.structure import choose, convolutions
-from yolodeploy_torch.ties import SILU_LEAST, by_tie, ties
+from yolodeploy_torch.ties import by_tie, ties
 
 SMALL: dict[str, Any] = {"epochs": 1, "batch": 8, "threads": 1, "holdout": 0.25}
 KEPT = ("dfl", "decode")
@@ -75,12 +74,6 @@ def with_ranges(loaded: Artifact, ranges: Ranges, into: Path) -> Artifact:
     return Artifact("yolo", into, "learned")
 
 
-def even(ranges: Ranges) -> Ranges:
-    """The steps that training rounds to, 128 of them below 0."""
-    reads = {n: Range(low=-128 / 127 * r.high, high=r.high) for n, r in ranges.reads.items()}
-    return Ranges(reads=reads, makes=ranges.makes)
-
-
 def quantized(
     name: str, source: Artifact, work: Path, data: Mapping[str, Dataset], **params: object
 ) -> tuple[Artifact, Artifact, Any]:
@@ -100,17 +93,14 @@ def quantized(
 
 def test_maps_that_are_joined_or_added_share_a_range(loaded: Artifact) -> None:
     found = ties(folder.read(loaded.path).arch)
-    assert found.keys() == convolutions(folder.read(loaded.path).arch).keys() - {"model.22.dfl.conv"}
+    assert found.keys() == convolutions(folder.read(loaded.path).arch).keys() - {
+        "model.22.dfl.conv"
+    }
     groups = {frozenset(names) for names in by_tie(found).values()}
     assert {"model.4.m.0.cv1.conv", "model.4.m.1.cv1.conv", "model.4.cv2.conv"} in groups
     assert {"model.5.conv", "model.15.cv1.conv", "model.18.cv1.conv"} in groups
     assert {"model.16.conv", "model.22.cv2.0.0.conv", "model.22.cv3.0.0.conv"} in groups
     assert {"model.0.conv"} in groups
-    assert found["model.0.conv"].least == 0
-    assert found["model.1.conv"].least == SILU_LEAST
-    assert found["model.4.cv2.conv"].least == 3 * SILU_LEAST, "a map and two sums on top of it"
-    x = torch.linspace(-3, 0, 10_001)
-    assert float(torch.nn.functional.silu(x).min()) == pytest.approx(SILU_LEAST, abs=1e-6)
 
 
 def test_rounding_and_its_gradients() -> None:
@@ -159,13 +149,13 @@ def test_the_artifact_computes_what_was_trained(
 ) -> None:
     """No calibration image is read, and what rounding does to the output is what was simulated.
 
-    Ten convolutions with a shortcut, joins and a branch are enough to be in 8 bits: through all 63, a
-    value that falls on the other side of a half moves as much as rounding itself.
+    Two convolutions of a block are enough to be in 8 bits: through many layers, a value that falls on
+    the other side of a half moves as much as rounding itself.
     """
-    keep = ("model.[1-9]?.*", "model.[3-9].*", "model.1.conv")
+    keep = ("model.[013-9].*", "model.[1-9]?.*", "model.2.cv?.conv")
     makes = grids.makes if backend == "coreml" else {}
     student = fake(loaded, Grids(grids.reads, makes), *keep)
-    artifact = with_ranges(loaded, even(student.ranges()), tmp_path / "learned")
+    artifact = with_ranges(loaded, student.ranges(), tmp_path / "learned")
     gone = replace(view, images=tuple(path.with_name("gone.png") for path in view.images))
     params = {"keep_float": (*KEPT, *keep)}
     exported, made, predict = quantized(
@@ -181,4 +171,150 @@ def test_the_artifact_computes_what_was_trained(
         )
     found = np.concatenate([predict(image) for image in images])
     rounding = output_noise(exact, wanted)
-    assert output_noise(wanted, found) < 0.2 * rounding
+    assert output_noise(wanted, found) < 0.01 * rounding
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_learned_numbers_are_all_that_differs_from_calibration(
+    backend: str, loaded: Artifact, grids: Grids, view: Dataset, tmp_path: Path
+) -> None:
+    """The same operations under the same names, and what it computes is near what calibration gives."""
+    learned = with_ranges(loaded, fake(loaded, grids).ranges(), tmp_path / "learned")
+    params = {"min_sqnr": None} if backend == "ncnn" else {}
+    data = {"calibration": view.spread(2)}
+    taken, given = (
+        quantized(backend, source, tmp_path / name, data, **params)
+        for name, source in (("qat", learned), ("ptq", loaded))
+    )
+    assert graph(backend, taken[1]) == graph(backend, given[1])
+    assert tree_digest(taken[1].path) != tree_digest(given[1].path)
+    image = next(view.letterboxed(160))
+    exact = folder.read(loaded.path)(torch.from_numpy(image)).detach().numpy()
+    noise = [output_noise(exact, predict(image)) for _, _, predict in (taken, given)]
+    assert max(noise) < 0.1
+    assert min(noise) > 1e-5
+
+
+def graph(backend: str, artifact: Artifact) -> Any:
+    """The operations of an artifact without their numbers (and OpenVINO's order of writing them)."""
+    if backend == "ncnn":
+        return (artifact.path / "model.ncnn.param").read_bytes()
+    if backend == "openvino":
+        layers = (artifact.path / "model.xml").read_text(encoding="utf-8")
+        found = re.findall(r'<layer id="\d+" name="([^"]+)" type="(\w+)"', layers)
+        return sorted((name, kind) for name, kind in found if kind != "Const")
+    from yolodeploy_coreml.graph import block_of
+    from yolodeploy_coreml.package import PACKAGE, read_package
+
+    block = block_of(read_package(artifact.path / PACKAGE).spec)
+    return [(op.type, [out.name for out in op.outputs]) for op in block.operations]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_other_layers_than_were_trained_are_refused(
+    backend: str, loaded: Artifact, grids: Grids, view: Dataset, tmp_path: Path
+) -> None:
+    ranges = fake(loaded, grids, "head.last").ranges()
+    learned = with_ranges(loaded, ranges, tmp_path / "learned")
+    with pytest.raises(PlanRefused) as fault:
+        quantized(backend, learned, tmp_path, {"calibration": view}, keep_float=KEPT)
+    assert str(fault.value) == (
+        "`qat` trained model.22.cv2.0.2 in floating point, and `keep_float` here wants the opposite. Give both "
+        "steps the same `keep_float`."
+    )
+
+
+def test_the_step_gives_the_same_bytes_twice_and_learns(
+    loaded: Artifact, view: Dataset, tmp_path: Path
+) -> None:
+    params = Qat.model_validate({**SMALL, "keep_float": [*KEPT, "head.last"]})
+    results = [qat(loaded, params, given(tmp_path / name, view, loaded)) for name in ("a", "b")]
+    assert tree_digest(results[0]) == tree_digest(results[1])
+    before, after = (folder.read(path).state_dict() for path in (loaded.path, results[0]))
+    assert not torch.equal(before["model.0.conv.weight"], after["model.0.conv.weight"])
+    statistics = [name for name in before if "running" in name]
+    assert all(torch.equal(before[name], after[name]) for name in statistics), "they are frozen"
+    learned = read_ranges(results[0])
+    assert learned is not None
+    assert len(learned.reads) == 57
+    first = observe(
+        folder.read(loaded.path), (torch.from_numpy(image) for image in view.letterboxed(96))
+    )
+    name = "model.1.conv"
+    assert learned.reads[name].low == pytest.approx(-128 / 127 * learned.reads[name].high)
+    assert learned.reads[name].high != pytest.approx(first.reads["model.0"].high, rel=1e-6)
+    assert learned.reads["model.5.conv"] == learned.reads["model.15.cv1.conv"]
+    told = json.loads((results[0] / "training.json").read_text(encoding="utf-8"))
+    assert len(told["loss"]) == 1
+
+
+def test_everything_kept_float_is_refused(loaded: Artifact, view: Dataset, tmp_path: Path) -> None:
+    params = Qat.model_validate({**SMALL, "keep_float": ["backbone", "neck", "head", *KEPT]})
+    with pytest.raises(
+        PlanRefused, match=r"`keep_float` selects every convolution\. Use `finetune`\."
+    ):
+        qat(loaded, params, given(tmp_path / "work", view, loaded))
+
+
+def test_damaged_ranges_are_named(loaded: Artifact, grids: Grids, tmp_path: Path) -> None:
+    learned = with_ranges(loaded, fake(loaded, grids).ranges(), tmp_path / "learned")
+    (learned.path / RANGES_FILE).write_text('{"reads": {"a": {"low": 1, "high": 2}}, "makes": {}}')
+    with pytest.raises(StepFailed, match=r"ranges.json is damaged: .*\n.*\n.*from 0 or less"):
+        read_ranges(learned.path)
+
+
+def test_nothing_to_learn_from_is_refused() -> None:
+    with pytest.raises(ValidationError, match="leave nothing to learn from"):
+        Qat(labels=0, response=0)
+
+
+@pytest.mark.parametrize(
+    ("target", "steps", "message"),
+    [
+        (
+            "xeon-icelake",
+            "[qat, export]",
+            "`qat` trains for 8-bit arithmetic, and no `quantize` follows. Add `quantize` after `export`, or "
+            "use `finetune`, which trains for floating point.",
+        ),
+        (
+            "xeon-icelake",
+            "[qat, finetune, export, quantize]",
+            "`finetune` between `qat` and `quantize` would change what was trained. Move it before `qat`, or "
+            "remove it.",
+        ),
+        (
+            "xeon-icelake",
+            "[qat: {keep_float: [dfl, decode, head.last]}, export, quantize]",
+            "`qat` keeps [dfl, decode, head.last] in floating point, but `quantize` keeps [dfl, decode]. Write "
+            "the same `keep_float` in both.",
+        ),
+        (
+            "pixel-8",
+            "[qat, export, quantize: {min_sqnr: 20}]",
+            "`min_sqnr` of `quantize` has no effect after `qat`: ranges and biases are those that were trained, "
+            "and `keep_float` says what stays float. Remove it.",
+        ),
+        ("pixel-8", "[qat, export, quantize: {min_sqnr: null}]", None),
+        ("pixel-8", "[qat, export, quantize]", None),
+    ],
+)
+def test_what_follows_is_checked_when_the_recipe_is_planned(
+    target: str, steps: str, message: str | None, demo: RealModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"model: {{weights: {demo.weights}, imgsz: 160}}\n"
+        f"data:\n  path: {demo.data}\n  calibration: {{split: train, images: 2}}\n"
+        "  training: {split: train}\n"
+        f"target: {target}\nsteps: {steps}\n"
+    )
+    file, cache = load_recipe(path), StatCache(tmp_path / "digests.json")
+    if message is None:
+        assert "qat" in [
+            planned.step.name for planned in make_plan(file, load_registry(), cache).steps
+        ]
+    else:
+        with pytest.raises(PlanRefused) as fault:
+            make_plan(file, load_registry(), cache)
+        assert str(fault.value) == f"{file.where('steps', 0)}: {message}"
