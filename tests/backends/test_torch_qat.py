@@ -224,11 +224,22 @@ def test_other_layers_than_were_trained_are_refused(
     )
 
 
-def test_the_step_gives_the_same_bytes_twice_and_learns(
+def test_the_step_learns_and_stopped_and_run_again_gives_the_same_bytes(
     loaded: Artifact, view: Dataset, tmp_path: Path
 ) -> None:
-    params = Qat.model_validate({**SMALL, "keep_float": [*KEPT, "head.last"]})
-    results = [qat(loaded, params, given(tmp_path / name, view, loaded)) for name in ("a", "b")]
+    params = Qat.model_validate({**SMALL, "epochs": 2, "keep_float": [*KEPT, "head.last"]})
+
+    def stop(_done: float, text: str) -> None:
+        if text.startswith("epoch 2"):
+            raise KeyboardInterrupt
+
+    resumed = {"resume": tmp_path / "resume"}
+    with pytest.raises(KeyboardInterrupt):
+        qat(loaded, params, replace(given(tmp_path / "s", view, loaded), progress=stop, **resumed))
+    results = [
+        qat(loaded, params, replace(given(tmp_path / name, view, loaded), **more))
+        for name, more in (("whole", {}), ("resumed", resumed))
+    ]
     assert tree_digest(results[0]) == tree_digest(results[1])
     before, after = (folder.read(path).state_dict() for path in (loaded.path, results[0]))
     assert not torch.equal(before["model.0.conv.weight"], after["model.0.conv.weight"])
@@ -245,7 +256,7 @@ def test_the_step_gives_the_same_bytes_twice_and_learns(
     assert learned.reads[name].high != pytest.approx(first.reads["model.0"].high, rel=1e-6)
     assert learned.reads["model.5.conv"] == learned.reads["model.15.cv1.conv"]
     told = json.loads((results[0] / "training.json").read_text(encoding="utf-8"))
-    assert len(told["loss"]) == 1
+    assert len(told["loss"]) == 2
 
 
 def test_everything_kept_float_is_refused(loaded: Artifact, view: Dataset, tmp_path: Path) -> None:
