@@ -23,6 +23,7 @@ from coreml_w8a8 import coreml_w8a8
 from coreml_weights import coreml
 from intel import openvino
 from process import BIN, Run, in_turns, median, ratio, run
+from qat import qat
 from sensitivity import sensitivity
 from training import training
 
@@ -188,6 +189,7 @@ SECTIONS = {
     "coreml": coreml,
     "coreml_w8a8": coreml_w8a8,
     "training": training,
+    "qat": qat,
 }
 
 

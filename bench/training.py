@@ -34,14 +34,14 @@ MEMORY_GOAL = 6 * 1.073741824  # 6 GiB in GB
 
 def training(bench: Bench) -> None:
     """The chain of three recipes, distillation against plain fine-tuning, and memory."""
-    data = _draw(bench)
+    data = draw_images(bench)
     student = f"{PRUNE}}}, {{distill: {{epochs: {LONG}, {SETTING}}}"
     floats = "export: {precision: fp32}"
     for target in ("intel", "android"):
-        report = _deploy(bench, data, f"{target}-pruned", target, f"{student}}}, {{{floats}")
+        report = deploy_trained(bench, data, f"{target}-pruned", target, f"{student}}}, {{{floats}")
         _table(report)
         _float_figures(report, target)
-    report = _deploy(
+    report = deploy_trained(
         bench, data, "intel-int8", "intel", f"{student}}}, {{{floats}}}, {{quantize: {{}}"
     )
     _table(report)
@@ -50,10 +50,10 @@ def training(bench: Bench) -> None:
     _memory(bench)
 
 
-def _draw(bench: Bench) -> Path:
+def draw_images(bench: Bench, count: int = IMAGES) -> Path:
     """Draw the training images; the data.yaml that names them and the committed val images."""
-    folder = bench.work / "shapes"
-    command = [sys.executable, SHAPES / "generate.py", folder, "--train", str(IMAGES), "--val", "0"]
+    folder = bench.work / f"shapes-{count}"
+    command = [sys.executable, SHAPES / "generate.py", folder, "--train", str(count), "--val", "0"]
     subprocess.run(list(map(str, command)), check=True)
     names = (SHAPES / "data" / "data.yaml").read_text(encoding="utf-8").partition("names:")[2]
     text = f"train: images/train\nval: {SHAPES}/data/images/val\nnames:{names}"
@@ -61,7 +61,7 @@ def _draw(bench: Bench) -> Path:
     return folder / "data.yaml"
 
 
-def _deploy(
+def deploy_trained(
     bench: Bench,
     data: Path,
     title: str,
@@ -70,6 +70,7 @@ def _deploy(
     seed: int = 0,
     images: int = IMAGES,
 ) -> Any:
+    """The report of a recipe that trains; `steps` is YAML between the first brace and the last."""
     path = bench.work / f"training-{title}.yaml"
     path.write_text(
         f"name: training-{title}\n"
@@ -132,7 +133,7 @@ def _seeds(bench: Bench, data: Path) -> None:
         for name, (step, extra) in WAYS.items():
             setting = f"epochs: {SHORT}, {SETTING}{extra}"
             steps = f"{PRUNE}}}, {{{step}: {{{setting}}}}}, {{export: {{}}"
-            report = _deploy(bench, data, f"{name}-{seed}", "intel", steps, seed, FEW)
+            report = deploy_trained(bench, data, f"{name}-{seed}", "intel", steps, seed, FEW)
             scores[name].append(report["chain"][2]["map50_95"])
     for name, values in scores.items():
         shown = ", ".join(f"{value:.4f}" for value in values)

@@ -159,6 +159,8 @@ class Step:
     that only this step uses (the backend's `versions()` go into the ids of all its steps).
     `probe`, on a compressing step, is what `yolodeploy sensitivity` measures single layers with.
     `varies` says, for parameters with which the bytes may differ from run to run, why; or None.
+    `then(params, rest)` says why the steps that the recipe has after this one do not fit what it made,
+    with the remedy; or None.
     """
 
     name: str
@@ -172,6 +174,7 @@ class Step:
     tools: tuple[str, ...] = ()
     probe: Callable[[Artifact, Params, Context], Probe] | None = None
     varies: Callable[[Params], str | None] | None = None
+    then: Callable[[Params, Sequence[tuple[Step, Params]]], str | None] | None = None
 
     def needs(self, params: Params) -> tuple[str, ...]:
         """The data views that the step reads with these parameters."""

@@ -95,8 +95,10 @@ def make_plan(file: RecipeFile, registry: Registry, cache: StatCache) -> Plan:
     """Resolve and check a recipe; raises PlanRefused, RecipeError, ModelError or DataError."""
     backend, target = _find_target(file, registry)
     chain = _resolve(file, registry, backend)
-    for step, params, at in chain:
+    for number, (step, params, at) in enumerate(chain):
         reason = backend.refuse(step, params, target) if step in backend.STEPS else None
+        if step.then and not reason:
+            reason = step.then(params, [(later, its) for later, its, _ in chain[number + 1 :]])
         if reason:
             raise PlanRefused(f"{at}: {reason}")
     export = _find_export(file, backend, chain)
