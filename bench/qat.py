@@ -15,7 +15,12 @@ IMAGES = 1500
 BASE = "prune: {keep: 0.3}}, {finetune: {epochs: 10, lr: 0.005, amp: true, holdout: 0}"
 WAYS = {"PTQ": "finetune", "QAT": "qat"}
 SETTING = "{epochs: 2, lr: 0.0003, holdout: 0}"
-QUANTIZE = {"intel": "{}", "android": "{min_sqnr: null}", "ios": "{}"}
+# target, and the parameters of `quantize`
+BACKENDS = {
+    "openvino": ("intel", "{}"),
+    "ncnn": ("android", "{min_sqnr: null}"),
+    "coreml": ('{device: iphone-13, os: "17"}', "{}"),
+}
 GOAL = 0.5  # of what post-training quantization loses, where that is at least LOSS
 LOSS = 0.01
 
@@ -25,16 +30,16 @@ def qat(bench: Bench) -> None:
     data = draw_images(bench, IMAGES)
     print("| int8 on | float | PTQ | QAT | PTQ loses | QAT recovers |")
     print("|---|---|---|---|---|---|")
-    for target, quantize in QUANTIZE.items():
+    for name, (target, quantize) in BACKENDS.items():
         reports: dict[str, Any] = {}
         for way, step in WAYS.items():
             steps = f"{BASE}}}, {{{step}: {SETTING}}}, {{export: {{}}}}, {{quantize: {quantize}"
-            title = f"{way.lower()}-{target}"
+            title = f"{way.lower()}-{name}"
             reports[way] = deploy_trained(bench, data, title, target, steps, images=IMAGES)
-        _line(target, reports)
+        _line(name, reports)
 
 
-def _line(target: str, reports: dict[str, Any]) -> None:
+def _line(name: str, reports: dict[str, Any]) -> None:
     # after load, prune, finetune and finetune
     exact = reports["PTQ"]["chain"][3]["map50_95"]
     after = {way: report["chain"][-1]["map50_95"] for way, report in reports.items()}
@@ -42,6 +47,6 @@ def _line(target: str, reports: dict[str, Any]) -> None:
     goal = f" (goal >= {GOAL:.0%})" if lost >= LOSS else ""
     share = f"{back / lost:.0%}{goal}" if lost > 0 else "nothing lost"
     print(
-        f"| {target} | {exact:.4f} | {after['PTQ']:.4f} | {after['QAT']:.4f} | {lost:+.4f} | {share} |",
+        f"| {name} | {exact:.4f} | {after['PTQ']:.4f} | {after['QAT']:.4f} | {lost:+.4f} | {share} |",
         flush=True,
     )

@@ -77,7 +77,7 @@ def deploy_trained(
         f"model: {{weights: {ROOT}/models/shapes-yolov8n.pt, imgsz: 160}}\n"
         f"data:\n  path: {data}\n  calibration: {{split: train, images: 64}}\n"
         f"  training: {{split: train, images: {images}}}\n"
-        f"target: {DEVICES[target]}\nsteps: [{{{steps}}}]\nseed: {seed}\n",
+        f"target: {DEVICES.get(target, target)}\nsteps: [{{{steps}}}]\nseed: {seed}\n",
         encoding="utf-8",
     )
     return bench.deploy(path)
