@@ -247,7 +247,9 @@ class Backend(Protocol):
     """The members of a plugin module.
 
     A plugin without devices is a source: its steps (loading, training) can be used by every
-    recipe. One with devices offers its steps to the recipes that target one of them.
+    recipe. One with devices offers its steps to the recipes that target one of them. It may also
+    have `REFUSED_STEPS`, a mapping from names of steps that its runtime gains nothing from to why,
+    with the remedy, as the rest of a sentence that begins with the step.
     """
 
     NAME: str
