@@ -67,6 +67,17 @@ def _distill(artifact: Artifact, params: Params, context: Context) -> Path:
     return distill(artifact, cast("Distill", params), context)
 
 
+def _prune_reads(params: Params) -> tuple[str, ...]:
+    given = cast("Prune", params)
+    learns = given.importance == "taylor" or given.finetune is not None
+    return ("calibration", "training") if learns else ("calibration",)
+
+
+def _prune_varies(params: Params) -> str | None:
+    training = cast("Prune", params).finetune
+    return _varies(training) if training else None
+
+
 def _varies(params: Params) -> str | None:
     """Only sums on a CPU come in the same order every time."""
     device = cast("Training", params).device
@@ -77,7 +88,7 @@ def _varies(params: Params) -> str | None:
 
 STEPS: Sequence[Step] = (
     Step("load", ".pt", "yolo", Load, _load),
-    Step("prune", "yolo", "yolo", Prune, _prune, reads=("calibration",)),
+    Step("prune", "yolo", "yolo", Prune, _prune, reads=_prune_reads, varies=_prune_varies),
     Step("finetune", "yolo", "yolo", Finetune, _finetune, reads=("training",), varies=_varies),
     Step("distill", "yolo", "yolo", Distill, _distill, reads=("training",), varies=_varies),
 )

@@ -25,39 +25,47 @@ HISTORY_FILE = "training.json"
 
 def finetune(artifact: Artifact, params: Finetune, context: Context) -> Path:
     """Train on the labels alone; errors as in `train`."""
-    model = trainable(artifact)
+    model, history = fit(folder.read(artifact.path), params, context)
+    return _written(model, history, context)
+
+
+def fit(model: Yolo, params: Training, context: Context) -> tuple[Yolo, History]:
+    """Train a model on the labels alone; returns the trained one, without gradients."""
     loss = DetectionLoss(model.arch)
 
     def of(batch: Batch) -> Mapping[str, Tensor]:
         return loss(*model.logits(batch.images), batch.targets, context.imgsz)._asdict()
 
-    return _finish(Task(model, of), params, context)
+    trained, history = train(Task(_unfrozen(model), of), params, context)
+    return cast("Yolo", trained), history
 
 
 def distill(artifact: Artifact, params: Distill, context: Context) -> Path:
     """Train on the labels and on what the teacher gives; errors as in `train` and `read_teacher`."""
     model = trainable(artifact)
     lesson = Lesson(model, read_teacher(params, context), params, context.imgsz)
-    return _finish(Task(model, lesson, lesson.adapters), params, context)
+    trained, history = train(Task(model, lesson, lesson.adapters), params, context)
+    return _written(cast("Yolo", trained), history, context)
 
 
 def trainable(artifact: Artifact) -> Yolo:
     """The model of an artifact with gradients for everything but the fixed box expectation."""
-    model = folder.read(artifact.path)
+    return _unfrozen(folder.read(artifact.path))
+
+
+def _unfrozen(model: Yolo) -> Yolo:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".dfl." not in name)
     return model
 
 
-def _finish(task: Task, params: Training, context: Context) -> Path:
-    trained, history = train(task, params, context)
-    model = cast("Yolo", trained)
+def _written(model: Yolo, history: History, context: Context) -> Path:
     folder.write(context.work, model.arch, model.state_dict())
     write_history(context.work, history)
     return context.work
 
 
-def write_history(work: Path, history: History) -> None:
-    """Write `training.json`: loss and held-out mAP by epoch, and which epoch was taken."""
+def write_history(work: Path, history: History, name: str = HISTORY_FILE) -> None:
+    """Write a file such as `training.json`: loss and held-out mAP by epoch, and which epoch was taken."""
     text = json.dumps(asdict(history), indent=1, sort_keys=True)
-    (work / HISTORY_FILE).write_text(text + "\n", encoding="utf-8")
+    (work / name).write_text(text + "\n", encoding="utf-8")

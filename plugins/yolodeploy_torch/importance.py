@@ -1,8 +1,8 @@
 """How much each channel of a group matters, by the usual criteria; higher is more important.
 
-Every criterion gives one number for a channel of one convolution; a group takes the root of the
-sum of squares over the convolutions that make it, then divides by the group's mean so that groups
-can be compared with each other.
+These criteria look at the weights and give one number for a channel of one convolution; a group
+takes the root of the sum of squares over the convolutions that make it. `taylor.py` looks at the
+loss. Dividing by the group's mean makes groups comparable with each other.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ def importance(
         scores = torch.split(rates, [group.size for group in use.outputs])
         for group, score in zip(use.outputs, scores, strict=True):
             squares[group] += score
-    return {group: _relative(square.sqrt()) for group, square in squares.items()}
+    return {group: square.sqrt() for group, square in squares.items()}
 
 
-def _relative(scores: Tensor) -> Tensor:
-    return scores / scores.mean().clamp(min=_EPS)
+def relative(scores: Mapping[Group, Tensor]) -> dict[Group, Tensor]:
+    """Scores relative to the mean of their group."""
+    return {group: score / score.mean().clamp(min=_EPS) for group, score in scores.items()}
 
 
 def _rates(

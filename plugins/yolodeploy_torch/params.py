@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from yolodeploy.pinned import PinnedFile
 from yolodeploy.transforms import Number, Params
@@ -47,36 +47,6 @@ class Augment(Params):
     )
 
 
-class Prune(Params):
-    """Cut whole channels away, which leaves a smaller dense model: structured pruning."""
-
-    keep: Share = Field(default=0.7, description="The share that stays at most.")
-    of: Literal["flops", "parameters", "channels"] = Field(
-        default="flops",
-        description="What `keep` is a share of: the multiply-accumulates, the convolutions' weights, "
-        "or the channels.",
-    )
-    importance: Literal["magnitude", "bn_scale"] = Field(
-        default="magnitude",
-        description="What makes a channel important: the norm of its filter, or the scale of its "
-        "batch normalisation.",
-    )
-    scope: Literal["global", "layer"] = Field(
-        default="global",
-        description="Compare channels over the whole model by importance per FLOP, or cut the same "
-        "share of every layer.",
-    )
-    multiple: int = Field(
-        default=8,
-        ge=1,
-        le=64,
-        description="Channels of a layer stay a multiple of this, which is what kernels are fast at.",
-    )
-    least: Share = Field(
-        default=0.25, description="The share of its channels that every layer keeps at least."
-    )
-
-
 class Training(Params):
     """How a step trains: AdamW, the rate rising linearly and falling by a half cosine."""
 
@@ -109,6 +79,60 @@ class Training(Params):
     threads: int = Field(
         default=2, ge=1, le=256, description="CPU threads; another number gives other rounding."
     )
+
+
+class Prune(Params):
+    """Cut whole channels away, which leaves a smaller dense model: structured pruning."""
+
+    keep: Share = Field(default=0.7, description="The share that stays at most.")
+    of: Literal["flops", "parameters", "channels"] = Field(
+        default="flops",
+        description="What `keep` is a share of: the multiply-accumulates, the convolutions' weights, "
+        "or the channels.",
+    )
+    importance: Literal["magnitude", "bn_scale", "taylor"] = Field(
+        default="magnitude",
+        description="What makes a channel important: the norm of its filter, the scale of its batch "
+        "normalisation, or how much the loss would change without it.",
+    )
+    scope: Literal["global", "layer"] = Field(
+        default="global",
+        description="Compare channels over the whole model by importance per FLOP, or cut the same "
+        "share of every layer.",
+    )
+    multiple: int = Field(
+        default=8,
+        ge=1,
+        le=64,
+        description="Channels of a layer stay a multiple of this, which is what kernels are fast at.",
+    )
+    least: Share = Field(
+        default=0.25, description="The share of its channels that every layer keeps at least."
+    )
+    iterations: int = Field(
+        default=1,
+        ge=1,
+        le=20,
+        description="In how many rounds to cut; importance is measured anew in each.",
+    )
+    finetune: Training | None = Field(
+        default=None, description="How to train after every round; left out, not at all."
+    )
+
+    @field_validator("of", mode="before")
+    @classmethod
+    def _known_before_export(cls, of: object) -> object:
+        if of == "latency":
+            raise ValueError(
+                "`of: latency` would cut differently on every run, because times vary. Write of: flops, "
+                "and hold what ships to `checks: speedup`"
+            )
+        if of == "size":
+            raise ValueError(
+                "`of: size` is not known before the steps that choose the storage of the weights. Write "
+                "of: parameters: whatever those steps choose, the size shrinks in proportion"
+            )
+        return of
 
 
 class Finetune(Training):

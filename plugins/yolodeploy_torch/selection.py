@@ -20,17 +20,23 @@ _HALVINGS = 60
 
 @dataclass(frozen=True)
 class Limits:
-    """Groups keep a multiple of `multiple` channels, and at least the share `least`."""
+    """Groups keep a multiple of `multiple` channels, and at least as many as `floors` has by name."""
 
     multiple: int
-    least: float
+    floors: Mapping[str, int]
+
+    @classmethod
+    def of(cls, found: Channels, multiple: int, least: float) -> Limits:
+        """Floors are a share of the model's channels as they are."""
+        floors = {group.name: math.ceil(group.size * least) for group in found.groups}
+        return cls(multiple, floors)
 
     def size(self, group: Group, wanted: int) -> int:
         """The allowed size of a group that is closest above what is wanted."""
         if group.fixed:
             return group.size
         unit = min(self.multiple, group.size)
-        floor = max(wanted, math.ceil(group.size * self.least), 1)
+        floor = max(wanted, self.floors[group.name], 1)
         return min(math.ceil(floor / unit) * unit, group.size)
 
 

@@ -44,7 +44,7 @@ def model(loaded: Artifact) -> Yolo:
 
 def _run(loaded: Artifact, work: Path, data: Path, **params: object) -> Yolo:
     view = load_view(data, View(split="train", images=16), 0)
-    given = replace(context(work), data={"calibration": view})
+    given = replace(context(work), data={"calibration": view, "training": view})
     return folder.read(prune(loaded, Prune.model_validate(params), given))
 
 
@@ -153,13 +153,14 @@ def _channels(found: Channels) -> int:
 def test_statistics_are_mended(loaded: Artifact, model: Yolo, shapes: Path, tmp_path: Path) -> None:
     from yolodeploy.accuracy import map50_95
     from yolodeploy_torch.importance import importance
-    from yolodeploy_torch.prune import _sizes
+    from yolodeploy_torch.importance import relative
+    from yolodeploy_torch.prune import _Goal
     from yolodeploy_torch.selection import keep
 
     mended = _run(loaded, tmp_path / "work", shapes, keep=0.95)
     found = channels(model.arch)
-    scores = importance("magnitude", found, model.state_dict(), model.arch.eps)
-    kept = keep(_sizes(found, scores, Prune(keep=0.95)), scores)
+    scores = relative(importance("magnitude", found, model.state_dict(), model.arch.eps))
+    kept = keep(_Goal.of(found, Prune(keep=0.95)).sizes(found, scores, 0.95), scores)
     plain = folder.rebuild(*cut(model.arch, model.state_dict(), found, kept))
     view = load_view(shapes, View(images=40), 0)
 
@@ -201,6 +202,35 @@ def test_criterion_that_tells_nothing(model: Yolo, shapes: Path, tmp_path: Path)
     folder.write(source, model.arch, state)
     with pytest.raises(StepFailed, match="rates all channels alike"):
         _run(Artifact("yolo", source, ""), tmp_path / "work", shapes, importance="bn_scale")
+
+
+def test_taylor_keeps_what_the_loss_needs(
+    loaded: Artifact, shapes: Path, tmp_path: Path
+) -> None:
+    from yolodeploy.accuracy import map50_95
+
+    view = load_view(shapes, View(images=40), 0)
+    scores = {}
+    for name in ("magnitude", "taylor"):
+        smaller = _run(loaded, tmp_path / name, shapes, keep=0.9, importance=name)
+        with torch.inference_mode():
+            scores[name] = map50_95(lambda x, m=smaller: m(torch.from_numpy(x)).numpy(), view, 160)
+    assert scores["taylor"] > scores["magnitude"] + 0.1
+
+
+def test_rounds_with_training_between_meet_the_target(
+    loaded: Artifact, model: Yolo, shapes: Path, tmp_path: Path
+) -> None:
+    training = {"epochs": 1, "batch": 8, "threads": 1}
+    smaller = _run(loaded, tmp_path / "work", shapes, keep=0.6, iterations=2, finetune=training)
+    assert 0.5 < _macs(smaller) / _macs(model) <= 0.6
+    assert {"training-1.json", "training-2.json"} <= {p.name for p in (tmp_path / "work").iterdir()}
+
+
+@pytest.mark.parametrize(("of", "remedy"), [("size", "of: parameters"), ("latency", "of: flops")])
+def test_what_is_not_known_before_export_is_refused_with_the_remedy(of: str, remedy: str) -> None:
+    with pytest.raises(ValidationError, match=remedy):
+        Prune.model_validate({"of": of})
 
 
 def test_share_must_be_a_share() -> None:
