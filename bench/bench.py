@@ -23,7 +23,9 @@ from coreml_w8a8 import coreml_w8a8
 from coreml_weights import coreml
 from intel import openvino
 from process import BIN, Run, in_turns, median, ratio, run
+from qat import qat
 from sensitivity import sensitivity
+from training import training
 
 
 def startup(bench: Bench) -> None:
@@ -186,6 +188,8 @@ SECTIONS = {
     "ncnn": ncnn,
     "coreml": coreml,
     "coreml_w8a8": coreml_w8a8,
+    "training": training,
+    "qat": qat,
 }
 
 
@@ -208,12 +212,19 @@ def main() -> None:
     options.add_argument("--data", type=Path, default=data)
     options.add_argument("--imgsz", type=int, default=640 if coco else 160)
     options.add_argument("--runs", type=int, default=3, help="runs of each command in `export`")
+    options.add_argument(
+        "--work",
+        type=Path,
+        help="a folder to keep results in, so that a training that was made is not made again",
+    )
     chosen = options.parse_args()
-    with tempfile.TemporaryDirectory(prefix="yolodeploy-bench-") as folder:
-        os.environ["YOLO_CONFIG_DIR"] = folder
+    with tempfile.TemporaryDirectory(prefix="yolodeploy-bench-") as temporary:
+        folder = (chosen.work or Path(temporary)).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["YOLO_CONFIG_DIR"] = temporary
         for name in chosen.sections:
             print(f"\n## {name}", flush=True)
-            SECTIONS[name](Bench(chosen, Path(folder)))
+            SECTIONS[name](Bench(chosen, folder))
 
 
 if __name__ == "__main__":

@@ -75,13 +75,12 @@ def accuracy(tally: Tally, names: tuple[str, ...], *, labelled: bool) -> dict[st
 
 def scores(tally: Tally, names: tuple[str, ...], *, labelled: bool) -> dict[str, Any]:
     """MAP50-95 and fidelity of the artifact alone; None with a reason where there is none."""
-    value = average_precision(tally.truths, tally.artifact, len(names)).map50_95
-    known: dict[str, Any] = {"value": None, **_UNLABELLED}
+    whole: dict[str, Any] = {"value": None, **_UNLABELLED}
     if labelled:
-        known = {"value": round(value, 6)}
-        if math.isnan(value):
-            known = {"value": None, "reason": "no evaluation image shows an object"}
-    return {"map50_95": known, "fidelity": fidelity(tally, len(names))}
+        value = average_precision(tally.truths, tally.artifact, len(names)).map50_95
+        nothing = {"value": None, "reason": "no evaluation image shows an object"}
+        whole = nothing if math.isnan(value) else {"value": round(value, 6)}
+    return {"map50_95": whole, "fidelity": fidelity(tally, len(names))}
 
 
 def map50_95(predict: Predictor, view: Dataset, imgsz: int) -> float:

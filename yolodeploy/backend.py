@@ -159,6 +159,8 @@ class Step:
     that only this step uses (the backend's `versions()` go into the ids of all its steps).
     `probe`, on a compressing step, is what `yolodeploy sensitivity` measures single layers with.
     `varies` says, for parameters with which the bytes may differ from run to run, why; or None.
+    `then(params, rest)` says why the steps that the recipe has after this one do not fit what it made,
+    with the remedy; or None.
     """
 
     name: str
@@ -172,6 +174,7 @@ class Step:
     tools: tuple[str, ...] = ()
     probe: Callable[[Artifact, Params, Context], Probe] | None = None
     varies: Callable[[Params], str | None] | None = None
+    then: Callable[[Params, Sequence[tuple[Step, Params]]], str | None] | None = None
 
     def needs(self, params: Params) -> tuple[str, ...]:
         """The data views that the step reads with these parameters."""
@@ -247,9 +250,8 @@ class Backend(Protocol):
     """The members of a plugin module.
 
     A plugin without devices is a source: its steps (loading, training) can be used by every
-    recipe. One with devices offers its steps to the recipes that target one of them. It may also
-    have `REFUSED_STEPS`, a mapping from names of steps that its runtime gains nothing from to why,
-    with the remedy, as the rest of a sentence that begins with the step.
+    recipe. One with devices offers its steps to the recipes that target one of them, and may have
+    `REFUSED_STEPS`: by name of a step that it gains nothing from, why, as the rest of a sentence.
     """
 
     NAME: str

@@ -81,20 +81,30 @@ def notes(rows: Sequence[Row], imgsz: int) -> Iterator[str]:
     yield (
         f"FLOPs: two per multiply-accumulate, one image of {imgsz} x {imgsz}. drop: of mAP50-95, "
         "against the step before. fidelity: to the first model's detections. ms: median latency on "
-        "the target's runtime, all in turns; before `export` of the step's plain fp32 export. speed: "
-        "how many times as fast as the first row."
+        "the target's runtime, all in turns; before `export`, that of the step's plain fp32 export. "
+        "speed: how many times as fast as the first row."
     )
     runtimes: dict[str, list[str]] = {}
     for row in rows:
         runtimes.setdefault(row["runtime"], []).append(row["step"])
     measured = (f"{', '.join(steps)} in {name}" for name, steps in runtimes.items() if name)
     yield f"Accuracy measured: {'; '.join(measured)}."
-    missing: dict[str, list[str]] = {}
-    for row in rows[1:]:
+    for reason, fields in _missing(rows).items():
+        by_steps: dict[str, list[str]] = {}
+        for field, steps in fields.items():
+            by_steps.setdefault(", ".join(steps), []).append(_COLUMNS[field][0])
+        what = "; ".join(f"{', '.join(titles)} of {steps}" for steps, titles in by_steps.items())
+        yield f"Not measured: {what}: {reason}."
+
+
+def _missing(rows: Sequence[Row]) -> dict[str, dict[str, list[str]]]:
+    """Names of the steps by field and reason; that the first row has none before it needs no words."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
         for field, reason in row["reasons"].items():
-            missing.setdefault(reason, []).append(f"{_COLUMNS[field][0]} of {row['step']}")
-    for reason, what in missing.items():
-        yield f"Not measured: {', '.join(what)}: {reason}."
+            if row is not rows[0] or field not in ("drop", "fidelity"):
+                found.setdefault(reason, {}).setdefault(field, []).append(row["step"])
+    return found
 
 
 def picture(rows: Sequence[Row]) -> str:

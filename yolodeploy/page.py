@@ -196,8 +196,8 @@ def _cost(report: Mapping[str, Any]) -> list[Row]:
         ("size", f"{artifact['bytes'] / 1e6:.3f} MB"),
         ("output difference", f"max {difference['max']:.4g}, mean {difference['mean']:.3g}"),
         ("latency", f"median {latency['median']:.2f} ms, p90 {latency['p90']:.2f} ms"),
-        ("latency / fp32 export", _ratio(evidence)),
-        ("as fast as the fp32 export of the model as loaded", _speedup(evidence)),
+        ("latency / fp32 export of the same model", _ratio(evidence)),
+        ("speedup over the fp32 export of the model as loaded", _speedup(evidence)),
         ("peak memory", f"{evidence['peak_memory_mb']:.0f} MB (whole process)"),
         (
             "runtime",
@@ -214,7 +214,7 @@ def _ratio(evidence: Mapping[str, Any]) -> str:
 
 def _speedup(evidence: Mapping[str, Any]) -> str:
     speedup = evidence["speedup"]
-    return str(evidence["speedup_reason"]) if speedup is None else f"{speedup:.2f} times"
+    return str(evidence["speedup_reason"]) if speedup is None else f"{speedup:.2f}x"
 
 
 def _step(step: Mapping[str, Any]) -> Row:

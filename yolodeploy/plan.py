@@ -95,8 +95,10 @@ def make_plan(file: RecipeFile, registry: Registry, cache: StatCache) -> Plan:
     """Resolve and check a recipe; raises PlanRefused, RecipeError, ModelError or DataError."""
     backend, target = _find_target(file, registry)
     chain = _resolve(file, registry, backend)
-    for step, params, at in chain:
+    for number, (step, params, at) in enumerate(chain):
         reason = backend.refuse(step, params, target) if step in backend.STEPS else None
+        if step.then and not reason:
+            reason = step.then(params, [(later, its) for later, its, _ in chain[number + 1 :]])
         if reason:
             raise PlanRefused(f"{at}: {reason}")
     export = _find_export(file, backend, chain)
@@ -194,8 +196,7 @@ def _params(file: RecipeFile, index: int, request: StepRequest, step: Step) -> P
 
 
 def _unknown(name: str, offered: Sequence[Step], registry: Registry, backend: Backend) -> str:
-    reason = getattr(backend, "REFUSED_STEPS", {}).get(name)
-    if reason:
+    if reason := getattr(backend, "REFUSED_STEPS", {}).get(name):
         return f"`{name}` {reason}"
     elsewhere = [b.NAME for b in registry.backends.values() if name in (s.name for s in b.STEPS)]
     if elsewhere:

@@ -76,6 +76,7 @@ class Stage:
         self._runner = runner
         self._index = index
         self._planned = runner.plan.steps[index]
+        self._result = runner.result(index)
         self._evidence = evidence
 
     def obtain(self) -> dict[str, Any]:
@@ -85,6 +86,7 @@ class Stage:
             {
                 "revision": REVISION,
                 "step": self._planned.id,
+                "result": self._result.meta.digest,  # a training step may give other bytes next time
                 "source": plan.steps[0].id,
                 "data": plan.view_digests["evaluation"],
                 "imgsz": plan.file.recipe.model.imgsz,
@@ -96,12 +98,11 @@ class Stage:
         return stage
 
     def _make(self, work: Path) -> Path:
-        result = self._runner.result(self._index)
         what = f"the result of `{self._planned.step.name}`"
-        predictor = opened(self._planned, what, result.artifact, self._runner.plan)
+        predictor = opened(self._planned, what, self._result.artifact, self._runner.plan)
         with self._runner.console.task(f"measure {what}") as report:
             stage = {
-                **facts(self._runner.plan, self._index, result),
+                **facts(self._runner.plan, self._index, self._result),
                 "runtime": predictor.runtime.name,
                 **self._accuracy(predictor, report),
             }

@@ -18,6 +18,7 @@ from yolodeploy_coreml.devices import ios_format
 from yolodeploy_coreml.package import PACKAGE, write_package
 from yolodeploy_coreml.toolchain import coremltools, quiet
 from yolodeploy_torch.export import exportable
+from yolodeploy_torch.ranges import carry
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Artifact, Context
@@ -28,7 +29,7 @@ OUTPUT = "output0"
 
 
 def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
-    """Convert a checkpoint; returns a folder with `model.mlpackage`.
+    """Convert a checkpoint; returns a folder with `model.mlpackage`, and learned ranges if there are.
 
     The image input holds 8-bit RGB and is scaled inside. Plain form: `output0` [1, 4 + classes,
     anchors], xywh in pixels, then scores. With nms: a pipeline, see `nms.with_nms`. Raises
@@ -46,6 +47,7 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     _annotate(spec, ModelInfo.read(artifact.path), options, context)
     result = context.work / "artifact"
     write_package(result / PACKAGE, spec, Path(converted.weights_dir))
+    carry(artifact.path, result)
     return result
 
 

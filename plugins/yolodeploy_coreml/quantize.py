@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from yolodeploy.backend import Probe, Trial
 from yolodeploy.digest import digest_of, file_digest
-from yolodeploy.errors import PlanRefused
+from yolodeploy.errors import PlanRefused, StepFailed
 from yolodeploy.sensitivity import Cost, measure
 from yolodeploy_coreml import pairs
 from yolodeploy_coreml.activations import observe
@@ -28,9 +28,10 @@ from yolodeploy_coreml.encodings import affine
 from yolodeploy_coreml.graph import block_of, layers
 from yolodeploy_coreml.package import PACKAGE, read_package, write_package
 from yolodeploy_coreml.program import Editor
-from yolodeploy_coreml.ranges import Grid, silu
+from yolodeploy_coreml.ranges import Grid, grid, silu
 from yolodeploy_coreml.runtime import ExecutorPredictor
 from yolodeploy_torch.compute import threads
+from yolodeploy_torch.ranges import Range, Ranges, read_ranges
 from yolodeploy_torch.structure import choose
 
 if TYPE_CHECKING:
@@ -48,13 +49,15 @@ _LARGEST = 127
 def run_quantize(artifact: Artifact, params: Params, context: Context) -> Path:
     """Write the package whose convolutions compute with 8-bit weights and activations.
 
-    Raises PlanRefused for a selector without a match or a package that is compressed already,
+    An artifact that comes with learned ranges gets exactly these: no image is looked at, no bias
+    corrected, and `keep_float` alone says what stays float. Raises PlanRefused for a selector without
+    a match or one that training contradicts, or a package that is compressed already,
     DataError for calibration images that are too few or unreadable.
     """
     options = cast("Quantize", params)
     quantizer = Quantizer(artifact, options, context)
     names: Collection[str] = quantizer.names
-    if options.min_sqnr is not None:
+    if options.min_sqnr is not None and quantizer.learned is None:
         names = quantizer.within(options.min_sqnr, artifact)
     result = context.work / "artifact"
     quantizer.write(names, result)
@@ -126,6 +129,9 @@ class Quantizer:
         self.names = tuple(name for name in self._float if name not in kept)
         if not self.names:
             raise PlanRefused("`keep_float` selects every convolution. Remove `quantize`.")
+        self.learned = read_ranges(artifact.path)
+        if self.learned:
+            self.learned.require(self.names)
 
     def probe(self) -> Probe:
         """One trial per convolution that may be quantized, in order of execution."""
@@ -182,7 +188,7 @@ class Quantizer:
             steps, scale = symmetric(convolution.weight)
             name, zero = convolution.layer.name, np.zeros(len(scale), np.int8)
             weights[name] = affine(steps, scale, zero, ios18=editor.is_ios18)
-            if convolution.bias is not None:
+            if convolution.bias is not None and self.learned is None:
                 means = self._histograms[convolution.reads].means
                 shift = convolution.shift(dense(steps, scale), means)
                 biases[name] = (convolution.bias - shift).astype(convolution.bias.dtype)
@@ -216,6 +222,8 @@ class Quantizer:
     def _grids(self) -> dict[str, Grid]:
         readers = _readers(self._block)
         halves = pairs.half_values(self._block)
+        if self.learned:
+            return self._from_training(self.learned, halves)
         return {
             name: histogram.choose(
                 self._options.method,
@@ -223,6 +231,22 @@ class Quantizer:
                 half=name in halves,
             )
             for name, histogram in self._histograms.items()
+        }
+
+    def _from_training(self, learned: Ranges, halves: frozenset[str]) -> dict[str, Grid]:
+        """The learned range of every value that gets a grid; raises StepFailed if it has two."""
+        ranges: dict[str, Range] = {}
+        for name in self.names:
+            convolution = self._float[name]
+            found = (learned.reads[name], learned.makes.get(name))
+            for value, wanted in zip(convolution.values(), found, strict=False):
+                if wanted is None or ranges.setdefault(value, wanted) != wanted:
+                    raise StepFailed(
+                        f"training gave {value}, around {name}, no range or two. Build it again."
+                    )
+        return {
+            value: grid(wanted.low, wanted.high, half=value in halves)
+            for value, wanted in ranges.items()
         }
 
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from yolodeploy.errors import EnvironmentProblem, StepFailed
 from yolodeploy.transforms import Export
 from yolodeploy_ncnn import decode, param
+from yolodeploy_torch.ranges import carry
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Artifact, Context
@@ -37,7 +38,8 @@ class NcnnExport(Export):
 def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     """Convert a checkpoint to ncnn: fp32 or fp16 weights, boxes decoded in fp32.
 
-    Returns a folder with `model.ncnn.param` and `model.ncnn.bin`. Input blob `in0` is
+    Returns a folder with `model.ncnn.param` and `model.ncnn.bin`, and the ranges that the model
+    may come with. Input blob `in0` is
     `[3, imgsz, imgsz]` in 0..1, output blob `out0` is `[4 + classes, anchors]`.
     """
     options = cast("NcnnExport", params)
@@ -45,7 +47,9 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     _trace(artifact.path, context)
     context.progress(0.5, "convert")
     _convert(context.work, context.imgsz, half=options.precision == "fp16")
-    return _collect(context, everywhere=options.arithmetic == "fp32")
+    result = _collect(context, everywhere=options.arithmetic == "fp32")
+    carry(artifact.path, result)
+    return result
 
 
 def _trace(source: Path, context: Context) -> None:

@@ -29,26 +29,27 @@ _Wide = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Source:
-    """A float convolution: weights `[out, in, taps]`, bias `[out]`, and what it reads."""
+    """A float convolution: weights `[out, in, taps]` and bias `[out]` (empty without one)."""
 
     layer: Layer
     weights: _Floats
     bias: _Floats
-    statistics: Statistics
 
 
-def quantized(source: Source, method: Method, *, correct: bool) -> bytes:
-    """All blocks of the layer in int8, as they lie in the file."""
+def calibrated(source: Source, found: Statistics, method: Method, *, correct: bool) -> bytes:
+    """All blocks of the layer in int8, as they lie in the file, for what it was seen to read."""
     energy = np.square(source.weights, dtype=np.float64).sum((0, 2))
-    limit = threshold(source.statistics, energy, method)
+    limit = threshold(found, energy, method)
+    return quantized(source, limit, found if correct else None)
+
+
+def quantized(source: Source, limit: float, found: Statistics | None = None) -> bytes:
+    """All blocks of the layer in int8, reading up to `limit`; the bias corrected for what is `found`."""
     values, scales = round_weights(source.weights, SAFE_SUM if _winograd(source.layer) else None)
     parts = [weights.int8(values)]
     if source.bias.size:
-        shift = (
-            _shift(source, values.astype(np.float64) / scales[:, None, None], limit)
-            if correct
-            else 0
-        )
+        rounded = values.astype(np.float64) / scales[:, None, None]
+        shift = _shift(source, rounded, found, limit) if found else 0
         parts.append((source.bias - shift).astype("<f4").tobytes())
     return b"".join([*parts, scales.tobytes(), np.array(LEVELS / limit, "<f4").tobytes()])
 
@@ -68,6 +69,12 @@ def round_weights(exact: _Floats, most: int | None) -> tuple[NDArray[np.int8], _
     return integers.astype(np.int8).reshape(exact.shape), scales
 
 
+def taps(layer: Layer) -> int:
+    """Weights of a pair of an input and an output channel."""
+    width, height = _square(layer, 1, 11)
+    return width * height
+
+
 def stride(layer: Layer) -> tuple[int, int]:
     """Horizontal and vertical stride of a convolution."""
     return _square(layer, 3, 13, 1)
@@ -85,12 +92,12 @@ def _square(layer: Layer, width: int, height: int, default: int | None = None) -
     return first, layer.number(height, first)
 
 
-def _shift(source: Source, rounded: _Wide, limit: float) -> _Wide:
+def _shift(source: Source, rounded: _Wide, found: Statistics, limit: float) -> _Wide:
     """What quantization adds to the mean of each output channel, borders neglected.
 
     With weights W + dW and an input of mean x + e: dW x + (W + dW) e.
     """
-    inputs, errors = source.statistics.mean, mean_error(source.statistics, limit)
+    inputs, errors = found.mean, mean_error(found, limit)
     error = rounded - source.weights
     shift: _Wide = (error.sum(2) * inputs).sum(1) + (rounded.sum(2) * errors).sum(1)
     return shift

@@ -16,19 +16,22 @@ from yolodeploy.transforms import Params
 from yolodeploy_ncnn import int8, model, structure, weights
 from yolodeploy_ncnn.calibrate import Statistics, calibrate
 from yolodeploy_ncnn.params import Quantize
+from yolodeploy_torch.ranges import Ranges, read_ranges
 from yolodeploy_torch.structure import choose
 
 
 def run_quantize(artifact: Artifact, params: Params, context: Context) -> Path:
     """Write the artifact with all convolutions in int8 but those that are to stay float.
 
-    Raises PlanRefused for a selector without a match, an artifact that is compressed already or a
-    budget that no setting keeps; DataError for calibration images that are too few or unreadable.
+    An artifact that comes with learned ranges gets exactly these: no image is looked at, nothing is
+    corrected, and `keep_float` alone says what stays float. Raises PlanRefused for a selector without a
+    match or one that training contradicts, an artifact that is compressed already or a budget that no
+    setting keeps; DataError for calibration images that are too few or unreadable.
     """
     options = cast("Quantize", params)
     quantizer = Quantizer.of(artifact, options, context)
     chosen = tuple(quantizer.layers)
-    if options.min_sqnr is not None:
+    if options.min_sqnr is not None and quantizer.learned is None:
         from yolodeploy_ncnn.budget import within
 
         chosen = within(options.min_sqnr, quantizer, artifact, context)
@@ -56,6 +59,7 @@ class Quantizer:
     layers: Mapping[str, str]
     view: Dataset
     statistics: Mapping[str, Statistics]
+    learned: Ranges | None = None
 
     @classmethod
     def of(cls, artifact: Artifact, options: Quantize, context: Context) -> Quantizer:
@@ -64,6 +68,9 @@ class Quantizer:
         _refuse_compressed(loaded)
         layers = _open_to_int8(loaded, options.keep_float)
         view = context.data["calibration"].to_calibrate(options.subset)
+        if learned := read_ranges(artifact.path):
+            learned.require(layers)
+            return cls(loaded, options, layers, view, {}, learned)
         found = calibrate(
             artifact.path, loaded.graph, view, context.imgsz, context.threads, context.progress
         )
@@ -85,6 +92,8 @@ class Quantizer:
     @cached_property
     def key(self) -> Mapping[str, object]:
         """What the forms depend on besides the model."""
+        if self.learned:
+            return {"ranges": "learned"}  # they are part of the input
         return {
             "method": self.options.method,
             "bias_correction": self.options.bias_correction,
@@ -94,21 +103,25 @@ class Quantizer:
     @cached_property
     def forms(self) -> Mapping[str, bytes]:
         """Every convolution in int8, by its name in the checkpoint."""
-        return {name: self._form(layer) for name, layer in self.layers.items()}
+        return {name: self._form(name, layer) for name, layer in self.layers.items()}
 
     def reads(self, name: str) -> Statistics:
         """What a layer of the graph reads."""
         layer = self.loaded.kernels[name].layer
         return self.statistics[structure.source(self.loaded.graph, layer.inputs[0])]
 
-    def _form(self, name: str) -> bytes:
-        kernel, *bias = [block for block in self.loaded.blocks if block.layer.name == name]
-        found = self.reads(name)
+    def _form(self, name: str, layer: str) -> bytes:
+        kernel, *bias = [block for block in self.loaded.blocks if block.layer.name == layer]
         exact = kernel.floats(self.loaded.data)
-        shaped = exact.reshape(kernel.layer.number(weights.OUT_CHANNELS), len(found.sums), -1)
+        shaped = exact.reshape(
+            kernel.layer.number(weights.OUT_CHANNELS), -1, int8.taps(kernel.layer)
+        )
         numbers = bias[0].floats(self.loaded.data) if bias else exact[:0]
-        source = int8.Source(kernel.layer, shaped, numbers, found)
-        return int8.quantized(source, self.options.method, correct=self.options.bias_correction)
+        source = int8.Source(kernel.layer, shaped, numbers)
+        if self.learned:
+            return int8.quantized(source, self.learned.reads[name].high)
+        method, correct = self.options.method, self.options.bias_correction
+        return int8.calibrated(source, self.reads(layer), method, correct=correct)
 
 
 def _refuse_compressed(loaded: model.Model) -> None:

@@ -11,12 +11,16 @@ from yolodeploy.errors import StepFailed
 from yolodeploy.transforms import Export
 from yolodeploy_openvino.toolchain import first_line, openvino, version
 from yolodeploy_torch.export import traced
+from yolodeploy_torch.ranges import carry
 
 MODEL_FILE = "model.xml"
 
 
 def export(artifact: Artifact, params: Export, context: Context) -> Path:
-    """Write `model.xml` and `model.bin` for one image of `context.imgsz`; raises StepFailed."""
+    """Write `model.xml` and `model.bin` for one image of `context.imgsz`; raises StepFailed.
+
+    The ranges that the model may come with are copied.
+    """
     context.progress(0.0, "tracing")
     script = traced(artifact.path, context.imgsz)
     context.progress(0.5, "converting")
@@ -31,6 +35,7 @@ def export(artifact: Artifact, params: Export, context: Context) -> Path:
             f"OpenVINO {version(ov)} cannot convert this model: {first_line(error)}. "
             "Try the version that the recipe's lock file names."
         ) from error
+    carry(artifact.path, context.work)
     return context.work
 
 

@@ -17,7 +17,7 @@ from yolodeploy_openvino.toolchain import openvino
 Floats = NDArray[np.float32]
 
 # Operations that move values without changing them, so that a range holds on both sides.
-_MOVING = frozenset({"Concat", "Interpolate", "MaxPool", "VariadicSplit"})
+MOVING = frozenset({"Concat", "Interpolate", "MaxPool", "VariadicSplit"})
 _STORED = {
     "f16": "fp16",
     "f32": "fp32",
@@ -81,7 +81,7 @@ def input_range(convolution: Any) -> tuple[float, float, int] | None:
         if kind == "FakeQuantize":
             low, high = (float(feeding(node, port).data.ravel()[0]) for port in (1, 2))
             ranges.append((low, high, int(node.get_attributes()["levels"])))
-        elif kind in _MOVING:
+        elif kind in MOVING:
             maps = node.get_input_size() if kind == "Concat" else 1
             queue += [feeding(node, port) for port in range(maps)]
         else:

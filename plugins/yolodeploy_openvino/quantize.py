@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from yolodeploy.backend import Artifact, Context, Device, Probe, Trial
 from yolodeploy.dataset import Dataset
 from yolodeploy.digest import file_digest
@@ -17,12 +19,13 @@ from yolodeploy.errors import PlanRefused, StepFailed
 from yolodeploy_openvino import bias, layers
 from yolodeploy_openvino.export import MODEL_FILE, forget_origin
 from yolodeploy_openvino.graph import Structure, feeding, structure
+from yolodeploy_openvino.learned import set_ranges
 from yolodeploy_openvino.params import Quantize
 from yolodeploy_openvino.toolchain import first_line, nncf, openvino
+from yolodeploy_torch.ranges import Ranges, read_ranges
 from yolodeploy_torch.structure import choose
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 _BIAS_IMAGES = 8  # means over all pixels of an image settle much sooner than ranges do
@@ -31,12 +34,14 @@ _BIAS_IMAGES = 8  # means over all pixels of an image settle much sooner than ra
 def quantize(artifact: Artifact, params: Quantize, context: Context) -> Path:
     """Write `model.xml` and `model.bin` with 8-bit weights and activations.
 
-    Raises PlanRefused for a selector without a match or an IR that is quantized already,
+    An artifact that comes with learned ranges gets exactly these: no image is looked at, and no bias
+    corrected. Raises PlanRefused for a selector without a match or one that training contradicts, or
+    an IR that is quantized already,
     DataError for calibration images that are too few, unreadable or, with `max_drop`, without
     labels, StepFailed if NNCF fails or no setting meets `max_drop`.
     """
     quantizer = Quantizer(artifact, params, context)
-    if params.max_drop is None:
+    if params.max_drop is None or quantizer.learned:
         quantizer.write(quantizer.kept, context.work)
     else:
         from yolodeploy_openvino.budget import write_within
@@ -64,6 +69,11 @@ class Quantizer:
         return self.context.data["calibration"].to_calibrate(self.params.subset)
 
     @cached_property
+    def learned(self) -> Ranges | None:
+        """The ranges that the artifact comes with."""
+        return read_ranges(self.artifact.path)
+
+    @cached_property
     def found(self) -> Structure:
         """The parts of the float model."""
         model = self._read()
@@ -81,7 +91,11 @@ class Quantizer:
     @cached_property
     def kept(self) -> frozenset[str]:
         """Names of the layers that the recipe wants in floating point."""
-        return choose(self.params.keep_float, self.found.parts, "keep_float")
+        kept = choose(self.params.keep_float, self.found.parts, "keep_float")
+        if self.learned:
+            named = {name for name, part in self.found.parts.items() if part != "decode"}
+            self.learned.require(named - kept)
+        return kept
 
     def write(self, kept: frozenset[str], folder: Path) -> None:
         """Quantize all layers but `kept` into `folder`."""
@@ -132,7 +146,9 @@ class Quantizer:
             ) from error
         floats = layers.convolutions(model, self.found)
         integers = layers.convolutions(quantized, self.found)
-        if self.params.fast_bias_correction:
+        if self.learned:
+            set_ranges(quantized, integers, self.learned)
+        elif self.params.fast_bias_correction:
             images = self.view.spread(_BIAS_IMAGES).letterboxed(self.context.imgsz)
             inputs = model.get_parameters()
             bias.correct(floats, integers, inputs, images, self.context.threads)
@@ -143,17 +159,21 @@ class Quantizer:
     def _arguments(self, tool: Any, kept: frozenset[str]) -> dict[str, Any]:
         device = self.context.target.device
         names = sorted(self.found.operations[name] for name in kept)
-        stream = _Stream(self.view, self.context.imgsz, self.context.progress)
+        side = self.context.imgsz
+        stream: Any = _Stream(self.view, side, self.context.progress)
+        if self.learned:  # NNCF places no quantizers without an image, whatever it shows
+            stream = [np.full((1, 3, side, side), 0.5, np.float32)]
         return {
             "calibration_dataset": tool.Dataset(stream),
             "preset": tool.QuantizationPreset(self.params.preset),
             "target_device": tool.TargetDevice(str(device.options["unit"])),
-            "subset_size": len(self.view),
+            "subset_size": len(stream),
             "fast_bias_correction": self.params.fast_bias_correction,
             "ignored_scope": tool.IgnoredScope(names=names),
             "advanced_parameters": tool.AdvancedQuantizationParameters(
                 overflow_fix=tool.OverflowFix(overflow_fix(device)),
-                disable_bias_correction=self.params.fast_bias_correction,  # ours is used
+                # ours is used, or what was trained stays
+                disable_bias_correction=bool(self.params.fast_bias_correction or self.learned),
             ),
         }
 

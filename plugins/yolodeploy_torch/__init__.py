@@ -27,7 +27,8 @@ from yolodeploy.backend import (
 )
 from yolodeploy.counts import Counts
 from yolodeploy.transforms import Params
-from yolodeploy_torch.params import Distill, Finetune, Prune, Training
+from yolodeploy_torch.following import fits_qat
+from yolodeploy_torch.params import Distill, Finetune, Prune, Qat, Training
 
 NAME = "torch"
 DEVICES: Sequence[Device] = ()
@@ -67,6 +68,16 @@ def _distill(artifact: Artifact, params: Params, context: Context) -> Path:
     return distill(artifact, cast("Distill", params), context)
 
 
+def _qat(artifact: Artifact, params: Params, context: Context) -> Path:
+    from yolodeploy_torch.qat import qat
+
+    return qat(artifact, cast("Qat", params), context)
+
+
+def _fits_qat(params: Params, rest: Sequence[tuple[Step, Params]]) -> str | None:
+    return fits_qat(cast("Qat", params).keep_float, rest)
+
+
 def _prune_reads(params: Params) -> tuple[str, ...]:
     given = cast("Prune", params)
     learns = given.importance == "taylor" or given.finetune is not None
@@ -91,6 +102,7 @@ STEPS: Sequence[Step] = (
     Step("prune", "yolo", "yolo", Prune, _prune, reads=_prune_reads, varies=_prune_varies),
     Step("finetune", "yolo", "yolo", Finetune, _finetune, reads=("training",), varies=_varies),
     Step("distill", "yolo", "yolo", Distill, _distill, reads=("training",), varies=_varies),
+    Step("qat", "yolo", "yolo", Qat, _qat, reads=("training",), varies=_varies, then=_fits_qat),
 )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from yolodeploy.pinned import PinnedFile
-from yolodeploy.transforms import Number, Params
+from yolodeploy.transforms import Number, Params, Selector
 
 Share = Annotated[float, Number, Field(gt=0, lt=1)]
 Gain = Annotated[float, Number, Field(ge=0, le=100)]
@@ -96,9 +96,9 @@ class Prune(Params):
         "normalisation, or how much the loss would change without it.",
     )
     scope: Literal["global", "layer"] = Field(
-        default="global",
-        description="Compare channels over the whole model by importance per FLOP, or cut the same "
-        "share of every layer.",
+        default="layer",
+        description="Cut the same share of every layer, or compare channels over the whole model by "
+        "importance per FLOP.",
     )
     multiple: int = Field(
         default=8,
@@ -152,5 +152,39 @@ class Distill(Training):
         default=1.0, description="Weight of the difference in scores and box distributions."
     )
     feature: Gain = Field(
-        default=1.0, description="Weight of the difference in the maps that the head reads."
+        default=0.25, description="Weight of the difference in the maps that the head reads."
     )
+
+
+class Qat(Training):
+    """Train the model while it computes in fake 8 bits, and learn the ranges: quantization-aware training."""
+
+    epochs: int = Field(
+        default=5, ge=1, le=10_000, description="How often every training image is shown."
+    )
+    lr: float = Field(default=1e-4, gt=0, le=1, description="The highest learning rate.")
+    keep_float: tuple[Selector, ...] = Field(
+        default=("dfl", "decode"),
+        description="What is trained in floating point: the `keep_float` of the `quantize` that follows.",
+    )
+    range_rate: float = Field(
+        default=10.0,
+        ge=0,
+        le=1000,
+        description="Learning rate of the ranges, times that of the weights; 0 keeps those of least squared "
+        "error on 32 of the training images.",
+    )
+    labels: Gain = Field(default=1.0, description="Weight of the detection loss on the labels.")
+    response: Gain = Field(
+        default=1.0,
+        description="Weight of the difference in scores and box distributions from the model before "
+        "quantization.",
+    )
+
+    @model_validator(mode="after")
+    def _learns_from_something(self) -> Self:
+        if not self.labels and not self.response:
+            raise ValueError(
+                "labels: 0 and response: 0 leave nothing to learn from. Raise one of them."
+            )
+        return self

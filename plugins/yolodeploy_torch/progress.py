@@ -68,7 +68,7 @@ class Progress:
 
     def end_epoch(self, epoch: int, score: float | None) -> None:
         """Note the mAP of the averaged model, and keep its weights if none were better (or None)."""
-        best = self.history.map50_95[self.history.best - 1] if self.history.best else -math.inf
+        best = max(self.history.map50_95, default=-math.inf)
         if score is not None:
             self.history.map50_95.append(score)
         if score is None or score > best:

@@ -103,7 +103,7 @@ def _scores(model: Yolo, found: Channels, params: Prune, context: Context) -> di
         view = context.data["training"]
         return relative(taylor(model, found, view, context.imgsz, context.progress))
     scores = importance(params.importance, found, model.state_dict(), model.arch.eps)
-    if all(float(score.std(correction=0)) == 0 for score in scores.values()):
+    if all(score.min() == score.max() for score in scores.values()):
         raise StepFailed(
             f"`importance: {params.importance}` rates all channels alike: the checkpoint's batch "
             "normalisations were folded into its convolutions. Use importance: magnitude."

@@ -97,6 +97,14 @@ def test_held_out_images_are_not_trained_on(view: Dataset) -> None:
     assert held_out(view, 0.0) == (view, replace(view, images=()))
 
 
+def test_without_held_out_images_the_last_epoch_is_taken(
+    loaded: Artifact, view: Dataset, tmp_path: Path
+) -> None:
+    params = Finetune.model_validate({**SMALL, "holdout": 0, "epochs": 2})
+    told = history(finetune(loaded, params, given(tmp_path / "work", view, loaded)))
+    assert (told["best"], len(told["loss"]), told["map50_95"]) == (2, 2, [])
+
+
 class Scripted:
     """A task whose loss is the model's own, spoilt on demand."""
 

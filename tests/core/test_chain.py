@@ -127,6 +127,18 @@ def test_a_step_is_measured_once(world: World) -> None:
         }
 
 
+def test_other_bytes_of_a_step_are_measured_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training step may give other bytes when its result was lost and is made again."""
+    world.recipe(extra="checks: {step_drop: {export: 1}}\n")
+    world.good()
+    export = world.plan().steps[1].id
+    shutil.rmtree(world.cache / "objects" / export[:2] / export)
+    monkeypatch.setenv("CLAY_FAULT", "export:random")
+    assert "measure the result of `export`" in world.deploy().err
+
+
 def test_a_step_that_loses_too_much_fails_by_name_and_line(world: World) -> None:
     world.recipe(TRIMMED, extra="checks: {step_drop: {trim: 0.1, press: 0}}\n")
     result = world.deploy()
@@ -177,7 +189,11 @@ def test_without_labels_a_drop_is_not_measured(world: World) -> None:
         "  step_drop.trim: not measured (the evaluation images have no labels; pot.yaml:10), so the check "
         "cannot pass. Remove it or supply the data."
     ]
-    assert "mAP50-95 of trim" in result.out
+    said = " ".join(result.out.split())
+    assert (
+        "Not measured: mAP50-95 of load, trim, export, press; drop of trim, export, press: the evaluation "
+        "images have no labels."
+    ) in said
 
 
 def test_a_first_model_that_finds_nothing_proves_nothing(world: World) -> None:
