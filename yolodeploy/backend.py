@@ -250,7 +250,8 @@ class Backend(Protocol):
     """The members of a plugin module.
 
     A plugin without devices is a source: its steps (loading, training) can be used by every
-    recipe. One with devices offers its steps to the recipes that target one of them.
+    recipe. One with devices offers its steps to the recipes that target one of them, and may have
+    `REFUSED_STEPS`: by name of a step that it gains nothing from, why, as the rest of a sentence.
     """
 
     NAME: str

@@ -196,6 +196,8 @@ def _params(file: RecipeFile, index: int, request: StepRequest, step: Step) -> P
 
 
 def _unknown(name: str, offered: Sequence[Step], registry: Registry, backend: Backend) -> str:
+    if reason := getattr(backend, "REFUSED_STEPS", {}).get(name):
+        return f"`{name}` {reason}"
     elsewhere = [b.NAME for b in registry.backends.values() if name in (s.name for s in b.STEPS)]
     if elsewhere:
         return (

@@ -59,6 +59,11 @@ STEPS = (
     ),
 )
 
+REFUSED_STEPS: Mapping[str, str] = {
+    "sparsify": "gains nothing here: NCNN stores and multiplies a zero like any other weight. Use "
+    "`prune` before `export`, which leaves a smaller dense model, or remove it.",
+}
+
 
 def versions() -> Mapping[str, str]:
     """Versions of the tools that write an artifact: tracing (torch) and conversion (pnnx)."""

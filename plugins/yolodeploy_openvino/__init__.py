@@ -93,6 +93,11 @@ STEPS = (
     ),
 )
 
+REFUSED_STEPS: Mapping[str, str] = {
+    "sparsify": "gains nothing here: OpenVINO stores and multiplies the zeros of a convolution like "
+    "any other weight. Use `prune` before `export`, which leaves a smaller dense model, or remove it.",
+}
+
 
 def versions() -> Mapping[str, str]:
     """Versions of everything that can change the bytes of a step."""

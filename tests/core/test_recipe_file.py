@@ -135,6 +135,14 @@ WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
             "Remove it or choose another device."
         ),
     ),
+    "step that gains nothing": (
+        [("- press: {strength: 0.25}", "- glaze: {colour: red}")],
+        3,
+        (
+            "pot.yaml:11:5: `glaze` gains nothing here: a kiln fires glazed bricks as long as plain "
+            "ones. Remove it."
+        ),
+    ),
     "misplaced": (
         [
             ("  - export: {precision: fp16}\n", ""),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from yolodeploy.deploy import plan_file
+from yolodeploy.errors import PlanRefused
 from yolodeploy.lock import lock_path, read_lock
 from yolodeploy.machine import cpu_name
 from yolodeploy.store import Store
@@ -46,6 +47,17 @@ def test_lock_file_matches_the_plan(recipe, tmp_path):
     plan = plan_file(recipe, Store(tmp_path / "cache"))
     assert [step["id"] for step in lock["steps"]] == [planned.id for planned in plan.steps]
     assert all(len(step["output"]) == 64 for step in lock["steps"])
+
+
+@pytest.mark.parametrize("name", ["android", "intel"])
+def test_sparse_weights_are_refused_where_the_runtime_gains_nothing(name, tmp_path):
+    recipe = tmp_path / "sparse.yaml"
+    steps = "steps: [{export: {}}, {sparsify: {ratio: 0.5}}]"
+    recipe.write_text(f"extends: {ROOT / 'recipes' / name}.yaml\nname: sparse\n{steps}\n")
+    with pytest.raises(
+        PlanRefused, match=r"sparse.yaml:3:\d+: `sparsify` gains nothing here: .*`prune`"
+    ):
+        plan_file(recipe, Store(tmp_path / "cache"))
 
 
 @pytest.mark.slow

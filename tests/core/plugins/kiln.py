@@ -116,6 +116,10 @@ STEPS: Sequence[Step] = (
     Step("press", "brick", "brick", Press, press, reads=("calibration",), probe=probe),
 )
 
+REFUSED_STEPS: Mapping[str, str] = {
+    "glaze": "gains nothing here: a kiln fires glazed bricks as long as plain ones. Remove it.",
+}
+
 
 def versions() -> Mapping[str, str]:
     return {"kiln": os.environ.get("KILN_VERSION", "2.0")}
