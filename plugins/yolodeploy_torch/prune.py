@@ -100,8 +100,10 @@ def _cut_to(share: float, model: Yolo, goal: _Goal, context: Context) -> Yolo:
 
 def _scores(model: Yolo, found: Channels, params: Prune, context: Context) -> dict[Group, Tensor]:
     if params.importance == "taylor":
-        view = context.data["training"]
-        return relative(taylor(model, found, view, context.imgsz, context.progress))
+        changes = taylor(model, found, context.data["training"], context.imgsz, context.progress)
+        # squared changes of one loss compare across groups as they are: a mean would hide that a
+        # whole group hardly matters
+        return {group: change.square() for group, change in changes.items()}
     scores = importance(params.importance, found, model.state_dict(), model.arch.eps)
     if all(score.min() == score.max() for score in scores.values()):
         raise StepFailed(

@@ -241,6 +241,23 @@ def test_taylor_is_the_change_of_the_loss(model: Yolo, shapes: Path) -> None:
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_taylor_finds_the_half_that_is_hardly_used(
+    loaded: Artifact, model: Yolo, shapes: Path, tmp_path: Path
+) -> None:
+    from yolodeploy.accuracy import map50_95
+
+    params = {"keep": 0.6, "importance": "taylor", "scope": "global"}
+    view = load_view(shapes, View(images=24), 0)
+    smaller = _run(loaded, tmp_path / "work", shapes, **params)
+    assert _macs(smaller) <= 0.6 * _macs(model)
+    with torch.inference_mode():
+        before, after = (
+            map50_95(lambda x, one=one: one(torch.from_numpy(x)).numpy(), view, 160)
+            for one in (model, smaller)
+        )
+    assert after > before - 0.15
+
+
 def test_rounds_with_training_between_them(loaded: Artifact, shapes: Path, tmp_path: Path) -> None:
     """Two rounds meet the target of one, leave a history each, and go on after a kill in the second."""
     view = load_view(shapes, View(split="train", images=16), 0)
