@@ -19,6 +19,7 @@ from yolodeploy.recipe import View
 from yolodeploy.registry import load_registry
 from yolodeploy_torch import folder
 from yolodeploy_torch.channels import Channels, Group, Use, channels
+from yolodeploy_torch.compute import threads
 from yolodeploy_torch.cut import cut
 from yolodeploy_torch.modules import Yolo
 from yolodeploy_torch.params import Prune
@@ -250,7 +251,7 @@ def test_taylor_finds_the_half_that_is_hardly_used(
     view = load_view(shapes, View(images=24), 0)
     smaller = _run(loaded, tmp_path / "work", shapes, **params)
     assert _macs(smaller) <= 0.6 * _macs(model)
-    with torch.inference_mode():
+    with threads(1), torch.inference_mode():
         before, after = (
             map50_95(lambda x, one=one: one(torch.from_numpy(x)).numpy(), view, 160)
             for one in (model, smaller)
