@@ -8,7 +8,7 @@ start from `yolodeploy_torch.export`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -34,6 +34,9 @@ NAME = "torch"
 DEVICES: Sequence[Device] = ()
 
 _DISTRIBUTIONS = ("torch", "safetensors", "numpy")
+_JUDGES = ("faster-coco-eval",)
+Run = Callable[[Artifact, Params, Context], Path]
+Then = Callable[[Params, Sequence[tuple[Step, Params]]], str | None]
 
 # OpenMP reads this once, when PyTorch is imported. Its threads spin while they wait for each
 # other, and beside any other busy process two of them take many times as long as one.
@@ -97,12 +100,36 @@ def _varies(params: Params) -> str | None:
     )
 
 
+def _training_step(name: str, params: type[Params], run: Run, then: Then | None = None) -> Step:
+    """A step that trains; the held-out images are judged with the library that computes mAP."""
+    return Step(
+        name,
+        "yolo",
+        "yolo",
+        params,
+        run,
+        reads=("training",),
+        varies=_varies,
+        tools=_JUDGES,
+        then=then,
+    )
+
+
 STEPS: Sequence[Step] = (
     Step("load", ".pt", "yolo", Load, _load),
-    Step("prune", "yolo", "yolo", Prune, _prune, reads=_prune_reads, varies=_prune_varies),
-    Step("finetune", "yolo", "yolo", Finetune, _finetune, reads=("training",), varies=_varies),
-    Step("distill", "yolo", "yolo", Distill, _distill, reads=("training",), varies=_varies),
-    Step("qat", "yolo", "yolo", Qat, _qat, reads=("training",), varies=_varies, then=_fits_qat),
+    Step(
+        "prune",
+        "yolo",
+        "yolo",
+        Prune,
+        _prune,
+        reads=_prune_reads,
+        varies=_prune_varies,
+        tools=_JUDGES,
+    ),
+    _training_step("finetune", Finetune, _finetune),
+    _training_step("distill", Distill, _distill),
+    _training_step("qat", Qat, _qat, _fits_qat),
 )
 
 
