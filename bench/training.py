@@ -17,10 +17,10 @@ from process import BIN, run
 
 SHAPES = ROOT / "examples" / "shapes"
 IMAGES = 2000
-PRUNE = "prune: {keep: 0.35, importance: taylor}"
+PRUNE = "prune: {keep: 0.45, importance: taylor, scope: global}"
 AUGMENT = "augment: {flip_vertical: 0.5, scale: 0.3, translate: 0.1}"
-SETTING = f"amp: true, holdout: 0, lr: 0.005, {AUGMENT}"
-LONG, SHORT = 16, 6  # epochs: to reach what the model can, and to compare two ways of training
+SETTING = f"amp: true, holdout: 0, lr: 0.001, {AUGMENT}"
+LONG, SHORT = 5, 3  # epochs: to reach what the model can, and to compare two ways of training
 FEW = 256  # images of the comparison
 SEEDS = (0, 1, 2)
 WAYS = {
