@@ -123,6 +123,7 @@ STEPS: Sequence[Step] = (
         "yolo",
         Prune,
         _prune,
+        revision=2,
         reads=_prune_reads,
         varies=_prune_varies,
         tools=_JUDGES,
