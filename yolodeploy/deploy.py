@@ -10,7 +10,7 @@ from yolodeploy.bundle import bundle_id, is_current, write_bundle
 from yolodeploy.chain import obtain_chain
 from yolodeploy.checks import run_checks
 from yolodeploy.digest import StatCache
-from yolodeploy.errors import ChecksFailed, LockMismatch
+from yolodeploy.errors import ChecksFailed, LockMismatch, StoreProblem
 from yolodeploy.evidence import obtain_evidence, require_same
 from yolodeploy.lock import describe_lock, lock_path, require_locked, write_lock
 from yolodeploy.plan import Plan, make_plan
@@ -49,7 +49,7 @@ def build(runner: Runner, *, locked: bool) -> Stored:
     lock = lock_path(runner.plan.file.path)
     if locked:
         require_locked(lock, runner.plan)
-        _require_kept(lock, runner)
+    _require_kept(runner, locked=locked)
     artifact = runner.final()
     if locked:
         require_locked(lock, runner.plan, _outputs(runner))
@@ -79,16 +79,22 @@ def deploy(runner: Runner, options: Options) -> Deployed:
     return Deployed(report, home)
 
 
-def _require_kept(lock: Path, runner: Runner) -> None:
-    """Refuse to run a step whose locked bytes another run would not give."""
-    if runner.store.peek(runner.plan.final.id):
-        return
-    for planned in runner.plan.steps:
-        if planned.varies and not runner.store.peek(planned.id):
+def _require_kept(runner: Runner, *, locked: bool) -> None:
+    """Refuse to run a step again that would give other bytes than those locked, or built on."""
+    steps, store = runner.plan.steps, runner.store
+    for index, planned in enumerate(steps):
+        if not planned.varies or store.peek(planned.id):
+            continue
+        what = f"{planned.at}: the result of `{planned.step.name}` is not in the store, and cannot be made again: {planned.varies}."
+        if locked:
+            lock = lock_path(runner.plan.file.path).name
             raise LockMismatch(
-                f"{planned.at}: the locked result of `{planned.step.name}` is not in the store, and cannot be "
-                f"made again: {planned.varies}. Use a store that has it (--cache), or deploy without "
-                f"--locked and commit the new {lock.name}."
+                f"{what} Use a store that has it (--cache), or deploy without --locked and commit the new {lock}."
+            )
+        if any(store.peek(later.id) for later in steps[index + 1 :]):
+            raise StoreProblem(
+                f"{what} What was built on it is still there. Run `yolodeploy cache prune --all`, deploy "
+                "again, and commit the new lock."
             )
 
 

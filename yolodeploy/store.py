@@ -151,8 +151,8 @@ class Store:
         How far a step came is kept if that was last written after `oldest` (seconds since 1970).
         """
         freed = 0
-        kept = [left for left in self.root.glob("resume/*") if left.stat().st_mtime < oldest]
-        for left in [*self.root.glob("tmp/*"), *kept]:
+        stale = [left for left in self.root.glob("resume/*") if _older(left, oldest)]
+        for left in [*self.root.glob("tmp/*"), *stale]:
             with (
                 _explained(self.root),
                 contextlib.suppress(Timeout),
@@ -238,6 +238,14 @@ def fault(home: Path, meta: Meta) -> str | None:
     return (
         None if (digest, size) == (meta.digest, meta.bytes) else "its bytes do not match its digest"
     )
+
+
+def _older(path: Path, than: float) -> bool:
+    """Whether something is there that was last written before a time."""
+    try:
+        return path.stat().st_mtime < than
+    except FileNotFoundError:
+        return False
 
 
 def _settle(folder: Path) -> None:

@@ -7,18 +7,10 @@ the same for every target.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-
-def _not_bool(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("must be a number")  # noqa: TRY004 - Pydantic's way
-    return value
-
-
-Number = BeforeValidator(_not_bool)  # a literal 1 would take `true`, which equals it
 Precision = Literal["fp32", "fp16"]
 Selector = Annotated[str, Field(min_length=1)]
 
@@ -27,6 +19,24 @@ class Params(BaseModel):
     """Base of all step parameters: immutable, finite, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number_from_a_bool(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse `true` for a number, which Python takes for 1."""
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, bool) and _numeric(field.annotation):
+            raise ValueError(f"`{info.field_name}: {str(value).lower()}` must be a number")
+        return value
+
+
+def _numeric(annotation: Any) -> bool:
+    """Whether a type, a union's member or a literal's value is a number."""
+    return (
+        annotation in (int, float)
+        or type(annotation) in (int, float)
+        or any(map(_numeric, get_args(annotation)))
+    )
 
 
 class Export(Params):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from yolodeploy import transforms
-from yolodeploy.transforms import Export, Number, Params, Selector
+from yolodeploy.transforms import Export, Params, Selector
 
-Bits = Annotated[Literal[1, 2, 3, 4, 6, 8], Number]
+Bits = Literal[1, 2, 3, 4, 6, 8]
 # Where `optimize` stops; see docs/decisions/009-core-ml-weights.md for what they were taken from.
 NOISE = {"size": 0.1, "accuracy": 0.005}
 # Constants that boxes depend on exactly, and what mixes pixels with scores: never compressed.
@@ -132,7 +132,7 @@ class Palettize(WeightParams):
 class QuantizeWeights(WeightParams):
     """Store each convolution's weights as 8- or 4-bit integers with scales."""
 
-    bits: Annotated[Literal[4, 8], Number] = Field(
+    bits: Literal[4, 8] = Field(
         default=8,
         description="8: int8 with a scale and zero point per output channel. 4: int4 with a scale per "
         "block, from iOS 18 on.",

@@ -138,7 +138,7 @@ def _flat(levels: list[Tensor]) -> Tensor:
 def _adapters(student: Arch, teacher: Arch) -> nn.ModuleList:
     pairs = zip(student.inputs_of_head(), teacher.inputs_of_head(), strict=True)
     found = nn.ModuleList(nn.Conv2d(ours, theirs, 1, bias=False) for ours, theirs in pairs)
-    for adapter in found:  # no random numbers: every student channel spreads over the teacher's
+    for adapter in found:  # no random numbers: channel i starts as the teacher's channel i
         weight = cast("Tensor", adapter.weight)
         nn.init.dirac_(weight)
     return found

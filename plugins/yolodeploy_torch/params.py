@@ -7,12 +7,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from yolodeploy.pinned import PinnedFile
-from yolodeploy.transforms import Number, Params, Selector
+from yolodeploy.transforms import Params, Selector
 
-Share = Annotated[float, Number, Field(gt=0, lt=1)]
-Gain = Annotated[float, Number, Field(ge=0, le=100)]
-Chance = Annotated[float, Number, Field(ge=0, le=1)]
-Strength = Annotated[float, Number, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Gain = Annotated[float, Field(ge=0, le=100)]
+_GAINS = ("labels", "response", "feature")
+Chance = Annotated[float, Field(ge=0, le=1)]
+Strength = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Augment(Params):
@@ -80,6 +81,15 @@ class Training(Params):
         default=2, ge=1, le=256, description="CPU threads; another number gives other rounding."
     )
 
+    @model_validator(mode="after")
+    def _has_judges(self) -> Self:
+        if self.patience and not self.holdout:
+            raise ValueError(
+                "`patience` waits for a better mAP on held-out images, and holdout: 0 holds out none. "
+                "Raise `holdout` or leave `patience` out"
+            )
+        return self
+
 
 class Prune(Params):
     """Cut whole channels away, which leaves a smaller dense model: structured pruning."""
@@ -139,7 +149,25 @@ class Finetune(Training):
     """Train the model further on labelled images."""
 
 
-class Distill(Training):
+class Taught(Training):
+    """Training with a teacher beside the labels."""
+
+    labels: Gain = Field(default=1.0, description="Weight of the detection loss on the labels.")
+    response: Gain = Field(
+        default=1.0,
+        description="Weight of the difference from the teacher in scores and box distributions.",
+    )
+
+    @model_validator(mode="after")
+    def _learns_from_something(self) -> Self:
+        gains = {name: getattr(self, name) for name in _GAINS if hasattr(self, name)}
+        if not any(gains.values()):
+            zeros = ", ".join(f"{name}: 0" for name in gains)
+            raise ValueError(f"{zeros} leave nothing to learn from. Raise one of them")
+        return self
+
+
+class Distill(Taught):
     """Train the model to give what a better one, its teacher, gives, beside the labels."""
 
     teacher: PinnedFile | None = Field(
@@ -147,16 +175,12 @@ class Distill(Training):
         description="A checkpoint with the same classes, pinned by its sha256; left out, the recipe's "
         "own model as it was loaded.",
     )
-    labels: Gain = Field(default=1.0, description="Weight of the detection loss on the labels.")
-    response: Gain = Field(
-        default=1.0, description="Weight of the difference in scores and box distributions."
-    )
     feature: Gain = Field(
         default=0.25, description="Weight of the difference in the maps that the head reads."
     )
 
 
-class Qat(Training):
+class Qat(Taught):
     """Train the model while it computes in fake 8 bits, and learn the ranges: quantization-aware training."""
 
     epochs: int = Field(
@@ -174,17 +198,3 @@ class Qat(Training):
         description="Learning rate of the ranges, times that of the weights; 0 keeps those of least squared "
         "error on 32 of the training images.",
     )
-    labels: Gain = Field(default=1.0, description="Weight of the detection loss on the labels.")
-    response: Gain = Field(
-        default=1.0,
-        description="Weight of the difference in scores and box distributions from the model before "
-        "quantization.",
-    )
-
-    @model_validator(mode="after")
-    def _learns_from_something(self) -> Self:
-        if not self.labels and not self.response:
-            raise ValueError(
-                "labels: 0 and response: 0 leave nothing to learn from. Raise one of them."
-            )
-        return self

@@ -121,7 +121,9 @@ class _Run:
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         trained = [p for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(trained, _MAX_GRADIENT)
+        norm = nn.utils.clip_grad_norm_(trained, _MAX_GRADIENT)
+        if not math.isfinite(float(norm)):  # the next loss would not be one, if there is a next
+            raise StepFailed(self._diverged(epoch, step, {"gradient": norm}))
         optimizer.step()
         self.progress.follow(min(_DECAY, (1 + done) / (10 + done)))
         return value
@@ -130,7 +132,7 @@ class _Run:
         odd = ", ".join(name for name, part in parts.items() if not torch.isfinite(part).all())
         kept = f" The state after epoch {epoch} is kept in {self._context.resume}."
         return (
-            f"the loss is no number any more in epoch {epoch + 1}, step {step + 1} ({odd}). Lower `lr` "
+            f"the training diverged: no number any more in epoch {epoch + 1}, step {step + 1} ({odd}). Lower `lr` "
             f"(now {self._params.lr:g}).{kept if epoch and self._context.resume else ''}"
         )
 

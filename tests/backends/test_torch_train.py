@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import RealModel
+from pydantic import ValidationError
 from torch import Tensor
 from torch_support import ROOT, context, load
 
@@ -127,12 +128,49 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
     with pytest.raises(StepFailed) as fault:
         train(Task(task.model, task), params, given(tmp_path / "work", view, loaded, resume=resume))
     assert str(fault.value) == (
-        "the loss is no number any more in epoch 2, step 2 (box). Lower `lr` (now 0.001). "
+        "the training diverged: no number any more in epoch 2, step 2 (box). Lower `lr` (now 0.001). "
         f"The state after epoch 1 is kept in {resume}."
     )
     state = torch.load(resume / "state.pt", weights_only=True)
     assert len(state["history"]["loss"]) == 1
     assert all(value.isfinite().all() for value in state["parts"][0].values())
+
+
+def test_gradients_that_are_no_numbers_stop_before_they_reach_the_weights(
+    loaded: Artifact, view: Dataset, tmp_path: Path
+) -> None:
+    """The root of zero has a finite value and no finite slope; it comes in the very last step."""
+    model = trainable(loaded)
+    calls = 0
+
+    def loss(batch: Any) -> Mapping[str, Tensor]:
+        nonlocal calls
+        calls += 1
+        boxes, _ = model.logits(batch.images)
+        value = boxes[0].square().mean()
+        return {"box": (value * 0).sqrt() if calls == 4 else value}
+
+    params = Training.model_validate({**SMALL, "epochs": 2})
+    with pytest.raises(StepFailed, match=r"diverged: .* epoch 2, step 2 \(gradient\)"):
+        train(Task(model, loss), params, given(tmp_path / "work", view, loaded))
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "message"),
+    [
+        (Distill, {"labels": 0, "response": 0, "feature": 0}, "leave nothing to learn from"),
+        (Finetune, {"patience": 3, "holdout": 0}, "`patience` waits for a better mAP on held-out"),
+        (Finetune, {"lr": True}, "`lr: true` must be a number"),
+        (Finetune, {"augment": {"rotate": False}}, "`rotate: false` must be a number"),
+        (Finetune, {"amp": "perhaps"}, "amp"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(
+    kind: type[Training], params: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        kind.model_validate(params)
 
 
 def test_stops_early_when_the_held_out_map_no_longer_rises(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from pathlib import Path
 
 import pytest
 from world import World
@@ -148,7 +149,48 @@ def test_bytes_that_vary_are_named_in_the_lock_and_reused(world: World) -> None:
     result = world.deploy("--locked")
     assert result.code == 8
     assert result.error == (
-        "pot.yaml:11:5: the locked result of `teach` is not in the store, and cannot be made again: sums "
+        "pot.yaml:11:5: the result of `teach` is not in the store, and cannot be made again: sums "
         "on cuda come in any order. Use a store that has it (--cache), or deploy without --locked and "
         "commit the new pot.lock."
     )
+
+
+def test_a_varying_result_that_was_lost_is_never_replaced_below_what_was_built_on_it(
+    world: World,
+) -> None:
+    recipe(world, "device: cuda")
+    world.good()
+    taught = world.plan().steps[1].id
+    Store(world.cache).remove(world.cache / "objects" / taught[:2] / taught)
+    lost = (
+        "pot.yaml:11:5: the result of `teach` is not in the store, and cannot be made again: sums on cuda "
+        "come in any order. "
+    )
+    result = world.deploy()
+    assert (result.code, result.error) == (
+        9,
+        f"{lost}What was built on it is still there. Run `yolodeploy cache prune --all`, deploy again, and "
+        "commit the new lock.",
+    )
+    assert world.deploy("--locked").error.startswith(f"{lost}Use a store that has it")
+    assert world.log.count("teach") == 1
+    world.run("cache", "prune", "--all")
+    world.good()
+    assert world.log.count("teach") == 2
+
+
+def test_pruning_beside_a_run_that_ends_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder to resume from goes between being listed and being looked at."""
+    (world.cache / "resume" / "0").mkdir(parents=True)
+    listed = Path.glob
+
+    def gone(folder: Path, pattern: str) -> list[Path]:
+        found = list(listed(folder, pattern))
+        for path in found if pattern == "resume/*" else ():
+            path.rmdir()
+        return found
+
+    monkeypatch.setattr(Path, "glob", gone)
+    assert world.run("cache", "prune", "--all").code == 0
