@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from real_model import RealModel
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("YOLODEPLOY_SHARED", ROOT.parent / "shared"))
 NAMES = ("red", "green", "blue")
 _BGR = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
-
-
-@dataclass(frozen=True)
-class RealModel:
-    """A checkpoint, its data.yaml and the size it was trained at."""
-
-    weights: Path
-    data: Path
-    imgsz: int
 
 
 def draw(folder: Path, split: str, number: int, classes: tuple[str, ...] = NAMES) -> Path:

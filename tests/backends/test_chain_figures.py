@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import RealModel
+from real_model import RealModel
 from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import RealModel
+from real_model import RealModel
 from torch import Tensor
 from torch_support import load
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import RealModel
 from pydantic import ValidationError
+from real_model import RealModel
 from torch_support import context, load
 
 from yolodeploy.backend import Artifact, Target

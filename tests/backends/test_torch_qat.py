@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import RealModel
 from pydantic import ValidationError
+from real_model import RealModel
 from torch_support import context, load
 
 from yolodeploy.backend import Artifact, Context, Target

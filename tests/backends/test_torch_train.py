@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import RealModel
 from pydantic import ValidationError
+from real_model import RealModel
 from torch import Tensor
 from torch_support import ROOT, context, load
 
