@@ -19,44 +19,30 @@ from typing import Any
 from filelock import FileLock
 
 from yolodeploy.backend import ModelInfo
-from yolodeploy.digest import digest_of, file_digest, tree_files
+from yolodeploy.digest import file_digest, tree_files
 from yolodeploy.errors import EnvironmentProblem
 from yolodeploy.evidence import copy_golden
 from yolodeploy.exchange import exchange
+from yolodeploy.manifest import MANIFEST, PLAN, REPORT, identify, read_manifest
 from yolodeploy.page import html
 from yolodeploy.plan import Plan
 from yolodeploy.store import FULL, Stored
 
-REVISION = 2
-MANIFEST = "manifest.json"
-
 
 def bundle_id(plan: Plan, report: Mapping[str, Any]) -> str:
     """Digest of what a bundle is made of; one with the same id need not be written again."""
-    return digest_of(
-        {
-            "revision": REVISION,
-            "name": plan.file.recipe.name,
-            "plan": resolved_plan(plan),
-            "target": report["target"],
-            "versions": report["versions"],
-            "artifact": report["artifact"]["digest"],
-            "evidence": report["evidence"],
-            "chain": report["chain"],
-            "checks": report["checks"],
-        }
-    )
+    return identify(resolved_plan(plan), report)
 
 
 def is_current(folder: Path, id_: str) -> bool:
     """Whether the folder holds the bundle with this id, every byte as it was written."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_manifest(folder)
         files = {name: path for name, path in tree_files(folder).items() if name != MANIFEST}
-        return bool(manifest["id"] == id_) and manifest["files"] == {
+        return manifest.id == id_ and manifest.files == {
             name: file_digest(path) for name, path in files.items()
         }
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return False
 
 
@@ -118,8 +104,8 @@ def _fill(
         "".join(f"{name}\n" for name in info.names), encoding="utf-8"
     )
     _write_json(folder / "contract.json", contract(plan, info, report["interface"]))
-    _write_json(folder / "plan.json", resolved_plan(plan))
-    _write_json(folder / "report.json", report)
+    _write_json(folder / PLAN, resolved_plan(plan))
+    _write_json(folder / REPORT, report)
     (folder / "report.html").write_text(html(report), encoding="utf-8")
     files = {name: file_digest(path) for name, path in tree_files(folder).items()}
     _write_json(folder / MANIFEST, {"id": bundle_id(plan, report), "files": files})

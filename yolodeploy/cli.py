@@ -171,6 +171,14 @@ def _add_information_commands(commands: Any, common: argparse.ArgumentParser) ->
     ):
         command = commands.add_parser(name, parents=[common], help=text)
         command.set_defaults(run=_command(name, module))
+    verify = commands.add_parser(
+        "verify", parents=[common], help="say whether bundles are, byte for byte, what was deployed"
+    )
+    verify.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE", help="dist/NAME")
+    verify.add_argument(
+        "--lock", type=Path, metavar="FILE", help="the recipe's lock file, to hold it against"
+    )
+    verify.set_defaults(run=_command("verify", "verify"))
     schema = commands.add_parser(
         "schema", parents=[common], help="write the JSON Schema of recipes, for editors"
     )

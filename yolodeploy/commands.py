@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from yolodeploy.backend import Backend
-from yolodeploy.console import WIDTH, Console
+from yolodeploy.console import WIDTH, Console, answer
 from yolodeploy.errors import EnvironmentProblem, YolodeployError
 from yolodeploy.plan import Plan
 from yolodeploy.registry import load_registry, problem_of
@@ -264,10 +264,3 @@ def schema(options: argparse.Namespace, console: Console) -> int:
 def store_of(options: argparse.Namespace) -> Store:
     """The store that the command line or the environment names."""
     return Store(options.cache or default_root())
-
-
-def answer(console: Console, options: argparse.Namespace, value: object, text: str) -> None:
-    """Print a result: `value` with --json, else `text`."""
-    console.result(
-        json.dumps(value, indent=1, ensure_ascii=False, default=str) if options.json else text
-    )

@@ -5,7 +5,9 @@ Results go to standard output, everything else to standard error.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -104,3 +106,10 @@ def _bar_report(progress: Progress, task: TaskID, name: str) -> Report:
         progress.update(task, completed=done, description=name, detail=text)
 
     return report
+
+
+def answer(console: Console, options: argparse.Namespace, value: object, text: str) -> None:
+    """Print a result: `value` with --json, else `text`."""
+    console.result(
+        json.dumps(value, indent=1, ensure_ascii=False, default=str) if options.json else text
+    )

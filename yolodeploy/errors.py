@@ -84,6 +84,13 @@ class StoreProblem(YolodeployError):
     kind = "store"
 
 
+class VerificationFailed(YolodeployError):
+    """A bundle is not, byte for byte, what was deployed."""
+
+    exit_code = 10
+    kind = "verification failed"
+
+
 class Interrupted(YolodeployError):
     """The user pressed Ctrl-C; what was finished before is kept."""
 

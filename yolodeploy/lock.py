@@ -10,11 +10,13 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yolodeploy.errors import EnvironmentProblem, LockMismatch
-from yolodeploy.plan import Plan
 from yolodeploy.yamlfile import shown
+
+if TYPE_CHECKING:
+    from yolodeploy.plan import Plan
 
 FORMAT = 1
 
@@ -76,14 +78,19 @@ def require_locked(path: Path, plan: Plan, outputs: Mapping[str, str] | None = N
     current = describe_lock(plan, outputs or {})
     if outputs is None:  # nothing has been built yet: compare what went in
         known = {**known, "steps": [{**step, "output": None} for step in known["steps"]]}
-    differences = list(_differences(known, current, ""))
-    if differences:  # an id follows from what else differs: say it only where nothing else does
-        differences = [line for line in differences if ".id: " not in line] or differences
-        listed = "\n".join(f"  {line}" for line in differences)
+    lines = differences(known, current)
+    if lines:
+        listed = "\n".join(f"  {line}" for line in lines)
         raise LockMismatch(
             f"{shown(path)} does not describe this build:\n{listed}\n"
             "Restore what changed, or deploy without --locked and commit the new lock."
         )
+
+
+def differences(known: Any, current: Any) -> list[str]:
+    """What differs between two locks, a line each; of an id, which follows, only if nothing else does."""
+    lines = list(_differences(known, current, ""))
+    return [line for line in lines if ".id: " not in line] or lines
 
 
 def _differences(known: Any, current: Any, where: str) -> Iterator[str]:

@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from yolodeploy.commands import answer, store_of
-from yolodeploy.console import Console
+from yolodeploy.commands import store_of
+from yolodeploy.console import Console, answer
 from yolodeploy.errors import EnvironmentProblem, RecipeError, StoreProblem
 from yolodeploy.registry import load_registry, problem_of
 from yolodeploy.store import Store, fault

@@ -1,0 +1,195 @@
+"""`verify`: every way in which a bundle can differ from what was deployed is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from world import World
+
+CODE = 10
+
+
+@pytest.fixture
+def bundle(world: World) -> Path:
+    world.good()
+    return world.bundle
+
+
+def _manifest(bundle: Path, change: Callable[[dict], None]) -> None:
+    file = bundle / "manifest.json"
+    raw = json.loads(file.read_text())
+    change(raw)
+    file.write_text(json.dumps(raw))
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_bundle_as_it_was_deployed_is_ok_with_its_lock(world: World, bundle: Path) -> None:
+    result = world.run("verify", "dist/pot", "--lock", "pot.lock", "--json")
+    assert (result.code, result.json) == (0, [{"bundle": "dist/pot", "ok": True, "faults": []}])
+    assert world.run("verify", str(bundle)).out == f"{bundle}: ok\n"
+
+
+def test_every_single_changed_byte_is_named(world: World, bundle: Path) -> None:
+    for path in [p for p in sorted(bundle.rglob("*")) if p.is_file() and p.name != "manifest.json"]:
+        before = path.read_bytes()
+        _flip(path)
+        result = world.run("verify", "dist/pot")
+        assert result.code == CODE
+        assert f"{path.relative_to(bundle).as_posix()} was changed: its sha256 is" in result.error
+        path.write_bytes(before)
+    assert world.run("verify", "dist/pot").code == 0
+
+
+def _link(bundle: Path) -> None:
+    (bundle / "labels.txt").rename(bundle.parent / "real")
+    (bundle / "labels.txt").symlink_to(bundle.parent / "real")
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda b: (b / "labels.txt").unlink(), "labels.txt is missing"),
+    "extra": (lambda b: (b / "x.so").write_text(""), "x.so is not in manifest.json"),
+    "extra below": (
+        lambda b: (b / "golden" / "x").write_text(""),
+        "golden/x is not in manifest.json",
+    ),
+    "linked file": (_link, "labels.txt is a link or a device, not a file"),
+    "linked folder": (
+        lambda b: (b / "more").symlink_to(b.parent),
+        "more is not in manifest.json",
+    ),
+    "pipe": (
+        lambda b: ((b / "labels.txt").unlink(), os.mkfifo(b / "labels.txt")),
+        "labels.txt is a link or a device, not a file",
+    ),
+    "escaping": (
+        lambda b: _manifest(b, lambda m: m["files"].update({"../pot.lock": "0"})),
+        "../pot.lock in manifest.json leads out of the bundle",
+    ),
+    "id": (
+        lambda b: _manifest(b, lambda m: m.update(id="0" * 64)),
+        "manifest.json has another id than plan.json and report.json give",
+    ),
+    "no manifest": (
+        lambda b: (b / "manifest.json").unlink(),
+        "manifest.json cannot be read: No such file or directory",
+    ),
+    "no json": (
+        lambda b: (b / "manifest.json").write_text("{"),
+        "manifest.json cannot be read: Expecting property name",
+    ),
+    "no object": (
+        lambda b: (b / "manifest.json").write_text("[]"),
+        "manifest.json cannot be read: it is no JSON object",
+    ),
+    "deep": (
+        lambda b: (b / "manifest.json").write_text("[" * 100_000),
+        "manifest.json cannot be read: it is nested too deeply",
+    ),
+    "no files": (
+        lambda b: (b / "manifest.json").write_text('{"id": "x", "files": []}'),
+        "manifest.json cannot be read: it has no `id`, or no `files`",
+    ),
+    "no folder": (
+        lambda b: b.rename(b.parent / "away"),
+        "manifest.json cannot be read: No such file or directory",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_named(world: World, bundle: Path, damage: str) -> None:
+    harm, message = DAMAGE[damage]
+    harm(bundle)
+    result = world.run("verify", "dist/pot")
+    assert result.code == CODE
+    assert result.error.startswith("dist/pot is not what was deployed:\n")
+    assert message in result.error
+
+
+def _forged(bundle: Path, change: Callable[[dict], None], name: str = "report.json") -> None:
+    """Change a document, and mend the manifest as a forger would who knows how it is made."""
+    from yolodeploy.digest import file_digest
+    from yolodeploy.manifest import identify
+
+    file = bundle / name
+    raw = json.loads(file.read_text())
+    change(raw)
+    file.write_text(json.dumps(raw))
+    plan, report = (json.loads((bundle / n).read_text()) for n in ("plan.json", "report.json"))
+
+    def mend(manifest: dict) -> None:
+        manifest["files"][name] = file_digest(file)
+        manifest["id"] = identify(plan, report)
+
+    _manifest(bundle, mend)
+
+
+def test_the_lock_catches_what_a_mended_manifest_hides(world: World, bundle: Path) -> None:
+    _forged(bundle, lambda report: report["artifact"].update(digest="0" * 64))
+    result = world.run("verify", "dist/pot", "--lock", "pot.lock")
+    assert result.code == CODE
+    assert "the artifact is not the one that report.json measured" in result.error
+    assert (
+        f"lock: the artifact should be {json.loads(world.lock.read_text())['steps'][-1]['output']}"
+        in (result.error)
+    )
+
+
+def test_a_plan_that_is_not_the_locked_one(world: World, bundle: Path) -> None:
+    _forged(bundle, lambda plan: plan.update(weights="0" * 64), "plan.json")
+    assert world.run("verify", "dist/pot").code == 0  # nothing but the lock can tell
+    result = world.run("verify", "dist/pot", "--lock", "pot.lock")
+    assert result.code == CODE
+    assert "lock: model: locked " in result.error
+
+
+def test_a_lock_that_is_not_there_and_one_that_is_damaged(world: World, bundle: Path) -> None:
+    assert world.run("verify", "dist/pot", "--lock", "no.lock").code == 8
+    world.write("bad.lock", "{}")
+    assert world.run("verify", "dist/pot", "--lock", "bad.lock").code == 8
+    raw = json.loads(world.lock.read_text())
+    world.write("empty.lock", json.dumps({**raw, "steps": []}))
+    assert world.run("verify", "dist/pot", "--lock", "empty.lock").code == CODE
+
+
+def test_one_bad_bundle_of_two(world: World, bundle: Path) -> None:
+    _flip(bundle / "labels.txt")
+    result = world.run("verify", "dist/pot", "dist/none", "--json")
+    assert result.code == CODE
+    assert [row["ok"] for row in result.json] == [False, False]
+
+
+def test_ten_megabytes_take_a_third_of_a_second_and_no_framework(
+    world: World, bundle: Path
+) -> None:
+    """Processor time of the whole process, because other tests run beside it."""
+    (bundle / "weights.bin").write_bytes(os.urandom(10_000_000))
+    command = (
+        "import sys; from yolodeploy import cli; code = cli.main(['verify', 'dist/pot']); "
+        "print(code, sorted({'torch', 'numpy', 'cv2', 'pydantic'} & set(sys.modules)))"
+    )
+    seconds = []
+    for _ in range(3):
+        before = os.times()
+        done = subprocess.run(
+            [sys.executable, "-c", command],
+            cwd=world.root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        after = os.times()
+        seconds.append(sum(after[2:4]) - sum(before[2:4]))  # of children: user and system
+    assert done.stdout.splitlines()[-1] == f"{CODE} []"  # the blob is extra, and was hashed
+    assert min(seconds) < 0.3

@@ -1,0 +1,65 @@
+"""`manifest.json`: what a bundle holds, and the id of what it was made of. Imports next to nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yolodeploy.digest import digest_of
+
+MANIFEST, PLAN, REPORT = "manifest.json", "plan.json", "report.json"
+_REVISION = 2
+_MOST_BYTES = 64_000_000
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The bundle's id, and the sha256 of every file but the manifest by relative POSIX path."""
+
+    id: str
+    files: Mapping[str, str]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises ValueError with the reason if there is none that can be read, and OSError."""
+    raw = read_json(folder / MANIFEST)
+    files = raw.get("files")
+    if isinstance(raw.get("id"), str) and isinstance(files, dict):
+        return Manifest(raw["id"], {name: str(digest) for name, digest in files.items()})
+    raise ValueError("it has no `id`, or no `files` with their digests")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object of a bundle; raises ValueError with the reason, and OSError."""
+    if file.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"it is larger than {_MOST_BYTES / 1e6:.0f} MB")
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(raw, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - of the file's text
+    return raw
+
+
+def identify(plan: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    """The id of a bundle: the digest of its plan and of what its report says of bytes and figures.
+
+    Raises KeyError if either lacks a part.
+    """
+    return digest_of(
+        {
+            "revision": _REVISION,
+            "name": report["name"],
+            "plan": plan,
+            "target": report["target"],
+            "versions": report["versions"],
+            "artifact": report["artifact"]["digest"],
+            "evidence": report["evidence"],
+            "chain": report["chain"],
+            "checks": report["checks"],
+        }
+    )

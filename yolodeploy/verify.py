@@ -1,0 +1,123 @@
+"""The command `verify`: whether a bundle is, byte for byte, what `deploy` wrote and a lock names.
+
+It reads the bundle alone: no toolchain, no store, no network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from yolodeploy.backend import RESERVED
+from yolodeploy.console import Console, answer
+from yolodeploy.digest import digest_of, file_digest
+from yolodeploy.errors import VerificationFailed
+from yolodeploy.lock import differences, read_lock
+from yolodeploy.manifest import MANIFEST, PLAN, REPORT, identify, read_json, read_manifest
+from yolodeploy.yamlfile import shown
+
+
+def verify(options: argparse.Namespace, console: Console) -> int:
+    """Check every bundle; the exit code is that of the first fault."""
+    lock = read_lock(options.lock) if options.lock else None
+    rows, code = [], 0
+    for folder in options.bundles:
+        faults = list(_faults(folder, lock))
+        rows.append({"bundle": str(folder), "ok": not faults, "faults": faults})
+        if faults:
+            code = code or VerificationFailed.exit_code
+            console.error(f"{shown(folder)} is not what was deployed:\n  " + "\n  ".join(faults))
+    good = [f"{row['bundle']}: ok" for row in rows if row["ok"]]
+    if good or options.json:
+        answer(console, options, rows, "\n".join(good))
+    return code
+
+
+def _faults(folder: Path, lock: Mapping[str, Any] | None) -> Iterator[str]:
+    """Everything that is wrong with a bundle, one sentence each."""
+    try:
+        manifest = read_manifest(folder)
+    except (OSError, ValueError) as fault:
+        yield f"{MANIFEST} cannot be read: {_reason(fault)}"
+        return
+    found = dict(_walk(folder))
+    digests = {name: file_digest(folder / name) for name, plain in found.items() if plain}
+    yield from _file_faults(found, digests, manifest.files)
+    try:
+        plan, report = read_json(folder / PLAN), read_json(folder / REPORT)
+        if identify(plan, report) != manifest.id:
+            yield f"{MANIFEST} has another id than {PLAN} and {REPORT} give"
+        if _artifact_digest(digests) != report["artifact"]["digest"]:
+            yield f"the artifact is not the one that {REPORT} measured"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as fault:
+        yield f"{PLAN} or {REPORT} cannot be read: {_reason(fault)}"
+        return
+    if lock is not None:
+        yield from _lock_faults(plan, report, lock)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Everything below a folder that is no folder, by relative POSIX path, and whether it is a plain file."""
+    for base, folders, files in os.walk(folder):
+        for name in sorted([*files, *(f for f in folders if (Path(base) / f).is_symlink())]):
+            path = Path(base) / name
+            plain = stat.S_ISREG(path.lstat().st_mode)
+            yield path.relative_to(folder).as_posix(), plain
+
+
+def _file_faults(
+    found: Mapping[str, bool], digests: Mapping[str, str], listed: Mapping[str, str]
+) -> Iterator[str]:
+    for name in sorted({*found, *listed} - {MANIFEST}):
+        if name not in listed:
+            yield f"{name} is not in {MANIFEST}"
+        elif PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            yield f"{name} in {MANIFEST} leads out of the bundle"
+        elif name not in found:
+            yield f"{name} is missing"
+        elif not found[name]:
+            yield f"{name} is a link or a device, not a file"
+        elif digests[name] != listed[name]:
+            yield f"{name} was changed: its sha256 is {digests[name]}, not {listed[name]}"
+    if not found.get(MANIFEST):
+        yield f"{MANIFEST} is a link or a device, not a file"
+
+
+def _artifact_digest(digests: Mapping[str, str]) -> str:
+    """As the store takes it: of all files but those that the bundle adds."""
+    ours = {name: digests[name] for name in sorted(digests)}
+    return digest_of(
+        {name: digest for name, digest in ours.items() if name.split("/")[0] not in RESERVED}
+    )
+
+
+def _lock_faults(
+    plan: Mapping[str, Any], report: Mapping[str, Any], lock: Mapping[str, Any]
+) -> Iterator[str]:
+    """What the bundle says and holds against what the lock file says."""
+    steps = [{key: step[key] for key in ("name", "params", "id")} for step in plan["steps"]]
+    target = {key: plan["target"][key] for key in ("device", "os")}
+    bundle = {
+        "recipe": report["name"],
+        "target": target,
+        "model": plan["weights"],
+        "data": plan["data"],
+        "versions": plan["versions"],
+        "steps": steps,
+    }
+    locked = {key: lock.get(key) for key in bundle}
+    locked["steps"] = [{key: step.get(key) for key in steps[0]} for step in lock["steps"]]
+    yield from (f"lock: {line}" for line in differences(locked, bundle))
+    output = lock["steps"][-1].get("output") if lock["steps"] else None
+    if output != report["artifact"]["digest"]:
+        yield f"lock: the artifact should be {output}, and is {report['artifact']['digest']}"
+
+
+def _reason(fault: Exception) -> str:
+    if isinstance(fault, OSError) and fault.strerror:
+        return fault.strerror
+    return f"it lacks {fault}" if isinstance(fault, KeyError) else str(fault)
