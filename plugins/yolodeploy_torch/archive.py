@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from yolodeploy.errors import ModelError
+from yolodeploy_torch.inert import Malformed
 
 MAX_BYTES = 2 << 30  # the largest YOLOv8 with its optimizer takes 0.55 GB
 SAVE_AGAIN = "Use the .pt file that Ultralytics wrote, or save it again with `model.save()`"
@@ -49,10 +50,10 @@ class Archive:
         return entry.file_size if entry else 0
 
     def storage(self, key: str, size: int) -> Tensor:
-        """A storage as uint8 `[size]`; ValueError where there is none of that size."""
+        """A storage as uint8 `[size]`; Malformed where there is none of that size."""
         name = f"data/{key}"
         if name not in self._entries or self.size(name) != size:
-            raise ValueError(f"storage {key[:20]} has {self.size(name)} bytes, not {size}")
+            raise Malformed(f"storage {key[:20]!r} has {self.size(name)} bytes, not {size}")
         if name not in self._storages:
             content = bytearray(self.content(name))
             read = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0)

@@ -177,6 +177,10 @@ class Machine:
         """Join what is above the mark."""
         self.push(tuple(self._since_mark()))
 
+    def drop(self, _: object) -> None:
+        """Forget the topmost value."""
+        self._pop()
+
     def put(self, index: int) -> None:
         """Remember the topmost value."""
         self._memo[index] = self._stack[-1]
@@ -270,6 +274,7 @@ _STEPS: Mapping[str, Callable[[Machine, Any], None]] = {
     "TUPLE3": _tuple(3),
     "TUPLE": Machine.tuple_marked,
     "MARK": Machine.mark,
+    "POP": Machine.drop,
     "APPEND": Machine.append,
     "APPENDS": Machine.fill_list,
     "SETITEM": Machine.set_item,

@@ -236,9 +236,8 @@ def _check_size(root: Node) -> None:
 def _names(raw: dict[object, object] | list[object]) -> tuple[str, ...]:
     table = dict(enumerate(raw)) if isinstance(raw, list) else raw
     if list(table) != list(range(len(table))):
-        raise Unsupported(
-            f"its class numbers are {reprlib.repr(list(table)[:5])[:-1]}, ...], not 0, 1, 2, ..."
-        )
+        first = reprlib.repr(list(table)[:5])
+        raise Unsupported(f"its class numbers are {first}..., not 0, 1, 2, ...")
     names = tuple(name for name in table.values() if isinstance(name, str))
     if len(names) != len(table) or not names:
         raise Unsupported("its class names are missing or no text")
