@@ -116,8 +116,10 @@ def write_lock(path: Path, lock: Mapping[str, Any]) -> None:
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             return
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.unlink(missing_ok=True)
         try:
-            temporary.write_text(text, encoding="utf-8")
+            with temporary.open("x", encoding="utf-8") as file:  # follows no link
+                file.write(text)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
