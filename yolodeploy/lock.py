@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,12 +101,12 @@ def _differences(known: Any, current: Any, where: str) -> Iterator[str]:
         yield f"{where}: locked {_short(known)}, now {_short(current)}"
 
 
-def _names(steps: Sequence[Mapping[str, Any]]) -> str:
-    return " > ".join(str(step.get("name")) for step in steps)
+def _names(steps: Sequence[Any]) -> str:
+    return " > ".join(_short(s.get("name") if isinstance(s, dict) else s) for s in steps[:20])
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = str(value) if isinstance(value, str | int | float | None) else reprlib.repr(value)
     return text if len(text) <= 24 else f"{text[:20]}..."
 
 

@@ -60,7 +60,7 @@ def _describe(
             *_fields_at(model, loc[:-1]),
             *(["extends"] if (*prefix, *loc)[1:] == () else []),
         ]
-        return f"{at}: unknown key `{loc[-1]}`.{suggestion(str(loc[-1]), allowed)}"
+        return f"{at}: unknown key `{_short(loc[-1])}`.{suggestion(str(loc[-1]), allowed)}"
     if kind == "missing":
         return f"{at}: `{key}` is missing{_purpose(model, loc)}"
     choices = _choices(error) if kind == "literal_error" else _members(error, model)
