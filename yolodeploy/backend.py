@@ -14,8 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from yolodeploy.info import INFO_FILE as INFO_FILE
-from yolodeploy.info import ModelInfo as ModelInfo
+from yolodeploy.info import ModelInfo as ModelInfo  # noqa: PLC0414 - part of the contract
 
 if TYPE_CHECKING:
     import numpy as np

@@ -56,7 +56,7 @@ def is_current(folder: Path, id_: str) -> bool:
         return bool(manifest["id"] == id_) and manifest["files"] == {
             name: file_digest(path) for name, path in files.items()
         }
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

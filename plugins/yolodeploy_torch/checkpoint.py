@@ -90,6 +90,12 @@ def read_checkpoint(path: Path) -> Node:
         return _model(path, _content(path, file))
 
 
+def read_values(path: Path) -> object:
+    """Return what `torch.save` wrote, as plain values and tensors; ModelError if it is unsafe."""
+    with archive.opened(path) as file:
+        return _content(path, file)
+
+
 def _content(path: Path, file: Archive) -> object:
     machine = Machine(_NAMES, functools.partial(_storage, file))
     try:

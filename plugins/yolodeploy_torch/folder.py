@@ -41,7 +41,8 @@ def read(folder: Path) -> Yolo:
         arch = Arch.model_validate_json((folder / ARCH_FILE).read_bytes())
         return rebuild(arch, load_file(folder / WEIGHTS_FILE))
     except (OSError, SafetensorError, Unsupported, ValidationError) as error:
-        raise StepFailed(f"{folder} is damaged: {error}. Build it again.") from error
+        reason = " ".join(str(error).split())[:200]
+        raise StepFailed(f"{folder} is damaged: {reason}. Build it again.") from error
 
 
 def rebuild(arch: Arch, state: Mapping[str, Tensor]) -> Yolo:

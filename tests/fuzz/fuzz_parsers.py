@@ -38,8 +38,8 @@ class Parser:
     read: Callable[[Path], object]
     mutators: Sequence[Mutator] = BLIND
     special: Callable[[], Sequence[Mutator]] = tuple
-    native: bool = False
-    heavy: bool = False  # needs an export of a backend that takes seconds
+    native: bool = False  # what reads it is the runtime's own code
+    backend: str = ""  # whose export it reads
 
 
 def _recipe(folder: Path) -> object:
@@ -91,12 +91,11 @@ def _yolo(folder: Path) -> object:
 
 
 def _state(folder: Path) -> object:
-    from yolodeploy_torch import folder as yolo
-    from yolodeploy_torch.progress import read_state
-    from fuzz_seeds import progress_of
+    from fuzz_seeds import progress
 
-    progress = progress_of(yolo.read(folder / "yolo"))
-    return read_state(folder, progress)
+    from yolodeploy_torch.progress import read_state
+
+    return read_state(folder, progress())
 
 
 def _ncnn(folder: Path) -> object:
@@ -189,28 +188,36 @@ PARSERS = {
     "bundle manifest": Parser(["bundle/manifest.json"], _bundle, JSON),
     "store: meta, data": Parser([f"{OBJECT}/meta.json", f"{OBJECT}/data/data.json"], _store, JSON),
     "digests.json": Parser(["store/digests.json"], _digests, JSON),
-    "ncnn: .param": Parser(["ncnn/model.ncnn.param"], _ncnn, TEXT),
-    "ncnn: .bin": Parser(["ncnn/model.ncnn.bin"], _ncnn),
-    "mlpackage: manifest": Parser([f"{PACKAGE}/Manifest.json"], _coreml, JSON, heavy=True),
+    "ncnn: .param": Parser(["ncnn/model.ncnn.param"], _ncnn, TEXT, backend="ncnn"),
+    "ncnn: .bin": Parser(["ncnn/model.ncnn.bin"], _ncnn, backend="ncnn"),
+    "mlpackage: manifest": Parser([f"{PACKAGE}/Manifest.json"], _coreml, JSON, backend="coreml"),
     "mlpackage: mlmodel": Parser(
-        [f"{PACKAGE}/{MLMODEL}"], _coreml, BLIND, lambda: [protobuf(_messages())] * 6, heavy=True
+        [f"{PACKAGE}/{MLMODEL}"],
+        _coreml,
+        BLIND,
+        lambda: [protobuf(_messages())] * 6,
+        backend="coreml",
     ),
-    "mlpackage: weights": Parser([f"{PACKAGE}/{WEIGHTS}"], _coreml, heavy=True),
+    "mlpackage: weights": Parser([f"{PACKAGE}/{WEIGHTS}"], _coreml, backend="coreml"),
     "mlpackage: editor": Parser(
         [f"{PACKAGE}/{MLMODEL}"],
         _coreml_weights,
         BLIND,
         lambda: [protobuf(_messages())] * 6,
-        heavy=True,
+        backend="coreml",
     ),
     "OpenVINO IR, its reader": Parser(
         ["openvino/model.xml", "openvino/model.bin"],
         _openvino_native,
         TEXT,
         native=True,
-        heavy=True,
+        backend="openvino",
     ),
     "ncnn, its reader": Parser(
-        ["ncnn/model.ncnn.param", "ncnn/model.ncnn.bin"], _ncnn_native, TEXT, native=True
+        ["ncnn/model.ncnn.param", "ncnn/model.ncnn.bin"],
+        _ncnn_native,
+        TEXT,
+        native=True,
+        backend="ncnn",
     ),
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,14 +41,14 @@ DATA = (
 )
 
 
-def make_seeds(folder: Path) -> None:
-    """Write all of them into an empty folder; takes some seconds of CPU."""
+def make_seeds(folder: Path, backends: Iterable[str] = TARGETS) -> None:
+    """Write all of them into an empty folder; each backend takes some seconds of CPU."""
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     _write_data(folder)
     _write_checkpoint(folder / "tiny.pt")
     model = _run("torch", "load", Artifact(".pt", folder / "tiny.pt", ""), folder / "yolo")
-    for name in TARGETS:
+    for name in backends:
         _run(name, "export", model, folder / name)
     _write_state(folder)
     (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
@@ -100,17 +101,20 @@ def _run(backend: str, step: str, artifact: Artifact, folder: Path) -> Artifact:
 
 
 def _write_state(folder: Path) -> None:
-    from yolodeploy_torch import folder as yolo
     from yolodeploy_torch.progress import write_state
 
-    write_state(folder, progress_of(yolo.read(folder / "yolo")))
+    write_state(folder, progress())
 
 
-def progress_of(model: torch.nn.Module) -> object:
+def progress() -> Any:
     """A training that has begun."""
-    progress = importlib.import_module("yolodeploy_torch.progress")
-    optimizer = torch.optim.AdamW([model.state_dict()["model.0.conv.weight"].requires_grad_()])
-    made = progress.Progress(model, torch.nn.Module(), optimizer)
+    from yolodeploy_torch.progress import Progress
+
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(2, 3, 4, 4)).sum().backward()
+    optimizer.step()
+    made = Progress(model, torch.nn.Module(), optimizer)
     made.history.loss.append(1.5)
     made.end_epoch(0, 0.25)
     return made
