@@ -21,6 +21,7 @@ from android import ncnn
 from common import PEERS, ROOT, SHARED, Bench
 from coreml_w8a8 import coreml_w8a8
 from coreml_weights import coreml
+from fuzz import fuzz
 from intel import openvino
 from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
@@ -207,6 +208,7 @@ SECTIONS = {
     "coreml_w8a8": coreml_w8a8,
     "training": training,
     "qat": qat,
+    "fuzz": fuzz,
 }
 
 
@@ -229,6 +231,7 @@ def main() -> None:
     options.add_argument("--data", type=Path, default=data)
     options.add_argument("--imgsz", type=int, default=640 if coco else 160)
     options.add_argument("--runs", type=int, default=3, help="runs of each command in `export`")
+    options.add_argument("--inputs", type=int, default=10_000, help="of each parser in `fuzz`")
     options.add_argument(
         "--work",
         type=Path,

@@ -234,41 +234,47 @@ def protobuf(message: type[Any]) -> Mutator:
 
 def _change(root: Any, rng: Random) -> None:
     """Walk down from the root by chance and change the field that is reached."""
-    while True:
-        fields = root.ListFields()
-        if not fields:
-            return
+    while root is not None and (fields := root.ListFields()):
         field, value = rng.choice(fields)
         if rng.random() < 0.03:
             root.ClearField(field.name)
             return
-        entry = field.message_type is not None and field.message_type.GetOptions().map_entry
-        if entry:
-            key = rng.choice(sorted(value))
-            if rng.random() < 0.1:
-                del value[key]
-                return
-            if field.message_type.fields_by_name["value"].message_type is None:
-                value[key] = rng.choice(("", "x", "{", "{0: 1}", "[" * 300, "\0"))
-                return
-            root = value[key]
-        elif field.message_type is not None and hasattr(value, "add"):
-            at = rng.randrange(len(value))
-            if rng.random() < 0.1:
-                how = rng.randrange(3)
-                if how == 0:
-                    del value[at]
-                elif how == 1:
-                    value.add().CopyFrom(value[at])
-                else:
-                    value[at].CopyFrom(value[rng.randrange(len(value))])
-                return
-            root = value[at]
-        elif field.message_type is not None:
-            root = value
-        else:
+        if field.message_type is None:
             _set(root, field, value, rng)
             return
+        if field.message_type.GetOptions().map_entry:
+            root = _below_map(field, value, rng)
+        elif hasattr(value, "add"):
+            root = _below_list(value, rng)
+        else:
+            root = value
+
+
+def _below_map(field: Any, value: Any, rng: Random) -> Any:
+    """The message under a key by chance; None where the key was dropped or its value changed."""
+    key = rng.choice(sorted(value))
+    if rng.random() < 0.1:
+        del value[key]
+    elif field.message_type.fields_by_name["value"].message_type is None:
+        value[key] = rng.choice(("", "x", "{", "{0: 1}", "[" * 300, "\0"))
+    else:
+        return value[key]
+    return None
+
+
+def _below_list(value: Any, rng: Random) -> Any:
+    """A message of a list by chance; None where one was dropped, doubled or overwritten."""
+    at = rng.randrange(len(value))
+    if rng.random() >= 0.1:
+        return value[at]
+    how = rng.randrange(3)
+    if how == 0:
+        del value[at]
+    elif how == 1:
+        value.add().CopyFrom(value[at])
+    else:
+        value[at].CopyFrom(value[rng.randrange(len(value))])
+    return None
 
 
 def _set(root: Any, field: Any, value: Any, rng: Random) -> None:
