@@ -18,6 +18,7 @@ from yolodeploy.plan import Plan
 from yolodeploy.yamlfile import shown
 
 FORMAT = 1
+_MOST_DIFFERENCES = 20
 
 
 def lock_path(recipe: Path) -> Path:
@@ -80,7 +81,11 @@ def require_locked(path: Path, plan: Plan, outputs: Mapping[str, str] | None = N
     differences = list(_differences(known, current, ""))
     if differences:  # an id follows from what else differs: say it only where nothing else does
         differences = [line for line in differences if ".id: " not in line] or differences
-        listed = "\n".join(f"  {line}" for line in differences)
+        first = differences[:_MOST_DIFFERENCES]
+        more = len(differences) - len(first)
+        listed = "\n".join(
+            f"  {line}" for line in [*first, *([f"and {more} more"] if more else [])]
+        )
         raise LockMismatch(
             f"{shown(path)} does not describe this build:\n{listed}\n"
             "Restore what changed, or deploy without --locked and commit the new lock."
