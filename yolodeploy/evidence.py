@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from yolodeploy.detect import Floats
     from yolodeploy.images import Letterboxed
 
-REVISION = 4
+REVISION = 5
 
 
 def evidence_id(plan: Plan) -> str:

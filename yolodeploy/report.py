@@ -176,7 +176,7 @@ def worst_classes(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping
 
 def _runtime_rows(evidence: Mapping[str, Any], *, dense: bool) -> Iterator[tuple[str, str]]:
     latency, runtime = evidence["latency_ms"], evidence["runtime"]
-    where = f"{evidence['threads']} threads, {evidence['cpu']}, {evidence['rounds']} rounds"
+    where = f"{evidence['threads']} threads, {evidence['cpu']}, {evidence['runs']} runs"
     text = f"median {latency['median']:.1f} ms, p90 {latency['p90']:.1f} ms"
     ratio, speedup = evidence["latency_ratio"], evidence["speedup"]
     compared = "" if ratio is None else f", {ratio:.2f}x the fp32 export"
