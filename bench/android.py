@@ -90,12 +90,31 @@ def _float_left(folder: Path) -> bool:
 
 
 def _build(bench: Bench, recipe: Path) -> Run:
-    command = [BIN / "yolodeploy", "build", recipe, "-q", "--cache", bench.work / "cache"]
+    command = [
+        BIN / "yolodeploy",
+        "build",
+        "--allow",
+        "/",
+        recipe,
+        "-q",
+        "--cache",
+        bench.work / "cache",
+    ]
     return run(command, bench.work)
 
 
 def _folder(bench: Bench, recipe: Path) -> Path:
-    command = [BIN / "yolodeploy", "build", recipe, "--json", "-q", "--cache", bench.work / "cache"]
+    command = [
+        BIN / "yolodeploy",
+        "build",
+        "--allow",
+        "/",
+        recipe,
+        "--json",
+        "-q",
+        "--cache",
+        bench.work / "cache",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return Path(json.loads(done.stdout)["path"])
 

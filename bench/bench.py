@@ -21,6 +21,7 @@ from android import ncnn
 from common import PEERS, ROOT, SHARED, Bench
 from coreml_w8a8 import coreml_w8a8
 from coreml_weights import coreml
+from fuzz import fuzz
 from intel import openvino
 from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
@@ -35,8 +36,11 @@ def startup(bench: Bench) -> None:
     cache = ["--cache", bench.work / "cache"]
     commands = {
         "yolodeploy --help": ([BIN / "yolodeploy", "--help"], 0.35),
-        "yolodeploy plan": ([BIN / "yolodeploy", "plan", recipe, *cache], 0.35),
-        "yolodeploy deploy, unchanged": ([BIN / "yolodeploy", "deploy", recipe, *cache], 0.5),
+        "yolodeploy plan": ([BIN / "yolodeploy", "plan", "--allow", "/", recipe, *cache], 0.35),
+        "yolodeploy deploy, unchanged": (
+            [BIN / "yolodeploy", "deploy", "--allow", "/", recipe, *cache],
+            0.5,
+        ),
     }
     for name, (command, limit) in commands.items():
         runs = [run(command, bench.work) for _ in range(11)][1:]
@@ -55,7 +59,7 @@ def _make(bench: Bench) -> float:
         ROOT,
         "deploy",
         "TARGET=bench-startup",
-        f"ARGS=--dist {bench.work}/dist",
+        f"ARGS=--allow / --dist {bench.work}/dist",
     ]
     text = bench.recipe("intel", "fp16", 128 if bench.options.imgsz == 640 else None).read_text()
     recipe.write_text(text)
@@ -76,6 +80,8 @@ def _imports(bench: Bench, recipe: Path) -> None:
         "-c",
         script,
         "deploy",
+        "--allow",
+        "/",
         str(recipe),
         "-q",
         "--cache",
@@ -108,7 +114,10 @@ def export(bench: Bench) -> None:
 
 def _ours(bench: Bench, recipe: Path) -> Run:
     with tempfile.TemporaryDirectory(dir=bench.work) as cache:
-        return run([BIN / "yolodeploy", "build", recipe, "-q", "--cache", cache], bench.work)
+        return run(
+            [BIN / "yolodeploy", "build", "--allow", "/", recipe, "-q", "--cache", cache],
+            bench.work,
+        )
 
 
 def _theirs(bench: Bench, peer: str, precision: str) -> Run:
@@ -171,7 +180,16 @@ def memory(bench: Bench) -> None:
     for images in (32, 128):
         recipe = bench.recipe("intel", "fp16", images)
         peaks[images] = run(
-            [BIN / "yolodeploy", "deploy", recipe, "-q", "--cache", bench.work / "cache"],
+            [
+                BIN / "yolodeploy",
+                "deploy",
+                "--allow",
+                "/",
+                recipe,
+                "-q",
+                "--cache",
+                bench.work / "cache",
+            ],
             bench.work,
         ).peak_mb
         print(f"deploy measuring {images:>3} images: peak {peaks[images]:.0f} MB")
@@ -190,6 +208,7 @@ SECTIONS = {
     "coreml_w8a8": coreml_w8a8,
     "training": training,
     "qat": qat,
+    "fuzz": fuzz,
 }
 
 
@@ -212,6 +231,7 @@ def main() -> None:
     options.add_argument("--data", type=Path, default=data)
     options.add_argument("--imgsz", type=int, default=640 if coco else 160)
     options.add_argument("--runs", type=int, default=3, help="runs of each command in `export`")
+    options.add_argument("--inputs", type=int, default=10_000, help="of each parser in `fuzz`")
     options.add_argument(
         "--work",
         type=Path,

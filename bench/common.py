@@ -63,6 +63,8 @@ class Bench:
         command = [
             BIN / "yolodeploy",
             "deploy",
+            "--allow",
+            "/",
             recipe,
             "--json",
             "-q",

@@ -30,7 +30,16 @@ def coreml_w8a8(bench: Bench) -> None:
     float_recipe = bench.compressed("coreml-float", TARGET, f"[{EXPORT}]", IMAGES)
     recipe = bench.compressed("coreml-w8a8", TARGET, f"[{EXPORT}, quantize]", IMAGES)
     exported = built(bench, float_recipe)
-    build = [BIN / "yolodeploy", "build", recipe, "-q", "--cache", bench.work / "cache"]
+    build = [
+        BIN / "yolodeploy",
+        "build",
+        "--allow",
+        "/",
+        recipe,
+        "-q",
+        "--cache",
+        bench.work / "cache",
+    ]
     ours = run(build, bench.work)
     start = time.process_time()
     theirs = _theirs(bench, exported / "model.mlpackage")
@@ -48,7 +57,17 @@ def coreml_w8a8(bench: Bench) -> None:
 
 def built(bench: Bench, recipe: Path) -> Path:
     """The folder of a recipe's artifact in the store of the run."""
-    command = [BIN / "yolodeploy", "build", recipe, "--json", "-q", "--cache", bench.work / "cache"]
+    command = [
+        BIN / "yolodeploy",
+        "build",
+        "--allow",
+        "/",
+        recipe,
+        "--json",
+        "-q",
+        "--cache",
+        bench.work / "cache",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return Path(json.loads(done.stdout)["path"])
 
@@ -143,7 +162,16 @@ def _memory(bench: Bench) -> None:
             f"data: {{path: {data}, calibration: {{split: train}}}}\ntarget: {TARGET}\n"
             f"steps: [{EXPORT}, quantize]\n"
         )
-        command = [BIN / "yolodeploy", "build", recipe, "-q", "--cache", bench.work / "cache"]
+        command = [
+            BIN / "yolodeploy",
+            "build",
+            "--allow",
+            "/",
+            recipe,
+            "-q",
+            "--cache",
+            bench.work / "cache",
+        ]
         peaks[count] = run(command, bench.work).peak_mb
         print(f"quantize with ranges from {count} images: peak {peaks[count]:.0f} MB", flush=True)
     print(f"calibration memory 512 / 64 images {peaks[512] / peaks[64]:.3f} (goal <= 1.1)")

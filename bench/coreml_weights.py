@@ -39,7 +39,16 @@ def coreml(bench: Bench) -> None:
         report(f"coremltools, {name}", package, cpu)
     for number, (step, goal) in enumerate(OURS.items()):
         recipe = bench.compressed(f"coreml-{number}", TARGET, f"[{EXPORT}, {{{step}}}]", IMAGES)
-        build = [BIN / "yolodeploy", "build", recipe, "-q", "--cache", bench.work / "cache"]
+        build = [
+            BIN / "yolodeploy",
+            "build",
+            "--allow",
+            "/",
+            recipe,
+            "-q",
+            "--cache",
+            bench.work / "cache",
+        ]
         cpu = run(build, bench.work).cpu  # the whole process; the export is in the store
         report(step, built(bench, recipe) / "model.mlpackage", cpu, goal)
 

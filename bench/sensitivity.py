@@ -20,8 +20,21 @@ def sensitivity(bench: Bench) -> None:
     for number, (title, (target, steps)) in enumerate(RECIPES.items()):
         recipe = bench.compressed(f"sensitivity-{number}", target, steps, 32)
         cache = bench.work / f"sensitivity-{number}"
-        run([BIN / "yolodeploy", "build", recipe, "-q", "--cache", cache], bench.work)
-        command = [BIN / "yolodeploy", "sensitivity", recipe, "--cache", cache, "-o", bench.work]
+        run(
+            [BIN / "yolodeploy", "build", "--allow", "/", recipe, "-q", "--cache", cache],
+            bench.work,
+        )
+        command = [
+            BIN / "yolodeploy",
+            "sensitivity",
+            "--allow",
+            "/",
+            recipe,
+            "--cache",
+            cache,
+            "-o",
+            bench.work,
+        ]
         first, second = (run([*command, "-q"], bench.work) for _ in range(2))
         table = json.loads((bench.work / f"{recipe.stem}.json").read_text(encoding="utf-8"))
         print(

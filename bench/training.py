@@ -179,7 +179,16 @@ def _memory(bench: Bench) -> None:
             f"steps: [{{distill: {{epochs: 1, holdout: 0, amp: {amp}}}}}, export]\n",
             encoding="utf-8",
         )
-        command = [BIN / "yolodeploy", "build", path, "-q", "--cache", bench.work / "cache"]
+        command = [
+            BIN / "yolodeploy",
+            "build",
+            "--allow",
+            "/",
+            path,
+            "-q",
+            "--cache",
+            bench.work / "cache",
+        ]
         peak = run(command, bench.work).peak_mb / 1e3
         print(
             f"distill at 640 px, batch 16, amp {amp}: peak {peak:.2f} GB (goal <= {MEMORY_GOAL:.2f})",

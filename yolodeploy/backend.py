@@ -8,12 +8,13 @@ walks through a complete one.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from yolodeploy.info import ModelInfo as ModelInfo  # noqa: PLC0414 - part of the contract
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from yolodeploy.dataset import Dataset
     from yolodeploy.transforms import Params
 
-INFO_FILE = "info.json"
 # Names at the top of a bundle, which no artifact may use for a file of its own.
 _TEXTS = ("contract.json", "labels.txt", "manifest.json", "plan.json", "report.html", "report.json")
 RESERVED = frozenset({*_TEXTS, "golden"})
@@ -39,27 +39,6 @@ class Artifact:
     format: str
     path: Path
     digest: str
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What the core needs to know of a model; written by the loading step as `info.json`."""
-
-    task: str
-    names: tuple[str, ...]
-    strides: tuple[int, ...]
-    parameters: int
-
-    def write(self, folder: Path) -> None:
-        """Write `folder/info.json`."""
-        text = json.dumps(self.__dict__, indent=2, sort_keys=True, ensure_ascii=False)
-        (folder / INFO_FILE).write_text(text + "\n", encoding="utf-8")
-
-    @classmethod
-    def read(cls, folder: Path) -> ModelInfo:
-        """Read `folder/info.json`, as written by `write`."""
-        raw = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
-        return cls(raw["task"], tuple(raw["names"]), tuple(raw["strides"]), raw["parameters"])
 
 
 @dataclass(frozen=True)

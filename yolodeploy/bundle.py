@@ -58,7 +58,10 @@ def write_bundle(
     home = dist / plan.file.recipe.name
     with _explained(dist):
         dist.mkdir(parents=True, exist_ok=True)
-        with FileLock(dist / f".{home.name}.lock"):
+        guard = dist / f".{home.name}.lock"
+        if guard.is_symlink():  # a lock file is emptied, and so would be what the link leads to
+            guard.unlink()
+        with FileLock(guard):
             _recover(home)
             _require_ours(home)
             work = Path(tempfile.mkdtemp(prefix=f".{home.name}~", dir=dist))
@@ -84,6 +87,8 @@ def _require_ours(home: Path) -> None:
 def _recover(home: Path) -> None:
     """Clear what a killed run left; if it was killed between two renames, put the old bundle back."""
     for left in home.parent.glob(f".{home.name}~*/"):  # `~` is in no recipe's name
+        if left.is_symlink():
+            continue
         for old in left.glob("*.old"):
             if not home.exists():
                 old.replace(home)

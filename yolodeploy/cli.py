@@ -110,12 +110,26 @@ def _common() -> argparse.ArgumentParser:
     return common
 
 
+def _trusting() -> argparse.ArgumentParser:
+    trusting = argparse.ArgumentParser(add_help=False)
+    trusting.add_argument(
+        "--allow",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a file or folder outside the recipe's project that it may read (repeatable)",
+    )
+    return trusting
+
+
 def _add_recipe_commands(commands: Any, common: argparse.ArgumentParser) -> None:
-    check = commands.add_parser("check", parents=[common], help="say whether recipes can be built")
+    parents = [common, _trusting()]
+    check = commands.add_parser("check", parents=parents, help="say whether recipes can be built")
     check.add_argument("recipes", nargs="+", type=Path, metavar="RECIPE")
     check.set_defaults(run=_command("check"))
     plan = commands.add_parser(
-        "plan", parents=[common], help="show the steps, their ids, and what is cached"
+        "plan", parents=parents, help="show the steps, their ids, and what is cached"
     )
     plan.add_argument("recipe", type=Path, metavar="RECIPE")
     plan.set_defaults(run=_command("plan"))
@@ -123,7 +137,7 @@ def _add_recipe_commands(commands: Any, common: argparse.ArgumentParser) -> None
         ("build", "make the artifact, without measuring it"),
         ("deploy", "make, measure and check the artifact, and write its bundle"),
     ):
-        command = commands.add_parser(name, parents=[common], help=text)
+        command = commands.add_parser(name, parents=parents, help=text)
         command.add_argument("recipe", type=Path, metavar="RECIPE")
         command.add_argument(
             "--locked", action="store_true", help="refuse whatever differs from the lock file"
@@ -137,7 +151,7 @@ def _add_recipe_commands(commands: Any, common: argparse.ArgumentParser) -> None
         help="where bundles go (default: dist)",
     )
     sensitivity = commands.add_parser(
-        "sensitivity", parents=[common], help="measure what compressing each layer alone costs"
+        "sensitivity", parents=parents, help="measure what compressing each layer alone costs"
     )
     sensitivity.add_argument("recipe", type=Path, metavar="RECIPE")
     sensitivity.add_argument(

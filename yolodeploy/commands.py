@@ -14,6 +14,7 @@ from yolodeploy.errors import EnvironmentProblem, YolodeployError
 from yolodeploy.plan import Plan
 from yolodeploy.registry import load_registry, problem_of
 from yolodeploy.store import Store, default_root
+from yolodeploy.trust import DIST, SENSITIVITY, require_own
 from yolodeploy.yamlfile import shown
 
 
@@ -26,7 +27,7 @@ def check(options: argparse.Namespace, console: Console) -> int:
     for recipe in options.recipes:
         row: dict[str, Any] = {"recipe": str(recipe), "ok": True}
         try:
-            plan_ = plan_file(recipe, store)
+            plan_ = plan_file(recipe, store, options.allow)
             row.update(name=plan_.file.recipe.name, problem=_problem(plan_))
         except YolodeployError as fault:
             row.update(ok=False, error=str(fault))
@@ -49,7 +50,7 @@ def plan(options: argparse.Namespace, console: Console) -> int:
     from yolodeploy.evidence import evidence_id
 
     store = store_of(options)
-    plan_ = plan_file(options.recipe, store)
+    plan_ = plan_file(options.recipe, store, options.allow)
     measured = store.peek(evidence_id(plan_))
     steps = [
         {
@@ -113,7 +114,8 @@ def build(options: argparse.Namespace, console: Console) -> int:
 
     store = store_of(options)
     made = path.build(
-        Runner(path.plan_file(options.recipe, store), store, console), locked=options.locked
+        Runner(path.plan_file(options.recipe, store, options.allow), store, console),
+        locked=options.locked,
     )
     value = {
         "format": made.meta.format,
@@ -138,8 +140,9 @@ def deploy(options: argparse.Namespace, console: Console) -> int:
     from yolodeploy.report import table
     from yolodeploy.run import Runner
 
+    require_own(options.dist, DIST, "--dist")
     store = store_of(options)
-    runner = Runner(path.plan_file(options.recipe, store), store, console)
+    runner = Runner(path.plan_file(options.recipe, store, options.allow), store, console)
     try:
         done = path.deploy(runner, path.Options(options.dist, options.locked))
     except ChecksFailed as failed:
@@ -158,15 +161,16 @@ def sensitivity(options: argparse.Namespace, console: Console) -> int:
     from yolodeploy.run import Runner
     from yolodeploy.survey import survey
 
+    require_own(options.output, SENSITIVITY, "-o")
     store = store_of(options)
-    runner = Runner(plan_file(options.recipe, store), store, console)
+    runner = Runner(plan_file(options.recipe, store, options.allow), store, console)
     name = runner.plan.file.recipe.name
     tables = survey(runner, options.images, by_map=options.map)
     page = options.output / f"{name}.html"
     value = {"name": name, "images": tables[0]["images"], "steps": tables, "page": str(page)}
     _make_folder(options.output)
-    _write(page, layers.page(name, tables))
-    _write(page.with_suffix(".json"), json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    _write_new(page, layers.page(name, tables))
+    _write_new(page.with_suffix(".json"), json.dumps(value, indent=1, ensure_ascii=False) + "\n")
     answer(console, options, value, f"{layers.text(name, tables)}\n\nplot: {shown(page)}")
     return 0
 
@@ -176,6 +180,13 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as reason:
         raise EnvironmentProblem(f"{path}: cannot be made: {reason.strerror}") from None
+
+
+def _write_new(file: Path, text: str) -> None:
+    """Write a file that takes the place of a link, rather than following it."""
+    if file.is_symlink():
+        file.unlink()
+    _write(file, text)
 
 
 def _write(file: Path, text: str) -> None:

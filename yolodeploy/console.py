@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from yolodeploy.errors import EnvironmentProblem
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 Report = Callable[[float, str], None]
 
 WIDTH = 80  # columns that every text fits into
@@ -34,7 +36,7 @@ class Console:
     def result(self, text: str) -> None:
         """Print what the user asked for."""
         try:
-            sys.stdout.write(text.rstrip("\n") + "\n")
+            sys.stdout.write(_shown(text).rstrip("\n") + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
             raise
@@ -83,8 +85,13 @@ class Console:
         return report
 
     def _line(self, text: str) -> None:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(_shown(text) + "\n")
         sys.stderr.flush()
+
+
+def _shown(text: str) -> str:
+    """The text without control characters: what a recipe or a model says must not steer a terminal."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _bar() -> Progress:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +17,7 @@ from yolodeploy import yamlfile
 from yolodeploy.digest import StatCache, digest_of
 from yolodeploy.errors import DataError
 from yolodeploy.recipe import View
+from yolodeploy.trust import Trust
 from yolodeploy.wording import suggestion
 from yolodeploy.yamlfile import Document, Position, shown
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 SPLITS = ("train", "val", "test")
+_MAX_LABEL_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -107,14 +111,16 @@ class Dataset:
         return digest_of({"names": list(self.names), "images": entries})
 
 
-def load_view(file: Path, view: View, seed: int) -> Dataset:
+def load_view(file: Path, view: View, seed: int, trust: Trust | None = None) -> Dataset:
     """The images of a view, chosen by the seed alone: not by folder, platform or listing order.
 
-    Raises DataError if the file, the split, the images or the labels cannot be used.
+    Raises DataError if the file, the split, the images or the labels cannot be used, PlanRefused
+    where `trust` is given and does not reach to them.
     """
+    _require_file(file)
     document = yamlfile.load(file, DataError)
     names = _names(document)
-    found = _split_images(document, view.split)
+    found = _split_images(document, view.split, trust)
     if view.images is not None and view.images > len(found):
         raise DataError(
             f"{shown(file)}: the recipe asks for {view.images} images of `{view.split}`, which has "
@@ -122,6 +128,9 @@ def load_view(file: Path, view: View, seed: int) -> Dataset:
         )
     chosen = sorted(found, key=lambda image: _rank(image, seed))[: view.images]
     dataset = Dataset(file, names, tuple(sorted(chosen, key=lambda image: image.name)))
+    if trust:
+        files = (file for image in dataset.images for file in (image, _label_file(image)))
+        trust.require_all(files, document.where((view.split,)), f"`{view.split}` has")
     for image in dataset.images:
         _check_header(image)
         dataset.boxes(image)
@@ -142,29 +151,43 @@ def _names(document: Document) -> tuple[str, ...]:
     return tuple(str(name) for name in value)
 
 
-def _split_images(document: Document, split: str) -> list[Path]:
+def _split_images(document: Document, split: str, trust: Trust | None) -> list[Path]:
     raw = document.value if isinstance(document.value, dict) else {}
     if not raw.get(split):
         known = [name for name in SPLITS if raw.get(name)]
         raise DataError(
             f"{document.where(())}: there is no split `{split}`.{suggestion(split, known)}"
         )
-    folder = document.file.parent / str(raw.get("path") or ".")
-    sources = raw[split] if isinstance(raw[split], list) else [raw[split]]
     at = document.where((split,))
-    images = [image for source in sources for image in _images_of(folder / str(source), at, split)]
+    images = [
+        image
+        for source in _sources(document, split, trust)
+        for image in _images_of(source, at, split)
+    ]
     if not images:
         raise DataError(f"{at}: `{split}` has no images ({', '.join(sorted(SUFFIXES))})")
     # sorted, so that images of one name in two folders have a fixed order
     return sorted(set(images))
 
 
+def _sources(document: Document, split: str, trust: Trust | None) -> Iterator[Path]:
+    raw, at = document.value, document.where((split,))
+    listed = raw[split] if isinstance(raw[split], list) else [raw[split]]
+    for source in listed:
+        path = document.file.parent.joinpath(str(raw.get("path") or "."), str(source))
+        if "\0" in str(path):
+            raise DataError(f"{at}: `{split}` holds a NUL character, which no path can")
+        if trust:
+            trust.require(path, at, f"`{split}`:")
+        yield path
+
+
 def _images_of(source: Path, at: Position, split: str) -> list[Path]:
     """Absolute paths; links are not followed, for labels lie beside the link."""
-    if source.is_dir():
+    if os.path.isdir(source):  # noqa: PTH112 - unlike Path's, it takes any text
         files = (Path(root) / name for root, _, names in os.walk(source) for name in names)
         return [file.absolute() for file in files if file.suffix.lower() in SUFFIXES]
-    if source.suffix == ".txt" and source.is_file():
+    if source.suffix == ".txt" and os.path.isfile(source):  # noqa: PTH113
         return _listed(source, at, split)
     raise DataError(f"{at}: `{split}` is neither a folder nor a list of images: {shown(source)}")
 
@@ -176,6 +199,8 @@ def _listed(source: Path, at: Position, split: str) -> list[Path]:
         raise DataError(
             f"{at}: `{split}` names {shown(source)}, which is not a text file of image paths"
         ) from None
+    if any("\0" in line for line in lines):
+        raise DataError(f"{at}: `{split}` names {shown(source)}, which holds NUL characters")
     images = [(source.parent / line.strip()).absolute() for line in lines if line.strip()]
     odd = next((image for image in images if image.suffix.lower() not in SUFFIXES), None)
     if odd:
@@ -196,12 +221,20 @@ def _label_file(image: Path) -> Path:
 
 def _boxes(label: Path, classes: int) -> tuple[Box, ...]:
     try:
-        text = label.read_text(encoding="utf-8")
+        _require_file(label)
+        with label.open("rb") as file:
+            raw = file.read(_MAX_LABEL_BYTES + 1)
+        text = raw.decode("utf-8")
     except FileNotFoundError:
         return ()
     except (OSError, UnicodeDecodeError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) else "not UTF-8 text"
         raise DataError(f"{shown(label)}: cannot be read as a label file: {reason}") from None
+    if len(raw) > _MAX_LABEL_BYTES:
+        raise DataError(
+            f"{shown(label)}: larger than {_MAX_LABEL_BYTES >> 20} MiB, which no label file is. "
+            "Restore the file."
+        )
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         if fields := line.split():
@@ -236,7 +269,16 @@ def _around(polygon: list[float]) -> tuple[float, float, float, float]:
     return min(xs) + width / 2, min(ys) + height / 2, width, height
 
 
+def _require_file(path: Path) -> None:
+    """Refuse a pipe or a device, which may never end; absent and odd ones are for the reader."""
+    with contextlib.suppress(OSError, ValueError):
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise DataError(f"{shown(path)}: is a pipe or a device, not a file. Remove it.")
+
+
 def _check_header(image: Path) -> None:
+    _require_file(image)
     try:
         with image.open("rb") as file:
             empty = not file.read(1)

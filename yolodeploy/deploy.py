@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,10 @@ class Deployed:
     bundle: Path
 
 
-def plan_file(recipe: Path, store: Store) -> Plan:
-    """Read a recipe and plan it with the installed plugins."""
+def plan_file(recipe: Path, store: Store, allowed: Iterable[Path] = ()) -> Plan:
+    """Read a recipe and plan it with the installed plugins; see `trust.py` for `allowed`."""
     cache = StatCache(store.root / "digests.json")
-    return make_plan(load_recipe(recipe), load_registry(), cache)
+    return make_plan(load_recipe(recipe, allowed), load_registry(), cache)
 
 
 def build(runner: Runner, *, locked: bool) -> Stored:

@@ -92,7 +92,7 @@ class StatCache:
 def _read_cache(file: Path) -> Iterator[tuple[str, list[object]]]:
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return
     for name, entry in raw.items() if isinstance(raw, dict) else ():
         if isinstance(entry, list) and len(entry) == 5:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+_SHOWN = 500  # of the characters of a word: a message quotes values, however long they are
+_LONG = re.compile(r"\S{1000,}")
 
 
 class YolodeployError(Exception):
@@ -15,6 +19,9 @@ class YolodeployError(Exception):
 
     exit_code = 70
     kind = "bug"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_LONG.sub(lambda found: f"{found[0][:_SHOWN]}...", message))
 
 
 class ChecksFailed(YolodeployError):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from yolodeploy.errors import DataError
 from yolodeploy.yamlfile import shown
 
-_MAX_PIXELS = 1 << 28
+_MAX_PIXELS = 1 << 26
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MAX_PIXELS))  # read when cv2 is loaded
 
 import cv2  # noqa: E402
@@ -51,7 +51,8 @@ def read_image(path: Path) -> Pixels:
     image = _decode(raw)
     if image is None:
         raise DataError(
-            f"{shown(path)}: cannot be decoded as an image. Remove it from the split or restore the file."
+            f"{shown(path)}: cannot be decoded as an image, or has more than {_MAX_PIXELS / 1e6:.0f} million "
+            "pixels. Remove it from the split or restore the file."
         )
     return np.ascontiguousarray(image[:, :, ::-1])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from yolodeploy.plan import Plan
 
 FORMAT = 1
+_MOST_DIFFERENCES = 20
 
 
 def lock_path(recipe: Path) -> Path:
@@ -90,7 +92,9 @@ def require_locked(path: Path, plan: Plan, outputs: Mapping[str, str] | None = N
 def differences(known: Any, current: Any) -> list[str]:
     """What differs between two locks, a line each; of an id, which follows, only if nothing else does."""
     lines = list(_differences(known, current, ""))
-    return [line for line in lines if ".id: " not in line] or lines
+    lines = [line for line in lines if ".id: " not in line] or lines
+    more = len(lines) - _MOST_DIFFERENCES
+    return [*lines[:_MOST_DIFFERENCES], f"and {more} more"] if more > 0 else lines
 
 
 def _differences(known: Any, current: Any, where: str) -> Iterator[str]:
@@ -107,12 +111,12 @@ def _differences(known: Any, current: Any, where: str) -> Iterator[str]:
         yield f"{where}: locked {_short(known)}, now {_short(current)}"
 
 
-def _names(steps: Sequence[Mapping[str, Any]]) -> str:
-    return " > ".join(str(step.get("name")) for step in steps)
+def _names(steps: Sequence[Any]) -> str:
+    return " > ".join(_short(s.get("name") if isinstance(s, dict) else s) for s in steps[:20])
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = str(value) if isinstance(value, str | int | float | None) else reprlib.repr(value)
     return text if len(text) <= 24 else f"{text[:20]}..."
 
 
@@ -123,8 +127,10 @@ def write_lock(path: Path, lock: Mapping[str, Any]) -> None:
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             return
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.unlink(missing_ok=True)
         try:
-            temporary.write_text(text, encoding="utf-8")
+            with temporary.open("x", encoding="utf-8") as file:  # follows no link
+                file.write(text)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

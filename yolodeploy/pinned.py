@@ -19,6 +19,7 @@ from pydantic import (
 from yolodeploy.digest import StatCache
 from yolodeploy.errors import ModelError
 from yolodeploy.transforms import Params
+from yolodeploy.trust import Trust
 from yolodeploy.wording import SHA256
 from yolodeploy.yamlfile import Position, shown
 
@@ -45,11 +46,15 @@ class PinnedFile(BaseModel):
         return plain if info.mode == "json" else {"file": self.file, **plain}
 
 
-def verify_pinned(params: Params, at: Position, cache: StatCache) -> None:
-    """Raise ModelError for a pinned file of the parameters that is absent or not the pinned one."""
+def verify_pinned(params: Params, at: Position, cache: StatCache, trust: Trust) -> None:
+    """Raise ModelError for a pinned file of the parameters that is absent or not the pinned one.
+
+    Raises PlanRefused for one that the recipe may not read.
+    """
     for name in type(params).model_fields:
         pinned = getattr(params, name)
         if isinstance(pinned, PinnedFile):
+            trust.require(pinned.file, at, f"`{name}`:")
             _verify(name, pinned, at, cache)
 
 

@@ -108,7 +108,7 @@ def make_plan(file: RecipeFile, registry: Registry, cache: StatCache) -> Plan:
     view_digests = {name: view.digest(cache) for name, view in views.items()}
     refuse_overlap(file, views, cache)
     for _, params, at in chain:
-        verify_pinned(params, at, cache)
+        verify_pinned(params, at, cache, file.trust)
     identify = _Identifier(file, target, registry, view_digests)
     steps: list[PlannedStep] = []
     for step, params, at in chain:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from yolodeploy import yamlfile
 from yolodeploy.errors import RecipeError
+from yolodeploy.trust import Trust, trust_of
 from yolodeploy.wording import NAME, SHA256, VERSION, describe_errors
 from yolodeploy.yamlfile import Document, Loc, Position, shown
 
@@ -188,29 +190,37 @@ class Recipe(Part):
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """A recipe and where each of its values was written."""
+    """A recipe, where each of its values was written, and what it may read."""
 
     path: Path
     recipe: Recipe
     document: Document
+    trust: Trust
 
     def where(self, *loc: str | int) -> Position:
         """Position of a value, for messages."""
         return self.document.where(loc)
 
 
-def load_recipe(path: Path) -> RecipeFile:
-    """Read, merge and validate a recipe; all faults are reported at once, as RecipeError."""
-    document = _load_extended(path, ())
+def load_recipe(path: Path, allowed: Iterable[Path] = ()) -> RecipeFile:
+    """Read, merge and validate a recipe; all faults are reported at once, as RecipeError.
+
+    Raises PlanRefused where it names a file outside its project and the `allowed` folders.
+    """
+    trust = trust_of(path, allowed)
+    document = _load_extended(path, (), trust)
     document.value.setdefault("name", path.stem)
     try:
         recipe = Recipe.model_validate(document.value)
     except ValidationError as fault:
         raise RecipeError(describe_errors(fault, document, Recipe)) from None
-    return RecipeFile(path, recipe, document)
+    file = RecipeFile(path, recipe, document, trust)
+    trust.require(recipe.model.weights, file.where("model", "weights"), "the weights file")
+    trust.require(recipe.data.path, file.where("data", "path"), "the data set")
+    return file
 
 
-def _load_extended(path: Path, children: tuple[Path, ...]) -> Document:
+def _load_extended(path: Path, children: tuple[Path, ...], trust: Trust) -> Document:
     document = yamlfile.load(path)
     if not isinstance(document.value, dict):
         raise RecipeError(
@@ -224,6 +234,7 @@ def _load_extended(path: Path, children: tuple[Path, ...]) -> Document:
     if not isinstance(base, str) or "\0" in base:
         raise RecipeError(f"{at}: `extends` takes the path of another recipe, not {base!r}")
     parent = Path(os.path.realpath(path.parent / base))
+    trust.require(parent, at, "the extended recipe")
     family = (*children, path.resolve())
     if parent in family:
         raise RecipeError(
@@ -233,7 +244,7 @@ def _load_extended(path: Path, children: tuple[Path, ...]) -> Document:
         raise RecipeError(f"{at}: more than {MAX_EXTENDS} recipes extend each other")
     if not os.path.isfile(parent):  # noqa: PTH113 - unlike Path's, it takes any text
         raise RecipeError(f"{at}: `extends: {base}`: no such file")
-    above = _load_extended(parent, family)
+    above = _load_extended(parent, family, trust)
     above.value.pop("name", None)  # a bundle's name is a file's own
     return _merge(above, document)
 

@@ -222,7 +222,7 @@ def read_meta(home: Path) -> Meta | None:
     """What is known of the object in a folder, or None if that cannot be read."""
     try:
         meta = Meta(**json.loads((home / "meta.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     numbers = (meta.bytes, meta.seconds, meta.created)
     sound = meta.id == home.name and all(isinstance(number, int | float) for number in numbers)

@@ -31,7 +31,9 @@ def load_views(file: RecipeFile, chain: Sequence[Link]) -> dict[str, Dataset]:
                 )
     try:
         views = {
-            name: load_view(data.path, view, data.seed) for name, view in wanted.items() if view
+            name: load_view(data.path, view, data.seed, file.trust)
+            for name, view in wanted.items()
+            if view
         }
     except DataError as fault:
         raise DataError(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NAME = "^[a-z0-9][a-z0-9._-]*$"
 SHA256 = "^[0-9a-f]{64}$"
-VERSION = r"^[0-9]+(\.[0-9]+)*$"
+VERSION = r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}$"
 _PATTERNS = {
     NAME: "must be lower-case letters, digits, `.`, `_` or `-`, beginning with a letter or digit",
     SHA256: "must be a sha256: 64 lower-case hex digits",
@@ -60,7 +60,7 @@ def _describe(
             *_fields_at(model, loc[:-1]),
             *(["extends"] if (*prefix, *loc)[1:] == () else []),
         ]
-        return f"{at}: unknown key `{loc[-1]}`.{suggestion(str(loc[-1]), allowed)}"
+        return f"{at}: unknown key `{_short(loc[-1])}`.{suggestion(str(loc[-1]), allowed)}"
     if kind == "missing":
         return f"{at}: `{key}` is missing{_purpose(model, loc)}"
     choices = _choices(error) if kind == "literal_error" else _members(error, model)
@@ -106,7 +106,7 @@ def _members(error: Mapping[str, Any], model: type[BaseModel]) -> list[str]:
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value)[:61])
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -19,6 +19,7 @@ from yolodeploy.errors import RecipeError, YolodeployError
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
+_LONGEST_PATH = 1000
 
 Loc = tuple[str | int, ...]
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -63,9 +64,10 @@ class Document:
 def shown(path: Path) -> str:
     """A path as a message shows it: relative to the current folder where it lies below it."""
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return str(path)
+        text = str(path.resolve().relative_to(Path.cwd()))
+    except (ValueError, OSError, RuntimeError):  # RuntimeError: a link to itself
+        text = str(path)
+    return text if len(text) <= _LONGEST_PATH else f"{text[:100]}...{text[-100:]}"
 
 
 def load(path: Path, error: type[YolodeployError] = RecipeError) -> Document:

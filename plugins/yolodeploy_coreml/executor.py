@@ -18,7 +18,7 @@ from torch import Tensor
 
 from yolodeploy.errors import StepFailed
 from yolodeploy_coreml.mil_ops import MOVES, OPS
-from yolodeploy_coreml.package import Package, inner
+from yolodeploy_coreml.package import Package, inner, reading
 from yolodeploy_coreml.values import CONSTEXPR, Reader, Value, shape_of
 
 _MAIN = "main"
@@ -57,6 +57,7 @@ class Program:
     the operation, if the program holds one that cannot be evaluated.
     """
 
+    @reading("the saved program")
     def __init__(self, package: Package) -> None:
         function = inner(package.spec).mlProgram.functions[_MAIN]
         block = function.block_specializations[function.opset]
@@ -83,6 +84,7 @@ class Program:
         """
         return self.evaluate(image, watch=watch)
 
+    @reading("the saved program")
     def evaluate(
         self, image: Tensor, tap: Tap | None = None, watch: Watch | None = None
     ) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from yolodeploy.backend import Interface, Tensor
 from yolodeploy_coreml.graph import block_of, stored_layers
-from yolodeploy_coreml.package import PACKAGE, read_package
+from yolodeploy_coreml.package import PACKAGE, read_package, reading
 
 # Specification 6 is that of iOS 15, 7 of iOS 16, and so on (Model.proto of coremltools).
 _FIRST_IOS = 9
@@ -22,6 +22,7 @@ _OBJECTS = (
 )
 
 
+@reading("the saved program")
 def read_interface(folder: Path) -> Interface:
     """Describe the package in `folder`: inputs, outputs, and how Vision returns them."""
     spec = read_package(folder / PACKAGE).spec

@@ -7,12 +7,14 @@ those that coremltools ships; the manifest is as coremltools 9 writes it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
 import shutil
 import sys
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +32,22 @@ _UNSTABLE = (
     "com.github.apple.coremltools.conversion_date",
     "com.github.apple.coremltools.source",
 )
+
+
+# What code stumbles over that reads a damaged program: absent, odd or endless values.
+_STUMBLES = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, SyntaxError)
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn what a damaged file makes its reader stumble over into StepFailed; also a decorator."""
+    try:
+        yield
+    except (*_STUMBLES, AssertionError, MemoryError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise StepFailed(
+            f"{what} is damaged ({type(error).__name__}: {reason}). Export again."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -81,10 +99,9 @@ def read_package(path: Path) -> Package:
         raw = json.loads(manifest.read_text(encoding="utf-8"))
         item = raw["itemInfoEntries"][raw["rootModelIdentifier"]]["path"]
         data = (path / "Data" / item).read_bytes()
-    except (OSError, ValueError, KeyError) as error:
-        raise StepFailed(
-            f"{path} is not a readable .mlpackage ({error!r}). Export again."
-        ) from None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        reason = f"{error!r:.120}"
+        raise StepFailed(f"{path} is not a readable .mlpackage ({reason}). Export again.") from None
     spec = messages().Model()
     try:
         spec.ParseFromString(data)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from yolodeploy.errors import StepFailed
 from yolodeploy_coreml.graph import Layer, block_of, layers
-from yolodeploy_coreml.package import Package, data_types, inner, messages
+from yolodeploy_coreml.package import Package, data_types, inner, messages, reading
 from yolodeploy_coreml.values import CONSTEXPR, Reader
 from yolodeploy_coreml.weight_file import RECORD_TYPE, WeightFile, record_size
 
@@ -82,6 +82,7 @@ class Editor:
     `sparse` are those of which only the weights that are not zero are stored, in floating point.
     """
 
+    @reading("the saved program")
     def __init__(self, package: Package) -> None:
         self.spec = package.spec
         function = inner(package.spec).mlProgram.functions["main"]
@@ -110,6 +111,7 @@ class Editor:
             if layer.part != "dfl" and own:
                 yield layer
 
+    @reading("a weight of the saved program")
     def weight(self, layer: Layer) -> NDArray[Any]:
         """A weight `[out, in / groups, height, width]` in the type that it is stored in."""
         if layer.weight not in self._sparse:
@@ -128,6 +130,7 @@ class Editor:
         """A bias `[out]` in the type that it is stored in; None where there is no constant one."""
         return self._floats(layer.bias) if layer.bias in self._constants else None
 
+    @reading("a weight of the saved program")
     def _floats(self, name: str | None) -> NDArray[Any]:
         array = self._reader.read(self._constants[name].attributes["val"])
         if not isinstance(array, np.ndarray):

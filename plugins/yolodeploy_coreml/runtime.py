@@ -15,7 +15,7 @@ from yolodeploy.backend import Predictor, Runtime, installed
 from yolodeploy.errors import StepFailed
 from yolodeploy_coreml import nms
 from yolodeploy_coreml.executor import Program
-from yolodeploy_coreml.package import Package, inner, read_package
+from yolodeploy_coreml.package import Package, inner, read_package, reading
 from yolodeploy_coreml.toolchain import coremltools
 from yolodeploy_torch.compute import threads
 
@@ -41,7 +41,7 @@ class ExecutorPredictor:
 
     def __init__(self, path: Path, threads: int) -> None:
         package = read_package(path)
-        self._head = Head(package)
+        self._head: Head = Head(package)
         self._program = Program(package)
         pipeline = package.spec.WhichOneof("Type") == "pipeline"
         suppression = "; its suppression stage was not run" if pipeline else ""
@@ -77,7 +77,7 @@ class CoreMLPredictor:
     def __init__(self, path: Path, threads: int) -> None:
         ct = coremltools()
         package = read_package(path)
-        self._head = Head(package)
+        self._head: Head = Head(package)
         units = ct.ComputeUnit.ALL
         # Of a pipeline, the network alone: suppression is the same code for every backend.
         self._model: Any = ct.models.MLModel(
@@ -105,6 +105,7 @@ class CoreMLPredictor:
 class Head:
     """Turns a program's outputs into the raw head output [1, 4 + classes, anchors]."""
 
+    @reading("the description of the saved program")
     def __init__(self, package: Package) -> None:
         self._names = [feature.name for feature in inner(package.spec).description.output]
         self._side: int = package.spec.description.input[0].type.imageType.width
@@ -114,6 +115,7 @@ class Head:
         """Join the outputs of a program by name."""
         return self.joined(outputs).numpy()
 
+    @reading("the output of the saved program")
     def joined(self, outputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """The same as a tensor that keeps its gradient."""
         if len(self._names) == 1:

@@ -42,7 +42,7 @@ class Layer:
             return int(text)  # type: ignore[arg-type]  # None is answered below like any other text
         except (TypeError, ValueError):
             raise StepFailed(
-                f"Layer {self.name} ({self.type}): `{key}={text}` is no integer."
+                f"Layer {self.name[:60]} ({self.type[:60]}): `{key}={str(text)[:60]}` is no integer."
             ) from None
 
 
@@ -76,7 +76,9 @@ class Graph:
 
 def _only(what: str, names: list[str]) -> str:
     if len(names) != 1:
-        raise StepFailed(f"The network has {len(names)} {what} blobs {names}; a detector has one.")
+        raise StepFailed(
+            f"The network has {len(names)} {what} blobs {names[:5]}; a detector has one."
+        )
     return names[0]
 
 
@@ -92,12 +94,12 @@ def parse(text: str) -> Graph:
     """Parse the text of a file; ValueError tells the line and what is wrong with it."""
     lines = text.splitlines()
     if len(lines) < 2 or lines[0] != MAGIC:
-        raise ValueError(f"line 1: expected {MAGIC}, found {lines[:1]}")
+        raise ValueError(f"line 1: expected {MAGIC}, found {_quoted(''.join(lines[:1]))}")
     layers = tuple(_parse_layer(number, line) for number, line in enumerate(lines[2:], start=3))
     graph = Graph(layers)
     counts = f"{len(layers)} {len(graph.producers)}"
     if lines[1] != counts:
-        raise ValueError(f"line 2: announces {lines[1]} layers and blobs, found {counts}")
+        raise ValueError(f"line 2: announces {_quoted(lines[1])} layers and blobs, found {counts}")
     _check_order(layers)
     return graph
 
@@ -109,10 +111,15 @@ def _parse_layer(number: int, line: str) -> Layer:
         blobs, pairs = rest[:last], [pair.split("=", 1) for pair in rest[last:]]
         params = {int(key): value for key, value in pairs}
     except ValueError as error:
-        raise ValueError(f"line {number}: {line!r}: {error}") from error
+        raise ValueError(f"line {number}: {_quoted(line)}: {str(error)[:100]}") from error
     if len(blobs) != last:
-        raise ValueError(f"line {number}: {line!r}: announces {last} blobs, names {len(blobs)}")
+        found = f"announces {_quoted(str(last))} blobs, names {len(blobs)}"
+        raise ValueError(f"line {number}: {_quoted(line)}: {found}")
     return Layer(kind, name, tuple(blobs[:first]), tuple(blobs[first:]), params)
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 120 else f"{text[:120]}...")
 
 
 def _check_order(layers: tuple[Layer, ...]) -> None:
@@ -121,7 +128,7 @@ def _check_order(layers: tuple[Layer, ...]) -> None:
         for blob in layer.inputs:
             if blob not in known:
                 raise ValueError(
-                    f"line {number}: {layer.name} reads {blob}, which no line above writes"
+                    f"line {number}: {layer.name[:60]} reads {blob[:60]}, which no line above writes"
                 )
         known.update(layer.outputs)
 

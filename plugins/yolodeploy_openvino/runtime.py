@@ -55,7 +55,7 @@ def available_unit(wanted: str, present: Sequence[str]) -> str:
 
 def describe(folder: Path) -> Interface:
     """Read the ports and the convolutions of the IR in `folder`."""
-    model = openvino().Core().read_model(folder / MODEL_FILE)
+    model = _read(folder)
     image = Tensor(
         "images", tuple(model.input(0).shape), "float32", "RGB, planes one after the other, 0..1"
     )
@@ -77,6 +77,17 @@ def describe(folder: Path) -> Interface:
             for name, node in layers.convolutions(model, structure(model)).items()
         },
     )
+
+
+def _read(folder: Path) -> Any:
+    ov = openvino()
+    try:
+        return ov.Core().read_model(folder / MODEL_FILE)
+    except (RuntimeError, UnicodeDecodeError) as error:  # its messages quote the file
+        raise StepFailed(
+            f"OpenVINO {version(ov)} cannot read {folder / MODEL_FILE}: {first_line(error)}. "
+            "Build it again."
+        ) from error
 
 
 def _config(unit: str, target: Target, threads: int) -> dict[str, Any]:

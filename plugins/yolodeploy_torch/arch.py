@@ -11,7 +11,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Count = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(gt=0, le=1 << 16)]
+Small = Annotated[int, Field(gt=0, le=64)]
 
 
 class Unsupported(ValueError):
@@ -28,7 +29,9 @@ class Flow(NamedTuple):
 class Row(BaseModel):
     """Base of everything in the table: immutable, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
 
 
 class ConvSpec(Row):
@@ -36,8 +39,8 @@ class ConvSpec(Row):
 
     inputs: Count
     outputs: Count
-    kernel: Count
-    stride: Count
+    kernel: Small
+    stride: Small
     act: Literal["silu", "none"]
 
     def after(self, channels: int) -> int:
@@ -109,8 +112,8 @@ class SppfLayer(Layer):
 
     kind: Literal["sppf"] = "sppf"
     entry: ConvSpec
-    kernel: Count
-    pools: Count
+    kernel: Small
+    pools: Small
     exit: ConvSpec
 
     def after(self, flows: Sequence[Flow]) -> Flow:
@@ -124,7 +127,7 @@ class UpsampleLayer(Layer):
     """Nearest-neighbour upsampling."""
 
     kind: Literal["upsample"] = "upsample"
-    scale: Count
+    scale: Small
 
     def after(self, flows: Sequence[Flow]) -> Flow:
         """Keep the channels, at a finer stride."""
@@ -189,7 +192,7 @@ class Arch(Row):
 
     eps: Annotated[float, Field(gt=0)]
     names: tuple[str, ...]
-    reg_max: Annotated[int, Field(gt=1)]
+    reg_max: Annotated[int, Field(gt=1, le=1 << 14)]
     strides: tuple[Count, ...]
     layers: tuple[AnyLayer, ...]
 

@@ -1,40 +1,24 @@
 """Reading an Ultralytics checkpoint without Ultralytics and without running what is in it.
 
-A checkpoint is a pickle, and a pickle can call anything. PyTorch's `weights_only` reader
-calls only what it is given; here that is a list of inert stand-ins for exactly the
-classes a YOLOv8 detection checkpoint names. Everything else is refused unread.
+A checkpoint is a pickle, and a pickle can call anything. The reader in `inert.py` calls only our own
+functions, which are given here for exactly the names that a YOLOv8 detection checkpoint
+holds. A file with any other name in it is refused.
 """
 
 from __future__ import annotations
 
-import pickle
-import pickletools
-import struct
-import warnings
-import zipfile
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from yolodeploy.errors import ModelError
-
-_SAVE_AGAIN = "Use the .pt file that Ultralytics wrote, or save it again with `model.save()`"
-
-
-class Node:
-    """Stand-in for an object of a checkpoint: keeps the attributes, does nothing."""
-
-    kind = ""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        if isinstance(state, dict):
-            self.__dict__.update(state)
-
+from yolodeploy_torch import archive
+from yolodeploy_torch.archive import SAVE_AGAIN, Archive
+from yolodeploy_torch.inert import Machine, Make, Malformed, Node, key_of
 
 _MODULES = {
     "torch.nn.modules.activation": ("SiLU",),
@@ -61,6 +45,7 @@ _COMPANIONS = {
     "ultralytics.yolo.v8.detect.train": ("Loss",),
     "ultralytics.utils.tal": ("TaskAlignedAssigner",),
     "ultralytics.yolo.utils.tal": ("TaskAlignedAssigner",),
+    "torch": ("device",),
     "torch.nn.modules.loss": ("BCEWithLogitsLoss",),
     "pathlib": ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"),
     "datetime": ("date", "datetime", "timedelta", "timezone"),
@@ -69,6 +54,20 @@ _COMPANIONS = {
     "numpy._core.multiarray": ("scalar",),
 }
 
+_STORAGES = {
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.BoolStorage": torch.bool,
+    "torch.ByteStorage": torch.uint8,
+    "torch.CharStorage": torch.int8,
+    "torch.DoubleStorage": torch.float64,
+    "torch.FloatStorage": torch.float32,
+    "torch.HalfStorage": torch.float16,
+    "torch.IntStorage": torch.int32,
+    "torch.LongStorage": torch.int64,
+    "torch.ShortStorage": torch.int16,
+}
+_TYPES = (*(str(dtype) for dtype in _STORAGES.values()), "torch.nn.parameter.Parameter")
+
 _TASKS = {
     "SegmentationModel": "a segmentation model",
     "PoseModel": "a pose model",
@@ -76,37 +75,7 @@ _TASKS = {
     "ClassificationModel": "a classification model",
 }
 
-# What a reader of a damaged or hostile pickle stumbles over.
-_MALFORMED = (
-    pickle.UnpicklingError,
-    struct.error,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
-
-_Safe = list[Callable[..., Any] | tuple[Callable[..., Any], str]]
-
-
-def _stand_ins() -> _Safe:
-    return [
-        (type(name, (Node,), {"kind": name}), f"{module}.{name}")
-        for table in (_MODULES, _COMPANIONS)
-        for module, names in table.items()
-        for name in names
-    ]
-
-
-_STAND_INS = _stand_ins()
-_NAMED = frozenset(pair[1] for pair in _STAND_INS if isinstance(pair, tuple))
+_MAX_AXES = 8
 
 
 def read_checkpoint(path: Path) -> Node:
@@ -115,66 +84,123 @@ def read_checkpoint(path: Path) -> Node:
     Takes the averaged weights (`ema`) where the file has them, as Ultralytics does. Raises
     ModelError for a file that is missing, damaged, unsafe or of another kind of model.
     """
-    _check_file(path)
-    _check_archive(path)
-    with torch.serialization.safe_globals(_STAND_INS):
-        _check_globals(path)
-        content = _load(path)
-    return _model(path, content)
+    with archive.opened(path) as file:
+        if file.content("byteorder") not in (b"", b"little"):
+            raise ModelError(f"{path} was written on a big-endian machine. {SAVE_AGAIN} elsewhere.")
+        return _model(path, _content(path, file))
 
 
-def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise ModelError(f"{path} is a folder. Name the .pt file in it.")
-    if not path.exists():
-        raise ModelError(f"{path} does not exist. Check the path, relative to the recipe.")
+def read_values(path: Path) -> object:
+    """Return what `torch.save` wrote, as plain values and tensors; ModelError if it is unsafe."""
+    with archive.opened(path) as file:
+        return _content(path, file)
+
+
+def _content(path: Path, file: Archive) -> object:
+    machine = Machine(_NAMES, functools.partial(_storage, file))
     try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror}). Check its rights.") from error
-    if not head:
-        raise ModelError(f"{path} is empty. {_SAVE_AGAIN}.")
-    if head.startswith(b"version https://git-lfs"):
-        raise ModelError(f"{path} is a Git LFS pointer, not the file itself. Run: git lfs pull")
-    if not head.startswith(b"PK\x03\x04"):
-        raise ModelError(
-            f"{path} is not a PyTorch checkpoint (no zip archive; it starts with "
-            f"{head[:8]!r}). {_SAVE_AGAIN}."
+        content = machine.run(file.content("data.pkl"))
+    except Malformed as error:
+        _check_names(path, machine.unknown)
+        raise ModelError(f"{path} is damaged ({error}). {SAVE_AGAIN}.") from error
+    _check_names(path, machine.unknown)
+    return content
+
+
+def _storage(file: Archive, given: object) -> Tensor:
+    """What the persistent id ("storage", class, key, device, count) stands for: a flat tensor."""
+    if not isinstance(given, tuple) or len(given) != 5 or given[0] != "storage":
+        raise Malformed("its pickle refers to something outside that is no storage")
+    _, kind, key, _, count = given
+    if type(key) is not str or type(count) is not int or _STORAGES.get(str(kind)) is None:
+        raise Malformed("its pickle describes a storage of no known type")
+    dtype = _STORAGES[str(kind)]
+    return file.storage(key, count * dtype.itemsize).view(dtype)
+
+
+def _tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> Tensor:
+    """A view of a storage; refused where it would reach outside."""
+    if not isinstance(storage, Tensor) or storage.ndim != 1:
+        raise Malformed("a tensor has no storage")
+    sizes, strides = _counts(size), _counts(stride)
+    (first,) = _counts((offset,))
+    last = first + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
+    if 0 not in sizes and last >= storage.numel():
+        raise Malformed(
+            f"a tensor of shape {sizes} reaches outside its storage of {storage.numel()} numbers"
         )
+    return storage.as_strided(sizes, strides, first) if 0 not in sizes else storage[:0].view(sizes)
 
 
-def _check_archive(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _check_entries(path, archive.infolist())
-            # PyTorch does not compare checksums, and a flipped bit in a weight is still a weight.
-            bad = archive.testzip()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise ModelError(f"{path} is damaged or cut off ({error}). Copy it again.") from error
-    if bad:
-        raise ModelError(f"{path} is damaged (the checksum of {bad} is wrong). Copy it again.")
+def _counts(values: object) -> tuple[int, ...]:
+    if not isinstance(values, tuple) or len(values) > _MAX_AXES:
+        raise Malformed("a tensor has a shape that is none")
+    if not all(type(value) is int and value >= 0 for value in values):
+        raise Malformed("a tensor has a negative size, stride or offset")
+    return values
 
 
-def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:
-    names = {entry.filename.partition("/")[2] for entry in entries}
-    if "constants.pkl" in names:
-        raise ModelError(f"{path} is a TorchScript export, not a checkpoint. {_SAVE_AGAIN}.")
-    if "data.pkl" not in names:
-        raise ModelError(f"{path} is a zip archive, but no PyTorch checkpoint. {_SAVE_AGAIN}.")
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise ModelError(f"{path} unpacks to more than its size. {_SAVE_AGAIN}.")
+def _parameter(data: object, *_: object) -> object:
+    return data
 
 
-def _check_globals(path: Path) -> None:
-    try:
-        unknown = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except _MALFORMED as error:
-        unknown = _named_globals(path)
-        if not unknown:
-            raise ModelError(f"{path} is damaged ({error}). {_SAVE_AGAIN}.") from error
-    layers = [name for name in unknown if name.startswith(("ultralytics.nn.", "torch.nn.modules."))]
-    unsafe = [name for name in unknown if name not in layers]
+def _ordered(pairs: object = ()) -> dict[Any, Any]:
+    items = pairs if isinstance(pairs, list | tuple) else ()
+    return {key_of(key): value for key, value in items}
+
+
+def _set(items: object = ()) -> set[Any]:
+    return set(map(key_of, items if isinstance(items, list | tuple) else ()))
+
+
+def _bytes(text: str = "", encoding: str = "latin1") -> bytes:
+    """Protocol 2 has no bytes: they come as text of the same numbers."""
+    if encoding != "latin1":
+        raise Malformed("bytes come in an odd encoding")
+    return text.encode("latin1")
+
+
+def _refused(*_: object) -> object:
+    raise Malformed("its pickle calls a type of numbers")
+
+
+def _names() -> dict[str, Make]:
+    """What an allowed name makes."""
+    nodes = {
+        f"{module}.{name}": functools.partial(_node, name)
+        for table in (_MODULES, _COMPANIONS)
+        for module, names in table.items()
+        for name in names
+    }
+    return {
+        **nodes,
+        **dict.fromkeys((*_STORAGES, *_TYPES), _refused),
+        **dict.fromkeys(("builtins.set", "builtins.frozenset"), _set),
+        **dict.fromkeys(("_codecs.encode", "builtins.bytes"), _bytes),
+        "collections.OrderedDict": _ordered,
+        "torch.Size": _size,
+        "torch._utils._rebuild_parameter": _parameter,
+        "torch._utils._rebuild_tensor": _tensor,
+        "torch._utils._rebuild_tensor_v2": _tensor,
+    }
+
+
+def _node(kind: str, *_: object) -> Node:
+    return Node(kind)
+
+
+def _size(values: object) -> tuple[Any, ...]:
+    return tuple(values) if isinstance(values, list | tuple) else ()
+
+
+_NAMES: Mapping[str, Make] = _names()
+
+
+def _check_names(path: Path, unknown: Iterable[str]) -> None:
+    """Raise ModelError for a pickle with names that are not in the table."""
+    names = sorted(unknown)
+    layers = [name for name in names if name.startswith(("ultralytics.nn.", "torch.nn.modules."))]
+    unsafe = [name for name in names if name not in layers]
     if unsafe:
         known = "before `fuse()`, which adds this, " if unsafe == ["builtins.getattr"] else ""
         raise ModelError(
@@ -186,27 +212,8 @@ def _check_globals(path: Path) -> None:
         raise ModelError(f"{path} is {_other_model(layers)}")
 
 
-def _named_globals(path: Path) -> list[str]:
-    """Names of the globals in a pickle whose protocol PyTorch does not read."""
-    found: set[str] = set()
-    texts: list[str] = []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entry = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            for code, value, _ in pickletools.genops(archive.read(entry)):
-                if code.name == "GLOBAL":
-                    found.add(str(value).replace(" ", "."))
-                elif code.name == "STACK_GLOBAL":
-                    found.add(".".join(texts[-2:]))
-                elif isinstance(value, str):
-                    texts.append(value)
-    except _MALFORMED:
-        return sorted(found)
-    return sorted(found - _NAMED)
-
-
 def _other_model(layers: Iterable[str]) -> str:
-    names = sorted({name.rpartition(".")[2] for name in layers})
+    names = sorted({_short(name.rpartition(".")[2]) for name in layers})
     for name in names:
         if name in _TASKS:
             return (
@@ -214,36 +221,32 @@ def _other_model(layers: Iterable[str]) -> str:
                 "This version supports YOLOv8 detection only."
             )
     return (
-        f"no plain YOLOv8 detection model: it has the layers {', '.join(names)}. "
+        f"no plain YOLOv8 detection model: it has the layers {', '.join(names[:9])}. "
         "This version supports YOLOv8 detection only; train one, for example from yolov8n.pt."
     )
 
 
 def _quoted(names: list[str]) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:3])
+    shown = ", ".join(f"`{_short(name)}`" for name in names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-def _load(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except _MALFORMED as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise ModelError(f"{path} is damaged ({reason}). {_SAVE_AGAIN}.") from error
+def _short(name: str) -> str:
+    """A name as a message may show it: what stands in a file need be neither short nor text."""
+    plain = name.encode("unicode_escape", "backslashreplace").decode("ascii")
+    return plain if len(plain) <= 60 else f"{plain[:57]}..."
 
 
 def _model(path: Path, content: object) -> Node:
     if not isinstance(content, dict):
-        raise ModelError(f"{path} is not an Ultralytics checkpoint. {_SAVE_AGAIN}.")
-    if content and all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise ModelError(f"{path} is not an Ultralytics checkpoint. {SAVE_AGAIN}.")
+    if content and all(isinstance(value, Tensor) for value in content.values()):
         raise ModelError(
             f"{path} holds bare weights (a state dict) and does not say of which model. "
-            f"{_SAVE_AGAIN}."
+            f"{SAVE_AGAIN}."
         )
     for key in ("ema", "model"):
         model = content.get(key)
         if isinstance(model, Node) and model.kind == "DetectionModel":
             return model
-    raise ModelError(f"{path} holds no Ultralytics detection model. {_SAVE_AGAIN}.")
+    raise ModelError(f"{path} holds no Ultralytics detection model. {SAVE_AGAIN}.")

@@ -41,7 +41,8 @@ def read(folder: Path) -> Yolo:
         arch = Arch.model_validate_json((folder / ARCH_FILE).read_bytes())
         return rebuild(arch, load_file(folder / WEIGHTS_FILE))
     except (OSError, SafetensorError, Unsupported, ValidationError) as error:
-        raise StepFailed(f"{folder} is damaged: {error}. Build it again.") from error
+        reason = " ".join(str(error).split())[:200]
+        raise StepFailed(f"{folder} is damaged: {reason}. Build it again.") from error
 
 
 def rebuild(arch: Arch, state: Mapping[str, Tensor]) -> Yolo:
@@ -49,14 +50,18 @@ def rebuild(arch: Arch, state: Mapping[str, Tensor]) -> Yolo:
     arch.check()
     with torch.device("meta"):
         model = Yolo(arch)
-    expected = {name: value.shape for name, value in model.state_dict().items()}
+    expected = model.state_dict()
     if expected.keys() != state.keys():
         odd = min(expected.keys() ^ state.keys())
         raise Unsupported(f"its weight {odd} is missing or too much")
-    for name, shape in expected.items():
-        if state[name].shape != shape:
-            found = tuple(state[name].shape)
-            raise Unsupported(f"its weight {name} is {found}, but its layers need {tuple(shape)}")
+    for name, value in expected.items():
+        shape, found = tuple(value.shape), state[name]
+        if tuple(found.shape) != shape:
+            raise Unsupported(
+                f"its weight {name} is {tuple(found.shape)}, but its layers need {shape}"
+            )
+        if found.dtype != value.dtype:
+            raise Unsupported(f"its weight {name} is {found.dtype}, where {value.dtype} is needed")
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(requires_grad=False)
 

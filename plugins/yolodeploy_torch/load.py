@@ -13,8 +13,9 @@ from yolodeploy.errors import ModelError
 from yolodeploy.transforms import Params
 from yolodeploy_torch import folder, tree
 from yolodeploy_torch.arch import Arch, Unsupported
-from yolodeploy_torch.checkpoint import Node, read_checkpoint
+from yolodeploy_torch.checkpoint import read_checkpoint
 from yolodeploy_torch.compute import threads
+from yolodeploy_torch.inert import Node
 from yolodeploy_torch.modules import Yolo
 
 
@@ -33,7 +34,7 @@ def read_checkpoint_model(path: Path) -> Yolo:
 def _read(path: Path) -> tuple[Arch, dict[str, Tensor]]:
     root = read_checkpoint(path)
     try:
-        arch, state = _content(root)
+        arch, state = _content(root, path.stat().st_size)
     except Unsupported as error:
         raise ModelError(
             f"{path} cannot be used: {error}. This version supports YOLOv8 detection models "
@@ -43,14 +44,17 @@ def _read(path: Path) -> tuple[Arch, dict[str, Tensor]]:
     return arch, state
 
 
-def _content(root: Node) -> tuple[Arch, dict[str, Tensor]]:
+def _content(root: Node, size: int) -> tuple[Arch, dict[str, Tensor]]:
     try:
-        arch, state = tree.architecture(root), tree.weights(root)
+        arch, stored = tree.architecture(root), tree.weights(root)
     except (ValidationError, RecursionError) as error:
         raise Unsupported(f"its layers are damaged ({type(error).__name__})") from error
-    # Rebuilding compares every name and shape before anything is converted.
+    if sum(value.numel() for value in stored.values()) > size:  # views of the same few numbers
+        raise Unsupported("its weights hold more numbers than the file has bytes")
+    state = {name: _single(value) for name, value in stored.items()}
+    # Rebuilding compares every name, shape and type.
     folder.rebuild(arch, state)
-    return arch, {name: _single(value) for name, value in state.items()}
+    return arch, state
 
 
 def _single(value: Tensor) -> Tensor:

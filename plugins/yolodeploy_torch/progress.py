@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import os
-import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from yolodeploy.errors import ModelError
+from yolodeploy_torch.checkpoint import read_values
+
 STATE_FILE = "state.pt"
+_MISFITS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass
@@ -26,6 +29,12 @@ class History:
     loss: list[float] = field(default_factory=list)
     map50_95: list[float] = field(default_factory=list)
     best: int = 0
+
+    def check(self) -> None:
+        """Raise TypeError where it holds something else than numbers."""
+        numbers = (*self.loss, *self.map50_95, float(self.best))
+        if not all(type(number) is float for number in numbers) or type(self.best) is not int:
+            raise TypeError("a history holds numbers")
 
     def told(self) -> str:
         """The last mAP and the best, for the progress line."""
@@ -89,13 +98,14 @@ class Progress:
             "history": asdict(self.history),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave."""
+    def restore(self, state: Any) -> None:
+        """Take up what `state` gave; what is nothing of the kind raises one of several errors."""
         parts: tuple[Any, ...] = (self.model, self.helpers, self.average, self.optimizer)
         for part, saved in zip(parts, state["parts"], strict=True):
             part.load_state_dict(saved)
         self.best = state["best"]
         self.history = History(**state["history"])
+        self.history.check()
 
 
 def write_state(folder: Path, progress: Progress) -> None:
@@ -113,9 +123,9 @@ def read_state(folder: Path, progress: Progress) -> None:
     path = folder / STATE_FILE
     if not path.exists():
         return
+    before = copy.deepcopy(progress.state())
     try:
-        state = torch.load(path, weights_only=True)
-    except (EOFError, RuntimeError, pickle.UnpicklingError):  # damaged: begin anew
+        progress.restore(read_values(path))
+    except (*_MISFITS, ModelError):  # damaged, or of something else: begin anew
+        progress.restore(before)
         path.unlink()
-    else:
-        progress.restore(state)

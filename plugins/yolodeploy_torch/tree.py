@@ -5,6 +5,8 @@ Every number is read off the tree itself, so that models of any width and depth 
 
 from __future__ import annotations
 
+import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,11 +27,19 @@ from yolodeploy_torch.arch import (
     Unsupported,
     UpsampleLayer,
 )
-from yolodeploy_torch.checkpoint import Node
+from yolodeploy_torch.inert import Node
+
+MAX_NODES = 20_000  # of the modules, met on the way from the root; YOLOv8x has 1,100
+MAX_DEPTH = 32
+_MAX_LEVELS = 16
+_LONGEST_NAME = 64
+# Labels stand one to a line in a file, and are shown on terminals.
+_ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|.{256}")
 
 
 def architecture(root: Node) -> Arch:
     """Read the table of a detection model; raises `Unsupported` for anything but YOLOv8."""
+    _check_size(root)
     rows = _children(_child(root, "model", "Sequential"))
     layers = tuple(_layer(node, row) for row, node in enumerate(rows))
     if not layers:
@@ -52,7 +62,8 @@ def weights(root: Node) -> dict[str, Tensor]:
 
 
 def _tensors(node: Node, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    transient = node.__dict__.get("_non_persistent_buffers_set", ())
+    named = node.state.get("_non_persistent_buffers_set")
+    transient = named if isinstance(named, set) else set()
     for table in ("_parameters", "_buffers"):
         for name, tensor in _table(node, table).items():
             if tensor is not None and name not in transient:
@@ -92,7 +103,7 @@ def _sources(node: Node, row: int) -> tuple[int, ...]:
     raw = _get(node, "f", int | list)
     listed = raw if isinstance(raw, list) else [raw]
     if not all(type(source) is int for source in listed):
-        raise Unsupported(f"its layer {row} reads from {raw!r}")
+        raise Unsupported(f"its layer {row} reads from {reprlib.repr(raw)}")
     return tuple(source + row if source < 0 else source for source in listed)
 
 
@@ -118,14 +129,14 @@ def _block(node: Node) -> BlockSpec:
 def _sppf(node: Node, sources: tuple[int, ...]) -> SppfLayer:
     pool = _child(node, "m", "MaxPool2d")
     kernel = _get(pool, "kernel_size", int)
-    if node.__dict__.get("add", False) or _get(pool, "padding", int) != kernel // 2:
+    if node.state.get("add", False) or _get(pool, "padding", int) != kernel // 2:
         raise Unsupported("its SPPF layer is not the one of YOLOv8")
     return SppfLayer(
         sources=sources,
         entry=_conv(_child(node, "cv1", "Conv")),
         kernel=kernel,
         # Checkpoints from before the number became a setting pool three times.
-        pools=node.__dict__.get("n", 3),
+        pools=node.state.get("n", 3),
         exit=_conv(_child(node, "cv2", "Conv")),
     )
 
@@ -133,7 +144,8 @@ def _sppf(node: Node, sources: tuple[int, ...]) -> SppfLayer:
 def _scale(node: Node) -> int:
     scale = _get(node, "scale_factor", int | float)
     if _get(node, "mode", str) != "nearest" or not float(scale).is_integer():
-        raise Unsupported(f"it upsamples by {scale} with mode {node.__dict__['mode']!r}")
+        mode = reprlib.repr(node.state["mode"])
+        raise Unsupported(f"it upsamples by {scale} with mode {mode}")
     return int(scale)
 
 
@@ -161,6 +173,8 @@ def _conv(node: Node) -> ConvSpec:
     conv = _child(node, "conv", "Conv2d")
     outputs, inputs, kernel, width = _weight(conv).shape
     stride = _get(conv, "stride", tuple)
+    if len(stride) != 2 or type(stride[0]) is not int:
+        raise Unsupported("a convolution has an unusual stride")
     expected = {
         "kernel_size": (kernel, kernel),
         "padding": (kernel // 2, kernel // 2),
@@ -168,7 +182,7 @@ def _conv(node: Node) -> ConvSpec:
         "groups": 1,
         "stride": (stride[0], stride[0]),
     }
-    odd = [key for key, value in expected.items() if conv.__dict__.get(key) != value]
+    odd = [key for key, value in expected.items() if conv.state.get(key) != value]
     if odd or width != kernel:
         raise Unsupported(f"a convolution has an unusual {odd[0] if odd else 'kernel'}")
     return ConvSpec(
@@ -205,25 +219,45 @@ def _walk(node: Node) -> Iterator[Node]:
             yield from _walk(child)
 
 
+def _check_size(root: Node) -> None:
+    """Refuse a tree that is deep, or that contains itself: a small file can make one without end."""
+    pending, count = [(root, 0)], 0
+    while pending:
+        node, depth = pending.pop()
+        children = [c for c in _table(node, "_modules").values() if isinstance(c, Node)]
+        count += len(children)
+        if count > MAX_NODES or depth > MAX_DEPTH:
+            raise Unsupported(
+                f"its layers are nested deeper than {MAX_DEPTH}, or are more than {MAX_NODES:,}"
+            )
+        pending += [(child, depth + 1) for child in children]
+
+
 def _names(raw: dict[object, object] | list[object]) -> tuple[str, ...]:
     table = dict(enumerate(raw)) if isinstance(raw, list) else raw
     if list(table) != list(range(len(table))):
-        raise Unsupported(f"its class numbers are {list(table)[:5]}..., not 0, 1, 2, ...")
+        first = reprlib.repr(list(table)[:5])
+        raise Unsupported(f"its class numbers are {first}..., not 0, 1, 2, ...")
     names = tuple(name for name in table.values() if isinstance(name, str))
     if len(names) != len(table) or not names:
         raise Unsupported("its class names are missing or no text")
+    odd = next((name for name in names if _ODD.search(name)), None)
+    if odd is not None:
+        raise Unsupported(f"its class name {reprlib.repr(odd)} is longer than a line, or no text")
     return names
 
 
 def _strides(tensor: Tensor) -> tuple[int, ...]:
-    values = [float(value) for value in _plain(tensor, "stride").flatten().tolist()]
+    if _plain(tensor, "stride").numel() > _MAX_LEVELS:
+        raise Unsupported(f"it states {tensor.numel()} strides")
+    values = [float(value) for value in tensor.flatten().tolist()]
     if not all(value.is_integer() for value in values):
         raise Unsupported(f"it states the strides {values}")
     return tuple(int(value) for value in values)
 
 
 def _get(node: Node, name: str, kind: Any) -> Any:
-    value = node.__dict__.get(name)
+    value = node.state.get(name)
     if not isinstance(value, kind):
         raise Unsupported(f"its {node.kind} has no usable `{name}`")
     return value
@@ -232,10 +266,14 @@ def _get(node: Node, name: str, kind: Any) -> Any:
 def _table(node: Node, name: str) -> Mapping[str, Any]:
     if not isinstance(node, Node):
         raise Unsupported(f"it holds a {type(node).__name__} where a layer should be")
-    table = node.__dict__.get(name, {})
-    if not isinstance(table, dict):
+    table = node.state.get(name, {})
+    if not isinstance(table, dict) or not all(map(_is_name, table)):
         raise Unsupported(f"its {node.kind} is damaged")
     return table
+
+
+def _is_name(key: object) -> bool:
+    return isinstance(key, str) and len(key) <= _LONGEST_NAME
 
 
 def _child(node: Node, name: str, kind: str = "") -> Node:

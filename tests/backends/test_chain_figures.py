@@ -45,7 +45,7 @@ def runner(demo: RealModel, tmp_path_factory: pytest.TempPathFactory) -> Runner:
     recipe = folder / "chain.yaml"
     recipe.write_text(RECIPE.format(weights=demo.weights, data=demo.data), encoding="utf-8")
     store = Store(folder / "cache")
-    return Runner(plan_file(recipe, store), store, Console(-1))
+    return Runner(plan_file(recipe, store, [Path("/")]), store, Console(-1))
 
 
 @pytest.fixture(scope="module")

@@ -128,6 +128,15 @@ def test_other_models(name: str, message: str, tmp_path: Path) -> None:
         load(path, tmp_path / "work")
 
 
+@pytest.mark.parametrize("size", "nsmlx")
+def test_every_size_loads(size: str, tmp_path: Path) -> None:
+    model = ultralytics.YOLO(f"yolov8{size}.yaml", verbose=False)
+    model.save(tmp_path / "model.pt")
+    info = ModelInfo.read(load(tmp_path / "model.pt", tmp_path / "work").path)
+    assert info.strides == (8, 16, 32)
+    assert info.parameters == sum(value.numel() for value in model.model.parameters())
+
+
 def _rename(content: dict[str, Any]) -> None:
     content["model"].names = {0: "only"}
 
@@ -163,6 +172,29 @@ def _strides(content: dict[str, Any]) -> None:
     content["model"].model[-1].stride = torch.tensor([4.0, 8.0, 16.0])
 
 
+def _escape(content: dict[str, Any]) -> None:
+    content["model"].names[3] = "cat\x1b[2J"
+
+
+def _lines(content: dict[str, Any]) -> None:
+    content["model"].names[3] = "cat\ndog"
+
+
+def _whole_numbers(content: dict[str, Any]) -> None:
+    norm = content["model"].model[4].cv1.bn
+    norm.running_mean = norm.running_mean.to(torch.int64)
+
+
+def _same_few(content: dict[str, Any]) -> None:
+    for parameter in content["model"].parameters():
+        parameter.data = torch.zeros(1).expand(parameter.shape)
+
+
+def _itself(content: dict[str, Any]) -> None:
+    layer = content["model"].model[4].cv1
+    layer.f = layer._modules["again"] = layer
+
+
 def _extra(content: dict[str, Any]) -> None:
     content["model"].model[4].cv3 = content["model"].model[4].cv2
 
@@ -176,6 +208,11 @@ SPOILED = {
     _fuse: r"asks to run `builtins\.getattr`.* save it again before `fuse\(\)`",
     _activation: "has the layers ReLU",
     _strides: r"states the strides \(4, 8, 16\), but its layers make \(8, 16, 32\)",
+    _escape: r"its class name .* is longer than a line, or no text",
+    _lines: r"its class name .* is longer than a line, or no text",
+    _whole_numbers: r"running_mean is torch\.int64, where torch\.float32 is needed",
+    _same_few: "its weights hold more numbers than the file has bytes",
+    _itself: "nested deeper than 32",
     _extra: r"its weight model\.4\.cv3\.bn\.bias is missing or too much",
 }
 

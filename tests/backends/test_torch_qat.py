@@ -320,7 +320,7 @@ def test_what_follows_is_checked_when_the_recipe_is_planned(
         "  training: {split: train}\n"
         f"target: {target}\nsteps: {steps}\n"
     )
-    file, cache = load_recipe(path), StatCache(tmp_path / "digests.json")
+    file, cache = load_recipe(path, [Path("/")]), StatCache(tmp_path / "digests.json")
     if message is None:
         assert "qat" in [
             planned.step.name for planned in make_plan(file, load_registry(), cache).steps

@@ -139,7 +139,8 @@ def test_corrupt_image(world: World, split: str) -> None:
     at = "pot.yaml:11:5: " if split == "train" else ""
     assert (result.code, result.error) == (
         6,
-        f"{at}{name}: cannot be decoded as an image. Remove it from the split or restore the file.",
+        f"{at}{name}: cannot be decoded as an image, or has more than 67 million pixels. "
+        "Remove it from the split or restore the file.",
     )
     assert not world.bundle.exists()
     assert not world.leftovers()

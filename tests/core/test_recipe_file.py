@@ -356,6 +356,7 @@ def test_extends_merges_blocks_and_keeps_each_files_paths(world: World) -> None:
     world.recipe(
         ("model.clay", "../model.clay"), ("data/data", "../data/data"), name="base/base.yaml"
     )
+    world.write("pyproject.toml", "")  # one project
     world.write("sub/pot.yaml", "extends: ../base/base.yaml\nmodel: {imgsz: 96}\nsteps: [export]\n")
     plan = world.plan("sub/pot.yaml")
     recipe = plan.file.recipe

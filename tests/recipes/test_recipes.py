@@ -57,7 +57,7 @@ def test_sparse_weights_are_refused_where_the_runtime_gains_nothing(name, tmp_pa
     with pytest.raises(
         PlanRefused, match=r"sparse.yaml:3:\d+: `sparsify` gains nothing here: .*`prune`"
     ):
-        plan_file(recipe, Store(tmp_path / "cache"))
+        plan_file(recipe, Store(tmp_path / "cache"), [ROOT])
 
 
 @pytest.mark.slow

@@ -1,0 +1,169 @@
+"""The zip archive that a checkpoint is: refused unless it is laid out as PyTorch writes it.
+
+Two readers may find different files in an odd archive, and a small one may unpack to gigabytes. What
+PyTorch writes has neither problem: one folder, every entry stored as it is, one after the other.
+Formats: PKWARE's APPNOTE.TXT 6.3.9; PyTorch's caffe2/serialize/inline_container.h.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from yolodeploy.errors import ModelError
+from yolodeploy_torch.inert import Malformed
+
+MAX_BYTES = 2 << 30  # the largest YOLOv8 with its optimizer takes 0.55 GB
+SAVE_AGAIN = "Use the .pt file that Ultralytics wrote, or save it again with `model.save()`"
+_MAX_DIRECTORY = 8 << 20  # bytes that describe the entries; those of a checkpoint take 0.1 MB
+_END, _END64 = b"PK\x05\x06", b"PK\x06\x06"
+_END_SIZE, _END64_SIZE, _LOCATOR_SIZE = 22, 56, 20
+_LONGEST_COMMENT = 1 << 16
+_HEADER_SIZE = 30  # of an entry, before its name
+_UNREADABLE = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError)
+
+
+class Archive:
+    """An open checkpoint archive: its pickle, and its storages by key."""
+
+    def __init__(self, file: zipfile.ZipFile) -> None:
+        self._file = file
+        self._entries = {e.filename.partition("/")[2]: e for e in file.infolist()}
+        self._storages: dict[str, Tensor] = {}
+
+    def content(self, name: str) -> bytes:
+        """The bytes of an entry; none if it is absent."""
+        entry = self._entries.get(name)
+        return self._file.read(entry) if entry else b""
+
+    def size(self, name: str) -> int:
+        """The size of an entry in bytes; 0 if it is absent."""
+        entry = self._entries.get(name)
+        return entry.file_size if entry else 0
+
+    def storage(self, key: str, size: int) -> Tensor:
+        """A storage as uint8 `[size]`; Malformed where there is none of that size."""
+        name = f"data/{key}"
+        if name not in self._entries or self.size(name) != size:
+            raise Malformed(f"storage {key[:20]!r} has {self.size(name)} bytes, not {size}")
+        if name not in self._storages:
+            content = bytearray(self.content(name))
+            read = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0)
+            self._storages[name] = read.to(torch.uint8)
+        return self._storages[name]
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Archive]:
+    """Open a checkpoint's archive after checking its layout and every checksum; else ModelError."""
+    _check_file(path)
+    try:
+        with zipfile.ZipFile(path) as file:
+            _check_entries(path, file.infolist())
+            # A flipped bit in a weight is still a weight.
+            bad = file.testzip()
+            if bad:
+                raise ModelError(
+                    f"{path} is damaged (the checksum of {bad} is wrong). Copy it again."
+                )
+            yield Archive(file)
+    except _UNREADABLE as error:
+        raise ModelError(f"{path} is damaged or cut off ({error}). Copy it again.") from error
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder. Name the .pt file in it.")
+    if not path.exists():
+        raise ModelError(f"{path} does not exist. Check the path, relative to the recipe.")
+    try:
+        _check_ends(path)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}). Check its rights.") from error
+
+
+def _check_ends(path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(64)
+        if not head:
+            raise ModelError(f"{path} is empty. {SAVE_AGAIN}.")
+        if head.startswith(b"version https://git-lfs"):
+            raise ModelError(f"{path} is a Git LFS pointer, not the file itself. Run: git lfs pull")
+        if not head.startswith(b"PK\x03\x04"):
+            raise ModelError(
+                f"{path} is not a PyTorch checkpoint (no zip archive; it starts with "
+                f"{head[:8]!r}). {SAVE_AGAIN}."
+            )
+        size = file.seek(0, os.SEEK_END)
+        if size > MAX_BYTES:
+            raise ModelError(
+                f"{path} has {size / 1e9:.1f} GB; no YOLOv8 checkpoint is larger than "
+                f"{MAX_BYTES / 1e9:.1f}. {SAVE_AGAIN}."
+            )
+        file.seek(max(0, size - _LONGEST_COMMENT - _END_SIZE))
+        described = _directory_size(file.read())
+    if described > _MAX_DIRECTORY:
+        raise ModelError(
+            f"{path} has a table of contents of {described / 1e6:.0f} MB, which no checkpoint "
+            f"needs. {SAVE_AGAIN}."
+        )
+
+
+def _directory_size(tail: bytes) -> int:
+    """Bytes of the table of contents, which the standard library reads at once."""
+    end = tail.rfind(_END)
+    end64 = end - _LOCATOR_SIZE - _END64_SIZE
+    if end64 >= 0 and tail.startswith(_END64, end64) and len(tail) >= end64 + 48:
+        return int(struct.unpack_from("<Q", tail, end64 + 40)[0])
+    return int(struct.unpack_from("<I", tail, end + 12)[0]) if 0 <= end <= len(tail) - 16 else 0
+
+
+def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:
+    names = [entry.filename.partition("/")[2] for entry in entries]
+    if "constants.pkl" in names:
+        raise ModelError(f"{path} is a TorchScript export, not a checkpoint. {SAVE_AGAIN}.")
+    if "data.pkl" not in names:
+        raise ModelError(f"{path} is a zip archive, but no PyTorch checkpoint. {SAVE_AGAIN}.")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise ModelError(f"{path} unpacks to more than its size. {SAVE_AGAIN}.")
+    odd = _odd_entry(entries)
+    if odd:
+        raise ModelError(f"{path} {odd}, as PyTorch never writes it. {SAVE_AGAIN}.")
+
+
+def _odd_entry(entries: list[zipfile.ZipInfo]) -> str | None:
+    """What an archive has that PyTorch does not write, as the middle of a sentence."""
+    folder, end, seen = entries[0].filename.partition("/")[0], 0, set()
+    for entry in sorted(entries, key=lambda entry: entry.header_offset):
+        name, what = entry.orig_filename, repr(entry.orig_filename[:60])
+        steps = name.split("/")
+        if steps[0] != folder or not folder or {"", ".", ".."}.intersection(steps):
+            return f"holds {what} outside the folder {folder[:60]!r}"
+        if name in seen or entry.header_offset < end:
+            return f"holds {what} twice or inside another entry"
+        if odd := _odd_form(entry):
+            return f"holds {what} {odd}"
+        seen.add(name)
+        end = entry.header_offset + _HEADER_SIZE + len(entry.filename) + entry.file_size
+    return None
+
+
+def _odd_form(entry: zipfile.ZipInfo) -> str | None:
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG):
+        return "as a link"
+    if entry.flag_bits & 1:
+        return "encrypted"
+    if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
+        return "compressed"
+    if not entry.orig_filename.isprintable() or "\\" in entry.orig_filename:
+        return "under an odd name"
+    return None

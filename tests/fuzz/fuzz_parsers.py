@@ -1,0 +1,223 @@
+"""Everything that reads a file: which seed it starts from, how that is damaged, and how it is read.
+
+A reader gets a folder with all good files, one of them damaged. It may return, or raise a
+YolodeployError; anything else is a fault. Heavy imports live inside the functions.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mutate import (
+    BLIND,
+    JSON,
+    TEXT,
+    Mutator,
+    protobuf,
+    safetensors_header,
+    zip_entries,
+)
+
+from yolodeploy.backend import Artifact, ModelInfo
+
+MLMODEL = "Data/com.apple.CoreML/model.mlmodel"
+WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
+PACKAGE = "coreml/model.mlpackage"
+
+
+@dataclass(frozen=True)
+class Parser:
+    """`read` gets the folder; `files` are damaged in turns by `mutators`, or by those of `special`."""
+
+    files: Sequence[str]
+    read: Callable[[Path], object]
+    mutators: Sequence[Mutator] = BLIND
+    special: Callable[[], Sequence[Mutator]] = tuple
+    native: bool = False  # what reads it is the runtime's own code
+    backend: str = ""  # whose export it reads
+
+
+def _recipe(folder: Path) -> object:
+    from yolodeploy.deploy import plan_file
+    from yolodeploy.store import Store
+
+    return plan_file(folder / "recipe.yaml", Store(folder / "store"))
+
+
+@functools.cache
+def _plan(folder: Path) -> Any:
+    return _recipe(folder)
+
+
+def _lock(folder: Path) -> object:
+    from yolodeploy.lock import require_locked
+
+    return require_locked(folder / "recipe.lock", _plan(folder))
+
+
+def _data(folder: Path) -> object:
+    from yolodeploy.dataset import load_view
+    from yolodeploy.recipe import View
+    from yolodeploy.trust import trust_of
+
+    view = load_view(folder / "data.yaml", View(), 0, trust_of(folder / "recipe.yaml", ()))
+    return [view.boxes(image) for image in view.images]
+
+
+def _images(folder: Path) -> object:
+    from yolodeploy.images import letterboxed_file
+
+    for path in sorted((folder / "images/val").iterdir()):
+        letterboxed_file(path, 64)
+    return None
+
+
+def _checkpoint(folder: Path) -> object:
+    from yolodeploy_torch.load import read_checkpoint_model
+
+    return read_checkpoint_model(folder / "tiny.pt")
+
+
+def _yolo(folder: Path) -> object:
+    from yolodeploy_torch import folder as yolo
+
+    ModelInfo.read(folder / "yolo")
+    return yolo.read(folder / "yolo")
+
+
+def _state(folder: Path) -> object:
+    from fuzz_seeds import progress
+
+    from yolodeploy_torch.progress import read_state
+
+    return read_state(folder, progress())
+
+
+def _ncnn(folder: Path) -> object:
+    import yolodeploy_ncnn
+    from yolodeploy_ncnn import model
+
+    artifact = Artifact("ncnn", folder / "ncnn", "")
+    read = model.read(artifact)
+    for block in read.blocks:
+        block.floats(read.data)
+    return yolodeploy_ncnn.describe(artifact)
+
+
+def _ncnn_native(folder: Path) -> object:
+    from yolodeploy_ncnn.runtime import NcnnPredictor
+
+    return NcnnPredictor(folder / "ncnn", 1)(np.zeros((1, 3, 32, 32), np.float32))
+
+
+def _openvino_native(folder: Path) -> object:
+    from yolodeploy_openvino import runtime
+
+    return runtime.describe(folder / "openvino")
+
+
+def _coreml(folder: Path) -> object:
+    from yolodeploy_coreml.interface import read_interface
+    from yolodeploy_coreml.runtime import ExecutorPredictor
+
+    read_interface(folder / "coreml")
+    predictor = ExecutorPredictor(folder / PACKAGE, 1)
+    return predictor(np.zeros((1, 3, 32, 32), np.float32))
+
+
+def _coreml_weights(folder: Path) -> object:
+    from yolodeploy_coreml.package import read_package
+    from yolodeploy_coreml.program import Editor
+
+    editor = Editor(read_package(folder / PACKAGE))
+    return [(editor.weight(layer), editor.bias(layer)) for layer in editor.layers.values()]
+
+
+def _bundle(folder: Path) -> object:
+    from yolodeploy.bundle import is_current
+
+    return is_current(folder / "bundle", "x" * 64)
+
+
+def _store(folder: Path) -> object:
+    from yolodeploy.store import Store
+
+    store = Store(folder / "store")
+    for _home, meta in store.entries():
+        str(meta)
+    found = store.meta("ab" * 32)
+    return found and store._sound("ab" * 32)
+
+
+def _digests(folder: Path) -> object:
+    from yolodeploy.digest import StatCache
+
+    cache = StatCache(folder / "store/digests.json")
+    return cache.digest(folder / "data.yaml")
+
+
+def _info(folder: Path) -> object:
+    return ModelInfo.read(folder / "yolo")
+
+
+def _messages() -> Any:
+    from yolodeploy_coreml.package import messages
+
+    return messages().Model
+
+
+OBJECT = f"store/objects/ab/{'ab' * 32}"
+PARSERS = {
+    "recipe": Parser(["recipe.yaml"], _recipe, TEXT),
+    "lock": Parser(["recipe.lock"], _lock, JSON),
+    "data.yaml": Parser(["data.yaml"], _data, TEXT),
+    "list of images": Parser(["more.txt"], _data, TEXT),
+    "labels": Parser(["labels/val/0.txt"], _data, TEXT),
+    "images": Parser(
+        [f"images/val/{n}" for n in ("0.png", "1.jpg", "2.bmp", "3.webp", "4.tif")], _images
+    ),
+    "checkpoint": Parser(["tiny.pt"], _checkpoint, (zip_entries, zip_entries, zip_entries, *BLIND)),
+    "yolo: arch.json, info.json": Parser(["yolo/arch.json", "yolo/info.json"], _yolo, JSON),
+    "yolo: safetensors": Parser(["yolo/model.safetensors"], _yolo, (safetensors_header, *BLIND)),
+    "training state": Parser(["state.pt"], _state, (zip_entries, *BLIND)),
+    "bundle manifest": Parser(["bundle/manifest.json"], _bundle, JSON),
+    "store: meta, data": Parser([f"{OBJECT}/meta.json", f"{OBJECT}/data/data.json"], _store, JSON),
+    "digests.json": Parser(["store/digests.json"], _digests, JSON),
+    "ncnn: .param": Parser(["ncnn/model.ncnn.param"], _ncnn, TEXT, backend="ncnn"),
+    "ncnn: .bin": Parser(["ncnn/model.ncnn.bin"], _ncnn, backend="ncnn"),
+    "mlpackage: manifest": Parser([f"{PACKAGE}/Manifest.json"], _coreml, JSON, backend="coreml"),
+    "mlpackage: mlmodel": Parser(
+        [f"{PACKAGE}/{MLMODEL}"],
+        _coreml,
+        BLIND,
+        lambda: [protobuf(_messages())] * 6,
+        backend="coreml",
+    ),
+    "mlpackage: weights": Parser([f"{PACKAGE}/{WEIGHTS}"], _coreml, backend="coreml"),
+    "mlpackage: editor": Parser(
+        [f"{PACKAGE}/{MLMODEL}"],
+        _coreml_weights,
+        BLIND,
+        lambda: [protobuf(_messages())] * 6,
+        backend="coreml",
+    ),
+    "OpenVINO IR, its reader": Parser(
+        ["openvino/model.xml", "openvino/model.bin"],
+        _openvino_native,
+        TEXT,
+        native=True,
+        backend="openvino",
+    ),
+    "ncnn, its reader": Parser(
+        ["ncnn/model.ncnn.param", "ncnn/model.ncnn.bin"],
+        _ncnn_native,
+        TEXT,
+        native=True,
+        backend="ncnn",
+    ),
+}

@@ -1,0 +1,134 @@
+"""Small good files of every kind, which the fuzzing starts from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from yolodeploy.backend import Artifact, Context, Target
+from yolodeploy.console import Console
+from yolodeploy.deploy import plan_file
+from yolodeploy.lock import describe_lock, write_lock
+from yolodeploy.registry import load_registry
+from yolodeploy.store import Store
+
+SIDE = 32
+TARGETS = {"ncnn": "pixel-8", "openvino": "xeon-icelake", "coreml": "iphone-13"}
+RECIPE = """\
+# a comment
+model: {weights: tiny.pt, imgsz: 32}
+data:
+  path: data.yaml
+  evaluation: {split: val, images: 2}
+  calibration: {split: train}
+  seed: 7
+target: {device: iphone-13, os: "17"}
+steps:
+  - prune: {keep: 0.75, multiple: 8}
+  - export: {precision: fp16}
+  - palettize: {bits: 6, keep_float: [dfl, decode, head.last, "model.0.*"]}
+checks: {size_mb: 3.5, map_drop: 0.02, step_drop: {prune: 0.1}}
+"""
+DATA = (
+    "path: .\ntrain: images/train\nval: [images/val, more.txt]\nnames:\n  0: circle\n  1: square\n"
+)
+
+
+def make_seeds(folder: Path, backends: Iterable[str] = TARGETS) -> None:
+    """Write all of them into an empty folder; each backend takes some seconds of CPU."""
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_data(folder)
+    _write_checkpoint(folder / "tiny.pt")
+    model = _run("torch", "load", Artifact(".pt", folder / "tiny.pt", ""), folder / "yolo")
+    for name in backends:
+        _run(name, "export", model, folder / name)
+    _write_state(folder)
+    (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    plan = plan_file(folder / "recipe.yaml", Store(folder / "store"))
+    write_lock(folder / "recipe.lock", describe_lock(plan, {}))
+    store = Store(folder / "store")
+    store.obtain("ab" * 32, "seed", "json", _some_data, Console().warn)
+    _write_bundle(folder / "bundle")
+
+
+def _write_data(folder: Path) -> None:
+    rng = np.random.default_rng(3)
+    for split, suffixes in (
+        ("train", ("png", "jpg")),
+        ("val", ("png", "jpg", "bmp", "webp", "tif")),
+    ):
+        (folder / "images" / split).mkdir(parents=True)
+        (folder / "labels" / split).mkdir(parents=True)
+        for number, suffix in enumerate(suffixes):
+            image = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / "images" / split / f"{number}.{suffix}"), image)
+            label = folder / "labels" / split / f"{number}.txt"
+            label.write_text("0 0.5 0.5 0.25 0.25\n1 0.1 0.2 0.3 0.4 0.5 0.6\n", encoding="utf-8")
+    (folder / "more.txt").write_text("images/val/0.png\nimages/val/1.jpg\n", encoding="utf-8")
+    (folder / "data.yaml").write_text(DATA, encoding="utf-8")
+
+
+def _write_checkpoint(path: Path) -> None:
+    from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+
+    table = yaml_model_load("yolov8n.yaml")
+    table["scales"] = {"n": [0.33, 0.03, 64]}
+    torch.manual_seed(0)
+    model = DetectionModel(table, nc=2, verbose=False)
+    model.names = {0: "circle", 1: "square"}
+    torch.save({"model": model.half(), "ema": None, "epoch": -1, "train_args": {"a": 1}}, path)
+
+
+def _run(backend: str, step: str, artifact: Artifact, folder: Path) -> Artifact:
+    registry = load_registry()
+    found = next(s for s in registry.backends[backend].STEPS if s.name == step)
+    device = registry.devices()[TARGETS.get(backend, "iphone-13")]
+    work = folder.parent / f"{folder.name}.work"
+    work.mkdir()
+    target = Target(device, device.os_default)
+    context = Context(work, 0, SIDE, 1, target, ("circle", "square"), {}, lambda *_: None)
+    shutil.move(found.run(artifact, found.params(), context), folder)
+    shutil.rmtree(work, ignore_errors=True)
+    return Artifact(found.produces, folder, "")
+
+
+def _write_state(folder: Path) -> None:
+    from yolodeploy_torch.progress import write_state
+
+    write_state(folder, progress())
+
+
+def progress() -> Any:
+    """A training that has begun."""
+    from yolodeploy_torch.progress import Progress
+
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(2, 3, 4, 4)).sum().backward()
+    optimizer.step()
+    made = Progress(model, torch.nn.Module(), optimizer)
+    made.history.loss.append(1.5)
+    made.end_epoch(0, 0.25)
+    return made
+
+
+def _some_data(work: Path) -> Path:
+    (work / "data.json").write_text('{"a": [1, 2.5], "b": "text"}', encoding="utf-8")
+    return work
+
+
+def _write_bundle(folder: Path) -> None:
+    from yolodeploy.digest import file_digest
+
+    folder.mkdir()
+    (folder / "labels.txt").write_text("circle\n", encoding="utf-8")
+    manifest = {"id": "x" * 64, "files": {"labels.txt": file_digest(folder / "labels.txt")}}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
