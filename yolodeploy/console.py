@@ -91,7 +91,7 @@ class Console:
 
 def _shown(text: str) -> str:
     """The text without control characters: what a recipe or a model says must not steer a terminal."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # as JSON has it, too
 
 
 def _bar() -> Progress:

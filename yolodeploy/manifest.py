@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object of a bundle; raises ValueError with the reason, and OSError."""
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise ValueError("it is no plain file")  # a pipe may never end
     if file.stat().st_size > _MOST_BYTES:
         raise ValueError(f"it is larger than {_MOST_BYTES / 1e6:.0f} MB")
     try:

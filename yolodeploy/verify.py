@@ -44,8 +44,13 @@ def _faults(folder: Path, lock: Mapping[str, Any] | None) -> Iterator[str]:
     except (OSError, ValueError) as fault:
         yield f"{MANIFEST} cannot be read: {_reason(fault)}"
         return
-    found = dict(_walk(folder))
-    digests = {name: file_digest(folder / name) for name, plain in found.items() if plain}
+    found, digests = dict(_walk(folder)), dict[str, str]()
+    for name, plain in found.items():
+        try:
+            digests |= {name: file_digest(folder / name)} if plain else {}
+        except OSError as fault:
+            yield f"{name} cannot be read: {_reason(fault)}"
+            return
     yield from _file_faults(found, digests, manifest.files)
     try:
         plan, report = read_json(folder / PLAN), read_json(folder / REPORT)
@@ -56,8 +61,12 @@ def _faults(folder: Path, lock: Mapping[str, Any] | None) -> Iterator[str]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as fault:
         yield f"{PLAN} or {REPORT} cannot be read: {_reason(fault)}"
         return
-    if lock is not None:
+    if lock is None:
+        return
+    try:
         yield from _lock_faults(plan, report, lock)
+    except (KeyError, TypeError, AttributeError) as fault:
+        yield f"lock: {PLAN} cannot be held against it: {_reason(fault)}"
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, bool]]:
@@ -89,9 +98,8 @@ def _file_faults(
 
 def _artifact_digest(digests: Mapping[str, str]) -> str:
     """As the store takes it: of all files but those that the bundle adds."""
-    ours = {name: digests[name] for name in sorted(digests)}
     return digest_of(
-        {name: digest for name, digest in ours.items() if name.split("/")[0] not in RESERVED}
+        {n: digest for n, digest in digests.items() if n.split("/")[0] not in RESERVED}
     )
 
 
@@ -99,7 +107,8 @@ def _lock_faults(
     plan: Mapping[str, Any], report: Mapping[str, Any], lock: Mapping[str, Any]
 ) -> Iterator[str]:
     """What the bundle says and holds against what the lock file says."""
-    steps = [{key: step[key] for key in ("name", "params", "id")} for step in plan["steps"]]
+    keys = ("name", "params", "id")
+    steps = [{key: step[key] for key in keys} for step in plan["steps"]]
     target = {key: plan["target"][key] for key in ("device", "os")}
     bundle = {
         "recipe": report["name"],
@@ -110,7 +119,7 @@ def _lock_faults(
         "steps": steps,
     }
     locked = {key: lock.get(key) for key in bundle}
-    locked["steps"] = [{key: step.get(key) for key in steps[0]} for step in lock["steps"]]
+    locked["steps"] = [{key: step.get(key) for key in keys} for step in lock["steps"]]
     yield from (f"lock: {line}" for line in differences(locked, bundle))
     output = lock["steps"][-1].get("output") if lock["steps"] else None
     if output != report["artifact"]["digest"]:

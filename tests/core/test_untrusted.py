@@ -87,8 +87,22 @@ def test_no_message_steers_the_terminal(world: World) -> None:
     world.recipe(("kiln-a", '"kiln\\e]0;x\\a\\r"'))
     result = world.run("check", "pot.yaml")
     assert result.code == 3
-    assert "`kiln\\x1b]0;x\\x07\\x0d`" in result.error
+    assert "`kiln\\u001b]0;x\\u0007\\u000d`" in result.error
     assert not {"\x1b", "\x07", "\r"}.intersection(result.err)
+
+
+def test_json_stays_json_whatever_a_name_holds(world: World) -> None:
+    """U+009B begins a command of the terminal, and JSON does not escape it."""
+    world.recipe(("kiln-a", '"kiln\\x9b2J"'))
+    result = world.run("plan", "pot.yaml", "--json")
+    assert "\x9b" not in result.out
+    assert result.json["error"]["exit_code"] == 3
+
+
+def test_json_of_a_file_name_with_control_characters(world: World) -> None:
+    result = world.run("verify", "dist/\x9b2J", "--json")
+    assert "\x9b" not in result.out
+    assert result.json[0]["bundle"] == "dist/\x9b2J"
 
 
 @pytest.mark.parametrize("version", ["9" * 5000, "1.2.3.4.5", "12345"])

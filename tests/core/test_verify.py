@@ -100,6 +100,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda b: (b / "manifest.json").write_text('{"id": "x", "files": []}'),
         "manifest.json cannot be read: it has no `id`, or no `files`",
     ),
+    "manifest is a pipe": (
+        lambda b: ((b / "manifest.json").unlink(), os.mkfifo(b / "manifest.json")),
+        "manifest.json cannot be read: it is no plain file",
+    ),
+    "report is a pipe": (
+        lambda b: ((b / "report.json").unlink(), os.mkfifo(b / "report.json")),
+        "plan.json or report.json cannot be read: it is no plain file",
+    ),
     "no folder": (
         lambda b: b.rename(b.parent / "away"),
         "manifest.json cannot be read: No such file or directory",
@@ -152,6 +160,40 @@ def test_a_plan_that_is_not_the_locked_one(world: World, bundle: Path) -> None:
     result = world.run("verify", "dist/pot", "--lock", "pot.lock")
     assert result.code == CODE
     assert "lock: model: locked " in result.error
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plan: plan.update(steps=[]),
+        lambda plan: plan.update(steps=[{}]),
+        lambda plan: plan.update(steps=[1]),
+        lambda plan: plan.update(steps=None),
+        lambda plan: plan.update(target=[]),
+        lambda plan: plan.pop("data"),
+    ],
+)
+def test_a_forged_plan_of_another_shape(
+    world: World, bundle: Path, change: Callable[[dict], None]
+) -> None:
+    _forged(bundle, change, "plan.json")
+    result = world.run("verify", "dist/pot", "--lock", "pot.lock")
+    assert result.code == CODE
+    assert "lock: " in result.error
+
+
+def test_a_file_that_cannot_be_read(
+    world: World, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Modes do not bind root, so that the refusal is made here."""
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("yolodeploy.verify.file_digest", refuse)
+    result = world.run("verify", "dist/pot")
+    assert result.code == CODE
+    assert "brick.json cannot be read: Permission denied" in result.error
 
 
 def test_a_lock_that_is_not_there_and_one_that_is_damaged(world: World, bundle: Path) -> None:
