@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from forging import edit, mend
 from google.protobuf import json_format
 from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
 from in_toto_attestation.v1 import statement_pb2
@@ -68,7 +69,7 @@ def test_the_statement_tells_files_recipe_and_what_went_in(deployed: World) -> N
     assert given["weights"]["digest"]["sha256"] == plan["weights"]
     for view in ("evaluation", "calibration"):
         assert given[f"data/{view}"]["digest"]["sha256"] == plan["data"][view]
-    assert given["clay"]["uri"].startswith("pkg:generic/clay@")
+    assert given["clay"]["uri"] == "pkg:pypi/clay@1.0"
     assert run["metadata"]["invocationId"] == manifest["id"]
     locked = [step["output"] for step in json.loads(deployed.lock.read_text())["steps"]]
     assert [item["digest"]["sha256"] for item in run["byproducts"]] == locked
@@ -193,81 +194,64 @@ def test_an_unsigned_bundle_and_another_key_are_refused(deployed: World, tmp_pat
     assert "it is signed with another key (" in result.error
 
 
-def _edit(bundle: Path, name: str, change: Callable[[Any], None]) -> None:
-    raw = json.loads((bundle / name).read_text())
-    change(raw)
-    (bundle / name).write_text(json.dumps(raw, indent=1))
-
-
-def _mend(bundle: Path, *, papers: bool) -> None:
-    """Make the manifest, and with `papers` the statement, fit the files: a forger without the key can."""
-    from yolodeploy.manifest import identify
-    from yolodeploy.papers import digests
-    from yolodeploy.provenance import subjects
-
-    plan, report = (json.loads((bundle / n).read_text()) for n in ("plan.json", "report.json"))
-    id_ = identify(plan, report)
-    if papers:
-        _edit(bundle, "provenance.json", lambda raw: raw.update(subject=subjects(digests(bundle))))
-        _edit(
-            bundle,
-            "provenance.json",
-            lambda raw: raw["predicate"]["runDetails"]["metadata"].update(invocationId=id_),
-        )
-    _edit(bundle, "manifest.json", lambda raw: raw.update(id=id_, files=digests(bundle)))
-
-
 def _resign(bundle: Path) -> None:
     text = (bundle / "provenance.json").read_bytes()
     payload = base64.b64encode(text).decode()
-    _edit(bundle, "provenance.dsse.json", lambda raw: raw.update(payload=payload))
+    edit(bundle, "provenance.dsse.json", lambda raw: raw.update(payload=payload))
 
 
 FORGERIES: dict[str, tuple[Callable[[Path], object], str]] = {
     "changed file": (
-        lambda b: ((b / "labels.txt").write_text("x"), _mend(b, papers=False)),
+        lambda b: ((b / "labels.txt").write_text("x"), mend(b, papers=False)),
         "provenance.json does not vouch for labels.txt as it is",
     ),
     "extra file": (
-        lambda b: ((b / "x").write_text("x"), _mend(b, papers=False)),
+        lambda b: ((b / "x").write_text("x"), mend(b, papers=False)),
         "provenance.json does not vouch for x as it is",
     ),
     "missing file": (
-        lambda b: ((b / "report.html").unlink(), _mend(b, papers=False)),
+        lambda b: ((b / "report.html").unlink(), mend(b, papers=False)),
         "provenance.json does not vouch for report.html as it is",
     ),
     "changed statement": (
-        lambda b: ((b / "labels.txt").write_text("x"), _mend(b, papers=True)),
+        lambda b: ((b / "labels.txt").write_text("x"), mend(b, papers=True)),
         "provenance.dsse.json signs another text than provenance.json",
     ),
     "changed payload": (
         lambda b: (
-            (b / "labels.txt").write_text("x"), _mend(b, papers=True), _resign(b), _mend(b, papers=False),
+            (b / "labels.txt").write_text("x"), mend(b, papers=True), _resign(b), mend(b, papers=False),
         ),
         "provenance.dsse.json is not valid: the signature does not fit what it signs",
     ),
     "no statement": (
-        lambda b: ((b / "provenance.json").unlink(), _mend(b, papers=False)),
+        lambda b: ((b / "provenance.json").unlink(), mend(b, papers=False)),
         "provenance.json cannot be read: No such file or directory",
     ),
+    "another build": (
+        lambda b: (
+            edit(b, "provenance.json", lambda r: r["predicate"]["runDetails"]["metadata"].update(invocationId="0")),
+            mend(b, papers=False),
+        ),
+        "provenance.json tells of another build than manifest.json",
+    ),
     "another payload type": (
-        lambda b: (_edit(b, "provenance.dsse.json", lambda r: r.update(payloadType="x")), _mend(b, papers=False)),
+        lambda b: (edit(b, "provenance.dsse.json", lambda r: r.update(payloadType="x")), mend(b, papers=False)),
         "provenance.dsse.json is not valid: its payloadType is not application/vnd.in-toto+json",
     ),
     "no signature in it": (
-        lambda b: (_edit(b, "provenance.dsse.json", lambda r: r.update(signatures=[])), _mend(b, papers=False)),
+        lambda b: (edit(b, "provenance.dsse.json", lambda r: r.update(signatures=[])), mend(b, papers=False)),
         "it is signed with another key (none)",
     ),
     "odd signatures": (
-        lambda b: (_edit(b, "provenance.dsse.json", lambda r: r.update(signatures=[3])), _mend(b, papers=False)),
+        lambda b: (edit(b, "provenance.dsse.json", lambda r: r.update(signatures=[3])), mend(b, papers=False)),
         "it has no list of signatures",
     ),
     "no base64": (
-        lambda b: (_edit(b, "provenance.dsse.json", lambda r: r["signatures"][0].update(sig="%")), _mend(b, papers=False)),
+        lambda b: (edit(b, "provenance.dsse.json", lambda r: r["signatures"][0].update(sig="%")), mend(b, papers=False)),
         "provenance.dsse.json is not valid: ",
     ),
     "signature gone": (
-        lambda b: ((b / "provenance.dsse.json").unlink(), _mend(b, papers=False)),
+        lambda b: ((b / "provenance.dsse.json").unlink(), mend(b, papers=False)),
         "the bundle is not signed",
     ),
 }  # fmt: skip
@@ -308,8 +292,8 @@ def test_what_is_signed_comes_from_the_store(deployed: World, tmp_path: Path) ->
     private, public = _key(tmp_path)
     weights = (deployed.bundle / "weights.bin").read_bytes()
     (deployed.bundle / "weights.bin").write_bytes(b"forged")
-    _mend(deployed.bundle, papers=True)
-    _mend(deployed.bundle, papers=False)
+    mend(deployed.bundle, papers=True)
+    mend(deployed.bundle, papers=False)
     deployed.good("--key", private)
     assert (deployed.bundle / "weights.bin").read_bytes() == weights
     assert deployed.run("verify", "dist/pot", "--key", public).code == 0
@@ -368,7 +352,7 @@ def test_a_key_with_a_passphrase(
     locked = tmp_path / "locked.pem"
     _openssl("pkey", "-in", private, "-aes256", "-passout", "pass:clay", "-out", locked)
     locked.chmod(0o600)
-    monkeypatch.setattr("sys.stdin", open(os.devnull))  # noqa: SIM115
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     result = deployed.deploy("--key", str(locked))
     assert (result.code, "has a passphrase. Set YOLODEPLOY_KEY_PASSPHRASE" in result.error) == (
         2,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forging import edit, mend
 from world import World
 
 CODE = 10
@@ -72,6 +73,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda b: ((b / "labels.txt").unlink(), os.mkfifo(b / "labels.txt")),
         "labels.txt is a link or a device, not a file",
     ),
+    "pipe for a document": (
+        lambda b: ((b / "plan.json").unlink(), os.mkfifo(b / "plan.json")),
+        "plan.json or report.json cannot be read: it is a link or a device, not a file",
+    ),
+    "pipe for the manifest": (
+        lambda b: ((b / "manifest.json").unlink(), os.mkfifo(b / "manifest.json")),
+        "manifest.json cannot be read: it is a link or a device, not a file",
+    ),
     "escaping": (
         lambda b: _manifest(b, lambda m: m["files"].update({"../pot.lock": "0"})),
         "../pot.lock in manifest.json leads out of the bundle",
@@ -118,21 +127,9 @@ def test_damage_is_named(world: World, bundle: Path, damage: str) -> None:
 
 
 def _forged(bundle: Path, change: Callable[[dict], None], name: str = "report.json") -> None:
-    """Change a document, and mend the manifest as a forger would who knows how it is made."""
-    from yolodeploy.digest import file_digest
-    from yolodeploy.manifest import identify
-
-    file = bundle / name
-    raw = json.loads(file.read_text())
-    change(raw)
-    file.write_text(json.dumps(raw))
-    plan, report = (json.loads((bundle / n).read_text()) for n in ("plan.json", "report.json"))
-
-    def mend(manifest: dict) -> None:
-        manifest["files"][name] = file_digest(file)
-        manifest["id"] = identify(plan, report)
-
-    _manifest(bundle, mend)
+    """Change a document, and mend provenance and manifest as a forger would."""
+    edit(bundle, name, change)
+    mend(bundle, papers=True)
 
 
 def test_the_lock_catches_what_a_mended_manifest_hides(world: World, bundle: Path) -> None:
