@@ -41,7 +41,7 @@ def verify(options: argparse.Namespace, console: Console) -> int:
     key = _key(options.key) if options.key else None
     rows, code = [], 0
     for folder in options.bundles:
-        faults = list(_faults(folder, lock, key))
+        faults = list(faults_of(folder, lock, key))
         rows.append({"bundle": str(folder), "ok": not faults, "faults": faults})
         if faults:
             code = code or VerificationFailed.exit_code
@@ -58,7 +58,7 @@ def _key(file: Path) -> SSlibKey:
     return read_public(file)
 
 
-def _faults(folder: Path, lock: Mapping[str, Any] | None, key: SSlibKey | None) -> Iterator[str]:
+def faults_of(folder: Path, lock: Mapping[str, Any] | None, key: SSlibKey | None) -> Iterator[str]:
     """Everything that is wrong with a bundle, one sentence each."""
     try:
         manifest = read_manifest(folder)
@@ -79,7 +79,10 @@ def _faults(folder: Path, lock: Mapping[str, Any] | None, key: SSlibKey | None) 
         return
     yield from _provenance_faults(folder, digests, manifest.id, key)
     if lock is not None:
-        yield from _lock_faults(plan, report, lock)
+        try:
+            yield from _lock_faults(plan, report, lock)
+        except (KeyError, TypeError, AttributeError) as fault:
+            yield f"{PLAN} cannot be held against the lock: {_reason(fault)}"
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, bool]]:
@@ -146,7 +149,8 @@ def _lock_faults(
     plan: Mapping[str, Any], report: Mapping[str, Any], lock: Mapping[str, Any]
 ) -> Iterator[str]:
     """What the bundle says and holds against what the lock file says."""
-    steps = [{key: step[key] for key in ("name", "params", "id")} for step in plan["steps"]]
+    keys = ("name", "params", "id")
+    steps = [{key: step[key] for key in keys} for step in plan["steps"]]
     target = {key: plan["target"][key] for key in ("device", "os")}
     bundle = {
         "recipe": report["name"],
@@ -157,7 +161,7 @@ def _lock_faults(
         "steps": steps,
     }
     locked = {key: lock.get(key) for key in bundle}
-    locked["steps"] = [{key: step.get(key) for key in steps[0]} for step in lock["steps"]]
+    locked["steps"] = [{key: step.get(key) for key in keys} for step in lock["steps"]]
     yield from (f"lock: {line}" for line in differences(locked, bundle))
     output = lock["steps"][-1].get("output") if lock["steps"] else None
     if output != report["artifact"]["digest"]:
