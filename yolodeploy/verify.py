@@ -66,7 +66,11 @@ def faults_of(folder: Path, lock: Mapping[str, Any] | None, key: SSlibKey | None
         yield f"{MANIFEST} cannot be read: {_reason(fault)}"
         return
     found = dict(_walk(folder))
-    digests = {name: file_digest(folder / name) for name, plain in found.items() if plain}
+    try:
+        digests = {name: file_digest(folder / name) for name, plain in found.items() if plain}
+    except OSError as fault:
+        yield f"{fault.filename} cannot be read: {_reason(fault)}"
+        return
     yield from _file_faults(found, digests, manifest.files)
     try:
         plan, report = read_json(folder / PLAN), read_json(folder / REPORT)

@@ -132,6 +132,15 @@ def _forged(bundle: Path, change: Callable[[dict], None], name: str = "report.js
     mend(bundle, papers=True)
 
 
+def test_a_file_that_may_not_be_read(world: World, bundle: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything; run the tests as another user")
+    (bundle / "labels.txt").chmod(0)
+    result = world.run("verify", "dist/pot")
+    assert result.code == CODE
+    assert "labels.txt cannot be read: Permission denied" in result.error
+
+
 def test_the_lock_catches_what_a_mended_manifest_hides(world: World, bundle: Path) -> None:
     _forged(bundle, lambda report: report["artifact"].update(digest="0" * 64))
     result = world.run("verify", "dist/pot", "--lock", "pot.lock")
