@@ -27,6 +27,7 @@ from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
 from sensitivity import sensitivity
 from training import training
+from verification import verify
 
 
 def startup(bench: Bench) -> None:
@@ -209,6 +210,7 @@ SECTIONS = {
     "training": training,
     "qat": qat,
     "fuzz": fuzz,
+    "verify": verify,
 }
 
 

@@ -58,7 +58,7 @@ class Bench:
         """All images of the validation split."""
         return load_view(self.options.data, View(), 0)
 
-    def deploy(self, recipe: Path) -> dict[str, Any]:
+    def deploy(self, recipe: Path, *more: str | Path) -> dict[str, Any]:
         """Deploy a recipe and return its report."""
         command = [
             BIN / "yolodeploy",
@@ -70,6 +70,7 @@ class Bench:
             "-q",
             "--cache",
             self.work / "cache",
+            *more,
         ]
         done = subprocess.run(command, cwd=self.work, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from yolodeploy.dataset import Dataset
     from yolodeploy.transforms import Params
 
-# Names at the top of a bundle, which no artifact may use for a file of its own.
-_TEXTS = ("contract.json", "labels.txt", "manifest.json", "plan.json", "report.html", "report.json")
-RESERVED = frozenset({*_TEXTS, "golden"})
-
 
 @dataclass(frozen=True)
 class Artifact:

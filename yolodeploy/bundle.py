@@ -1,7 +1,8 @@
 """The bundle `dist/<name>/`: what an app team gets. It appears whole, or the old one stays.
 
-<artifact files>   labels.txt   contract.json   golden/   report.json   report.html
-plan.json          manifest.json (sha256 of every other file)
+<artifact files>   labels.txt        contract.json           golden/    report.json   report.html
+plan.json          provenance.json   provenance.dsse.json    bom.cdx.json
+manifest.json (sha256 of every other file)
 """
 
 from __future__ import annotations
@@ -12,21 +13,35 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from yolodeploy.backend import ModelInfo
-from yolodeploy.digest import file_digest, tree_files
 from yolodeploy.errors import EnvironmentProblem
 from yolodeploy.evidence import copy_golden
 from yolodeploy.exchange import exchange
-from yolodeploy.manifest import MANIFEST, PLAN, REPORT, identify, read_manifest
+from yolodeploy.manifest import BILL, MANIFEST, PLAN, PROVENANCE, REPORT, SIGNATURE, identify
 from yolodeploy.page import html
+from yolodeploy.papers import digests, seal, write_json
 from yolodeploy.plan import Plan
 from yolodeploy.store import FULL, Stored
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a bundle is filled with; `outputs` are the digests of the steps' results by step id."""
+
+    artifact: Stored
+    evidence: Stored
+    report: Mapping[str, Any]
+    outputs: Mapping[str, str]
+    info: ModelInfo
 
 
 def bundle_id(plan: Plan, report: Mapping[str, Any]) -> str:
@@ -34,28 +49,26 @@ def bundle_id(plan: Plan, report: Mapping[str, Any]) -> str:
     return identify(resolved_plan(plan), report)
 
 
-def is_current(folder: Path, id_: str) -> bool:
-    """Whether the folder holds the bundle with this id, every byte as it was written."""
-    try:
-        manifest = read_manifest(folder)
-        files = {name: path for name, path in tree_files(folder).items() if name != MANIFEST}
-        return manifest.id == id_ and manifest.files == {
-            name: file_digest(path) for name, path in files.items()
-        }
-    except (OSError, ValueError):
-        return False
-
-
 def write_bundle(
-    dist: Path,
-    plan: Plan,
-    artifact: Stored,
-    evidence: Stored,
-    info: ModelInfo,
-    report: Mapping[str, Any],
+    dist: Path, plan: Plan, contents: Contents, signer: CryptoSigner | None = None
 ) -> Path:
     """Write `dist/<name>` and return it; the bundle that was there is replaced in one move."""
     home = dist / plan.file.recipe.name
+    with _replacing(dist, home) as new:
+        _require_ours(home)
+        if signer is None and (home / SIGNATURE).exists():
+            raise EnvironmentProblem(
+                f"{home}: is signed, and what would take its place is not. Sign that with --key, or move "
+                "the signed bundle away."
+            )
+        _fill(new, plan, contents)
+        seal(new, bundle_id(plan, contents.report), signer)
+    return home
+
+
+@contextlib.contextmanager
+def _replacing(dist: Path, home: Path) -> Iterator[Path]:
+    """Give a folder, not there yet, that takes the place of `home` in one move if all goes well."""
     with _explained(dist):
         dist.mkdir(parents=True, exist_ok=True)
         guard = dist / f".{home.name}.lock"
@@ -63,15 +76,12 @@ def write_bundle(
             guard.unlink()
         with FileLock(guard):
             _recover(home)
-            _require_ours(home)
             work = Path(tempfile.mkdtemp(prefix=f".{home.name}~", dir=dist))
             try:
-                new = work / home.name
-                _fill(new, plan, artifact, evidence, info, report)
-                exchange(new, home)
+                yield work / home.name
+                exchange(work / home.name, home)
             finally:
                 shutil.rmtree(work, ignore_errors=True)  # what is left goes next time
-    return home
 
 
 def _require_ours(home: Path) -> None:
@@ -95,25 +105,36 @@ def _recover(home: Path) -> None:
         shutil.rmtree(left)
 
 
-def _fill(
-    folder: Path,
-    plan: Plan,
-    artifact: Stored,
-    evidence: Stored,
-    info: ModelInfo,
-    report: Mapping[str, Any],
-) -> None:
-    shutil.copytree(artifact.path, folder, copy_function=shutil.copyfile)
-    copy_golden(evidence, folder / "golden")
+def _fill(folder: Path, plan: Plan, contents: Contents) -> None:
+    info, report = contents.info, contents.report
+    shutil.copytree(contents.artifact.path, folder, copy_function=shutil.copyfile)
+    copy_golden(contents.evidence, folder / "golden")
     (folder / "labels.txt").write_text(
         "".join(f"{name}\n" for name in info.names), encoding="utf-8"
     )
-    _write_json(folder / "contract.json", contract(plan, info, report["interface"]))
-    _write_json(folder / PLAN, resolved_plan(plan))
-    _write_json(folder / REPORT, report)
+    write_json(folder / "contract.json", contract(plan, info, report["interface"]))
+    write_json(folder / PLAN, resolved_plan(plan))
+    write_json(folder / REPORT, report)
     (folder / "report.html").write_text(html(report), encoding="utf-8")
-    files = {name: file_digest(path) for name, path in tree_files(folder).items()}
-    _write_json(folder / MANIFEST, {"id": bundle_id(plan, report), "files": files})
+    _write_papers(folder, plan, contents)
+
+
+def _write_papers(folder: Path, plan: Plan, contents: Contents) -> None:
+    from yolodeploy.bom import bill
+    from yolodeploy.provenance import Made, statement
+    from yolodeploy.tools import tools
+
+    made = Made(
+        id=bundle_id(plan, contents.report),
+        plan=resolved_plan(plan),
+        report=contents.report,
+        files=digests(folder),
+        outputs=contents.outputs,
+        created=contents.artifact.meta.created,
+        tools=tools(plan.versions()),
+    )
+    write_json(folder / BILL, bill(made, contents.info.task))
+    write_json(folder / PROVENANCE, statement(replace(made, files=digests(folder))))
 
 
 def contract(plan: Plan, info: ModelInfo, interface: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,11 +187,6 @@ def resolved_plan(plan: Plan) -> dict[str, Any]:
         ],
         "versions": plan.versions(),
     }
-
-
-def _write_json(path: Path, value: object) -> None:
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -150,6 +150,12 @@ def _add_recipe_commands(commands: Any, common: argparse.ArgumentParser) -> None
         metavar="DIR",
         help="where bundles go (default: dist)",
     )
+    command.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="sign the bundle with this Ed25519 private key (PEM)",
+    )
     sensitivity = commands.add_parser(
         "sensitivity", parents=parents, help="measure what compressing each layer alone costs"
     )
@@ -191,6 +197,12 @@ def _add_information_commands(commands: Any, common: argparse.ArgumentParser) ->
     verify.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE", help="dist/NAME")
     verify.add_argument(
         "--lock", type=Path, metavar="FILE", help="the recipe's lock file, to hold it against"
+    )
+    verify.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="the Ed25519 public key (PEM) that must have signed",
     )
     verify.set_defaults(run=_command("verify", "verify"))
     schema = commands.add_parser(

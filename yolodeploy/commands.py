@@ -6,7 +6,7 @@ import argparse
 import json
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yolodeploy.backend import Backend
 from yolodeploy.console import WIDTH, Console, answer
@@ -16,6 +16,9 @@ from yolodeploy.registry import load_registry, problem_of
 from yolodeploy.store import Store, default_root
 from yolodeploy.trust import DIST, SENSITIVITY, require_own
 from yolodeploy.yamlfile import shown
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
 
 
 def check(options: argparse.Namespace, console: Console) -> int:
@@ -141,10 +144,10 @@ def deploy(options: argparse.Namespace, console: Console) -> int:
     from yolodeploy.run import Runner
 
     require_own(options.dist, DIST, "--dist")
-    store = store_of(options)
+    store, signer = store_of(options), _signer(options, console)
     runner = Runner(path.plan_file(options.recipe, store, options.allow), store, console)
     try:
-        done = path.deploy(runner, path.Options(options.dist, options.locked))
+        done = path.deploy(runner, path.Options(options.dist, options.locked, signer))
     except ChecksFailed as failed:
         if not options.json:
             console.result(table(failed.report))
@@ -152,6 +155,15 @@ def deploy(options: argparse.Namespace, console: Console) -> int:
     text = table(done.report) + f"\n\nbundle: {shown(done.bundle)}"
     answer(console, options, {**done.report, "bundle": str(done.bundle)}, text)
     return 0
+
+
+def _signer(options: argparse.Namespace, console: Console) -> CryptoSigner | None:
+    """The key is read before anything is built, so that a wrong one costs nothing."""
+    if options.key is None:
+        return None
+    from yolodeploy.signing import read_private
+
+    return read_private(options.key, console.warn)
 
 
 def sensitivity(options: argparse.Namespace, console: Console) -> int:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from yolodeploy.bundle import bundle_id, is_current, write_bundle
+from yolodeploy.bundle import Contents, bundle_id, write_bundle
 from yolodeploy.chain import obtain_chain
 from yolodeploy.checks import run_checks
+from yolodeploy.console import Console
 from yolodeploy.digest import StatCache
 from yolodeploy.errors import ChecksFailed, LockMismatch, StoreProblem
 from yolodeploy.evidence import obtain_evidence, require_same
 from yolodeploy.lock import describe_lock, lock_path, require_locked, write_lock
+from yolodeploy.papers import is_current, is_signed_with, signers
 from yolodeploy.plan import Plan, make_plan
 from yolodeploy.recipe import load_recipe
 from yolodeploy.registry import load_registry
@@ -22,13 +24,17 @@ from yolodeploy.run import Runner
 from yolodeploy.store import Store, Stored
 from yolodeploy.yamlfile import shown
 
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
+
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line decides: where things go, and whether the lock binds."""
+    """What the command line decides: where things go, whether the lock binds, and who signs."""
 
     dist: Path
     locked: bool
+    signer: CryptoSigner | None = None
 
 
 @dataclass(frozen=True)
@@ -73,11 +79,26 @@ def deploy(runner: Runner, options: Options) -> Deployed:
         lines = "".join(f"\n  {check.failure()}" for check in failed)
         raise ChecksFailed(f"{shown(plan.file.path)}: no bundle was written.{lines}", report)
     home = options.dist / plan.file.recipe.name
-    if not is_current(home, bundle_id(plan, report)):
-        write_bundle(options.dist, plan, artifact, stored, runner.info(), report)
+    if not _is_kept(home, bundle_id(plan, report), options.signer, runner.console):
+        outputs = {id_: meta.digest for id_, meta in metas.items() if meta}
+        contents = Contents(artifact, stored, report, outputs, runner.info())
+        write_bundle(options.dist, plan, contents, options.signer)
     if not options.locked:
         write_lock(lock_path(plan.file.path), describe_lock(plan, _outputs(runner)))
     return Deployed(report, home)
+
+
+def _is_kept(home: Path, id_: str, signer: CryptoSigner | None, console: Console) -> bool:
+    """Whether the bundle that is there may stay. Nothing is signed that has not just come from the store."""
+    if signer is None:
+        return is_current(home, id_)
+    if is_current(home, id_) and is_signed_with(home, id_, signer):
+        return True
+    own = signer.public_key.keyid
+    if (others := signers(home)) and own not in others:
+        told = ", ".join(key[:12] for key in others)
+        console.warn(f"{shown(home)} was signed with the key {told}, and is now with {own[:12]}")
+    return False
 
 
 def _require_kept(runner: Runner, *, locked: bool) -> None:

@@ -12,7 +12,11 @@ from typing import Any
 from yolodeploy.digest import digest_of
 
 MANIFEST, PLAN, REPORT = "manifest.json", "plan.json", "report.json"
-_REVISION = 2
+BILL, PROVENANCE, SIGNATURE = "bom.cdx.json", "provenance.json", "provenance.dsse.json"
+_OWN = {MANIFEST, PLAN, REPORT, BILL, PROVENANCE, SIGNATURE}
+# Names at the top of a bundle, which no artifact may use for a file of its own.
+RESERVED = frozenset({*_OWN, "contract.json", "golden", "labels.txt", "report.html"})
+_REVISION = 3
 _MOST_BYTES = 64_000_000
 
 
@@ -22,6 +26,16 @@ class Manifest:
 
     id: str
     files: Mapping[str, str]
+
+
+def is_artifact(name: str) -> bool:
+    """Whether a file of a bundle, by relative POSIX path, is the artifact's and not one that the bundle adds."""
+    return name.split("/", maxsplit=1)[0] not in RESERVED
+
+
+def is_subject(name: str) -> bool:
+    """Whether the provenance vouches for a file; it cannot for itself, nor for what is written after it."""
+    return name not in (PROVENANCE, SIGNATURE, MANIFEST)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -35,9 +49,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object of a bundle; raises ValueError with the reason, and OSError."""
-    if not stat.S_ISREG(file.stat().st_mode):
-        raise ValueError("it is no plain file")  # a pipe may never end
-    if file.stat().st_size > _MOST_BYTES:
+    state = file.lstat()
+    if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
+        raise ValueError("it is a link or a device, not a file")
+    if state.st_size > _MOST_BYTES:
         raise ValueError(f"it is larger than {_MOST_BYTES / 1e6:.0f} MB")
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))

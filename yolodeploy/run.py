@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yolodeploy.backend import RESERVED, Artifact, Context, ModelInfo
+from yolodeploy.backend import Artifact, Context, ModelInfo
 from yolodeploy.console import Console, Report
 from yolodeploy.digest import digest_of, tree_files
 from yolodeploy.errors import DataError, EnvironmentProblem, StepFailed, YolodeployError
 from yolodeploy.machine import threads
+from yolodeploy.manifest import RESERVED
 from yolodeploy.plan import Plan, PlannedStep, described_target, weights_path
 from yolodeploy.store import FULL, Store, Stored
 from yolodeploy.yamlfile import Position

@@ -10,23 +10,38 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from yolodeploy.backend import RESERVED
 from yolodeploy.console import Console, answer
 from yolodeploy.digest import digest_of, file_digest
 from yolodeploy.errors import VerificationFailed
 from yolodeploy.lock import differences, read_lock
-from yolodeploy.manifest import MANIFEST, PLAN, REPORT, identify, read_json, read_manifest
+from yolodeploy.manifest import (
+    MANIFEST,
+    PLAN,
+    PROVENANCE,
+    REPORT,
+    SIGNATURE,
+    identify,
+    is_artifact,
+    read_json,
+    read_manifest,
+)
+from yolodeploy.provenance import disagreements
+from yolodeploy.signing import payload_of, require_signature
 from yolodeploy.yamlfile import shown
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import SSlibKey
 
 
 def verify(options: argparse.Namespace, console: Console) -> int:
     """Check every bundle; the exit code is that of the first fault."""
     lock = read_lock(options.lock) if options.lock else None
+    key = _key(options.key) if options.key else None
     rows, code = [], 0
     for folder in options.bundles:
-        faults = list(_faults(folder, lock))
+        faults = list(faults_of(folder, lock, key))
         rows.append({"bundle": str(folder), "ok": not faults, "faults": faults})
         if faults:
             code = code or VerificationFailed.exit_code
@@ -37,7 +52,13 @@ def verify(options: argparse.Namespace, console: Console) -> int:
     return code
 
 
-def _faults(folder: Path, lock: Mapping[str, Any] | None) -> Iterator[str]:
+def _key(file: Path) -> SSlibKey:
+    from yolodeploy.signing import read_public
+
+    return read_public(file)
+
+
+def faults_of(folder: Path, lock: Mapping[str, Any] | None, key: SSlibKey | None) -> Iterator[str]:
     """Everything that is wrong with a bundle, one sentence each."""
     try:
         manifest = read_manifest(folder)
@@ -61,12 +82,12 @@ def _faults(folder: Path, lock: Mapping[str, Any] | None) -> Iterator[str]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as fault:
         yield f"{PLAN} or {REPORT} cannot be read: {_reason(fault)}"
         return
-    if lock is None:
-        return
-    try:
-        yield from _lock_faults(plan, report, lock)
-    except (KeyError, TypeError, AttributeError) as fault:
-        yield f"lock: {PLAN} cannot be held against it: {_reason(fault)}"
+    yield from _provenance_faults(folder, digests, manifest.id, key)
+    if lock is not None:
+        try:
+            yield from _lock_faults(plan, report, lock)
+        except (KeyError, TypeError, AttributeError) as fault:
+            yield f"lock: {PLAN} cannot be held against it: {_reason(fault)}"
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, bool]]:
@@ -98,9 +119,34 @@ def _file_faults(
 
 def _artifact_digest(digests: Mapping[str, str]) -> str:
     """As the store takes it: of all files but those that the bundle adds."""
-    return digest_of(
-        {n: digest for n, digest in digests.items() if n.split("/")[0] not in RESERVED}
-    )
+    return digest_of({n: digest for n, digest in digests.items() if is_artifact(n)})
+
+
+def _provenance_faults(
+    folder: Path, digests: Mapping[str, str], id_: str, key: SSlibKey | None
+) -> Iterator[str]:
+    """What the provenance does not vouch for, and what is wrong with its signature."""
+    try:
+        yield from disagreements(read_json(folder / PROVENANCE), digests, id_)
+        text = (folder / PROVENANCE).read_bytes()
+    except (OSError, ValueError) as fault:
+        yield f"{PROVENANCE} cannot be read: {_reason(fault)}"
+        return
+    if SIGNATURE in digests:
+        yield from _signature_faults(folder, text, key)
+    elif key is not None:
+        yield f"{SIGNATURE} is missing: the bundle is not signed"
+
+
+def _signature_faults(folder: Path, text: bytes, key: SSlibKey | None) -> Iterator[str]:
+    try:
+        value = read_json(folder / SIGNATURE)
+        if payload_of(value) != text:
+            yield f"{SIGNATURE} signs another text than {PROVENANCE}"
+        if key is not None:
+            require_signature(value, key)
+    except (OSError, ValueError) as fault:
+        yield f"{SIGNATURE} is not valid: {_reason(fault)}"
 
 
 def _lock_faults(

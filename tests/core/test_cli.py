@@ -302,7 +302,18 @@ def test_errors_are_documented() -> None:
     assert len({code for code, _ in kinds}) == len(kinds)
 
 
-HEAVY = ("torch", "numpy", "cv2", "faster_coco_eval", "onnx", "scipy", "rich", "ultralytics")
+HEAVY = (
+    "torch",
+    "numpy",
+    "cv2",
+    "faster_coco_eval",
+    "onnx",
+    "scipy",
+    "rich",
+    "ultralytics",
+    "cyclonedx",
+    "cryptography",
+)
 _UNCHANGED = f"""
 import sys
 from yolodeploy.cli import main

@@ -262,6 +262,8 @@ def test_bundle_contents_and_manifest(deployed: World) -> None:
             "report.json",
             "report.html",
             "manifest.json",
+            "provenance.json",
+            "bom.cdx.json",
             "golden/image.png",
             "golden/input.npy",
             "golden/output.npy",
@@ -327,7 +329,12 @@ def test_a_spoilt_bundle_is_written_again(deployed: World, spoil: str) -> None:
             shutil.rmtree(deployed.bundle)
     deployed.good()
     after = {p: p.read_bytes() for p in deployed.bundle.rglob("*") if p.is_file()}
-    volatile = {"report.json", "report.html", "manifest.json"}  # say what was cached
+    volatile = {
+        "report.json",
+        "report.html",
+        "provenance.json",
+        "manifest.json",
+    }  # say what was cached
     assert {p: b for p, b in after.items() if p.name not in volatile} == {
         p: b for p, b in before.items() if p.name not in volatile
     }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from world import World
 
 from yolodeploy.store import Store
@@ -121,6 +124,20 @@ def test_a_pinned_file_counts_by_its_content_and_not_by_its_place(world: World) 
     assert world.plan().final.id == first.final.id
     recipe(world)
     assert world.plan().final.id != first.final.id
+
+
+def test_a_pinned_file_and_every_view_are_in_the_papers_of_the_bundle(world: World) -> None:
+    recipe(world, pinned(world))
+    world.good()
+    digest = hashlib.sha256(b"a teacher").hexdigest()
+    raw = json.loads((world.bundle / "provenance.json").read_text())
+    given = raw["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert {"name": "steps/1-teach/like", "digest": {"sha256": digest}} in given
+    assert {"data/training", "data/calibration", "data/evaluation"} <= {i["name"] for i in given}
+    bill = json.loads((world.bundle / "bom.cdx.json").read_text())
+    teacher = next(c for c in bill["components"] if c["name"] == "steps/1-teach/like")
+    assert (teacher["type"], teacher["hashes"][0]["content"]) == ("machine-learning-model", digest)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill)) is None
 
 
 def test_a_pinned_file_that_is_absent_or_another_is_refused(world: World) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forging import edit, mend
 from world import World
 
 CODE = 10
@@ -102,11 +103,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "manifest is a pipe": (
         lambda b: ((b / "manifest.json").unlink(), os.mkfifo(b / "manifest.json")),
-        "manifest.json cannot be read: it is no plain file",
+        "manifest.json cannot be read: it is a link or a device, not a file",
     ),
     "report is a pipe": (
         lambda b: ((b / "report.json").unlink(), os.mkfifo(b / "report.json")),
-        "plan.json or report.json cannot be read: it is no plain file",
+        "plan.json or report.json cannot be read: it is a link or a device, not a file",
     ),
     "no folder": (
         lambda b: b.rename(b.parent / "away"),
@@ -126,21 +127,9 @@ def test_damage_is_named(world: World, bundle: Path, damage: str) -> None:
 
 
 def _forged(bundle: Path, change: Callable[[dict], None], name: str = "report.json") -> None:
-    """Change a document, and mend the manifest as a forger would who knows how it is made."""
-    from yolodeploy.digest import file_digest
-    from yolodeploy.manifest import identify
-
-    file = bundle / name
-    raw = json.loads(file.read_text())
-    change(raw)
-    file.write_text(json.dumps(raw))
-    plan, report = (json.loads((bundle / n).read_text()) for n in ("plan.json", "report.json"))
-
-    def mend(manifest: dict) -> None:
-        manifest["files"][name] = file_digest(file)
-        manifest["id"] = identify(plan, report)
-
-    _manifest(bundle, mend)
+    """Change a document, and mend provenance and manifest as a forger would."""
+    edit(bundle, name, change)
+    mend(bundle, papers=True)
 
 
 def test_the_lock_catches_what_a_mended_manifest_hides(world: World, bundle: Path) -> None:
@@ -193,7 +182,7 @@ def test_a_file_that_cannot_be_read(
     monkeypatch.setattr("yolodeploy.verify.file_digest", refuse)
     result = world.run("verify", "dist/pot")
     assert result.code == CODE
-    assert "brick.json cannot be read: Permission denied" in result.error
+    assert "bom.cdx.json cannot be read: Permission denied" in result.error
 
 
 def test_a_lock_that_is_not_there_and_one_that_is_damaged(world: World, bundle: Path) -> None:

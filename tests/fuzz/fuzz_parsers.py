@@ -28,6 +28,8 @@ from yolodeploy.backend import Artifact, ModelInfo
 MLMODEL = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 PACKAGE = "coreml/model.mlpackage"
+BUNDLE_ID = "x" * 64
+BUNDLE = ("manifest.json", "provenance.json", "provenance.dsse.json", "plan.json", "report.json")
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,26 @@ def _coreml_weights(folder: Path) -> object:
 
 
 def _bundle(folder: Path) -> object:
-    from yolodeploy.bundle import is_current
+    """As `verify` with a lock and a key reads it, and as `deploy --key` does."""
+    from yolodeploy.errors import VerificationFailed
+    from yolodeploy.lock import read_lock
+    from yolodeploy.papers import is_signed_with, signers
+    from yolodeploy.verify import faults_of
 
-    return is_current(folder / "bundle", "x" * 64)
+    home, signer = folder / "bundle", bundle_signer()
+    faults = list(faults_of(home, read_lock(home.with_suffix(".lock")), signer.public_key))
+    assert is_signed_with(home, BUNDLE_ID, signer) <= bool(signers(home))
+    if faults:
+        raise VerificationFailed(faults[0])
+    return home
+
+
+def bundle_signer() -> Any:
+    """A signer that is the same in every process."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from securesystemslib.signer import CryptoSigner
+
+    return CryptoSigner(Ed25519PrivateKey.from_private_bytes(bytes(32)))
 
 
 def _store(folder: Path) -> object:
@@ -185,7 +204,7 @@ PARSERS = {
     "yolo: arch.json, info.json": Parser(["yolo/arch.json", "yolo/info.json"], _yolo, JSON),
     "yolo: safetensors": Parser(["yolo/model.safetensors"], _yolo, (safetensors_header, *BLIND)),
     "training state": Parser(["state.pt"], _state, (zip_entries, *BLIND)),
-    "bundle manifest": Parser(["bundle/manifest.json"], _bundle, JSON),
+    "bundle": Parser([f"bundle/{name}" for name in BUNDLE], _bundle, JSON),
     "store: meta, data": Parser([f"{OBJECT}/meta.json", f"{OBJECT}/data/data.json"], _store, JSON),
     "digests.json": Parser(["store/digests.json"], _digests, JSON),
     "ncnn: .param": Parser(["ncnn/model.ncnn.param"], _ncnn, TEXT, backend="ncnn"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from fuzz_parsers import bundle_signer
 
 from yolodeploy.backend import Artifact, Context, Target
 from yolodeploy.console import Console
@@ -129,9 +129,37 @@ def _some_data(work: Path) -> Path:
 
 
 def _write_bundle(folder: Path) -> None:
-    from yolodeploy.digest import file_digest
+    """A signed bundle of nothing, and its lock."""
+    from yolodeploy.digest import digest_of
+    from yolodeploy.manifest import identify
+    from yolodeploy.papers import digests, seal, write_json
+    from yolodeploy.provenance import Made, statement
 
     folder.mkdir()
     (folder / "labels.txt").write_text("circle\n", encoding="utf-8")
-    manifest = {"id": "x" * 64, "files": {"labels.txt": file_digest(folder / "labels.txt")}}
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    step = {"name": "export", "params": {"precision": "fp16"}, "id": "a" * 64}
+    target = {"device": "n100", "os": None}
+    plan = {
+        "recipe": {},
+        "target": target,
+        "weights": "b" * 64,
+        "data": {},
+        "versions": {},
+        "steps": [step],
+    }
+    empty: dict[str, Any] = {
+        "target": {},
+        "versions": {},
+        "evidence": {},
+        "chain": [],
+        "checks": [],
+    }
+    report = {**empty, "name": "bundle", "artifact": {"digest": digest_of({})}, "data": {}}
+    lock = {**plan, "lock": 1, "recipe": "bundle", "model": plan["weights"]}
+    lock["steps"] = [{**step, "output": digest_of({})}]
+    write_json(folder.with_suffix(".lock"), lock)
+    write_json(folder / "plan.json", plan)
+    write_json(folder / "report.json", report)
+    made = Made(identify(plan, report), plan, report, digests(folder), {}, 0.0, [])
+    write_json(folder / "provenance.json", statement(made))
+    seal(folder, made.id, bundle_signer())
