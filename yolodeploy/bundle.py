@@ -20,13 +20,14 @@ from filelock import FileLock
 
 from yolodeploy.backend import ModelInfo
 from yolodeploy.digest import file_digest, tree_files
+from yolodeploy.diskfaults import FULL
 from yolodeploy.errors import EnvironmentProblem
 from yolodeploy.evidence import copy_golden
 from yolodeploy.exchange import exchange
 from yolodeploy.manifest import MANIFEST, PLAN, REPORT, identify, read_manifest
+from yolodeploy.objects import Stored
 from yolodeploy.page import html
 from yolodeploy.plan import Plan
-from yolodeploy.store import FULL, Stored
 
 
 def bundle_id(plan: Plan, report: Mapping[str, Any]) -> str:

@@ -14,12 +14,13 @@ from yolodeploy.digest import StatCache
 from yolodeploy.errors import ChecksFailed, LockMismatch, StoreProblem
 from yolodeploy.evidence import obtain_evidence, require_same
 from yolodeploy.lock import describe_lock, lock_path, require_locked, write_lock
+from yolodeploy.objects import Stored
 from yolodeploy.plan import Plan, make_plan
 from yolodeploy.recipe import load_recipe
 from yolodeploy.registry import load_registry
 from yolodeploy.report import make_report
 from yolodeploy.run import Runner
-from yolodeploy.store import Store, Stored
+from yolodeploy.store import Store
 from yolodeploy.yamlfile import shown
 
 
@@ -50,6 +51,7 @@ def build(runner: Runner, *, locked: bool) -> Stored:
     lock = lock_path(runner.plan.file.path)
     if locked:
         require_locked(lock, runner.plan)
+    runner.store.hold(planned.id for planned in runner.plan.steps)
     _require_kept(runner, locked=locked)
     artifact = runner.final()
     if locked:

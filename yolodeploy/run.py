@@ -14,10 +14,12 @@ from typing import Any
 from yolodeploy.backend import RESERVED, Artifact, Context, ModelInfo
 from yolodeploy.console import Console, Report
 from yolodeploy.digest import digest_of, tree_files
+from yolodeploy.diskfaults import DISK
 from yolodeploy.errors import DataError, EnvironmentProblem, StepFailed, YolodeployError
 from yolodeploy.machine import threads
+from yolodeploy.objects import Stored, odd_entries
 from yolodeploy.plan import Plan, PlannedStep, described_target, weights_path
-from yolodeploy.store import FULL, Store, Stored
+from yolodeploy.store import Store
 from yolodeploy.yamlfile import Position
 
 _MEMO = "data.json"
@@ -128,7 +130,7 @@ class Runner:
             try:
                 data = compute()
             except OSError as fault:
-                if fault.errno in FULL:
+                if fault.errno in DISK:
                     raise
                 raise StepFailed(_reason(fault)) from fault  # no fault of the store's
             text = json.dumps(data, allow_nan=False, sort_keys=True)
@@ -185,7 +187,7 @@ def failing_as(at: Position, what: str) -> Iterator[None]:
             raise OSError(errno.ENOSPC, _NO_SPACE) from fault
         raise type(fault)(f"{at}: {fault}") from fault
     except (Exception, SystemExit) as fault:  # a tool may fail in any way
-        if isinstance(fault, OSError) and fault.errno in FULL:
+        if isinstance(fault, OSError) and fault.errno in DISK:
             raise
         if _NO_SPACE in str(fault):  # tools that write by themselves give only the words
             raise OSError(errno.ENOSPC, _NO_SPACE) from fault
@@ -206,6 +208,8 @@ def _require_folder(planned: PlannedStep, result: Path, work: Path) -> None:
         what = f"returned {result.relative_to(work)}, which is not a folder"
     elif not tree_files(result):
         what = f"left no files in {result.relative_to(work)}"
+    elif odd := next(odd_entries(result), None):
+        what = f"left something that is no file: {odd}"
     elif taken := RESERVED & {path.name for path in result.iterdir()}:
         what = f"wrote a file named `{min(taken)}`, which a bundle needs for itself"
     else:
