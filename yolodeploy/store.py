@@ -147,6 +147,8 @@ class Store:
 
         How far a step came is kept if that was last written after `oldest` (seconds since 1970).
         """
+        with explained(self.root), self._leases.gate():
+            self._leases.used()  # those of the dead go
         freed = 0
         stale = [left for left in self.root.glob("resume/*") if _older(left, oldest)]
         for left in [*self.root.glob("tmp/*"), *stale]:
