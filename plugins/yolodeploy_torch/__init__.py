@@ -100,7 +100,9 @@ def _varies(params: Params) -> str | None:
     )
 
 
-def _training_step(name: str, params: type[Params], run: Run, then: Then | None = None) -> Step:
+def _training_step(
+    name: str, params: type[Params], run: Run, then: Then | None = None, revision: int = 1
+) -> Step:
     """A step that trains; the held-out images are judged with the library that computes mAP."""
     return Step(
         name,
@@ -108,6 +110,7 @@ def _training_step(name: str, params: type[Params], run: Run, then: Then | None 
         "yolo",
         params,
         run,
+        revision=revision,
         reads=("training",),
         varies=_varies,
         tools=_JUDGES,
@@ -130,7 +133,7 @@ STEPS: Sequence[Step] = (
     ),
     _training_step("finetune", Finetune, _finetune),
     _training_step("distill", Distill, _distill),
-    _training_step("qat", Qat, _qat, _fits_qat),
+    _training_step("qat", Qat, _qat, _fits_qat, revision=2),
 )
 
 

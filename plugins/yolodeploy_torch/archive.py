@@ -28,7 +28,15 @@ _END, _END64 = b"PK\x05\x06", b"PK\x06\x06"
 _END_SIZE, _END64_SIZE, _LOCATOR_SIZE = 22, 56, 20
 _LONGEST_COMMENT = 1 << 16
 _HEADER_SIZE = 30  # of an entry, before its name
-_UNREADABLE = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError)
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
 
 
 class Archive:

@@ -100,7 +100,7 @@ def _even(wanted: Range) -> Quantizer:
 def _uneven(wanted: Range) -> Quantizer:
     """All 256 levels."""
     step = (wanted.high - wanted.low) / 255
-    low = max(round(wanted.low / step), -255)
+    low = max(round(wanted.low / step), -254)  # a level above 0 is left, however much is below
     return Quantizer(step, low, low + 255)
 
 

@@ -3,8 +3,8 @@
 Response distillation compares outputs: class scores, and the distributions of the box sides (Zheng
 et al., Localization Distillation, https://arxiv.org/abs/2102.12252). Feature distillation compares
 the maps that the heads read (Romero et al., FitNets, https://arxiv.org/abs/1412.6550), through a 1x1
-convolution to the teacher's channels. Both look where the teacher sees something: each anchor counts
-by the teacher's highest class score there, for almost all of an image is background.
+convolution to the teacher's channels. Box sides and maps count by the teacher's highest class score
+at their anchor, for almost all of an image is background; class scores are compared everywhere.
 """
 
 from __future__ import annotations

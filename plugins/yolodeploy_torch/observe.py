@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from yolodeploy_torch.modules import Conv, Yolo
 from yolodeploy_torch.ranges import Range
 from yolodeploy_torch.ties import by_tie, ties
 
-_SAMPLES = 512  # values of one map in one image: more move no range that is trained afterwards
+_SAMPLES = 4096  # at least, of one map in one image: the few largest decide the range
 _SHARES = torch.linspace(0.1, 1.0, 19).tolist()
 _TINY = 1e-3  # the least range
 _STEPS = 255
@@ -71,8 +72,15 @@ def _samples(model: Yolo, images: Iterable[Tensor]) -> tuple[Samples, Samples]:
 
 
 def _some(values: Tensor) -> Tensor:
+    """Evenly spaced values, at a distance that has no divisor in common with the map's sides.
+
+    A multiple of the width would only ever meet the same columns, and the first is the border.
+    """
     flat = values.reshape(-1)
-    return flat[:: max(1, len(flat) // _SAMPLES)].clone()
+    distance = max(1, len(flat) // _SAMPLES)
+    while math.gcd(distance, len(flat)) > 1:
+        distance -= 1
+    return flat[::distance].clone()
 
 
 def _symmetric(values: Tensor) -> Range:

@@ -112,8 +112,9 @@ def write_state(folder: Path, progress: Progress) -> None:
     """Replace the folder's state by one rename, so that it is the old one or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{STATE_FILE}.partial"
-    torch.save(progress.state(), partial)
-    with partial.open("rb") as file:
+    with partial.open("wb") as file:  # PyTorch's own files do not say that the disk is full
+        torch.save(progress.state(), file)
+        file.flush()
         os.fsync(file.fileno())
     partial.replace(folder / STATE_FILE)
 

@@ -240,6 +240,14 @@ def _large_directory(path: Path) -> None:
             file.writestr(f"archive/{number_:0200}", b"")
 
 
+def _entry_beyond_the_end(path: Path) -> None:
+    zipped(path)
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"PK\x01\x02")
+    struct.pack_into("<II", data, at + 20, len(data) - 40, len(data) - 40)
+    path.write_bytes(data)
+
+
 def _zip64(path: Path) -> None:
     """An end of the directory that only readers of zip64 see, with sizes that overflow."""
     zipped(path)
@@ -325,6 +333,7 @@ def _archives(command: str) -> dict[str, tuple[Callable[[Path], object], str]]:
             "has 12 bytes, not 16",
         ),
         "checksum": (lambda p: patched(zipped(p), b"little", b"lottle"), "checksum of"),
+        "entry beyond the end": (_entry_beyond_the_end, "damaged or cut off"),
         "big-endian": (lambda p: zipped(p, byteorder=b"big"), "big-endian"),
         "script": (lambda p: zipped(p, change=entry("archive/constants.pkl")), "is a TorchScript"),
         "legacy": (lambda p: p.write_bytes(shell(Path(command[6:]), 2)), "not a PyTorch check"),
@@ -370,14 +379,14 @@ for path in sorted(folder.glob("*.pt")):
     work.mkdir()
     source = path
     from yolodeploy_torch.load import read_checkpoint_model
-    start = time.perf_counter()
+    start = time.process_time()
     armed, said = True, None
     try:
         read_checkpoint_model(path)
     except ModelError as error:
         said = str(error)
     armed = False
-    found[path.stem] = [said, time.perf_counter() - start, list(seen)]
+    found[path.stem] = [said, time.process_time() - start, list(seen)]
     seen.clear()
 print(json.dumps({"peak": peak() - before, "found": found}))
 """

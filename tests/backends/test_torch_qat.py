@@ -25,11 +25,11 @@ from yolodeploy.recipe import View, load_recipe
 from yolodeploy.registry import load_registry
 from yolodeploy.sensitivity import output_noise
 from yolodeploy_torch import folder
-from yolodeploy_torch.fakequant import FakeQuantized, Quantizer, round_weights
-from yolodeploy_torch.observe import Grids, observe
+from yolodeploy_torch.fakequant import FakeQuantized, Quantizer, _uneven, round_weights
+from yolodeploy_torch.observe import Grids, _some, observe
 from yolodeploy_torch.params import Qat
 from yolodeploy_torch.qat import qat
-from yolodeploy_torch.ranges import RANGES_FILE, Ranges, read_ranges
+from yolodeploy_torch.ranges import RANGES_FILE, Range, Ranges, read_ranges
 from yolodeploy_torch.structure import choose, convolutions
 from yolodeploy_torch.ties import by_tie, ties
 
@@ -115,6 +115,23 @@ def test_rounding_and_its_gradients() -> None:
     assert float(quantizer.log_step.grad) == pytest.approx(inside + 1 * -1.0 + 6 * 1.5)
     assert quantizer.range.low == pytest.approx(-1.0)
     assert quantizer.range.high == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 16, 80, 80), (1, 48, 40, 40), (1, 16, 320, 320), (1, 3, 7, 9)]
+)
+def test_first_ranges_are_taken_from_all_over_a_map(shape: tuple[int, ...]) -> None:
+    """Neither the border alone nor a few columns: each is met about as often as any other."""
+    for side in (2, 3):
+        size = shape[side]
+        place = torch.arange(size).reshape([-1 if axis == side else 1 for axis in range(4)])
+        met = torch.bincount(_some(place.expand(shape)), minlength=size)
+        assert int(met.max()) <= 1.5 * int(met.min()) + 1
+
+
+def test_a_map_that_is_hardly_ever_above_zero_has_a_range() -> None:
+    learned = _uneven(Range(low=-10.0, high=1e-3)).range
+    assert (learned.low, learned.high) == pytest.approx((-10.0, 10 / 254), rel=0.01)
 
 
 def test_weights_are_rounded_per_output_channel() -> None:

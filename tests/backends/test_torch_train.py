@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -89,6 +90,16 @@ def test_a_damaged_state_is_dropped_and_the_training_begins_anew(
     (resume / "state.pt").write_bytes(b"PK\x03\x04 half of an archive")
     again = finetune(loaded, params, given(tmp_path / "b", view, loaded, resume=resume))
     assert tree_digest(whole) == tree_digest(again)
+
+
+def test_a_state_that_the_disk_has_no_room_for_says_so(
+    loaded: Artifact, view: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "state.pt.partial").symlink_to("/dev/full")
+    params = Finetune.model_validate({**SMALL, "epochs": 1})
+    with pytest.raises(OSError, match="No space left on device") as fault:
+        finetune(loaded, params, given(tmp_path / "work", view, loaded, resume=tmp_path))
+    assert fault.value.errno == errno.ENOSPC
 
 
 def test_held_out_images_are_not_trained_on(view: Dataset) -> None:
