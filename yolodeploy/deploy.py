@@ -86,7 +86,7 @@ def _require_kept(runner: Runner, *, locked: bool) -> None:
     """Refuse to run a step again that would give other bytes than those locked, or built on."""
     steps, store = runner.plan.steps, runner.store
     for index, planned in enumerate(steps):
-        if not planned.varies or store.peek(planned.id):
+        if not planned.varies or runner.kept(planned):
             continue
         what = f"{planned.at}: the result of `{planned.step.name}` is not in the store, and cannot be made again: {planned.varies}."
         if locked:

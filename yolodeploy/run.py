@@ -19,6 +19,7 @@ from yolodeploy.errors import DataError, EnvironmentProblem, StepFailed, Yolodep
 from yolodeploy.machine import threads
 from yolodeploy.objects import Stored, odd_entries
 from yolodeploy.plan import Plan, PlannedStep, described_target, weights_path
+from yolodeploy.shared import Shared
 from yolodeploy.store import Store
 from yolodeploy.yamlfile import Position
 
@@ -33,6 +34,7 @@ class Runner:
     plan: Plan
     store: Store
     console: Console
+    shared: Shared | None = None
 
     def final(self) -> Stored:
         """The artifact that ships. Earlier results are only touched if this one is missing."""
@@ -55,6 +57,9 @@ class Runner:
         if found:
             self.console.detail(f"{planned.step.name}: {planned.id[:12]} is in the store")
             return found
+        fetched = self._fetched(planned)
+        if fetched:
+            return fetched
         problem = planned.backend.problem()
         if problem:
             raise EnvironmentProblem(
@@ -67,9 +72,22 @@ class Runner:
             with self.console.task(f"{planned.step.name} {planned.step.produces}{why}") as report:
                 return self._run(planned, given, names, work, report)
 
-        return self.store.obtain(
+        stored = self.store.obtain(
             planned.id, planned.step.name, planned.step.produces, make, self.console.warn
         )
+        if self.shared and not stored.cached:
+            self.shared.offer(stored)
+        return stored
+
+    def kept(self, planned: PlannedStep) -> bool:
+        """Whether a result is in the store, or in the one that is shared."""
+        return self.store.peek(planned.id) or self._fetched(planned) is not None
+
+    def _fetched(self, planned: PlannedStep) -> Stored | None:
+        if self.shared is None:
+            return None
+        step = planned.step
+        return self.shared.fetch(self.store, planned.id, step.name, step.produces)
 
     def _input(self, before: int) -> Artifact:
         if before >= 0:
