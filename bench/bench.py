@@ -21,6 +21,7 @@ from android import ncnn
 from common import PEERS, ROOT, SHARED, Bench
 from coreml_w8a8 import coreml_w8a8
 from coreml_weights import coreml
+from fire import fire
 from fuzz import fuzz
 from intel import openvino
 from process import BIN, Run, in_turns, median, ratio, run
@@ -209,6 +210,7 @@ SECTIONS = {
     "coreml_w8a8": coreml_w8a8,
     "training": training,
     "qat": qat,
+    "fire": fire,
     "fuzz": fuzz,
     "verify": verify,
 }

@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from yolodeploy.backend import ModelInfo
+from yolodeploy.diskfaults import FULL
 from yolodeploy.errors import EnvironmentProblem
 from yolodeploy.evidence import copy_golden
 from yolodeploy.exchange import exchange
 from yolodeploy.manifest import BILL, MANIFEST, PLAN, PROVENANCE, REPORT, SIGNATURE, identify
+from yolodeploy.objects import Stored
 from yolodeploy.page import html
 from yolodeploy.papers import digests, seal, write_json
 from yolodeploy.plan import Plan
-from yolodeploy.store import FULL, Stored
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner

@@ -15,13 +15,14 @@ from yolodeploy.digest import StatCache
 from yolodeploy.errors import ChecksFailed, LockMismatch, StoreProblem
 from yolodeploy.evidence import obtain_evidence, require_same
 from yolodeploy.lock import describe_lock, lock_path, require_locked, write_lock
+from yolodeploy.objects import Stored
 from yolodeploy.papers import is_current, is_signed_with, signers
 from yolodeploy.plan import Plan, make_plan
 from yolodeploy.recipe import load_recipe
 from yolodeploy.registry import load_registry
 from yolodeploy.report import make_report
 from yolodeploy.run import Runner
-from yolodeploy.store import Store, Stored
+from yolodeploy.store import Store
 from yolodeploy.yamlfile import shown
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def build(runner: Runner, *, locked: bool) -> Stored:
     lock = lock_path(runner.plan.file.path)
     if locked:
         require_locked(lock, runner.plan)
+    runner.store.hold(planned.id for planned in runner.plan.steps)
     _require_kept(runner, locked=locked)
     artifact = runner.final()
     if locked:
@@ -105,7 +107,7 @@ def _require_kept(runner: Runner, *, locked: bool) -> None:
     """Refuse to run a step again that would give other bytes than those locked, or built on."""
     steps, store = runner.plan.steps, runner.store
     for index, planned in enumerate(steps):
-        if not planned.varies or store.peek(planned.id):
+        if not planned.varies or runner.kept(planned):
             continue
         what = f"{planned.at}: the result of `{planned.step.name}` is not in the store, and cannot be made again: {planned.varies}."
         if locked:

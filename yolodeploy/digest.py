@@ -54,8 +54,9 @@ class StatCache:
     """Digests of files, remembered with the file's identity, size and times.
 
     A file whose inode, size, mtime or ctime differs is read again, and one that changed
-    within the last two seconds is not remembered. A cache that cannot be read or written
-    only costs time.
+    within the last two seconds, or in the future by this clock, is not remembered. The ctime is the
+    kernel's: no program can set it back. A cache that cannot be read or written, or whose first
+    line is not the digest of the rest, only costs time.
     """
 
     def __init__(self, file: Path) -> None:
@@ -84,14 +85,20 @@ class StatCache:
         temporary = self._file.with_name(f"{self._file.name}.{os.getpid()}")
         with contextlib.suppress(OSError):  # a read-only cache folder must not stop a plan
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(self._known), encoding="utf-8")
+            text = json.dumps(self._known)
+            temporary.write_text(f"{_text_digest(text)}\n{text}", encoding="utf-8")
             temporary.replace(self._file)
             self._changed = False
 
 
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _read_cache(file: Path) -> Iterator[tuple[str, list[object]]]:
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        digest, _, text = file.read_text(encoding="utf-8").partition("\n")
+        raw = json.loads(text) if digest == _text_digest(text) else {}
     except (OSError, ValueError, RecursionError):
         return
     for name, entry in raw.items() if isinstance(raw, dict) else ():

@@ -18,10 +18,10 @@ from yolodeploy.console import Report
 from yolodeploy.digest import digest_of
 from yolodeploy.errors import ModelError, StepFailed, StoreProblem
 from yolodeploy.machine import conditions, threads
+from yolodeploy.objects import Stored
 from yolodeploy.plan import Plan
 from yolodeploy.run import Runner, failing_as
 from yolodeploy.stages import SOURCE_DETECTIONS, facts, opened, timed, timed_result
-from yolodeploy.store import Stored
 
 if TYPE_CHECKING:
     from yolodeploy.accuracy import Tally

@@ -69,6 +69,16 @@ def read_lock(path: Path) -> dict[str, Any]:
     return lock
 
 
+def locked_outputs(path: Path) -> dict[str, str]:
+    """Output digests by step id, as far as a lock file can be read and names them."""
+    try:
+        steps = read_lock(path)["steps"]
+    except LockMismatch:
+        return {}
+    pairs = ((step.get("id"), step.get("output")) for step in steps)
+    return {id_: out for id_, out in pairs if isinstance(id_, str) and isinstance(out, str)}
+
+
 def _has_steps(lock: Mapping[str, Any]) -> bool:
     steps = lock.get("steps")
     return isinstance(steps, list) and all(isinstance(step, dict) for step in steps)

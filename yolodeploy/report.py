@@ -12,8 +12,8 @@ from yolodeploy import chaintable
 from yolodeploy.chain import Row
 from yolodeploy.checks import Check
 from yolodeploy.console import WIDTH
+from yolodeploy.objects import Meta, Stored
 from yolodeploy.plan import Plan
-from yolodeploy.store import Meta, Stored
 from yolodeploy.views import calibration_count
 
 _LABEL = 14

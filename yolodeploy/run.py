@@ -14,11 +14,14 @@ from typing import Any
 from yolodeploy.backend import Artifact, Context, ModelInfo
 from yolodeploy.console import Console, Report
 from yolodeploy.digest import digest_of, tree_files
+from yolodeploy.diskfaults import DISK
 from yolodeploy.errors import DataError, EnvironmentProblem, StepFailed, YolodeployError
 from yolodeploy.machine import threads
 from yolodeploy.manifest import RESERVED
+from yolodeploy.objects import Stored, odd_entries
 from yolodeploy.plan import Plan, PlannedStep, described_target, weights_path
-from yolodeploy.store import FULL, Store, Stored
+from yolodeploy.shared import Shared
+from yolodeploy.store import Store
 from yolodeploy.yamlfile import Position
 
 _MEMO = "data.json"
@@ -32,6 +35,7 @@ class Runner:
     plan: Plan
     store: Store
     console: Console
+    shared: Shared | None = None
 
     def final(self) -> Stored:
         """The artifact that ships. Earlier results are only touched if this one is missing."""
@@ -54,6 +58,9 @@ class Runner:
         if found:
             self.console.detail(f"{planned.step.name}: {planned.id[:12]} is in the store")
             return found
+        fetched = self._fetched(planned)
+        if fetched:
+            return fetched
         problem = planned.backend.problem()
         if problem:
             raise EnvironmentProblem(
@@ -66,9 +73,22 @@ class Runner:
             with self.console.task(f"{planned.step.name} {planned.step.produces}{why}") as report:
                 return self._run(planned, given, names, work, report)
 
-        return self.store.obtain(
+        stored = self.store.obtain(
             planned.id, planned.step.name, planned.step.produces, make, self.console.warn
         )
+        if self.shared and not stored.cached:
+            self.shared.offer(stored)
+        return stored
+
+    def kept(self, planned: PlannedStep) -> bool:
+        """Whether a result is in the store, or in the one that is shared."""
+        return self.store.peek(planned.id) or self._fetched(planned) is not None
+
+    def _fetched(self, planned: PlannedStep) -> Stored | None:
+        if self.shared is None:
+            return None
+        step = planned.step
+        return self.shared.fetch(self.store, planned.id, step.name, step.produces)
 
     def _input(self, before: int) -> Artifact:
         if before >= 0:
@@ -129,7 +149,7 @@ class Runner:
             try:
                 data = compute()
             except OSError as fault:
-                if fault.errno in FULL:
+                if fault.errno in DISK:
                     raise
                 raise StepFailed(_reason(fault)) from fault  # no fault of the store's
             text = json.dumps(data, allow_nan=False, sort_keys=True)
@@ -186,7 +206,7 @@ def failing_as(at: Position, what: str) -> Iterator[None]:
             raise OSError(errno.ENOSPC, _NO_SPACE) from fault
         raise type(fault)(f"{at}: {fault}") from fault
     except (Exception, SystemExit) as fault:  # a tool may fail in any way
-        if isinstance(fault, OSError) and fault.errno in FULL:
+        if isinstance(fault, OSError) and fault.errno in DISK:
             raise
         if _NO_SPACE in str(fault):  # tools that write by themselves give only the words
             raise OSError(errno.ENOSPC, _NO_SPACE) from fault
@@ -207,6 +227,8 @@ def _require_folder(planned: PlannedStep, result: Path, work: Path) -> None:
         what = f"returned {result.relative_to(work)}, which is not a folder"
     elif not tree_files(result):
         what = f"left no files in {result.relative_to(work)}"
+    elif odd := next(odd_entries(result), None):
+        what = f"left something that is no file: {odd}"
     elif taken := RESERVED & {path.name for path in result.iterdir()}:
         what = f"wrote a file named `{min(taken)}`, which a bundle needs for itself"
     else:

@@ -18,9 +18,9 @@ from yolodeploy.counts import Counting
 from yolodeploy.digest import digest_of
 from yolodeploy.errors import StepFailed
 from yolodeploy.machine import conditions, threads
+from yolodeploy.objects import Stored
 from yolodeploy.plan import Plan, PlannedStep
 from yolodeploy.run import Runner, failing_as
-from yolodeploy.store import Stored
 
 if TYPE_CHECKING:
     from yolodeploy.detect import Detections

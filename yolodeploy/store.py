@@ -2,63 +2,43 @@
 
     <root>/objects/<id[:2]>/<id>/meta.json   what it is, and the digest of data/
                                  data/       the files, read only
-    <root>/tmp/<id>.<random>/                an object being made; worthless after a kill
+    <root>/tmp/<id>.<random>/                an object being made, or removed; worthless after a kill
     <root>/resume/<id>/                      how far a long step came, until it has a result
     <root>/locks/<id>.lock                   held while an object is made
+    <root>/users/                            which process uses which objects (leases.py)
 
-An object appears by one rename of a finished, synced folder, so it is there whole or not
-at all. Its digest is checked on every read; a damaged one is set aside and made again.
+An object appears by one rename of a finished, synced folder, and goes by one, so it is there whole
+or not at all. Its digest is checked on every read; a damaged one is set aside and made again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
+import math
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import platformdirs
 from filelock import FileLock, Timeout
 
-from yolodeploy.backend import Artifact
-from yolodeploy.digest import tree_bytes, tree_digest, tree_files
+from yolodeploy.digest import tree_bytes
+from yolodeploy.diskfaults import VARIABLE, explained
 from yolodeploy.errors import StoreProblem
-
-VARIABLE = "YOLODEPLOY_CACHE"
-FULL = {errno.ENOSPC, errno.EDQUOT}
-
-
-@dataclass(frozen=True)
-class Meta:
-    """What the store knows of an object. `created` is in seconds since 1970 (for `prune`)."""
-
-    id: str
-    step: str
-    format: str
-    digest: str
-    bytes: int
-    seconds: float
-    created: float
-
-
-@dataclass(frozen=True)
-class Stored:
-    """An object of the store. `cached` tells whether it was there before it was asked for."""
-
-    meta: Meta
-    path: Path
-    cached: bool
-
-    @property
-    def artifact(self) -> Artifact:
-        """The object as the input of a next step."""
-        return Artifact(self.meta.format, self.path, self.meta.digest)
+from yolodeploy.leases import Leases
+from yolodeploy.objects import (
+    Meta,
+    Stored,
+    clear,
+    fault,
+    finish,
+    read_meta,
+    set_aside,
+    sync,
+)
 
 
 def default_root() -> Path:
@@ -79,6 +59,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        self._leases = Leases(self.root)
 
     def peek(self, id_: str) -> bool:
         """Whether an object is there; its bytes are not read."""
@@ -88,12 +69,17 @@ class Store:
         """What is known of an object, or None if it is not there."""
         return read_meta(self._home(id_))
 
+    def hold(self, ids: Iterable[str]) -> None:
+        """Keep objects from being pruned while this process lives, whether they are there yet or not."""
+        self._leases.hold(ids)
+
     def find(self, id_: str, warn: Callable[[str], None]) -> Stored | None:
         """A verified object, or None. One that does not match its digest is removed, with a warning."""
+        self.hold([id_])
         found = self._sound(id_)
         if found or not os.path.lexists(self._home(id_)):
             return found
-        with _explained(self.root), self._lock(id_, warn):
+        with explained(self.root), self._lock(id_, warn):
             found = self._sound(id_)
             if found is None:
                 self._discard(id_, warn)
@@ -111,7 +97,13 @@ class Store:
         if os.path.lexists(home):
             step = f" ({meta.step})" if meta else ""
             warn(f"stored result {id_[:12]}{step} is damaged and will be made again")
-            _remove(home)
+            self._drop(home)
+
+    def _drop(self, home: Path) -> bool:
+        grave = set_aside(home, self.root / "tmp")
+        if grave:
+            clear(grave)
+        return grave is not None
 
     def obtain(
         self,
@@ -128,7 +120,7 @@ class Store:
         found = self.find(id_, warn)
         if found:
             return found
-        with _explained(self.root), self._lock(id_, warn):
+        with explained(self.root), self._lock(id_, warn):
             return self._sound(id_) or self._make(id_, step, format_, make)
 
     def entries(self) -> Iterator[tuple[Path, Meta | None]]:
@@ -136,30 +128,38 @@ class Store:
         for home in sorted(self.root.glob("objects/??/*")):
             yield home, read_meta(home)
 
-    def remove(self, home: Path) -> None:
-        """Remove an object."""
-        with _explained(self.root):
-            _remove(home)
+    def remove(self, home: Path) -> bool:
+        """Remove an object; False if a running build uses it, or it was gone already."""
+        with explained(self.root):
+            with self._leases.gate():
+                in_use = home.name in self._leases.used()
+                grave = None if in_use else set_aside(home, self.root / "tmp")
+            if grave:
+                clear(grave)
+            return grave is not None
 
     def resume(self, id_: str) -> Path:
         """The folder, perhaps not there yet, where a step keeps how far it came."""
         return self.root / "resume" / id_
 
-    def sweep(self, oldest: float = 0.0) -> int:
+    def sweep(self, oldest: float = math.inf) -> int:
         """Remove what killed builds left behind; returns how many bytes that freed.
 
         How far a step came is kept if that was last written after `oldest` (seconds since 1970).
         """
+        with explained(self.root), self._leases.gate():
+            self._leases.used()  # those of the dead go
         freed = 0
         stale = [left for left in self.root.glob("resume/*") if _older(left, oldest)]
         for left in [*self.root.glob("tmp/*"), *stale]:
             with (
-                _explained(self.root),
-                contextlib.suppress(Timeout),
+                explained(self.root),
+                contextlib.suppress(Timeout, FileNotFoundError),
                 self._file_lock(left.name.split(".")[0]).acquire(timeout=0),
             ):
-                freed += tree_bytes(left)
-                _remove(left)
+                size = tree_bytes(left)
+                clear(left)
+                freed += 0 if os.path.lexists(left) else size
         return freed
 
     def _home(self, id_: str) -> Path:
@@ -185,59 +185,27 @@ class Store:
     def _make(self, id_: str, step: str, format_: str, make: Callable[[Path], Path]) -> Stored:
         (self.root / "tmp").mkdir(exist_ok=True)
         for left in self.root.glob(f"tmp/{id_}.*"):  # the lock is held: whoever made it is gone
-            _remove(left)
+            clear(left)
         work = Path(tempfile.mkdtemp(prefix=f"{id_}.", dir=self.root / "tmp"))
         try:
             (work / "scratch").mkdir()
             start = time.perf_counter()
             result = make(work / "scratch")
             seconds = round(time.perf_counter() - start, 3)
-            return self._commit(work, result, id_, step, format_, seconds)
+            meta = finish(work, result, (id_, step, format_), seconds)
+            return self._commit(work / "object", meta)
         finally:
-            shutil.rmtree(work, ignore_errors=True)  # what a dying tool still writes is swept later
+            clear(work)  # what a dying tool still writes is swept later
 
-    def _commit(
-        self, work: Path, result: Path, id_: str, step: str, format_: str, seconds: float
-    ) -> Stored:
-        whole = work / "object"
-        whole.mkdir()
-        result.replace(whole / "data")
-        size, digest = tree_bytes(whole / "data"), tree_digest(whole / "data")
-        meta = Meta(id_, step, format_, digest, size, seconds, round(time.time(), 3))
-        (whole / "meta.json").write_text(
-            json.dumps(asdict(meta), indent=1) + "\n", encoding="utf-8"
-        )
-        _settle(whole)
-        home = self._home(id_)
+    def _commit(self, whole: Path, meta: Meta) -> Stored:
+        home = self._home(meta.id)
         home.parent.mkdir(parents=True, exist_ok=True)
-        if home.exists():  # unreadable leftovers: a readable object would have been found
-            _remove(home)
+        if os.path.lexists(home):  # unreadable leftovers: a readable object would have been found
+            self._drop(home)
         whole.replace(home)
-        _sync(home.parent)
-        shutil.rmtree(self.resume(id_), ignore_errors=True)
+        sync(home.parent)
+        shutil.rmtree(self.resume(meta.id), ignore_errors=True)
         return Stored(meta, home / "data", cached=False)
-
-
-def read_meta(home: Path) -> Meta | None:
-    """What is known of the object in a folder, or None if that cannot be read."""
-    try:
-        meta = Meta(**json.loads((home / "meta.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return None
-    numbers = (meta.bytes, meta.seconds, meta.created)
-    sound = meta.id == home.name and all(isinstance(number, int | float) for number in numbers)
-    return meta if sound else None
-
-
-def fault(home: Path, meta: Meta) -> str | None:
-    """What is wrong with a stored object's bytes, or None."""
-    try:
-        digest, size = tree_digest(home / "data"), tree_bytes(home / "data")
-    except OSError as reason:
-        return f"cannot be read: {reason.strerror}"
-    return (
-        None if (digest, size) == (meta.digest, meta.bytes) else "its bytes do not match its digest"
-    )
 
 
 def _older(path: Path, than: float) -> bool:
@@ -246,44 +214,3 @@ def _older(path: Path, than: float) -> bool:
         return path.stat().st_mtime < than
     except FileNotFoundError:
         return False
-
-
-def _settle(folder: Path) -> None:
-    """Make files read only and force everything to disk, so that the rename commits whole content."""
-    for path in tree_files(folder).values():
-        path.chmod(0o444)
-        _sync(path)
-    for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
-        _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _explained(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as reason:
-        if reason.errno in FULL:
-            raise StoreProblem(
-                f"{root}: the disk is full. Free some space, `yolodeploy cache prune`, or choose "
-                f"another folder with --cache or {VARIABLE}."
-            ) from None
-        raise StoreProblem(
-            f"{reason.filename or root}: {reason.strerror}. The store must be writable; choose another "
-            f"folder with --cache or {VARIABLE}."
-        ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import sys
@@ -12,8 +13,9 @@ from pathlib import Path
 from yolodeploy.commands import store_of
 from yolodeploy.console import Console, answer
 from yolodeploy.errors import EnvironmentProblem, RecipeError, StoreProblem
+from yolodeploy.objects import fault
 from yolodeploy.registry import load_registry, problem_of
-from yolodeploy.store import Store, fault
+from yolodeploy.store import Store
 from yolodeploy.yamlfile import shown
 
 _LEAST_FREE_GB = 2.0
@@ -84,6 +86,8 @@ def cache(options: argparse.Namespace, console: Console) -> int:
         raise RecipeError(
             f"--all and --days go with `cache prune`, not with `cache {options.action}`"
         )
+    if options.days is not None and not 0 <= options.days < math.inf:
+        raise RecipeError(f"--days {options.days:g} is no age. Give a number of days from 0 on.")
     store = store_of(options)
     action = {"show": _show, "verify": _verify, "prune": _prune}[options.action]
     return action(store, options, console)
@@ -107,7 +111,7 @@ def _verify(store: Store, options: argparse.Namespace, console: Console) -> int:
     faults = {}
     for home, meta in store.entries():
         reason = fault(home, meta) if meta else "its description cannot be read"
-        if reason:
+        if reason and os.path.lexists(home):  # and not pruned in the meantime
             faults[home.name] = reason
     count = sum(1 for _ in store.entries())
     lines = [f"{id_[:12]} {reason}" for id_, reason in faults.items()]
@@ -126,16 +130,18 @@ def _verify(store: Store, options: argparse.Namespace, console: Console) -> int:
 
 def _prune(store: Store, options: argparse.Namespace, console: Console) -> int:
     oldest = time.time() - (_DAYS if options.days is None else options.days) * 86400
-    removed, freed = 0, store.sweep(time.time() if options.all else oldest)
+    removed, freed, kept = 0, store.sweep(math.inf if options.all else oldest), 0
     for home, meta in store.entries():
         if options.all or meta is None or meta.created < oldest or fault(home, meta):
-            freed += meta.bytes if meta else 0
-            store.remove(home)
-            removed += 1
+            if store.remove(home):
+                removed, freed = removed + 1, freed + (meta.bytes if meta else 0)
+            elif home.exists():
+                kept += 1
+    used = f"; {kept} are used by a build that is running, and stay" if kept else ""
     answer(
         console,
         options,
-        {"removed": removed, "bytes": freed},
-        f"{removed} results removed, {freed / 1e6:.2f} MB freed",
+        {"removed": removed, "bytes": freed, "in_use": kept},
+        f"{removed} results removed, {freed / 1e6:.2f} MB freed{used}",
     )
     return 0

@@ -19,11 +19,16 @@ from yolodeploy.registry import GROUP
 FAKES = ("clay", "kiln", "oven")
 
 
+def _search_path() -> str:
+    """For child processes: the fake plugins, and whatever this process was told to use."""
+    return os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")]))
+
+
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fake plugins here and in child processes; a store and a log of this test's own."""
     monkeypatch.syspath_prepend(str(PLUGINS))
-    monkeypatch.setenv("PYTHONPATH", str(PLUGINS))
+    monkeypatch.setenv("PYTHONPATH", _search_path())
     monkeypatch.setenv("YOLODEPLOY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CLAY_LOG", str(tmp_path / "clay.log"))
     for name in ("CLAY_FAULT", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
@@ -71,7 +76,7 @@ def fired(tmp_path_factory: pytest.TempPathFactory, dataset_in: Callable[..., Pa
     made = World(root, None)  # type: ignore[arg-type]
     made.weights()
     made.recipe()
-    env = {**os.environ, "PYTHONPATH": str(PLUGINS), "YOLODEPLOY_CACHE": str(top / "cache")}
+    env = {**os.environ, "PYTHONPATH": _search_path(), "YOLODEPLOY_CACHE": str(top / "cache")}
     command = [sys.executable, "-m", "yolodeploy.cli", "deploy", "pot.yaml"]
     subprocess.run(command, cwd=root, env=env, check=True, capture_output=True)
     return top

@@ -350,8 +350,8 @@ def test_unreadable_cache_of_another_user(deployed: World) -> None:
     assert (result.code, result.error) == (
         9,
         (
-            f"{deployed.cache}/locks: Permission denied. The store must be writable; choose another "
-            "folder with --cache or YOLODEPLOY_CACHE."
+            f"{deployed.cache}/locks: Permission denied. A result that is not in the store yet needs "
+            "one that can be written; choose another folder with --cache or YOLODEPLOY_CACHE."
         ),
     )
 

@@ -96,7 +96,7 @@ def test_plan_text_and_json(deployed: World) -> None:
         (["build", "pot.yaml"], {"format", "path", "digest", "bytes", "cached"}),
         (["cache"], {"root", "objects"}),
         (["cache", "verify"], {"checked", "damaged"}),
-        (["cache", "prune"], {"removed", "bytes"}),
+        (["cache", "prune"], {"removed", "bytes", "in_use"}),
         (["backends"], {"backends", "broken"}),
     ],
 )

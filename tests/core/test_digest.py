@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -80,11 +81,59 @@ def test_stat_cache_does_not_remember_a_young_file(tmp_path: Path) -> None:
     "text", ["", "{", "[]", '{"/f": 1}', '{"/f": [1, 2]}', '{"/f": [[], {}, 0, 0, 5]}', "\x00"]
 )
 def test_stat_cache_survives_a_damaged_file(tmp_path: Path, text: str) -> None:
-    (tmp_path / "cache.json").write_text(text)
     (tmp_path / "f").write_text("x")
+    for head in ("", hashlib.sha256(text.encode()).hexdigest() + "\n"):
+        (tmp_path / "cache.json").write_text(head + text)
+        cache = StatCache(tmp_path / "cache.json")
+        assert cache.digest(tmp_path / "f") == file_digest(tmp_path / "f")
+        cache.save()
+
+
+def _remembered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file, later = folder / "f", time.time_ns() + 10**10
+    file.write_text("x")
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: later)
+        cache = StatCache(folder / "cache.json")
+        cache.digest(file)
+        cache.save()
+    return file
+
+
+def test_a_changed_digest_in_the_stat_cache_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = _remembered(tmp_path, monkeypatch)
+    right = file_digest(file)
+    text = (tmp_path / "cache.json").read_text()
+    assert right in text
+    (tmp_path / "cache.json").write_text(text.replace(right, "0" * 64))
+    assert StatCache(tmp_path / "cache.json").digest(file) == right
+
+
+@pytest.mark.parametrize("mtime", ["same", "older", "1970", "future"])
+def test_the_stat_cache_notices_a_change_whatever_the_mtime_says(
+    tmp_path: Path, mtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that went backwards, and tools that set times back (tar, rsync -t, touch -r)."""
+    file = _remembered(tmp_path, monkeypatch)
+    stat = file.stat()
+    time.sleep(0.02)
+    file.write_text("y")
+    new = {"same": stat.st_mtime_ns, "older": stat.st_mtime_ns - 10**12, "1970": 0}
+    os.utime(file, ns=(0, new.get(mtime, stat.st_mtime_ns + 10**15)))
+    assert StatCache(tmp_path / "cache.json").digest(file) == file_digest(file)
+
+
+def test_the_stat_cache_does_not_remember_a_file_of_the_future(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "f").write_text("x")
+    monkeypatch.setattr(time, "time_ns", lambda: 10**18)  # 2001: the clock went back
     cache = StatCache(tmp_path / "cache.json")
-    assert cache.digest(tmp_path / "f") == file_digest(tmp_path / "f")
+    cache.digest(tmp_path / "f")
     cache.save()
+    assert not (tmp_path / "cache.json").exists()
 
 
 def test_stat_cache_without_a_writable_place(tmp_path: Path) -> None:

@@ -99,6 +99,12 @@ def wants(fault: str) -> bool:
     return fault in os.environ.get("CLAY_FAULT", "").split(",")
 
 
+def argument(fault: str) -> str | None:
+    """What CLAY_FAULT gives this fault ("export:link=/x"), or None."""
+    asked = os.environ.get("CLAY_FAULT", "").split(",")
+    return next((one.partition("=")[2] for one in asked if one.startswith(f"{fault}=")), None)
+
+
 def load(given: Artifact, params: Params, context: Context) -> Path:
     """`.clay` -> clay."""
     ran("load")

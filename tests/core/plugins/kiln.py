@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -47,6 +48,12 @@ def export(given: Artifact, params: Params, context: Context) -> Path:
     assert isinstance(params, Export)
     clay.ran("export")
     context.progress(0.5, "half way")
+    if clay.wants("export:tool-left"):
+        tool = subprocess.Popen(
+            ["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        (context.work / "tool").write_text(str(tool.pid), encoding="utf-8")
+        clay.ran("tool")
     clay.misbehave("export")
     model = json.loads((given.path / "model.json").read_text(encoding="utf-8"))
     damage = dict(model.get("damage", {}).get(params.precision, {}))
@@ -74,6 +81,8 @@ def _odd(home: Path) -> Path:
         raise RuntimeError("SafeError: I/O error: No space left on device (os error 28)")
     if clay.wants("export:clash"):
         (home / "labels.txt").write_text("mine", encoding="utf-8")
+    if link := clay.argument("export:link"):
+        (home / "linked").symlink_to(link)
     if clay.wants("export:empty"):
         for file in home.iterdir():
             file.unlink()

@@ -1,0 +1,471 @@
+"""The store under fire: crowds, pruning beside builds, odd objects, odd file systems, odd clocks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from world import Result, World, objects
+
+from yolodeploy.digest import digest_of
+from yolodeploy.leases import Leases
+from yolodeploy.store import Store
+
+CROWD = 8
+
+
+def _home(world: World, step: str = "press") -> Path:
+    steps = {json.loads((h / "meta.json").read_text())["step"]: h for h in objects(world.cache)}
+    return steps[step]
+
+
+def _wait_for(world: World, line: str) -> None:
+    end = time.monotonic() + 20
+    while line not in world.log:
+        assert time.monotonic() < end, world.log
+        time.sleep(0.02)
+
+
+def test_a_crowd_runs_each_step_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight processes, two recipes that share their first steps; one of those that build is killed."""
+    monkeypatch.setenv("CLAY_FAULT", "load:slow,export:slow")
+    monkeypatch.setenv("CLAY_SECONDS", "1")
+    world.recipe(("0.25", "0.5"), name="jug.yaml")
+    crowd = [
+        world.start("build", name, "-q", start_new_session=True)
+        for name in ["pot.yaml", "jug.yaml"] * (CROWD // 2)
+    ]
+    _wait_for(world, "load")
+    builder = next(p for p in crowd if _holds_lock(world, p.pid))
+    os.killpg(builder.pid, signal.SIGKILL)
+    said = {process.pid: process.communicate(timeout=60) for process in crowd}
+    codes = [process.returncode for process in crowd]
+    assert sorted(codes) == [-signal.SIGKILL] + [0] * (CROWD - 1), said
+    # `load` was begun by the one that was killed, and then run once by one of the others
+    assert sorted(world.log) == ["export", "load", "load", "press", "press"]
+    assert world.run("cache", "verify").code == 0
+    assert not world.leftovers()
+
+
+def _holds_lock(world: World, pid: int) -> bool:
+    """Whether a process holds the lock of an id, as the kernel tells it."""
+    inodes = {str(file.stat().st_ino) for file in world.cache.glob("locks/*.lock")}
+    rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    held = [row for row in rows if "->" not in row]
+    return any(int(row[4]) == pid and row[5].split(":")[-1] in inodes for row in held)
+
+
+def test_prune_leaves_what_a_running_build_uses(
+    deployed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAY_FAULT", "press:slow")
+    monkeypatch.setenv("CLAY_SECONDS", "2")
+    deployed.recipe(("0.25", "0.5"))
+    build = deployed.start("deploy", "pot.yaml")
+    _wait_for(deployed, "press")
+    pruned = deployed.run("cache", "prune", "--all", "--json").json
+    assert (pruned["in_use"], pruned["removed"]) == (2, 3)  # load and export stay
+    again = deployed.run("cache", "prune", "--all")
+    assert again.out.endswith("freed; 2 are used by a build that is running, and stay\n")
+    _, said = build.communicate(timeout=60)
+    assert build.returncode == 0, said
+    assert deployed.log.count("load") == 0
+    monkeypatch.delenv("CLAY_FAULT")
+    assert deployed.deploy("--locked").code == 0
+    assert deployed.run("cache", "prune", "--all", "--json").json["in_use"] == 0
+    assert not list(deployed.cache.glob("users/*"))
+
+
+def test_the_lease_of_a_killed_build_ends_with_it(
+    deployed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAY_FAULT", "press:slow")
+    monkeypatch.setenv("CLAY_SECONDS", "30")
+    deployed.recipe(("0.25", "0.5"))
+    build = deployed.start("build", "pot.yaml")
+    _wait_for(deployed, "press")
+    build.kill()
+    build.communicate()
+    assert len(list(deployed.cache.glob("users/tmp*"))) == 2
+    assert deployed.run("cache", "prune", "--json").json["removed"] == 0
+    assert not list(deployed.cache.glob("users/tmp*"))
+    assert deployed.run("cache", "prune", "--all", "--json").json["removed"] == 5
+
+
+def test_a_lease_is_seen_by_others_and_ends(tmp_path: Path) -> None:
+    mine, other = Leases(tmp_path), Leases(tmp_path)
+    mine.hold(["a", "b"])
+    mine.hold(["c"])
+    with other.gate():
+        assert other.used() == {"a", "b", "c"}
+    with mine.gate():
+        assert mine.used() == set()
+    mine.end()
+    with other.gate():
+        assert other.used() == set()
+
+
+def test_pruning_and_building_in_turns_never_fails_a_build(
+    deployed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Builds that reuse what is there, against one process after another that removes it."""
+    script = (
+        "import sys; from yolodeploy.cli import main\n"
+        "for _ in range(40): assert main(['cache', 'prune', '--all', '-q']) == 0"
+    )
+    pruner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
+    builds = [deployed.start("deploy", "pot.yaml", "--locked") for _ in range(2)]
+    said = [build.communicate(timeout=60) for build in builds]
+    assert [build.returncode for build in builds] == [0, 0], said
+    assert pruner.wait(timeout=60) == 0
+    assert deployed.run("cache", "verify").code == 0
+
+
+def test_a_tool_that_outlives_its_build_holds_no_lock(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step starts a process, and the build is killed; the next one does not wait for that process."""
+    monkeypatch.setenv("CLAY_FAULT", "export:tool-left,export:slow")
+    monkeypatch.setenv("CLAY_SECONDS", "30")
+    build = world.start("build", "pot.yaml")
+    _wait_for(world, "tool")
+    build.kill()
+    tool = int(next(world.cache.glob("tmp/*/scratch/tool")).read_text())
+    try:
+        monkeypatch.delenv("CLAY_FAULT")
+        start = time.monotonic()
+        assert world.run("build", "pot.yaml").code == 0
+        assert time.monotonic() - start < 20
+        os.kill(tool, 0)  # it still lives
+    finally:
+        os.kill(tool, signal.SIGKILL)
+        build.communicate()
+
+
+def _linked(path: Path, away: Path) -> None:
+    path.rename(away)
+    path.symlink_to(away)
+
+
+def _filed(path: Path, away: Path) -> None:
+    path.rename(away)
+    path.write_text("x")
+
+
+ODD = {
+    "linked file": lambda home, away: _linked(home / "data/weights.bin", away),
+    "linked object": _linked,
+    "linked data": lambda home, away: _linked(home / "data", away),
+    "pipe": lambda home, away: os.mkfifo(home / "data/pipe"),
+    "file in place of the object": _filed,
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_an_odd_object_is_made_again(deployed: World, what: str, tmp_path: Path) -> None:
+    home, away = _home(deployed), tmp_path / "away"
+    ODD[what](home, away)
+    before = {p: p.read_bytes() for p in (away, *away.rglob("*")) if p.is_file()}
+    assert list(deployed.run("cache", "verify", "--json").json["damaged"]) == [home.name]
+    result = deployed.good("--locked")
+    assert result.err.count("is damaged and will be made again") == 1
+    assert deployed.log == ["press"]
+    assert not home.is_symlink()
+    assert {p: p.read_bytes() for p in before} == before  # where a link led is left alone
+    assert deployed.run("cache", "verify").code == 0
+
+
+def test_swapped_objects_are_both_made_again(deployed: World, tmp_path: Path) -> None:
+    one, other = _home(deployed, "export"), _home(deployed)
+    for old, new in ((one, tmp_path / "x"), (other, one), (tmp_path / "x", other)):
+        old.rename(new)
+    damaged = deployed.run("cache", "verify", "--json").json["damaged"]
+    assert sorted(damaged) == sorted([one.name, other.name])
+    deployed.good("--locked")
+    assert sorted(deployed.log) == ["export", "export", "press"] or sorted(deployed.log) == [
+        "export",
+        "press",
+    ]
+    assert deployed.run("cache", "verify").code == 0
+
+
+def test_a_step_that_leaves_a_link_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("x")
+    outside.chmod(0o600)
+    monkeypatch.setenv("CLAY_FAULT", f"export:link={outside}")
+    result = world.run("build", "pot.yaml")
+    assert (result.code, result.error) == (
+        7,
+        (
+            "pot.yaml:10:5: `export` left something that is no file: brick/linked. "
+            "Report it to the author of the kiln plugin."
+        ),
+    )
+    assert outside.stat().st_mode & 0o777 == 0o600
+    assert not world.leftovers()
+
+
+def _open_to_all(world: World, mode: int) -> None:
+    for path in list(world.root.parents)[:-2]:
+        path.chmod(0o755)
+    for path in [world.root, *world.root.rglob("*")]:
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    for path in [world.cache, *world.cache.rglob("*")]:
+        path.chmod(mode if path.is_dir() else 0o444)
+
+
+@contextlib.contextmanager
+def _acting_as(user: int, group: int, umask: int = 0o022) -> Iterator[None]:
+    """Another user for a while, whom permissions stop, unlike root; for commands that start no process."""
+    before, groups = os.umask(umask), os.getgroups()
+    os.setgroups([])
+    os.setegid(group)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+        os.umask(before)
+
+
+@pytest.fixture
+def root_only() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to act as another user")
+
+
+def test_a_read_only_store_serves_what_it_has(deployed: World, root_only: None) -> None:
+    deployed.good()  # imports everything while it may be read
+    _open_to_all(deployed, 0o555)
+    before = sorted(deployed.cache.rglob("*"))
+    with _acting_as(65534, 65534):
+        result = deployed.good("--locked")
+    assert result.err == ""
+    assert sorted(deployed.cache.rglob("*")) == before
+    deployed.recipe(("0.25", "0.5"))
+    with _acting_as(65534, 65534):
+        result = deployed.run("build", "pot.yaml")
+    assert result.code == 9
+    assert result.error.endswith(
+        ": Permission denied. A result that is not in the store yet needs one that can be written; "
+        "choose another folder with --cache or YOLODEPLOY_CACHE."
+    )
+
+
+def test_two_users_share_a_store_of_their_group(
+    deployed: World, root_only: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both with umask 002, in a folder that hands its group down: both build, reuse and prune."""
+    monkeypatch.delenv("CLAY_LOG")
+    deployed.good()
+    _open_to_all(deployed, 0o755)
+    shared = deployed.root / "shared"
+    shared.mkdir()
+    os.chown(shared, 1234, 4321)
+    shared.chmod(0o2775)
+
+    def run(user: int, *arguments: str) -> Result:
+        with _acting_as(user, 4321, 0o002):
+            result = deployed.run(*arguments, "--cache", str(shared))
+        assert result.code == 0, result.err
+        return result
+
+    run(1234, "build", "pot.yaml")
+    deployed.recipe(("0.25", "0.5"))
+    said = run(2345, "build", "pot.yaml").err
+    assert "press brick ..." in said
+    assert "export brick ..." not in said
+    run(1234, "build", "pot.yaml")
+    assert run(2345, "cache", "prune", "--all", "--json").json["removed"] == 4
+    assert not objects(shared)
+
+
+def test_objects_of_another_user_that_cannot_be_read(deployed: World, root_only: None) -> None:
+    deployed.good()
+    _open_to_all(deployed, 0o555)
+    _home(deployed).chmod(0o000)
+    with _acting_as(65534, 65534):
+        result = deployed.run("build", "pot.yaml")
+    assert result.code == 9
+    assert "Permission denied. A result that is not in the store yet needs" in result.error
+
+
+@pytest.mark.parametrize(
+    "name", ["with space and 'quote", "größe-магазин-店", "/".join(["deep" * 20] * 30)]
+)
+def test_a_store_may_lie_anywhere(world: World, name: str, tmp_path: Path) -> None:
+    place = str(tmp_path / name)
+    assert world.run("deploy", "pot.yaml", "--cache", place).code == 0
+    result = world.run("deploy", "pot.yaml", "--locked", "--cache", place)
+    assert (result.code, len(world.log)) == (0, 4)
+
+
+def test_a_path_that_is_too_long_is_said(world: World, tmp_path: Path) -> None:
+    result = world.run("build", "pot.yaml", "--cache", str(tmp_path / ("long" * 100)))
+    assert result.code == 9
+    assert "File name too long" in result.error
+    assert "choose another folder with --cache" in result.error
+
+
+def test_a_store_that_moved_still_has_everything(deployed: World, tmp_path: Path) -> None:
+    before = deployed.state()
+    deployed.cache.rename(tmp_path / "moved")
+    result = deployed.good("--locked", "--cache", str(tmp_path / "moved"))
+    assert "..." not in result.err
+    assert deployed.log == []
+    (tmp_path / "moved").rename(deployed.cache)
+    assert before.items() <= deployed.state().items()
+
+
+def test_a_clock_that_goes_backwards_loses_nothing(deployed: World) -> None:
+    """Objects and resumes of the future are kept by `--days`, used by builds, removed by `--all`."""
+    home = _home(deployed)
+    meta = json.loads((home / "meta.json").read_text())
+    (home / "meta.json").chmod(0o644)
+    (home / "meta.json").write_text(json.dumps({**meta, "created": time.time() + 1e6}))
+    left = deployed.cache / "resume" / digest_of("x")
+    left.mkdir(parents=True)
+    os.utime(left, (time.time() + 1e6,) * 2)
+    deployed.good("--locked")
+    assert deployed.log == []
+    assert deployed.run("cache", "prune", "--days", "0", "--json").json["removed"] == 4
+    assert left.exists()
+    assert home.exists()
+    assert deployed.run("cache", "prune", "--all", "--json").json["removed"] == 1
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("days", ["-1", "nan", "inf"])
+def test_an_age_that_is_none_is_refused(deployed: World, days: str) -> None:
+    result = deployed.run("cache", "prune", f"--days={days}")
+    assert (result.code, result.error) == (
+        2,
+        f"--days {days} is no age. Give a number of days from 0 on.",
+    )
+
+
+NO_FLOCK = """
+import errno, fcntl
+def flock(*_):
+    raise OSError({code}, "no locks here")
+fcntl.flock = flock
+"""
+
+
+@pytest.mark.parametrize("code", ["ENOSYS", "ENOLCK"])
+def test_a_file_system_without_flock(
+    world: World, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the call, lock files stand in for it; where it is there and fails, the message says so."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(NO_FLOCK.format(code=f"errno.{code}"))
+    path = os.pathsep.join([str(tmp_path / "site"), os.environ["PYTHONPATH"]])
+    monkeypatch.setenv("PYTHONPATH", path)
+    if code == "ENOSYS":
+        crowd = [world.start("build", "pot.yaml", "-q") for _ in range(3)]
+        said = [process.communicate(timeout=60) for process in crowd]
+        assert [process.returncode for process in crowd] == [0, 0, 0], said
+        assert sorted(world.log) == ["export", "load", "press"]
+    else:
+        result = world.process("build", "pot.yaml")
+        assert result.code == 9
+        assert result.error.endswith(
+            "no locks here. The store needs a file system that can lock files; choose another "
+            "folder with --cache or YOLODEPLOY_CACHE."
+        )
+
+
+def test_no_hard_links_and_no_unnamed_files_are_needed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", missing)
+    monkeypatch.setattr(os, "O_TMPFILE", None, raising=False)
+    world.good()
+
+
+def _limited(size: int) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.parametrize("size", [0, 100, 1_500, 30_000])
+def test_files_that_may_not_grow(deployed: World, size: int) -> None:
+    """`ulimit -f`, at other places each time: the message, nothing half made, and then it works."""
+    before = deployed.state()
+    deployed.recipe(("kiln-a", "kiln-b"))
+    deployed.weights(padding=60_000)
+    result = deployed.process("deploy", "pot.yaml", preexec_fn=lambda: _limited(size))
+    assert result.code == 9, result.err
+    assert result.error.startswith(str(deployed.cache))
+    assert result.error.endswith(
+        "File too large. The file system, or `ulimit -f`, allows no file that large; choose another "
+        "folder with --cache or YOLODEPLOY_CACHE."
+    )
+    assert before.items() <= deployed.state().items()
+    assert not deployed.leftovers()
+    deployed.good()
+    assert deployed.run("cache", "verify").code == 0
+
+
+def test_a_disk_that_fills_up_at_any_point(world: World, tmp_path: Path) -> None:
+    """File systems of many sizes, each made larger afterwards: the run that follows goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "none", str(disk), "-o"]
+    if os.geteuid() != 0 or subprocess.run([*mount, "size=4k"], check=False).returncode:
+        pytest.skip("mounting a small tmpfs is not permitted here; run as root to test a full disk")
+    chance = random.Random(3)
+    cache, full = disk / "c", 0
+    try:
+        for number in range(6):
+            size = 4 * (1 + 2 * number) if number < 4 else chance.randrange(44, 120, 4)
+            subprocess.run([*mount, f"remount,size={size}k"], check=True)
+            result = world.deploy("--cache", str(cache))
+            if result.code:
+                full += 1
+                assert (result.code, result.error) == (
+                    9,
+                    (
+                        f"{cache}: the disk is full. Free some space, `yolodeploy cache prune`, or "
+                        "choose another folder with --cache or YOLODEPLOY_CACHE."
+                    ),
+                )
+            assert not list(cache.glob("tmp/*"))
+            assert world.run("cache", "verify", "--cache", str(cache)).code == 0
+            finished = objects(cache)
+            subprocess.run([*mount, "remount,size=4m"], check=True)
+            world.good("--cache", str(cache))
+            assert set(finished) <= set(objects(cache))
+            world.good("--locked", "--cache", str(cache))
+            assert world.run("cache", "prune", "--all", "--cache", str(cache)).code == 0
+            for left in sorted(cache.rglob("*"), reverse=True):
+                left.rmdir() if left.is_dir() else left.unlink()
+        assert full >= 5
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_store_object_of_one_process_ends_its_lease(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.hold(["a"])
+    assert len(list(tmp_path.glob("users/tmp*"))) == 2
+    del store
+    assert not list(tmp_path.glob("users/tmp*"))

@@ -1,0 +1,173 @@
+"""A store that a team and its CI share: results of steps are fetched from it and offered to it.
+
+    <url>/objects/<id[:2]>/<id>.tar      archive.py; written once, never changed
+
+Whoever can write there decides what lies there, so a result is taken only as far as digests prove it: the files
+against the digest in their own description (nothing was lost on the way), the description against the id and format
+that were asked for, and the digest against the one that the recipe's lock names for the step, if it
+names one (nobody exchanged it). Measurements, memos and resumes are not shared. A shared store that
+fails costs one warning and is then left alone. See docs/decisions/017-shared-store.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from yolodeploy.archive import MOST_BYTES, BadArchive, pack, read_head, unpack
+from yolodeploy.console import Console
+from yolodeploy.digest import tree_digest
+from yolodeploy.diskfaults import DISK
+from yolodeploy.manifest import RESERVED
+from yolodeploy.objects import Meta, Stored
+from yolodeploy.place import Place
+from yolodeploy.store import Store
+
+VARIABLE = "YOLODEPLOY_STORE"
+_OVERHEAD = 10**8  # headers, padding and description of an archive, generously
+
+
+class _Absent(Exception):
+    """There is no such result, or the shared store cannot be read."""
+
+
+class Shared:
+    """The shared store at a place; `locked` are output digests by step id, from the recipe's lock."""
+
+    def __init__(self, place: Place, console: Console, locked: Mapping[str, str]) -> None:
+        self._place, self._console, self._locked = place, console, locked
+        self._readable, self._writable = True, place.writable
+
+    def fetch(self, store: Store, id_: str, step: str, format_: str) -> Stored | None:
+        """The result with this id, verified and put into the local store; None if there is none."""
+        if not self._readable:
+            return None
+
+        def make(work: Path) -> Path:
+            return self._download(work, id_, step, format_)
+
+        try:
+            stored = store.obtain(id_, step, format_, make, self._console.warn)
+        except _Absent:
+            return None
+        except BadArchive as fault:
+            self._console.warn(
+                f"{self._place.shown}/{_key(id_)} is not used: it {fault}. `{step}` runs here; remove "
+                "that file if you may."
+            )
+            return None
+        if not stored.cached:
+            size = stored.meta.bytes / 1e6
+            self._console.info(f"{step} {format_} fetched from {self._place.shown} ({size:.2f} MB)")
+        return stored
+
+    def _download(self, work: Path, id_: str, step: str, format_: str) -> Path:
+        file, data = work / "archive", work / "data"
+        data.mkdir()
+        with self._reading():
+            self._place.get(_key(id_), file, MOST_BYTES + _OVERHEAD)
+        with file.open("rb") as archive:
+            meta = unpack(archive, data)
+        file.unlink()
+        if (meta.id, meta.step, meta.format) != (id_, step, format_):
+            raise BadArchive(f"is of another step ({meta.step[:20]}, {meta.id[:12]})")
+        self._require_proven(meta, data)
+        return data
+
+    def _require_proven(self, meta: Meta, data: Path) -> None:
+        digest, locked = tree_digest(data), self._locked.get(meta.id)
+        taken = RESERVED & {path.name for path in data.iterdir()}
+        if digest != meta.digest:
+            raise BadArchive("does not match its own digest")
+        if locked and digest != locked:
+            raise BadArchive(f"has the digest {digest[:12]}, but the lock names {locked[:12]}")
+        if taken:
+            raise BadArchive(f"holds a file named {min(taken)}, which is a bundle's own")
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise _Absent from None
+        except OverflowError as fault:
+            raise BadArchive(str(fault)) from None
+        except Exception as fault:  # a driver may fail in any way
+            if isinstance(fault, OSError) and fault.errno in DISK:
+                raise  # of the local store
+            self._readable = False
+            self._console.warn(
+                f"{self._place.shown} cannot be read: {_reason(fault)}. This build goes on without it."
+            )
+            raise _Absent from None
+
+    def offer(self, stored: Stored) -> None:
+        """Put a result there for others, unless there is one; what fails costs a warning, and no more."""
+        if not self._writable:
+            return
+        with tempfile.TemporaryDirectory(prefix="yolodeploy-") as folder, self._writing():
+            file = Path(folder) / "archive"
+            try:
+                pack(stored.meta, stored.path, file)
+            except ValueError as fault:  # a name that the format has no room for
+                self._console.detail(f"`{stored.meta.step}` is not shared: {fault}")
+                return
+            try:
+                self._place.put(file, _key(stored.meta.id))
+            except FileExistsError:
+                self._compare(stored.meta)
+                return
+            self._console.detail(f"{stored.meta.step}: shared through {self._place.shown}")
+
+    def _compare(self, meta: Meta) -> None:
+        """Say so if what is there is not what was made here."""
+        try:
+            theirs = read_head(io.BytesIO(self._place.head(_key(meta.id)))).digest
+        except BadArchive:
+            theirs = "nothing that can be read"
+        if theirs != meta.digest:
+            self._console.warn(
+                f"{self._place.shown}/{_key(meta.id)} holds {theirs[:24]}, but `{meta.step}` gave "
+                f"{meta.digest[:12]} here. It stays as it is: the step is not reproducible, or the file "
+                "was damaged or exchanged."
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as fault:  # noqa: BLE001 - a driver may fail in any way
+            self._writable = False
+            self._console.warn(
+                f"{self._place.shown} cannot be written: {_reason(fault)}. New results stay on this machine."
+            )
+
+
+def _key(id_: str) -> str:
+    return f"objects/{id_[:2]}/{id_}.tar"
+
+
+_HINTS: Mapping[str, str] = {
+    "NoCredentialsError": "no credentials were found; name a profile or keys in the environment",
+    "PermissionError": "access was refused; a reader needs the rights to get and list, a writer to put",
+    "FileNotFoundError": "the bucket or folder does not exist",
+}
+
+
+def _reason(fault: BaseException) -> str:
+    lines = [line for line in str(fault).splitlines() if line.strip()]
+    text = (lines[-1] if lines else type(fault).__name__)[:160].rstrip(".")
+    hint = _HINTS.get(type(fault).__name__)
+    return f"{hint} ({text})" if hint else text
+
+
+def shared_store(
+    named: str | None, console: Console, locked: Callable[[], Mapping[str, str]]
+) -> Shared | None:
+    """The shared store that --store or YOLODEPLOY_STORE names; an empty name means none."""
+    url = os.environ.get(VARIABLE, "") if named is None else named
+    return Shared(Place(url), console, locked()) if url else None
