@@ -4,14 +4,14 @@ PYTHON ?= python3
 TARGET ?=
 ARGS   ?=
 
-VENV   := .venv
+VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INPUTS := pyproject.toml constraints.txt
 NAMES   = $(patsubst recipes/%.yaml,%,$(wildcard recipes/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev deploy lint type test bench schema clean
+.PHONY: help setup dev deploy reproduce reproduce-here lint type test bench schema clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -32,6 +32,12 @@ else
 	@$(BIN)/yolodeploy deploy recipes/$(TARGET).yaml $(ARGS)
 endif
 
+reproduce: ## Build every recipe again elsewhere, compare with the locks; PYTHON=python3.12 for another one
+	@$(MAKE) --no-print-directory reproduce-here VENV=$(VENV)$(if $(filter command,$(word 1,$(origin PYTHON))),-$(notdir $(PYTHON)))
+
+reproduce-here: $(VENV)/.setup
+	@$(BIN)/yolodeploy reproduce $(if $(TARGET),recipes/$(TARGET).yaml,$(sort $(wildcard recipes/*.yaml))) $(ARGS)
+
 lint: $(VENV)/.dev ## Check style and formatting
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -49,7 +55,7 @@ schema: $(VENV)/.setup ## Write docs/recipe.schema.json again
 	@$(BIN)/yolodeploy schema -o docs/recipe.schema.json
 
 clean: ## Remove .venv, dist and tool caches; the store stays (see `yolodeploy cache`)
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-* dist .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "yolodeploy needs Python 3.11 or newer; choose one with PYTHON=")'

@@ -205,6 +205,16 @@ def _add_information_commands(commands: Any, common: argparse.ArgumentParser) ->
         help="the Ed25519 public key (PEM) that must have signed",
     )
     verify.set_defaults(run=_command("verify", "verify"))
+    reproduce = commands.add_parser(
+        "reproduce",
+        parents=[common, _trusting()],
+        help="build recipes again elsewhere, and compare every byte with their lock files",
+    )
+    reproduce.add_argument("recipes", nargs="+", type=Path, metavar="RECIPE")
+    reproduce.add_argument(
+        "--keep", type=Path, metavar="DIR", help="a new folder, kept with what was built"
+    )
+    reproduce.set_defaults(run=_command("reproduce", "reproduce"))
     schema = commands.add_parser(
         "schema", parents=[common], help="write the JSON Schema of recipes, for editors"
     )

@@ -57,12 +57,12 @@ class Dataset:
 
     def boxes(self, image: Path) -> tuple[Box, ...]:
         """The labels of one image; an image without a label file has no objects."""
-        return _boxes(_label_file(image), len(self.names))
+        return _boxes(label_file(image), len(self.names))
 
     @cached_property
     def labelled(self) -> bool:
         """Whether any image has a label file."""
-        return any(_label_file(image).is_file() for image in self.images)
+        return any(label_file(image).is_file() for image in self.images)
 
     def spread(self, count: int) -> Dataset:
         """At most `count` of the images, evenly spread over the selection."""
@@ -100,7 +100,7 @@ class Dataset:
         """Digest of the selection: class names, file names, image bytes and label bytes."""
         entries = []
         for image in self.images:
-            label = _label_file(image)
+            label = label_file(image)
             entries.append(
                 [
                     image.name,
@@ -129,7 +129,7 @@ def load_view(file: Path, view: View, seed: int, trust: Trust | None = None) -> 
     chosen = sorted(found, key=lambda image: _rank(image, seed))[: view.images]
     dataset = Dataset(file, names, tuple(sorted(chosen, key=lambda image: image.name)))
     if trust:
-        files = (file for image in dataset.images for file in (image, _label_file(image)))
+        files = (file for image in dataset.images for file in (image, label_file(image)))
         trust.require_all(files, document.where((view.split,)), f"`{view.split}` has")
     for image in dataset.images:
         _check_header(image)
@@ -209,7 +209,7 @@ def _listed(source: Path, at: Position, split: str) -> list[Path]:
     return images
 
 
-def _label_file(image: Path) -> Path:
+def label_file(image: Path) -> Path:
     """The label beside an image, by Ultralytics' rule: the last `images` folder becomes `labels`."""
     parts = list(image.parts)
     for index in range(len(parts) - 2, -1, -1):

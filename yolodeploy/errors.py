@@ -98,6 +98,13 @@ class VerificationFailed(YolodeployError):
     kind = "verification failed"
 
 
+class NotReproduced(YolodeployError):
+    """A recipe that was built again elsewhere did not give the bytes that its lock file names."""
+
+    exit_code = 11
+    kind = "not reproduced"
+
+
 class Interrupted(YolodeployError):
     """The user pressed Ctrl-C; what was finished before is kept."""
 

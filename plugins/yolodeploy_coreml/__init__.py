@@ -152,3 +152,10 @@ def describe(artifact: Artifact) -> Interface:
     from yolodeploy_coreml.interface import read_interface
 
     return read_interface(artifact.path)
+
+
+def parts(artifact: Artifact) -> Mapping[str, Mapping[str, str]]:
+    """Take the artifact's files apart, to say where two of them differ."""
+    from yolodeploy_coreml import anatomy
+
+    return anatomy.parts(artifact.path)

@@ -136,3 +136,10 @@ def describe(artifact: Artifact) -> Interface:
         ),
         layers=loaded.forms(),
     )
+
+
+def parts(artifact: Artifact) -> Mapping[str, Mapping[str, str]]:
+    """Take the artifact's files apart, to say where two of them differ."""
+    from yolodeploy_ncnn import anatomy
+
+    return anatomy.parts(artifact)

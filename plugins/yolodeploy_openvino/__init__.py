@@ -154,3 +154,10 @@ def describe(artifact: Artifact) -> Interface:
     from yolodeploy_openvino.runtime import describe as described
 
     return described(artifact.path)
+
+
+def parts(artifact: Artifact) -> Mapping[str, Mapping[str, str]]:
+    """Take the artifact's files apart, to say where two of them differ."""
+    from yolodeploy_openvino import anatomy
+
+    return anatomy.parts(artifact.path)

@@ -16,6 +16,7 @@ from suite import Built
 
 from yolodeploy.backend import Artifact, Backend, Device, Runtime, Step, Target
 from yolodeploy.errors import YolodeployError
+from yolodeploy.parts import Parted, differing
 from yolodeploy.transforms import Params
 
 Images = NDArray[np.float32]
@@ -206,3 +207,22 @@ def test_damaged_artifacts_are_refused(built: Built, tmp_path: Path, damage):
     with pytest.raises(YolodeployError) as caught:
         _open(built, Artifact(built.artifact.format, folder, ""))
     assert len(str(caught.value).split()) >= 4
+
+
+def test_a_changed_weight_is_named(built: Built, tmp_path: Path):
+    """One bit in the middle of the largest file: the weight that it belongs to is named, and no other."""
+    assert not differing(built.plugin, built.artifact, built.artifact)
+    other = tmp_path / "other"
+    shutil.copytree(built.artifact.path, other)
+    largest = max(suite.files(other), key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.chmod(0o644)
+    largest.write_bytes(data)
+    lines = differing(built.plugin, built.artifact, Artifact(built.artifact.format, other, ""))
+    assert len(lines) == 1, lines
+    file, _, part = lines[0].partition(": ")
+    assert file == largest.relative_to(other).as_posix()
+    if isinstance(built.plugin, Parted) or largest.suffix == ".safetensors":
+        assert part.endswith(" differs")
+        assert not part.startswith("content")

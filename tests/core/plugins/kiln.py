@@ -65,6 +65,8 @@ def export(given: Artifact, params: Params, context: Context) -> Path:
         "precision": params.precision,
         "seconds": model.get("seconds", 0.0) * model.get("width", 4),
     }
+    if clay.wants("export:clock"):
+        brick["clock"] = int(time.time())
     home = context.work / "brick"
     home.mkdir()
     (home / "brick.json").write_text(json.dumps(brick, sort_keys=True), encoding="utf-8")
