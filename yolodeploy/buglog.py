@@ -1,46 +1,131 @@
-"""An unexpected exception becomes a log file and one line."""
+"""An unexpected exception becomes a log file and one line.
+
+Every command imports this, so what only a bug needs is imported when there is one.
+"""
 
 from __future__ import annotations
 
-import platform
-import tempfile
+import os
+import re
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from yolodeploy import __version__
-from yolodeploy.errors import YolodeployError
+from yolodeploy.errors import EnvironmentProblem, YolodeployError
+
+_MOST_TEXT = 100_000  # characters of a recipe
+_EXTENDS = re.compile(r"^extends:\s*(['\"]?)(\S+)\1", re.MULTILINE)
+_DEEPEST = 8  # recipes that extend each other
 
 
-def report(fault: Exception, command: Sequence[str]) -> YolodeployError:
-    """Write a log of a bug and return the error that points at it (exit code 70)."""
-    lines = [
-        f"yolodeploy {__version__}, Python {platform.python_version()}, {platform.platform()}",
-        f"command: {' '.join(command)}",
-        "",
-        "".join(traceback.format_exception(fault)),
-    ]
-    name = f"bug-{time.strftime('%Y%m%d-%H%M%S')}.log"
-    for folder in _folders():
+class Run(NamedTuple):
+    """The command under way: its words, the recipes it names, where its store is, and --json."""
+
+    command: Sequence[str]
+    recipes: Sequence[str]
+    cache: str | None
+    json: bool
+
+
+def report(fault: Exception, run: Run) -> YolodeployError:
+    """Write a log of a bug and return the error that points at it (exit code 70).
+
+    Memory that ran out is no bug: exit code 4.
+    """
+    if isinstance(fault, MemoryError):
+        return EnvironmentProblem(
+            "this machine ran out of memory. Close other programs, or use fewer images, a smaller batch "
+            "or imgsz."
+        )
+    log = write("".join(traceback.format_exception(fault)), run)
+    text = " ".join(str(fault).split())
+    return YolodeployError(f"unexpected {type(fault).__name__}: {text}. {where(log)}")
+
+
+def where(log: Path | None) -> str:
+    """Where a trace is, as a sentence."""
+    if log is None:
+        return "No folder could be written to for a trace; run again with -v."
+    return f"The trace is in {log}; please report it."
+
+
+def write(trace: str, run: Run) -> Path | None:
+    """Write trace, versions and recipes into a log of its own; None if no folder can be written."""
+    import platform
+    import shlex
+
+    text = "\n".join(
+        [
+            f"yolodeploy {__version__}, Python {platform.python_version()}, {platform.platform()}",
+            f"command: {shlex.join(run.command)}",
+            *_plugins(),
+            "",
+            trace,
+            *(line for recipe in run.recipes for line in _quoted(Path(recipe), _DEEPEST)),
+        ]
+    )
+    for folder in _folders(run.cache):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text("\n".join(lines), encoding="utf-8")
+            return _write(folder, text)
         except OSError:
             continue
-        where = f"The trace is in {folder / name}; please report it."
-        break
-    else:
-        where = "No folder could be written to for a trace; run again with -v."
-    text = " ".join(str(fault).split())
-    return YolodeployError(f"unexpected {type(fault).__name__}: {text}. {where}")
+    return None
 
 
-def _folders() -> list[Path]:
+def _write(folder: Path, text: str) -> Path:
+    name = f"bug-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    for number in count():
+        file = folder / (f"{name}-{number}.log" if number else f"{name}.log")
+        try:
+            with file.open("x", encoding="utf-8", errors="backslashreplace") as out:
+                out.write(text)
+        except FileExistsError:
+            continue
+        return file
+    raise AssertionError
+
+
+def _plugins() -> Iterator[str]:
+    """A line for every plugin: the versions of its tools. What is asked may be what is broken."""
+    try:
+        from yolodeploy.registry import load_registry
+
+        registry = load_registry()
+        for name, plugin in registry.backends.items():
+            tools = ", ".join(f"{tool} {version}" for tool, version in plugin.versions().items())
+            yield f"{name}: {tools or 'no tools'}"
+        yield from (f"{name}: {reason}" for name, reason in registry.broken.items())
+    except Exception as fault:  # noqa: BLE001 - the log of one bug must not be lost to another
+        yield f"plugins cannot be listed: {type(fault).__name__}: {fault}"
+
+
+def _quoted(recipe: Path, deepest: int) -> Iterator[str]:
+    """The text of a recipe and of those it extends."""
+    yield f"--- {recipe}"
+    try:
+        with recipe.open(encoding="utf-8", errors="backslashreplace") as file:
+            text = file.read(_MOST_TEXT)
+    except (OSError, ValueError) as fault:
+        yield f"cannot be read: {fault}"
+        return
+    yield text
+    base = _EXTENDS.search(text)
+    if base and deepest and Path(base[2]).name == base[2]:  # a stranger may name any file
+        yield from _quoted(recipe.parent / base[2], deepest - 1)
+
+
+def _folders(cache: str | None) -> list[Path]:
+    import tempfile
+
     from yolodeploy.store import default_root
 
     temporary = Path(tempfile.gettempdir())
     try:
-        return [default_root() / "logs", temporary]
+        return [(Path(cache) if cache else default_root()) / "logs", temporary]
     except YolodeployError:
         return [temporary]

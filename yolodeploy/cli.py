@@ -13,18 +13,25 @@ import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from yolodeploy import __version__, buglog
+from yolodeploy import __version__, buglog, lastwords
+from yolodeploy.buglog import Run
 from yolodeploy.console import Console
-from yolodeploy.errors import ChecksFailed, Interrupted, YolodeployError
+from yolodeploy.errors import ChecksFailed, Interrupted, RecipeError, YolodeployError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code."""
     _prepare_process()
-    options = parser().parse_args(arguments)
-    console = Console(options.verbose - options.quiet)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = parser().parse_args(words)
+    except _UsageError as fault:
+        sys.stderr.write(fault.usage)
+        return _fail(fault, argparse.Namespace(json="--json" in words), Console())
+    console, run = Console(options.verbose - options.quiet), _run(words, options)
+    lastwords.of(run)
     try:
         code: int = options.run(options, console)
         sys.stdout.flush()
@@ -41,7 +48,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return 0
     except Exception as fault:  # noqa: BLE001 - the last resort: a bug becomes a log and one line
-        return _fail(buglog.report(fault, sys.argv), options, console)
+        return _fail(buglog.report(fault, run), options, console)
+
+
+class _UsageError(RecipeError):
+    """A command line that cannot be understood; `usage` shows how it is written."""
+
+    def __init__(self, parser: argparse.ArgumentParser, message: str) -> None:
+        super().__init__(f"{message}. See `{parser.prog} --help`.")
+        self.usage = parser.format_usage()
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(self, message)
+
+
+def _run(words: Sequence[str], options: argparse.Namespace) -> Run:
+    recipe = getattr(options, "recipe", None)
+    recipes = [recipe] if recipe else getattr(options, "recipes", [])
+    cache = None if options.cache is None else str(options.cache)
+    return Run(["yolodeploy", *words], [str(path) for path in recipes], cache, options.json)
 
 
 def _prepare_process() -> None:
@@ -82,7 +109,7 @@ def _print_fault(fault: YolodeployError, options: argparse.Namespace, console: C
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="yolodeploy",
         description="Ship YOLO models to devices from a recipe: compressed, measured, reproducible.",
     )

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from yolodeploy.child import environment, python
+
 AHEAD = timedelta(days=403, hours=7, minutes=11)  # another year, month, weekday and season
 _FAKETIME = "faketime"  # sets the clock of native code too, where it is installed
 _ZONES = ("<+1345>-13:45", "<-0330>3:30")  # POSIX form: needs no time zone files
@@ -53,10 +55,9 @@ class Elsewhere:
         `said` gets its messages line by line. The process ends before this returns, come what may.
         """
         clock = [self.faketime, "-f", f"+{AHEAD.days}d"] if self.faketime else []
-        python = [sys.executable, "-P", "-m", __name__ if __name__ != "__main__" else __spec__.name]
         with (self.home / "printed").open("w+", encoding="utf-8") as printed:
             process = subprocess.Popen(
-                [*clock, *python, *command],
+                [*clock, *python("yolodeploy.elsewhere", *command)],
                 cwd=self.home / "work",
                 env=self.environment,
                 umask=self.umask,
@@ -100,12 +101,11 @@ def elsewhere(home: Path) -> Elsewhere:
         "HOME": str(home / "home"),
         "TMPDIR": str(home / "tmp"),
         "PYTHONUSERBASE": site.getuserbase(),  # packages of the user, who has another home now
-        "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),  # noqa: PTH100
         "MALLOC_PERTURB_": "165",  # glibc fills fresh memory with it: unset bytes show
     }
     return Elsewhere(
         home,
-        {**os.environ, **changed},
+        {**environment(), **changed},
         next(mask for mask in _UMASKS if mask != umask),
         shutil.which(_FAKETIME),
     )

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from yolodeploy.console import Report
 from yolodeploy.digest import digest_of
 from yolodeploy.errors import ModelError, StepFailed, StoreProblem
+from yolodeploy.failing import failing_as
 from yolodeploy.machine import conditions, threads
 from yolodeploy.objects import Stored
 from yolodeploy.plan import Plan
-from yolodeploy.run import Runner, failing_as
+from yolodeploy.run import Runner
 from yolodeploy.stages import SOURCE_DETECTIONS, facts, opened, timed, timed_result
 
 if TYPE_CHECKING:

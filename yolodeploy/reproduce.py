@@ -22,13 +22,13 @@ from yolodeploy.console import Console, answer
 from yolodeploy.deploy import plan_file
 from yolodeploy.elsewhere import Elsewhere, elsewhere
 from yolodeploy.errors import EnvironmentProblem, NotReproduced, StepFailed, YolodeployError
+from yolodeploy.failing import failing_as
 from yolodeploy.lock import lock_path, read_lock, require_locked
 from yolodeploy.machine import cpu_name
 from yolodeploy.objects import fault
 from yolodeploy.parts import differing
 from yolodeploy.plan import Plan, PlannedStep
 from yolodeploy.resettle import resettle
-from yolodeploy.run import failing_as
 from yolodeploy.store import Store
 from yolodeploy.yamlfile import shown
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +12,16 @@ from yolodeploy.backend import Artifact, Context, ModelInfo
 from yolodeploy.console import Console, Report
 from yolodeploy.digest import digest_of, tree_files
 from yolodeploy.diskfaults import DISK
-from yolodeploy.errors import DataError, EnvironmentProblem, StepFailed, YolodeployError
+from yolodeploy.errors import DataError, EnvironmentProblem, StepFailed
+from yolodeploy.failing import failing_as, reason
 from yolodeploy.machine import threads
 from yolodeploy.manifest import RESERVED
 from yolodeploy.objects import Stored, odd_entries
 from yolodeploy.plan import Plan, PlannedStep, described_target, weights_path
 from yolodeploy.shared import Shared
 from yolodeploy.store import Store
-from yolodeploy.yamlfile import Position
 
 _MEMO = "data.json"
-_NO_SPACE = os.strerror(errno.ENOSPC)
 
 
 @dataclass(frozen=True)
@@ -151,7 +147,7 @@ class Runner:
             except OSError as fault:
                 if fault.errno in DISK:
                     raise
-                raise StepFailed(_reason(fault)) from fault  # no fault of the store's
+                raise StepFailed(reason(fault)) from fault  # no fault of the store's
             text = json.dumps(data, allow_nan=False, sort_keys=True)
             (work / _MEMO).write_text(text, encoding="utf-8")
             return work
@@ -194,30 +190,6 @@ def _classes(count: int) -> str:
 
 def _first(names: tuple[str, ...]) -> str:
     return ", ".join(names if len(names) <= 5 else (*names[:5], "..."))
-
-
-@contextlib.contextmanager
-def failing_as(at: Position, what: str) -> Iterator[None]:
-    """Turn whatever a plugin raises into one message that says where and in what; a full disk passes."""
-    try:
-        yield
-    except YolodeployError as fault:
-        if _NO_SPACE in str(fault):
-            raise OSError(errno.ENOSPC, _NO_SPACE) from fault
-        raise type(fault)(f"{at}: {fault}") from fault
-    except (Exception, SystemExit) as fault:  # a tool may fail in any way
-        if isinstance(fault, OSError) and fault.errno in DISK:
-            raise
-        if _NO_SPACE in str(fault):  # tools that write by themselves give only the words
-            raise OSError(errno.ENOSPC, _NO_SPACE) from fault
-        raise StepFailed(f"{at}: {what} failed: {_reason(fault)}") from fault
-
-
-def _reason(fault: BaseException) -> str:
-    lines = str(fault).strip().splitlines()
-    text = f"{type(fault).__name__}: {lines[-1]}" if lines else type(fault).__name__
-    hint = " Is the tool installed?" if getattr(fault, "errno", None) == errno.ENOENT else ""
-    return f"{text.rstrip('.')}.{hint} Run with -v for the whole trace."
 
 
 def _require_folder(planned: PlannedStep, result: Path, work: Path) -> None:

@@ -17,10 +17,11 @@ from yolodeploy.console import Report
 from yolodeploy.counts import Counting
 from yolodeploy.digest import digest_of
 from yolodeploy.errors import StepFailed
+from yolodeploy.failing import failing_as
 from yolodeploy.machine import conditions, threads
 from yolodeploy.objects import Stored
 from yolodeploy.plan import Plan, PlannedStep
-from yolodeploy.run import Runner, failing_as
+from yolodeploy.run import Runner
 
 if TYPE_CHECKING:
     from yolodeploy.detect import Detections

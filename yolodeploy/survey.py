@@ -13,9 +13,10 @@ from typing import Any
 from yolodeploy.backend import Artifact, Context, Predictor, Probe, Trial
 from yolodeploy.dataset import Dataset
 from yolodeploy.errors import DataError, EnvironmentProblem, PlanRefused
+from yolodeploy.failing import failing_as
 from yolodeploy.machine import threads
 from yolodeploy.plan import PlannedStep
-from yolodeploy.run import Runner, failing_as
+from yolodeploy.run import Runner
 
 REVISION = 1
 

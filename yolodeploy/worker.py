@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from yolodeploy.backend import Artifact, Predictor, Target
+from yolodeploy.child import environment, python
 from yolodeploy.errors import StepFailed
 from yolodeploy.machine import cpu_name, peak_memory_mb
 from yolodeploy.registry import load_registry
@@ -49,8 +50,14 @@ class Request:
 
 def run_worker(file: Path) -> dict[str, Any]:
     """Start the process on a request file; raises StepFailed with the reason if it gives no figures."""
-    command = [sys.executable, "-m", "yolodeploy.worker", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    done = subprocess.run(
+        python("yolodeploy.worker", str(file)),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
     if done.returncode:
         raise StepFailed(_death(done.returncode, done.stderr))
     try:

@@ -12,6 +12,7 @@ CLAY_LOG names a file that gets a line for every run of a step.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -81,6 +82,9 @@ _FAULTS = {
     "exit": lambda: os._exit(3),
     "silent": lambda: os._exit(0),
     "abort": os.abort,
+    "segfault": lambda: ctypes.string_at(0),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "memory": lambda: bytes(1 << 60),
     "sysexit": lambda: (_ for _ in ()).throw(SystemExit(0)),
     "slow": lambda: time.sleep(float(os.environ.get("CLAY_SECONDS", "0.5"))),
 }
