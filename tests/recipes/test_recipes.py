@@ -18,11 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 CALIBRATED_ON = "AMD EPYC"  # see `quantize` in docs/recipes.md
 COMMAND = [sys.executable, "-m", "yolodeploy.cli"]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return tmp_path_factory.mktemp("trained") / "cache"
+PATHS = f"{ROOT}:{ROOT / 'plugins'}"
 
 
 def names(paths):
@@ -60,36 +56,54 @@ def test_sparse_weights_are_refused_where_the_runtime_gains_nothing(name, tmp_pa
         plan_file(recipe, Store(tmp_path / "cache"), [ROOT])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
-def test_deploys_to_the_locked_bytes_in_an_empty_store_elsewhere(recipe, tmp_path, trained):
-    """Recipes that train share a store that is empty at first: each training runs once."""
-    lock = read_lock(lock_path(recipe))
-    plan = plan_file(recipe, Store(tmp_path / "cache"))
-    cache = trained if "training" in plan.views else tmp_path / "cache"
-    if (
-        any(planned.step.needs(planned.params) for planned in plan.steps)
-        and cpu_name() != CALIBRATED_ON
-    ):
+def portable(recipe):
+    """Whether the bytes that a recipe gives are the same on every kind of CPU."""
+    plan = plan_file(recipe, Store(Path("nowhere")))
+    return not any(planned.step.needs(planned.params) for planned in plan.steps)
+
+
+def require_comparable(recipe):
+    if cpu_name() != CALIBRATED_ON and not portable(recipe):
         pytest.skip(
             f"activation ranges depend on the kind of CPU; the lock was written on {CALIBRATED_ON}, "
             f"this is {cpu_name()}. Deploy twice here and compare the locks instead."
         )
-    env = {
-        **os.environ,
-        "PYTHONHASHSEED": "4321",
-        "TZ": "Pacific/Auckland",
-        "LC_ALL": "C",
-        "YOLODEPLOY_CACHE": str(cache),
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'plugins'}",
-    }
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory):
+    """Every recipe whose lock counts here, built again elsewhere: a row of each, and the store."""
+    recipes = [path for path in RECIPES if cpu_name() == CALIBRATED_ON or portable(path)]
+    folder = tmp_path_factory.mktemp("reproduced") / "kept"
+    command = [*COMMAND, "reproduce", *map(str, recipes), "--keep", str(folder), "--json", "-q"]
+    env = {**os.environ, "YOLODEPLOY_CACHE": str(folder.parent / "cache"), "PYTHONPATH": PATHS}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    rows = json.loads(done.stdout)["recipes"]
+    return {Path(row["recipe"]).stem: row for row in rows}, folder / "store"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
+def test_reproduces_byte_for_byte(recipe, reproduced):
+    require_comparable(recipe)
+    row = reproduced[0][recipe.stem]
+    assert row["ok"], row
+    assert row["steps"] == len(read_lock(lock_path(recipe))["steps"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
+def test_deploys_with_its_checks(recipe, tmp_path, reproduced):
+    """From what was built elsewhere: the bundle holds the locked bytes, and every check holds."""
+    require_comparable(recipe)
+    env = {**os.environ, "YOLODEPLOY_CACHE": str(reproduced[1]), "PYTHONPATH": PATHS}
     command = [*COMMAND, "deploy", str(recipe), "--locked", "--json", "-q"]
     done = subprocess.run(
         command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, umask=0o077
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["artifact"]["digest"] == lock["steps"][-1]["output"]
+    assert report["artifact"]["digest"] == read_lock(lock_path(recipe))["steps"][-1]["output"]
     assert all(check["ok"] for check in report["checks"])
     assert report["evidence"]["map50_95"]["source"] > 0.5
     bundle = tmp_path / "dist" / recipe.stem
@@ -101,5 +115,9 @@ def test_deploys_to_the_locked_bytes_in_an_empty_store_elsewhere(recipe, tmp_pat
         "report.json",
         "report.html",
         "plan.json",
+        "provenance.json",
+        "bom.cdx.json",
     } <= shipped
     assert str(ROOT) not in "".join(p.read_text() for p in bundle.glob("*.json"))
+    verify = [*COMMAND, "verify", str(bundle), "--lock", str(lock_path(recipe))]
+    assert subprocess.run(verify, env=env, check=False).returncode == 0
