@@ -169,6 +169,11 @@ def _add_recipe_commands(commands: Any, common: argparse.ArgumentParser) -> None
         command.add_argument(
             "--locked", action="store_true", help="refuse whatever differs from the lock file"
         )
+        command.add_argument(
+            "--store",
+            metavar="URL",
+            help="a store that a team shares: s3://, gs://, http(s):// or file:// (default: YOLODEPLOY_STORE)",
+        )
         command.set_defaults(run=_command(name))
     command.add_argument(
         "--dist",

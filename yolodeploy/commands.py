@@ -113,13 +113,12 @@ def _plain(item: object) -> str:
 def build(options: argparse.Namespace, console: Console) -> int:
     """Make the artifact and say where it is."""
     from yolodeploy import deploy as path
-    from yolodeploy.run import Runner
 
     store = store_of(options)
-    made = path.build(
-        Runner(path.plan_file(options.recipe, store, options.allow), store, console),
-        locked=options.locked,
+    runner = path.runner(
+        path.plan_file(options.recipe, store, options.allow), store, console, options.store
     )
+    made = path.build(runner, locked=options.locked)
     value = {
         "format": made.meta.format,
         "path": str(made.path),
@@ -141,11 +140,12 @@ def deploy(options: argparse.Namespace, console: Console) -> int:
     from yolodeploy import deploy as path
     from yolodeploy.errors import ChecksFailed
     from yolodeploy.report import table
-    from yolodeploy.run import Runner
 
     require_own(options.dist, DIST, "--dist")
     store, signer = store_of(options), _signer(options, console)
-    runner = Runner(path.plan_file(options.recipe, store, options.allow), store, console)
+    runner = path.runner(
+        path.plan_file(options.recipe, store, options.allow), store, console, options.store
+    )
     try:
         done = path.deploy(runner, path.Options(options.dist, options.locked, signer))
     except ChecksFailed as failed:

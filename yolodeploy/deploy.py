@@ -14,7 +14,7 @@ from yolodeploy.console import Console
 from yolodeploy.digest import StatCache
 from yolodeploy.errors import ChecksFailed, LockMismatch, StoreProblem
 from yolodeploy.evidence import obtain_evidence, require_same
-from yolodeploy.lock import describe_lock, lock_path, require_locked, write_lock
+from yolodeploy.lock import describe_lock, lock_path, locked_outputs, require_locked, write_lock
 from yolodeploy.objects import Stored
 from yolodeploy.papers import is_current, is_signed_with, signers
 from yolodeploy.plan import Plan, make_plan
@@ -22,6 +22,7 @@ from yolodeploy.recipe import load_recipe
 from yolodeploy.registry import load_registry
 from yolodeploy.report import make_report
 from yolodeploy.run import Runner
+from yolodeploy.shared import shared_store
 from yolodeploy.store import Store
 from yolodeploy.yamlfile import shown
 
@@ -50,6 +51,16 @@ def plan_file(recipe: Path, store: Store, allowed: Iterable[Path] = ()) -> Plan:
     """Read a recipe and plan it with the installed plugins; see `trust.py` for `allowed`."""
     cache = StatCache(store.root / "digests.json")
     return make_plan(load_recipe(recipe, allowed), load_registry(), cache)
+
+
+def runner(plan: Plan, store: Store, console: Console, url: str | None = None) -> Runner:
+    """What runs a plan in a store; `url` names the shared store, None what the environment names."""
+    return Runner(
+        plan,
+        store,
+        console,
+        shared_store(url, console, lambda: locked_outputs(lock_path(plan.file.path))),
+    )
 
 
 def build(runner: Runner, *, locked: bool) -> Stored:

@@ -101,6 +101,7 @@ def elsewhere(home: Path) -> Elsewhere:
         "HOME": str(home / "home"),
         "TMPDIR": str(home / "tmp"),
         "PYTHONUSERBASE": site.getuserbase(),  # packages of the user, who has another home now
+        "YOLODEPLOY_STORE": "",  # an empty store is to stay empty
         "MALLOC_PERTURB_": "165",  # glibc fills fresh memory with it: unset bytes show
     }
     return Elsewhere(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -20,6 +21,13 @@ SCHEMES = ("s3", "gs", "file", "http", "https")
 CONNECT, SILENCE = 5.0, 15.0  # seconds: until a connection, and between two pieces of an answer
 PATIENCE, LEAST_RATE = 20.0, 50e3  # seconds after which a file must come at so many bytes a second
 HEAD = 4096
+
+
+_HINTS: Mapping[str, str] = {
+    "NoCredentialsError": "no credentials were found; name a profile or keys in the environment",
+    "PermissionError": "access was refused; a reader needs the rights to get and list, a writer to put",
+    "FileNotFoundError": "the bucket or folder does not exist",
+}
 
 
 class Slow(Exception):
@@ -47,13 +55,30 @@ class Place:
             form = "file:///folder" if self.scheme == "file" else f"{self.scheme}://name/folder"
             raise RecipeError(f"--store {self.shown}: names no folder. Write it as {form}.")
         self.writable = self.scheme not in {"http", "https"}
-        self._fs = _file_system(self.scheme)
+        self._secret = parts.netloc.rpartition("@")[0]
+
+    @cached_property
+    def _fs(self) -> Any:
+        return _file_system(self.scheme)
+
+    def reason(self, fault: BaseException) -> str:
+        """What a driver's exception says, in one line, without the password of the URL."""
+        lines = [line for line in str(fault).splitlines() if line.strip()]
+        text = (lines[-1] if lines else type(fault).__name__)[:160].rstrip(".")
+        if self._secret:
+            text = text.replace(f"{self._secret}@", "")
+        hint = _HINTS.get(type(fault).__name__)
+        return f"{hint} ({text})" if hint else text
 
     def get(self, key: str, file: Path, most: int) -> None:
         """Copy the file `key` to `file`; raises Slow, or OverflowError if it has over `most` bytes."""
         self._fs.get_file(self._path(key), str(file), callback=_watch(most))
         if file.stat().st_size > most:
             raise OverflowError(f"has more than {most} bytes")
+
+    def has(self, key: str) -> bool:
+        """Whether the file `key` is there."""
+        return bool(self._fs.exists(self._path(key)))
 
     def head(self, key: str) -> bytes:
         """The first bytes of a file."""
@@ -64,6 +89,8 @@ class Place:
         """Make a file appear whole, or not at all; raises FileExistsError if the key is taken."""
         if self.scheme == "file":
             _put_locally(file, Path(urlsplit(self._url).path), key)
+        elif self.has(key):
+            raise FileExistsError(key)
         else:  # an object store shows an object when all of it has come; `create`: If-None-Match
             self._fs.put_file(str(file), self._path(key), mode="create")
 
@@ -109,7 +136,7 @@ def _file_system(scheme: str) -> Any:
     except ImportError as fault:
         raise EnvironmentProblem(
             f"--store {scheme}://: needs {fault.name or 'a driver'}, which is not installed. "
-            "Run: pip install 'yolodeploy[remote]'"
+            f"Run: pip install 'yolodeploy[{'gs' if scheme == 'gs' else 'remote'}]'"
         ) from None
     if hasattr(found, "retries"):
         found.retries = 1

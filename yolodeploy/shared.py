@@ -22,6 +22,7 @@ from yolodeploy.archive import MOST_BYTES, BadArchive, pack, read_head, unpack
 from yolodeploy.console import Console
 from yolodeploy.digest import tree_digest
 from yolodeploy.diskfaults import DISK
+from yolodeploy.errors import YolodeployError
 from yolodeploy.manifest import RESERVED
 from yolodeploy.objects import Meta, Stored
 from yolodeploy.place import Place
@@ -61,8 +62,11 @@ class Shared:
             )
             return None
         if not stored.cached:
-            size = stored.meta.bytes / 1e6
-            self._console.info(f"{step} {format_} fetched from {self._place.shown} ({size:.2f} MB)")
+            proof = "as locked" if id_ in self._locked else "which no lock names yet"
+            self._console.info(
+                f"{step} {format_} fetched from {self._place.shown}, {proof} "
+                f"({stored.meta.bytes / 1e6:.2f} MB)"
+            )
         return stored
 
     def _download(self, work: Path, id_: str, step: str, format_: str) -> Path:
@@ -94,6 +98,8 @@ class Shared:
             yield
         except FileNotFoundError:
             raise _Absent from None
+        except YolodeployError:  # its driver is not installed
+            raise
         except OverflowError as fault:
             raise BadArchive(str(fault)) from None
         except Exception as fault:  # a driver may fail in any way
@@ -101,7 +107,7 @@ class Shared:
                 raise  # of the local store
             self._readable = False
             self._console.warn(
-                f"{self._place.shown} cannot be read: {_reason(fault)}. This build goes on without it."
+                f"{self._place.shown} cannot be read: {self._place.reason(fault)}. This build goes on without it."
             )
             raise _Absent from None
 
@@ -140,29 +146,17 @@ class Shared:
     def _writing(self) -> Iterator[None]:
         try:
             yield
+        except YolodeployError:
+            raise
         except Exception as fault:  # noqa: BLE001 - a driver may fail in any way
             self._writable = False
             self._console.warn(
-                f"{self._place.shown} cannot be written: {_reason(fault)}. New results stay on this machine."
+                f"{self._place.shown} cannot be written: {self._place.reason(fault)}. New results stay on this machine."
             )
 
 
 def _key(id_: str) -> str:
     return f"objects/{id_[:2]}/{id_}.tar"
-
-
-_HINTS: Mapping[str, str] = {
-    "NoCredentialsError": "no credentials were found; name a profile or keys in the environment",
-    "PermissionError": "access was refused; a reader needs the rights to get and list, a writer to put",
-    "FileNotFoundError": "the bucket or folder does not exist",
-}
-
-
-def _reason(fault: BaseException) -> str:
-    lines = [line for line in str(fault).splitlines() if line.strip()]
-    text = (lines[-1] if lines else type(fault).__name__)[:160].rstrip(".")
-    hint = _HINTS.get(type(fault).__name__)
-    return f"{hint} ({text})" if hint else text
 
 
 def shared_store(

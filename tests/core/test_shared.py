@@ -1,0 +1,461 @@
+"""A store that a team shares: what is taken from it, what is not, and what happens when it is down."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from world import World, objects
+
+import yolodeploy.archive
+from yolodeploy.archive import pack
+from yolodeploy.digest import tree_digest
+from yolodeploy.objects import read_meta
+
+STEPS = ["load", "export", "press", "export"]  # the last is the float form, to compare with
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[str, Any]]:
+    """A real S3 server, and a client of it."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "potter")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "clay")
+        running = ThreadedMotoServer(port=0, verbose=False)
+        running.start()
+        url = "http://{}:{}".format(*running.get_host_and_port())
+        yield url, boto3.client("s3", endpoint_url=url, region_name="us-east-1")
+        running.stop()
+
+
+@pytest.fixture
+def bucket(server: tuple[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """An empty bucket `team`, and an environment that leads to it."""
+    url, client = server
+    for name, value in {
+        "AWS_ENDPOINT_URL_S3": url, "AWS_ACCESS_KEY_ID": "potter", "AWS_SECRET_ACCESS_KEY": "clay",
+        "AWS_CONFIG_FILE": str(tmp_path / "none"), "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    client.create_bucket(Bucket="team")
+    yield client
+    for entry in client.list_objects_v2(Bucket="team").get("Contents", ()):
+        client.delete_object(Bucket="team", Key=entry["Key"])
+    client.delete_bucket(Bucket="team")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A shared store on a disk."""
+    place = tmp_path / "team"
+    place.mkdir()
+    return place
+
+
+def _url(folder: Path) -> str:
+    return folder.as_uri()
+
+
+def _forget(world: World) -> None:
+    """Another machine: an empty store, and no bundle."""
+    import shutil
+
+    world.cache.rename(world.cache.with_name(f"cache-{time.monotonic_ns()}"))
+    shutil.rmtree(world.root / "dist", ignore_errors=True)
+    Path(os.environ["CLAY_LOG"]).unlink(missing_ok=True)
+
+
+def _shared(folder: Path, world: World, step: str) -> Path:
+    """Where the result of a step lies in a shared store."""
+    planned = next(p for p in world.plan().steps if p.step.name == step)
+    return folder / "objects" / planned.id[:2] / f"{planned.id}.tar"
+
+
+def _warnings(error: str) -> list[str]:
+    return [line for line in error.splitlines() if line.startswith("warning: ")]
+
+
+def test_what_one_made_another_fetches(world: World, bucket: Any) -> None:
+    world.good("--store", "s3://team/pots")
+    assert sorted(world.log) == sorted(STEPS)
+    lock, digest = world.lock.read_bytes(), json.loads((world.bundle / "report.json").read_text())
+    _forget(world)
+    result = world.good("--store", "s3://team/pots", "--locked")
+    assert world.log == []
+    assert "press brick fetched from s3://team/pots, as locked (" in result.err
+    assert world.lock.read_bytes() == lock
+    again = json.loads((world.bundle / "report.json").read_text())
+    assert again["artifact"]["digest"] == digest["artifact"]["digest"]
+    assert world.run("cache", "verify").code == 0
+    assert _warnings(result.err) == []
+
+
+def test_the_last_result_is_enough(world: World, folder: Path) -> None:
+    assert world.run("build", "pot.yaml", "--store", _url(folder)).code == 0
+    _forget(world)
+    result = world.run("build", "pot.yaml", "--store", _url(folder))
+    assert (result.code, world.log) == (0, [])
+    assert len(objects(world.cache)) == 1
+    assert "which no lock names yet" in result.err
+
+
+def test_the_variable_names_it_and_an_empty_option_names_none(
+    world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YOLODEPLOY_STORE", _url(folder))
+    world.good("--store", "")
+    assert list(folder.iterdir()) == []
+    _forget(world)
+    world.good()
+    assert len(list(folder.glob("objects/??/*.tar"))) == len(STEPS)
+    assert not list(folder.glob("tmp/*"))
+    ran = len(world.log)
+    assert world.run("reproduce", "pot.yaml").code == 0
+    assert len(world.log) == ran + 3  # built again, not fetched
+
+
+def test_http_only_gives(world: World, folder: Path) -> None:
+    world.good("--store", _url(folder))
+    before = sorted(folder.rglob("*"))
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder.parent))
+    with _serving(handler) as url:
+        _forget(world)
+        assert _warnings(world.good("--store", url).err) == []
+        assert world.log == []
+        world.recipe(("0.25", "0.5"))
+        assert _warnings(world.good("--store", url).err) == []
+        assert world.log == ["press"]
+    assert sorted(folder.rglob("*")) == before
+
+
+@contextlib.contextmanager
+def _serving(handler: Any) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/team"
+        server.shutdown()
+
+
+def _cut(file: Path, _: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _flip(file: Path, _: Path) -> None:
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    file.write_bytes(raw)
+
+
+def _swap(file: Path, other: Path) -> None:
+    file.write_bytes(other.read_bytes())
+
+
+def _page(file: Path, _: Path) -> None:
+    file.write_text("<html>moved</html>" * 100)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason", "warnings"),
+    [
+        (_cut, "ends too early", 1),
+        (_flip, "does not match its own digest", 1),
+        (_swap, r"is of another step \(load, [0-9a-f]{12}\)", 2),
+        (_page, "is no archive of a result", 2),
+    ],
+)
+def test_what_is_damaged_is_made_here(
+    world: World, folder: Path, damage: Callable[[Path, Path], None], reason: str, warnings: int
+) -> None:
+    world.good("--store", _url(folder))
+    file, other = _shared(folder, world, "press"), _shared(folder, world, "load")
+    file.chmod(0o644)
+    damage(file, other)
+    spoilt = file.read_bytes()
+    _forget(world)
+    result = world.good("--store", _url(folder), "--locked")
+    assert world.log == ["press"]
+    told = _warnings(result.err)
+    assert re.search(rf"{file.stem}\.tar is not used: it {reason}\. `press` runs here", told[0])
+    assert len(told) == warnings  # a description that is not of what was made is told of, and left
+    assert all("It stays as it is" in line for line in told[1:])
+    assert file.read_bytes() == spoilt
+    assert world.run("cache", "verify").code == 0
+
+
+def _exchange(world: World, folder: Path, step: str) -> None:
+    """What whoever may write to a shared store can do: other bytes, described truly."""
+    file = _shared(folder, world, step)
+    home = next(home for home in objects(world.cache) if home.name == file.stem)
+    evil = folder.parent / "evil"
+    evil.mkdir()
+    for path in (home / "data").iterdir():
+        (evil / path.name).write_bytes(path.read_bytes())
+    (evil / "more").write_bytes(b"evil")
+    meta = read_meta(home)
+    assert meta
+    size = sum(path.stat().st_size for path in evil.iterdir())
+    lie = type(meta)(**{**vars(meta), "digest": tree_digest(evil), "bytes": size})
+    file.chmod(0o644)
+    pack(lie, evil, file)
+
+
+def test_what_was_exchanged_is_refused_where_a_lock_names_the_digest(
+    world: World, folder: Path
+) -> None:
+    world.good("--store", _url(folder))
+    _exchange(world, folder, "press")
+    _forget(world)
+    result = world.good("--store", _url(folder))
+    assert world.log == ["press"]
+    assert re.search(r"it has the digest [0-9a-f]{12}, but the lock names", result.err)
+    world.lock.unlink()
+    _forget(world)
+    result = world.good("--store", _url(folder))  # as docs/shared-store.md says
+    assert "press brick fetched" in result.err
+    assert "which no lock names yet" in result.err
+
+
+def test_a_result_that_differs_is_not_overwritten(world: World, folder: Path) -> None:
+    world.good("--store", _url(folder))
+    theirs = _shared(folder, world, "press").read_bytes()
+    _exchange(world, folder, "press")
+    taken = _shared(folder, world, "press").read_bytes()
+    assert taken != theirs
+    _forget(world)
+    told = _warnings(world.good("--store", _url(folder)).err)
+    assert "It stays as it is: the step is not reproducible, or the file was damaged" in told[1]
+    assert _shared(folder, world, "press").read_bytes() == taken
+
+
+def test_s3_overwrites_nothing_either(world: World, bucket: Any) -> None:
+    from yolodeploy.place import Place
+
+    (world.root / "one").write_bytes(b"one")
+    (world.root / "two").write_bytes(b"two")
+    place = Place("s3://team/x")
+    place.put(world.root / "one", "objects/k.tar")
+    with pytest.raises(FileExistsError):
+        place.put(world.root / "two", "objects/k.tar")
+    with pytest.raises(FileExistsError):  # and not even where both found it free
+        place._fs.put_file(str(world.root / "two"), "team/x/objects/k.tar", mode="create")
+    assert place.head("objects/k.tar") == b"one"
+
+
+def test_a_server_that_is_down_costs_one_warning_and_little_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "potter")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "clay")
+    for url in ("s3://team/pots", f"http://127.0.0.1:{port}/team"):
+        start = time.monotonic()
+        result = world.good("--store", url)
+        assert time.monotonic() - start < 15
+        told = _warnings(result.err)
+        assert "cannot be read: " in told[0]
+        assert len(told) == (2 if url.startswith("s3") else 1)  # and once that it cannot be written
+        _forget(world)
+
+
+def test_no_bucket_no_rights_no_credentials(
+    world: World, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = _warnings(world.good("--store", "s3://nobody").err)
+    assert len(told) == 1
+    assert "s3://nobody cannot be written: the bucket or folder does not exist" in told[0]
+    _forget(world)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(world.root))
+    told = _warnings(world.good("--store", "s3://team").err)
+    assert len(told) == 2
+    assert all("no credentials were found; name a profile" in line for line in told)
+
+
+class _Forbidding(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(403)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class _Dying(_Forbidding):
+    """Promises more than it gives."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        self.wfile.write(b"x" * 1000)
+        self.wfile.flush()
+        self.connection.close()
+
+
+class _Endless(_Forbidding):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(bytes(1 << 20))
+
+
+class _Hanging(_Forbidding):
+    def do_GET(self) -> None:
+        time.sleep(2)
+
+
+@pytest.mark.parametrize(
+    ("handler", "message"),
+    [
+        (_Forbidding, "cannot be read: 403"),
+        (_Dying, "cannot be read: "),
+        (_Hanging, "cannot be read: "),
+        (_Endless, r"is not used: it has more than \d+ bytes"),
+    ],
+)
+def test_servers_that_misbehave(
+    world: World, handler: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolodeploy.place.SILENCE", 1.0)
+    monkeypatch.setattr("yolodeploy.shared.MOST_BYTES", 5 << 20)
+    monkeypatch.setattr("yolodeploy.shared._OVERHEAD", 0)
+    with _serving(handler) as url:
+        result = world.good("--store", url)
+    told = _warnings(result.err)
+    assert re.search(message, told[0]), told
+    assert len(told) == (len(STEPS) if handler is _Endless else 1)
+    assert sorted(world.log) == sorted(STEPS)
+    assert not world.leftovers()
+
+
+def test_a_password_is_not_shown(world: World) -> None:
+    with _serving(_Forbidding) as url:
+        result = world.good("--store", url.replace("http://", "http://me:secret@"))
+    assert "cannot be read: " in result.err
+    assert "secret" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("ftp://x/y", "is no address of a folder. Begin it with one of s3://, gs://, file://, http://"),
+        ("/mnt/team", "is no address of a folder"),
+        ("s3://", "names no folder. Write it as s3://name/folder."),
+        ("file://host/x", "names no folder. Write it as file:///folder."),
+        ("simplecache::s3://x", "is no address of a folder"),
+    ],
+)  # fmt: skip
+def test_addresses(world: World, url: str, message: str) -> None:
+    result = world.deploy("--store", url)
+    assert (result.code, world.log) == (2, [])
+    assert message in result.error
+
+
+def test_a_driver_that_is_not_installed(world: World) -> None:
+    world.write("hide/s3fs.py", "raise ImportError('no', name='s3fs')")
+    path = f"{world.root / 'hide'}{os.pathsep}{os.environ['PYTHONPATH']}"
+    env = {**os.environ, "PYTHONPATH": path}
+    result = world.process("deploy", "pot.yaml", "-q", "--store", "s3://team", env=env)
+    assert (result.code, result.error) == (
+        4,
+        "--store s3://: needs s3fs, which is not installed. Run: pip install 'yolodeploy[remote]'",
+    )
+
+
+def test_all_at_once(world: World, folder: Path) -> None:
+    """Eight machines that make and share the same: one file of each, all succeed."""
+    processes = [
+        world.start("build", "pot.yaml", "-q", "--store", _url(folder), "--cache", f"cache{number}")
+        for number in range(8)
+    ]
+    for process in processes:
+        assert process.communicate(timeout=60)[1] == ""
+        assert process.returncode == 0
+    assert len(list(folder.glob("objects/??/*.tar"))) == 3
+    assert not list(folder.glob("tmp/*"))
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_while_it_fetches_or_gives(
+    world: World, folder: Path, sent: signal.Signals
+) -> None:
+    """A pipe in place of a file never ends."""
+    file = _shared(folder, world, "press")
+    file.parent.mkdir(parents=True)
+    os.mkfifo(file)
+    with _serving(_Hanging) as url:
+        process = world.start("build", "pot.yaml", "-q", "--store", url)
+        time.sleep(1.5)
+        start = time.monotonic()
+        process.send_signal(sent)
+        _, err = process.communicate(timeout=20)
+    assert time.monotonic() - start < 5
+    assert process.returncode == (130 if sent == signal.SIGINT else -9)
+    assert "Traceback" not in err
+    assert objects(world.cache) == []
+    file.unlink()
+    world.good("--store", _url(folder))
+
+
+def test_a_disk_that_is_full_while_fetching(
+    world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.good("--store", _url(folder))
+    _forget(world)
+
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(yolodeploy.archive, "_write", full)
+    result = world.deploy("--store", _url(folder))
+    assert result.code == 9
+    assert "the disk is full. Free some space" in result.error
+    assert not world.leftovers()
+
+
+def test_a_result_that_varies_is_fetched_where_it_cannot_be_made_again(
+    world: World, folder: Path
+) -> None:
+    world.recipe(
+        ("  calibration:", "  training: {split: train}\n  calibration:"),
+        ("  - export", "  - teach: {device: gpu}\n  - export"),
+    )
+    world.good("--store", _url(folder))
+    _forget(world)
+    assert world.deploy("--locked").code == 8
+    world.good("--locked", "--store", _url(folder))
+    assert "teach" not in world.log
+
+
+def test_an_unchanged_deploy_asks_nobody(world: World, folder: Path) -> None:
+    world.good("--store", _url(folder))
+    code = f"""
+import sys
+from yolodeploy.cli import main
+assert main(["deploy", "pot.yaml", "-q", "--store", "{_url(folder)}"]) == 0
+print([name for name in ("fsspec", "s3fs", "aiohttp") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=world.root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
