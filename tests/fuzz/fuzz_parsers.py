@@ -7,6 +7,7 @@ YolodeployError; anything else is a fault. Heavy imports live inside the functio
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from mutate import (
     Mutator,
     protobuf,
     safetensors_header,
+    tar_headers,
     zip_entries,
 )
 
@@ -173,6 +175,18 @@ def _store(folder: Path) -> object:
     return found and store._sound("ab" * 32)
 
 
+def _archive(folder: Path) -> object:
+    """As the store reads what a shared one gave it."""
+    from yolodeploy.archive import BadArchive, unpack
+    from yolodeploy.errors import StoreProblem
+
+    with tempfile.TemporaryDirectory() as out, (folder / "object.tar").open("rb") as file:
+        try:
+            return unpack(file, Path(out))
+        except BadArchive as fault:
+            raise StoreProblem(str(fault)) from None
+
+
 def _digests(folder: Path) -> object:
     from yolodeploy.digest import StatCache
 
@@ -206,6 +220,7 @@ PARSERS = {
     "training state": Parser(["state.pt"], _state, (zip_entries, *BLIND)),
     "bundle": Parser([f"bundle/{name}" for name in BUNDLE], _bundle, JSON),
     "store: meta, data": Parser([f"{OBJECT}/meta.json", f"{OBJECT}/data/data.json"], _store, JSON),
+    "archive of a result": Parser(["object.tar"], _archive, (tar_headers, tar_headers, *BLIND)),
     "digests.json": Parser(["store/digests.json"], _digests, JSON),
     "ncnn: .param": Parser(["ncnn/model.ncnn.param"], _ncnn, TEXT, backend="ncnn"),
     "ncnn: .bin": Parser(["ncnn/model.ncnn.bin"], _ncnn, backend="ncnn"),

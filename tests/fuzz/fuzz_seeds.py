@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from fuzz_parsers import bundle_signer
 
+from yolodeploy.archive import pack
 from yolodeploy.backend import Artifact, Context, Target
 from yolodeploy.console import Console
 from yolodeploy.deploy import plan_file
@@ -58,7 +59,8 @@ def make_seeds(folder: Path, backends: Iterable[str] = TARGETS) -> None:
     plan = plan_file(folder / "recipe.yaml", Store(folder / "store"))
     write_lock(folder / "recipe.lock", describe_lock(plan, {}))
     store = Store(folder / "store")
-    store.obtain("ab" * 32, "seed", "json", _some_data, Console().warn)
+    stored = store.obtain("ab" * 32, "seed", "json", _some_data, Console().warn)
+    pack(stored.meta, stored.path, folder / "object.tar")
     _write_bundle(folder / "bundle")
 
 

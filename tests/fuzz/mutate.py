@@ -29,22 +29,8 @@ _WORDS = (
 _WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_.-]*|-?[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?|[^\sA-Za-z0-9]")
 _NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?")
 _EDGES = (
-    0,
-    1,
-    2,
-    7,
-    127,
-    128,
-    255,
-    256,
-    32767,
-    65535,
-    65536,
-    1 << 20,
-    (1 << 31) - 1,
-    1 << 31,
-    (1 << 32) - 1,
-)
+    0, 1, 2, 7, 127, 128, 255, 256, 32767, 65535, 65536, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1,
+)  # fmt: skip
 
 
 def flip(data: bytes, rng: Random) -> bytes:
@@ -211,6 +197,20 @@ def zip_entries(
         for name, content in entries:
             file.writestr(name, content)
     return made.getvalue()
+
+
+def tar_headers(data: bytes, rng: Random) -> bytes:
+    """Change one header of an archive of a result, its checksum right."""
+    starts = [at for at in range(0, len(data), 512) if data[at + 257 : at + 262] == b"ustar"]
+    at = rng.choice(starts)
+    header = bytearray(
+        rng.choice((flip, splice, integers))(data[at : at + 512], rng)[:512].ljust(512)
+    )
+    if rng.random() < 0.3:
+        header[156:157] = rng.choice((b"0", b"1", b"2", b"5", b"L", b"x", b"S", b"\0"))
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return data[:at] + bytes(header) + data[at + 512 :]
 
 
 def safetensors_header(data: bytes, rng: Random) -> bytes:
