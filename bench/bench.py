@@ -23,6 +23,7 @@ from coreml_w8a8 import coreml_w8a8
 from coreml_weights import coreml
 from fire import fire
 from fuzz import fuzz
+from hostile_files import hostile
 from intel import openvino
 from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
@@ -211,6 +212,7 @@ SECTIONS = {
     "training": training,
     "qat": qat,
     "fire": fire,
+    "hostile": hostile,
     "fuzz": fuzz,
     "verify": verify,
 }

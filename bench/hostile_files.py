@@ -1,0 +1,38 @@
+"""Checkpoints made to harm whoever opens them: how many are refused, and what that takes."""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+
+from common import ROOT, Bench
+
+sys.path.insert(0, str(ROOT / "tests" / "backends"))
+
+
+def hostile(bench: Bench) -> None:
+    """Print how many are refused with the sentence that they should be, the slowest, and the memory."""
+    from hostile import MEGABYTES, SECONDS, read_all, write_hostile
+
+    folder = bench.work / "hostile"
+    folder.mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an entry that is there twice is meant
+        files = write_hostile(folder)
+    outcome = read_all(folder)
+    found = outcome["found"]
+    refused = 0
+    for name, (path, said) in files.items():
+        message, _, seen = found[path.stem]
+        good = bool(message and re.search(said, message) and message.isprintable() and not seen)
+        refused += good
+        if not good:
+            print(f"{name}: {message or 'accepted'} {seen}")
+    slowest = max(seconds for _, seconds, _ in found.values())
+    ran = (folder / "canary").exists()
+    print(
+        f"{refused} of {len(files)} checkpoints refused in one sentence; {'SOMETHING RAN' if ran else 'nothing ran'}; "
+        f"slowest {slowest:.2f} s of CPU (limit {SECONDS:.0f}), "
+        f"{outcome['peak']:.0f} MB (limit {MEGABYTES})"
+    )
