@@ -59,7 +59,8 @@ class _Listener:
 
     def end(self) -> None:
         faulthandler.disable()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # said in words, for a fork of ours may hold the pipe
+            self._pipe.write(f"{_MARK}null\n".encode())
             self._pipe.close()
         self._process.wait()
 
@@ -102,6 +103,8 @@ def listen(run: Run, heard: IO[bytes]) -> None:
         line = raw.decode("utf-8", "replace")
         if line.startswith(_MARK):
             what = json.loads(line[1:])
+            if what is None:
+                return
         else:
             trace.append(line)
     if what:

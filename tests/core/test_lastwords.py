@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,16 @@ def test_nothing_is_said_of_a_process_that_ends_well_or_by_itself(
     assert world.process("deploy", "pot.yaml", "-q").err.count("error: ") == 1
     monkeypatch.delenv("CLAY_FAULT")
     assert world.process("deploy", "pot.yaml", "-q").err == ""
+
+
+def test_a_fork_that_lives_on_does_not_hold_the_listener(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAY_FAULT", "press:fork")
+    start = time.monotonic()
+    devnull = subprocess.DEVNULL
+    assert world.process("deploy", "pot.yaml", "-q", stdout=devnull, stderr=devnull).code == 0
+    assert time.monotonic() - start < 15
 
 
 @pytest.mark.parametrize("place", ["press", "infer"])

@@ -36,6 +36,7 @@ def server() -> Iterator[tuple[str, Any]]:
     from moto.server import ThreadedMotoServer
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1")
         patch.setenv("AWS_ACCESS_KEY_ID", "potter")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "clay")
         running = ThreadedMotoServer(port=0, verbose=False)

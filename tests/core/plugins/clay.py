@@ -73,7 +73,14 @@ def _interrupt() -> None:
     time.sleep(10)
 
 
+def _fork() -> None:
+    if os.fork() == 0:
+        time.sleep(20)
+        os._exit(0)
+
+
 _FAULTS = {
+    "fork": _fork,
     "raise": _raise,
     "index": _index,
     "tool": _tool,
