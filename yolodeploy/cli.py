@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import io
 import json
@@ -18,23 +19,26 @@ from typing import Any, NoReturn
 from yolodeploy import __version__, buglog, lastwords
 from yolodeploy.buglog import Run
 from yolodeploy.console import Console
-from yolodeploy.errors import ChecksFailed, Interrupted, RecipeError, YolodeployError
+from yolodeploy.errors import (
+    ChecksFailed,
+    EnvironmentProblem,
+    Interrupted,
+    RecipeError,
+    YolodeployError,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code."""
     _prepare_process()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    options, console = argparse.Namespace(json="--json" in words), Console()
     try:
         options = parser().parse_args(words)
-    except _UsageError as fault:
-        sys.stderr.write(fault.usage)
-        return _fail(fault, argparse.Namespace(json="--json" in words), Console())
-    console, run = Console(options.verbose - options.quiet), _run(words, options)
-    lastwords.of(run)
-    try:
+        console = Console(options.verbose - options.quiet)
+        lastwords.of(_run(words, options))
         code: int = options.run(options, console)
-        sys.stdout.flush()
+        console.finish()
         return code
     except KeyboardInterrupt:
         return _fail(
@@ -44,30 +48,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except YolodeployError as fault:
         return _fail(fault, options, console)
-    except BrokenPipeError:  # whoever read the output has enough
-        _drop_output()
-        return 0
     except Exception as fault:  # noqa: BLE001 - the last resort: a bug becomes a log and one line
-        return _fail(buglog.report(fault, run), options, console)
-
-
-class _UsageError(RecipeError):
-    """A command line that cannot be understood; `usage` shows how it is written."""
-
-    def __init__(self, parser: argparse.ArgumentParser, message: str) -> None:
-        super().__init__(f"{message}. See `{parser.prog} --help`.")
-        self.usage = parser.format_usage()
+        return _fail(buglog.report(fault, _run(words, options)), options, console)
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise _UsageError(self, message)
+        Console().info(self.format_usage().rstrip("\n"))
+        raise RecipeError(f"{message}. See `{self.prog} --help`.")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        Console().finish()  # of the help
+        super().exit(status, message)
 
 
 def _run(words: Sequence[str], options: argparse.Namespace) -> Run:
     recipe = getattr(options, "recipe", None)
     recipes = [recipe] if recipe else getattr(options, "recipes", [])
-    cache = None if options.cache is None else str(options.cache)
+    cache = str(options.cache) if getattr(options, "cache", None) else None
     return Run(["yolodeploy", *words], [str(path) for path in recipes], cache, options.json)
 
 
@@ -81,30 +79,20 @@ def _prepare_process() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def _drop_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _fail(fault: YolodeployError, options: argparse.Namespace, console: Console) -> int:
-    try:
-        _print_fault(fault, options, console)
-        sys.stdout.flush()
-    except OSError:  # the reader of the output is gone, or its disk is full
-        _drop_output()
-    return fault.exit_code
-
-
-def _print_fault(fault: YolodeployError, options: argparse.Namespace, console: Console) -> None:
+    """Say what went wrong; the exit code is that of the fault, even if nobody can be told."""
+    console.error(str(fault))
+    if fault.__cause__ is not None:
+        console.detail("".join(traceback.format_exception(fault.__cause__)))
     if options.json:
         text: dict[str, Any] = {
             "error": {"kind": fault.kind, "exit_code": fault.exit_code, "message": str(fault)}
         }
         if isinstance(fault, ChecksFailed):
             text["report"] = fault.report
-        console.result(json.dumps(text, indent=1, ensure_ascii=False))
-    console.error(str(fault))
-    if console.level >= 1 and fault.__cause__ is not None:
-        traceback.print_exception(fault.__cause__)
+        with contextlib.suppress(EnvironmentProblem):
+            console.result(json.dumps(text, indent=1, ensure_ascii=False))
+    return fault.exit_code
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,6 +1,8 @@
 """What the user sees while work is under way: a progress bar on a terminal, plain lines elsewhere.
 
-Results go to standard output, everything else to standard error.
+Results go to standard output, everything else to standard error. A reader that has gone changes nothing
+of what a command does and ends with: what it would have read is dropped. So is whatever standard error
+cannot take. Only a result that no one can have, because the disk is full, is a fault.
 """
 
 from __future__ import annotations
@@ -8,11 +10,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from yolodeploy.errors import EnvironmentProblem
 
@@ -35,15 +38,16 @@ class Console:
 
     def result(self, text: str) -> None:
         """Print what the user asked for."""
-        try:
-            sys.stdout.write(_shown(text).rstrip("\n") + "\n")
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as fault:
-            raise EnvironmentProblem(
-                f"standard output cannot be written: {fault.strerror}"
-            ) from None
+        self._result(_shown(text).rstrip("\n") + "\n")
+
+    def finish(self) -> None:
+        """Let go of what others than this class printed."""
+        self._result("")
+
+    def _result(self, text: str) -> None:
+        fault = _put(sys.stdout, text)
+        if fault and not isinstance(fault, BrokenPipeError):
+            raise EnvironmentProblem(f"standard output cannot be written: {fault.strerror}")
 
     def info(self, text: str) -> None:
         """Say what happens; left out with -q."""
@@ -85,8 +89,19 @@ class Console:
         return report
 
     def _line(self, text: str) -> None:
-        sys.stderr.write(_shown(text) + "\n")
-        sys.stderr.flush()
+        _put(sys.stderr, _shown(text) + "\n")
+
+
+def _put(stream: TextIO, text: str) -> OSError | None:
+    """Write; what cannot be written leads nowhere from then on, and the reason is returned."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as fault:
+        with contextlib.suppress(OSError):  # or Python complains of it when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return fault
+    return None
 
 
 def _shown(text: str) -> str:

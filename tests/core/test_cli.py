@@ -9,7 +9,9 @@ import re
 import select
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from world import World
@@ -221,29 +223,54 @@ def test_a_cache_in_nobodys_home(world: World, monkeypatch: pytest.MonkeyPatch) 
     )
 
 
-@pytest.mark.parametrize(
-    "arguments", [["devices"], ["plan", "pot.yaml"], ["plan", "no.yaml", "--json"]]
-)
-def test_a_reader_that_has_gone(world: World, arguments: list[str]) -> None:
+ENDS = {  # with which code a command ends, whoever listens
+    "--help": 0,
+    "devices": 0,
+    "plan pot.yaml": 0,
+    "plan no.yaml --json": 2,
+    "plan no.yaml -v": 2,
+    "fly": 2,
+    "check no.yaml --json": 2,
+    "verify dist/pot --json": 10,
+    "reproduce pot.yaml --json": 8,
+}
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("command", ENDS)
+def test_a_reader_that_has_gone(world: World, command: str, stream: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    process = world.start(*arguments, stdout=writing)
+    process = world.start(*command.split(), **{stream: writing})
     os.close(writing)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == (2 if "no.yaml" in arguments else 0)
-    assert "Traceback" not in err
-    assert "BrokenPipe" not in err
+    said = "".join(filter(None, process.communicate(timeout=30)))
+    assert process.returncode == ENDS[command]
+    assert "Traceback" not in said
+    assert "BrokenPipe" not in said
 
 
-def test_an_output_that_is_full(world: World) -> None:
+@pytest.fixture
+def full() -> Iterator[IO[str]]:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full to write to")
-    with Path("/dev/full").open("w") as full:
-        result = world.process("devices", stdout=full)
-    assert (result.code, result.error) == (
-        4,
-        "standard output cannot be written: No space left on device",
-    )
+    with Path("/dev/full").open("w") as file:
+        yield file
+
+
+@pytest.mark.parametrize("command", ["--help", "devices", "verify dist/pot --json"])
+def test_an_output_that_is_full(world: World, command: str, full: IO[str]) -> None:
+    result = world.process(*command.split(), stdout=full)
+    assert result.code == 4
+    assert result.err.endswith("error: standard output cannot be written: No space left on device\n")
+    assert "Traceback" not in result.err
+
+
+def test_messages_that_have_no_room(world: World, full: IO[str]) -> None:
+    world.good()
+    ends = {"fly": 2, "plan no.yaml -v": 2, "verify dist": 10, "deploy pot.yaml": 0}
+    for command, code in ends.items():
+        assert world.process(*command.split(), stderr=full).code == code, command
+    assert not (world.cache / "logs").exists()
 
 
 def test_a_terminal_that_lacks_letters(world: World) -> None:
