@@ -12,9 +12,10 @@ import numpy as np
 
 from yolodeploy.accuracy import Tally, accuracy
 from yolodeploy.dataset import Dataset
-from yolodeploy.detect import EVALUATION, detect
+from yolodeploy.detect import detect
 from yolodeploy.images import letterboxed_file, to_tensor
 from yolodeploy.metrics import Truth
+from yolodeploy.rules import EVALUATION
 
 # float32 RGB [1, 3, H, W] in 0..1 -> raw head output [1, 4 + classes, anchors], boxes in pixels
 Predict = Callable[[Any], Any]

@@ -15,10 +15,11 @@ import numpy as np
 
 from yolodeploy.backend import Predictor
 from yolodeploy.dataset import Box, Dataset
-from yolodeploy.detect import APP, EVALUATION, Detections, Floats, detect
+from yolodeploy.detect import Detections, Floats, detect
 from yolodeploy.errors import DataError
 from yolodeploy.images import letterboxed_file, to_tensor
 from yolodeploy.metrics import Precision, Truth, average_precision, drop_interval
+from yolodeploy.rules import APP, EVALUATION
 
 _SIZES = ("small", "medium", "large")
 _UNLABELLED = {"reason": "the evaluation images have no labels"}

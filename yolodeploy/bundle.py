@@ -13,13 +13,13 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from yolodeploy.backend import ModelInfo
+from yolodeploy.digest import tree_files
 from yolodeploy.diskfaults import FULL
 from yolodeploy.errors import EnvironmentProblem
 from yolodeploy.evidence import copy_golden
@@ -42,7 +42,8 @@ class Contents:
     evidence: Stored
     report: Mapping[str, Any]
     outputs: Mapping[str, str]
-    info: ModelInfo
+    app_files: Mapping[str, bytes]
+    task: str
 
 
 def bundle_id(plan: Plan, report: Mapping[str, Any]) -> str:
@@ -107,13 +108,15 @@ def _recover(home: Path) -> None:
 
 
 def _fill(folder: Path, plan: Plan, contents: Contents) -> None:
-    info, report = contents.info, contents.report
-    shutil.copytree(contents.artifact.path, folder, copy_function=shutil.copyfile)
+    report = contents.report
+    for name, file in tree_files(
+        contents.artifact.path
+    ).items():  # no digest knows of empty folders
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / name)
     copy_golden(contents.evidence, folder / "golden")
-    (folder / "labels.txt").write_text(
-        "".join(f"{name}\n" for name in info.names), encoding="utf-8"
-    )
-    write_json(folder / "contract.json", contract(plan, info, report["interface"]))
+    for name, data in contents.app_files.items():
+        (folder / name).write_bytes(data)
     write_json(folder / PLAN, resolved_plan(plan))
     write_json(folder / REPORT, report)
     (folder / "report.html").write_text(html(report), encoding="utf-8")
@@ -134,34 +137,8 @@ def _write_papers(folder: Path, plan: Plan, contents: Contents) -> None:
         created=contents.artifact.meta.created,
         tools=tools(plan.versions()),
     )
-    write_json(folder / BILL, bill(made, contents.info.task))
+    write_json(folder / BILL, bill(made, contents.task))
     write_json(folder / PROVENANCE, statement(replace(made, files=digests(folder))))
-
-
-def contract(plan: Plan, info: ModelInfo, interface: Mapping[str, Any]) -> dict[str, Any]:
-    """What an app has to do before and after it runs the artifact."""
-    from yolodeploy.detect import APP
-    from yolodeploy.images import FILL
-
-    imgsz = plan.file.recipe.model.imgsz
-    return {
-        **interface,
-        "task": info.task,
-        "classes": len(info.names),
-        "strides": list(info.strides),
-        "input_size": [imgsz, imgsz],
-        "colour_order": "RGB",
-        "letterbox": {
-            "rule": (
-                "s = input_size / max(width, height); resize to round(width * s) x round(height * s), "
-                "bilinear, round half to even; place at left = (input_size - new width) // 2, top likewise; fill the rest"
-            ),
-            "fill": [FILL, FILL, FILL],
-            "inverse": "x = (x_letterboxed - left) / s; y = (y_letterboxed - top) / s",
-        },
-        "thresholds": asdict(APP.with_thresholds(interface["confidence"], interface["iou"])),
-        "golden": "golden/detections.json",
-    }
 
 
 def resolved_plan(plan: Plan) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,13 @@ from yolodeploy.bundle import Contents, bundle_id, write_bundle
 from yolodeploy.chain import obtain_chain
 from yolodeploy.checks import run_checks
 from yolodeploy.console import Console
+from yolodeploy.contract import app_files
 from yolodeploy.digest import StatCache
 from yolodeploy.errors import ChecksFailed, LockMismatch, StoreProblem
 from yolodeploy.evidence import obtain_evidence, require_same
 from yolodeploy.lock import describe_lock, lock_path, locked_outputs, require_locked, write_lock
 from yolodeploy.objects import Stored
-from yolodeploy.papers import is_current, is_signed_with, signers
+from yolodeploy.papers import signers
 from yolodeploy.plan import Plan, make_plan
 from yolodeploy.recipe import load_recipe
 from yolodeploy.registry import load_registry
@@ -24,6 +26,7 @@ from yolodeploy.report import make_report
 from yolodeploy.run import Runner
 from yolodeploy.shared import shared_store
 from yolodeploy.store import Store
+from yolodeploy.whole import inspect
 from yolodeploy.yamlfile import shown
 
 if TYPE_CHECKING:
@@ -91,22 +94,28 @@ def deploy(runner: Runner, options: Options) -> Deployed:
     if failed:
         lines = "".join(f"\n  {check.failure()}" for check in failed)
         raise ChecksFailed(f"{shown(plan.file.path)}: no bundle was written.{lines}", report)
+    info, lock, made = runner.info(), lock_path(plan.file.path), _outputs(runner)
+    files = app_files(plan, info, evidence["interface"])
+    read = {name: sha256(data).hexdigest() for name, data in files.items()}
+    if options.locked:
+        require_locked(lock, plan, made, read)
     home = options.dist / plan.file.recipe.name
     if not _is_kept(home, bundle_id(plan, report), options.signer, runner.console):
         outputs = {id_: meta.digest for id_, meta in metas.items() if meta}
-        contents = Contents(artifact, stored, report, outputs, runner.info())
+        contents = Contents(artifact, stored, report, outputs, files, info.task)
         write_bundle(options.dist, plan, contents, options.signer)
     if not options.locked:
-        write_lock(lock_path(plan.file.path), describe_lock(plan, _outputs(runner)))
+        write_lock(lock, describe_lock(plan, made, read))
     return Deployed(report, home)
 
 
 def _is_kept(home: Path, id_: str, signer: CryptoSigner | None, console: Console) -> bool:
     """Whether the bundle that is there may stay. Nothing is signed that has not just come from the store."""
-    if signer is None:
-        return is_current(home, id_)
-    if is_current(home, id_) and is_signed_with(home, id_, signer):
+    found = inspect(home, signer.public_key if signer else None)
+    if found.id == id_ and not found.faults:
         return True
+    if signer is None:
+        return False
     own = signer.public_key.keyid
     if (others := signers(home)) and own not in others:
         told = ", ".join(key[:12] for key in others)

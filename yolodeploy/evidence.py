@@ -87,8 +87,9 @@ class _Opened:
     def measure(self, folder: Path, work: Path, report: Report) -> dict[str, Any]:
         """All evidence; golden vectors are written below `folder`."""
         from yolodeploy.accuracy import Tally, accuracy
-        from yolodeploy.detect import APP, save_detections
+        from yolodeploy.detect import save_detections
         from yolodeploy.golden import Golden
+        from yolodeploy.rules import APP
 
         with failing_as(self.plan.final.at, f"describing {self.what}"):
             interface = self.plan.backend.describe(self.artifact.artifact)
@@ -116,9 +117,10 @@ class _Opened:
         }
 
     def _one(self, image: Path, tally: Tally) -> tuple[Letterboxed, Floats, Floats]:
-        from yolodeploy.detect import EVALUATION, detect
+        from yolodeploy.detect import detect
         from yolodeploy.images import letterboxed_file, to_tensor
         from yolodeploy.metrics import Truth
+        from yolodeploy.rules import EVALUATION
 
         box = letterboxed_file(image, self.plan.file.recipe.model.imgsz)
         tensor = to_tensor(box.pixels)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from yolodeploy.detect import Floats, Rules, detect
+from yolodeploy.detect import Floats, detect
 from yolodeploy.images import Letterboxed
+from yolodeploy.rules import Rules
 
 
 class Golden:

@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.errors import DataError
+from yolodeploy.rules import FILL
 from yolodeploy.yamlfile import shown
 
 _MAX_PIXELS = 1 << 26
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MAX_PIXELS))  # read when cv2 is loaded
 
 import cv2  # noqa: E402
-
-FILL = 114
 
 Pixels = NDArray[np.uint8]
 

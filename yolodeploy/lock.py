@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolodeploy.errors import EnvironmentProblem, LockMismatch
+from yolodeploy.manifest import read_json
 from yolodeploy.yamlfile import shown
 
 if TYPE_CHECKING:
@@ -28,8 +29,13 @@ def lock_path(recipe: Path) -> Path:
     return recipe.with_suffix(".lock")
 
 
-def describe_lock(plan: Plan, outputs: Mapping[str, str]) -> dict[str, Any]:
-    """The lock of a plan; `outputs` are output digests by step id, as far as they are known."""
+def describe_lock(
+    plan: Plan, outputs: Mapping[str, str], bundle: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The lock of a plan; `outputs` are output digests by step id, as far as they are known.
+
+    `bundle` are the digests of what an app reads beside the artifact (`contract.py`), by name.
+    """
     return {
         "lock": FORMAT,
         "recipe": plan.file.recipe.name,
@@ -49,20 +55,24 @@ def describe_lock(plan: Plan, outputs: Mapping[str, str]) -> dict[str, Any]:
             }
             for planned in plan.steps
         ],
+        **({} if bundle is None else {"bundle": dict(bundle)}),
     }
 
 
 def read_lock(path: Path) -> dict[str, Any]:
     """Read a lock file; raises LockMismatch if it is missing or unreadable."""
     try:
-        lock = json.loads(path.read_text(encoding="utf-8"))
+        lock = read_json(path, links=True)
     except FileNotFoundError:
         raise LockMismatch(
             f"{shown(path)}: there is no lock file. Deploy once without --locked."
         ) from None
-    except (OSError, ValueError, RecursionError) as fault:
-        raise LockMismatch(f"{shown(path)}: cannot be read as a lock file: {fault}") from None
-    if not isinstance(lock, dict) or lock.get("lock") != FORMAT or not _has_steps(lock):
+    except (OSError, ValueError) as fault:
+        why = fault.strerror if isinstance(fault, OSError) and fault.strerror else fault
+        raise LockMismatch(
+            f"{shown(path)}: cannot be read as a lock file: {why}. Deploy once without --locked."
+        ) from None
+    if lock.get("lock") != FORMAT or not _has_steps(lock):
         raise LockMismatch(
             f"{shown(path)}: not a lock file of format {FORMAT}. Deploy once without --locked."
         )
@@ -84,12 +94,18 @@ def _has_steps(lock: Mapping[str, Any]) -> bool:
     return isinstance(steps, list) and all(isinstance(step, dict) for step in steps)
 
 
-def require_locked(path: Path, plan: Plan, outputs: Mapping[str, str] | None = None) -> None:
-    """Refuse a plan, or the outputs it gave, that differ from the lock file; says what differs."""
+def require_locked(
+    path: Path,
+    plan: Plan,
+    outputs: Mapping[str, str] | None = None,
+    bundle: Mapping[str, str] | None = None,
+) -> None:
+    """Refuse a plan, or what it gave so far, that differs from the lock file; says what differs."""
     known = read_lock(path)
-    current = describe_lock(plan, outputs or {})
+    current = describe_lock(plan, outputs or {}, bundle)
     if outputs is None:  # nothing has been built yet: compare what went in
         known = {**known, "steps": [{**step, "output": None} for step in known["steps"]]}
+    known["bundle"] = known.get("bundle", {}) if bundle is not None else None
     lines = differences(known, current)
     if lines:
         listed = "\n".join(f"  {line}" for line in lines)

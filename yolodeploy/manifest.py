@@ -1,8 +1,12 @@
-"""`manifest.json`: what a bundle holds, and the id of what it was made of. Imports next to nothing."""
+"""The documents of a bundle: their names, how they are written and read, and the id of what a bundle was made of.
+
+Imports next to nothing.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +18,13 @@ from yolodeploy.digest import digest_of
 MANIFEST, PLAN, REPORT = "manifest.json", "plan.json", "report.json"
 BILL, PROVENANCE, SIGNATURE = "bom.cdx.json", "provenance.json", "provenance.dsse.json"
 _OWN = {MANIFEST, PLAN, REPORT, BILL, PROVENANCE, SIGNATURE}
+CONTRACT, LABELS = "contract.json", "labels.txt"  # what an app reads beside the artifact
+APP_FILES = (CONTRACT, LABELS)
 # Names at the top of a bundle, which no artifact may use for a file of its own.
-RESERVED = frozenset({*_OWN, "contract.json", "golden", "labels.txt", "report.html"})
-_REVISION = 3
-_MOST_BYTES = 64_000_000
+RESERVED = frozenset({*_OWN, *APP_FILES, "golden", "report.html"})
+_GOLDEN = re.compile(r"golden/(detections\.json|(in|out)put\.npy|image\.[a-z]{3,4})")
+_REVISION = 4
+_MOST_BYTES = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,12 @@ class Manifest:
 def is_artifact(name: str) -> bool:
     """Whether a file of a bundle, by relative POSIX path, is the artifact's and not one that the bundle adds."""
     return name.split("/", maxsplit=1)[0] not in RESERVED
+
+
+def is_known(name: str) -> bool:
+    """Whether a bundle has room for a file of this name: one of the artifact's, or of its own."""
+    own = name in RESERVED and name != "golden"
+    return own or is_artifact(name) or bool(_GOLDEN.fullmatch(name))
 
 
 def is_subject(name: str) -> bool:
@@ -47,9 +60,14 @@ def read_manifest(folder: Path) -> Manifest:
     raise ValueError("it has no `id`, or no `files` with their digests")
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object of a bundle; raises ValueError with the reason, and OSError."""
-    state = file.lstat()
+def encoded(value: object) -> bytes:
+    """Plain data as the JSON of bundles: indented by one, no NaN."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def read_json(file: Path, *, links: bool = False) -> dict[str, Any]:
+    """A JSON object; raises ValueError with the reason, and OSError. `links` to files may be followed."""
+    state = file.stat() if links else file.lstat()
     if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
         raise ValueError("it is a link or a device, not a file")
     if state.st_size > _MOST_BYTES:

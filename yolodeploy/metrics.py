@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.dataset import Box
-from yolodeploy.detect import EVALUATION, Detections, Floats
+from yolodeploy.detect import Detections, Floats
+from yolodeploy.rules import EVALUATION
 
 RECALLS = (np.arange(100) + 0.5) / 100
 MOST_DRAWS, LEAST_DRAWS = 400, 100

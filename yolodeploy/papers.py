@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolodeploy.digest import file_digest, tree_files
-from yolodeploy.manifest import MANIFEST, PROVENANCE, SIGNATURE, read_json, read_manifest
+from yolodeploy.manifest import MANIFEST, PROVENANCE, SIGNATURE, encoded, read_json
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write plain data as the JSON of bundles: indented by one, no NaN."""
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    """Write plain data as a document of a bundle."""
+    path.write_bytes(encoded(value))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -33,29 +31,6 @@ def seal(folder: Path, id_: str, signer: CryptoSigner | None) -> None:
         payload = (folder / PROVENANCE).read_bytes()
         write_json(folder / SIGNATURE, envelope(payload, signer))
     write_json(folder / MANIFEST, {"id": id_, "files": digests(folder)})
-
-
-def is_current(folder: Path, id_: str) -> bool:
-    """Whether the folder holds the bundle with this id, every byte as it was written."""
-    try:
-        manifest = read_manifest(folder)
-        return manifest.id == id_ and manifest.files == digests(folder)
-    except (OSError, ValueError):
-        return False
-
-
-def is_signed_with(folder: Path, id_: str, signer: CryptoSigner) -> bool:
-    """Whether this signer vouched for the bundle with this id, and for every byte of it."""
-    from yolodeploy.provenance import disagreements
-    from yolodeploy.signing import payload_of, require_signature
-
-    try:
-        value, text = read_json(folder / SIGNATURE), (folder / PROVENANCE).read_bytes()
-        require_signature(value, signer.public_key)
-        faults = list(disagreements(read_json(folder / PROVENANCE), digests(folder), id_))
-        return payload_of(value) == text and not faults
-    except (OSError, ValueError):
-        return False
 
 
 def signers(folder: Path) -> list[str]:

@@ -90,6 +90,20 @@ def payload_of(value: Mapping[str, Any]) -> bytes:
     return base64.b64decode(payload, validate=True)
 
 
+def rewritten(value: Mapping[str, Any]) -> dict[str, Any]:
+    """An envelope as `envelope` makes it, with one signature and nothing besides; raises ValueError."""
+    if (number := len(key_ids(value))) != 1:
+        raise ValueError(f"it has {number} signatures, not one")
+    keyid, sig = (str(value["signatures"][0].get(key)) for key in ("keyid", "sig"))
+    signature = {"keyid": keyid, "sig": _base64(base64.b64decode(sig, validate=True))}
+    payload = _base64(payload_of(value))
+    return {"payload": payload, "payloadType": PAYLOAD_TYPE, "signatures": [signature]}
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
 def require_signature(value: Mapping[str, Any], key: SSlibKey) -> None:
     """Raise ValueError with the reason unless the key has signed what the envelope holds."""
     from securesystemslib.dsse import Envelope

@@ -128,8 +128,9 @@ class Stage:
     def _detect(self, predictor: Predictor, image: Path) -> tuple[Letterboxed, Detections]:
         import numpy as np
 
-        from yolodeploy.detect import EVALUATION, detect
+        from yolodeploy.detect import detect
         from yolodeploy.images import letterboxed_file, to_tensor
+        from yolodeploy.rules import EVALUATION
 
         box = letterboxed_file(image, self._runner.plan.file.recipe.model.imgsz)
         name, at = self._planned.step.name, self._planned.at

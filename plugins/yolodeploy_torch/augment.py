@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from yolodeploy.images import FILL, Pixels
+from yolodeploy.images import Pixels
+from yolodeploy.rules import FILL
 from yolodeploy_torch.params import Augment
 
 Floats = NDArray[np.float32]

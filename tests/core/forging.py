@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from yolodeploy.papers import write_json
+
 
 def edit(bundle: Path, name: str, change: Callable[[Any], None]) -> None:
     """Change a document of a bundle."""
     raw = json.loads((bundle / name).read_text())
     change(raw)
-    (bundle / name).write_text(json.dumps(raw, indent=1))
+    write_json(bundle / name, raw)
 
 
 def mend(bundle: Path, *, papers: bool) -> None:

@@ -261,7 +261,9 @@ def full() -> Iterator[IO[str]]:
 def test_an_output_that_is_full(world: World, command: str, full: IO[str]) -> None:
     result = world.process(*command.split(), stdout=full)
     assert result.code == 4
-    assert result.err.endswith("error: standard output cannot be written: No space left on device\n")
+    assert result.err.endswith(
+        "error: standard output cannot be written: No space left on device\n"
+    )
     assert "Traceback" not in result.err
 
 

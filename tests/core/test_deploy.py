@@ -14,9 +14,10 @@ from world import World, copy_world
 
 from yolodeploy.backend import installed
 from yolodeploy.checks import run_checks
-from yolodeploy.detect import Rules, detect
+from yolodeploy.detect import detect
 from yolodeploy.images import letterboxed_file, to_tensor
 from yolodeploy.recipe import Checks
+from yolodeploy.rules import Rules
 
 DAMAGE = {"fp16": {"shift": 3.0, "miss": ["red"], "noise": 0.125}}
 LIMITS = "checks: {size_mb: 0.001, map_drop: 0.01, class_ap_drop: 0.02, latency_ratio: 0.001, output_diff: 0.5}\n"
@@ -479,7 +480,10 @@ def test_locked_output_digest(deployed: World) -> None:
     ("text", "message"),
     [
         (None, "pot.lock: there is no lock file. Deploy once without --locked."),
-        ("[]", "pot.lock: not a lock file of format 1. Deploy once without --locked."),
+        (
+            "[]",
+            "pot.lock: cannot be read as a lock file: it is no JSON object. Deploy once without --locked.",
+        ),
         ('{"lock": 1}', "pot.lock: not a lock file of format 1. Deploy once without --locked."),
         (
             '{"lock": 1, "steps": [1]}',

@@ -14,9 +14,10 @@ from world import World
 
 from yolodeploy.accuracy import Tally, fidelity
 from yolodeploy.dataset import Box
-from yolodeploy.detect import Detections, Rules, decode, detect, suppress, to_original
-from yolodeploy.images import FILL, letterbox, to_tensor
+from yolodeploy.detect import Detections, decode, detect, suppress, to_original
+from yolodeploy.images import letterbox, to_tensor
 from yolodeploy.metrics import Truth, average_precision, drop_interval
+from yolodeploy.rules import FILL, Rules
 
 
 def _found(rows: list[tuple[float, ...]]) -> Detections:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -246,6 +247,24 @@ FORGERIES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda b: (edit(b, "provenance.dsse.json", lambda r: r.update(signatures=[3])), mend(b, papers=False)),
         "it has no list of signatures",
     ),
+    "another signature beside it": (
+        lambda b: (
+            edit(b, "provenance.dsse.json", lambda r: r["signatures"].append({"keyid": "x", "sig": ""})),
+            mend(b, papers=False),
+        ),
+        "provenance.dsse.json is not valid: it has 2 signatures, not one",
+    ),
+    "another key beside it": (
+        lambda b: (edit(b, "provenance.dsse.json", lambda r: r.update(odd=1)), mend(b, papers=False)),
+        "provenance.dsse.json says what it should, but is written otherwise than yolodeploy writes it",
+    ),
+    "another space": (
+        lambda b: (
+            (b / "provenance.dsse.json").write_text((b / "provenance.dsse.json").read_text() + " "),
+            mend(b, papers=False),
+        ),
+        "provenance.dsse.json says what it should, but is written otherwise than yolodeploy writes it",
+    ),
     "no base64": (
         lambda b: (edit(b, "provenance.dsse.json", lambda r: r["signatures"][0].update(sig="%")), mend(b, papers=False)),
         "provenance.dsse.json is not valid: ",
@@ -297,6 +316,37 @@ def test_what_is_signed_comes_from_the_store(deployed: World, tmp_path: Path) ->
     deployed.good("--key", private)
     assert (deployed.bundle / "weights.bin").read_bytes() == weights
     assert deployed.run("verify", "dist/pot", "--key", public).code == 0
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_deploy_mends_whatever_verify_refuses(
+    deployed: World, tmp_path: Path, signed: bool
+) -> None:
+    key, bundle = ["--key", _key(tmp_path)[0]] if signed else [], deployed.bundle
+
+    def link() -> None:
+        (bundle / "labels.txt").rename(tmp_path / "labels")
+        (bundle / "labels.txt").symlink_to(tmp_path / "labels")
+
+    deployed.good(*key)
+    for harm in (
+        link,
+        lambda: os.mkfifo(bundle / "pipe"),
+        (bundle / "hollow").mkdir,
+        lambda: (bundle / "gone").symlink_to("nowhere"),
+        lambda: (bundle / "manifest.json").write_text((bundle / "manifest.json").read_text() + " "),
+    ):
+        harm()
+        assert deployed.run("verify", "dist/pot").code == 10
+        deployed.good(*key)
+        assert deployed.run("verify", "dist/pot").code == 0
+
+
+def test_an_artifact_with_an_empty_folder(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.recipe(("  - press: {strength: 0.25}\n", ""))
+    monkeypatch.setenv("CLAY_FAULT", "export:hollow")
+    world.good()
+    assert world.run("verify", "dist/pot", "--lock", "pot.lock").code == 0
 
 
 def test_a_signature_is_not_lost_silently(deployed: World, tmp_path: Path) -> None:

@@ -37,8 +37,11 @@ def _flip(path: Path) -> None:
 
 def test_a_bundle_as_it_was_deployed_is_ok_with_its_lock(world: World, bundle: Path) -> None:
     result = world.run("verify", "dist/pot", "--lock", "pot.lock", "--json")
-    assert (result.code, result.json) == (0, [{"bundle": "dist/pot", "ok": True, "faults": []}])
-    assert world.run("verify", str(bundle)).out == f"{bundle}: ok\n"
+    id_ = json.loads((bundle / "manifest.json").read_text())["id"]
+    row = {"bundle": "dist/pot", "ok": True, "recipe": "pot", "device": "kiln-a", "id": id_}
+    assert (result.code, result.json) == (0, [{**row, "faults": []}])
+    said = world.run("verify", str(bundle)).out
+    assert said == f"{bundle}: ok, pot for kiln-a, bundle {id_[:12]}\n"
 
 
 def test_every_single_changed_byte_is_named(world: World, bundle: Path) -> None:
@@ -50,6 +53,12 @@ def test_every_single_changed_byte_is_named(world: World, bundle: Path) -> None:
         assert f"{path.relative_to(bundle).as_posix()} was changed: its sha256 is" in result.error
         path.write_bytes(before)
     assert world.run("verify", "dist/pot").code == 0
+
+
+def _text(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
 
 
 def _link(bundle: Path) -> None:
@@ -73,6 +82,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda b: ((b / "labels.txt").unlink(), os.mkfifo(b / "labels.txt")),
         "labels.txt is a link or a device, not a file",
     ),
+    "empty folder": (lambda b: (b / "more").mkdir(), "more is not in manifest.json"),
+    "hidden folder": (
+        lambda b: (b / ".more" / "x").mkdir(parents=True),
+        ".more is not in manifest.json",
+    ),
+    "folder in place of a file": (
+        lambda b: ((b / "labels.txt").unlink(), (b / "labels.txt").mkdir()),
+        "labels.txt is a folder, not a file",
+    ),
     "escaping": (
         lambda b: _manifest(b, lambda m: m["files"].update({"../pot.lock": "0"})),
         "../pot.lock in manifest.json leads out of the bundle",
@@ -80,6 +98,22 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "id": (
         lambda b: _manifest(b, lambda m: m.update(id="0" * 64)),
         "manifest.json has another id than plan.json and report.json give",
+    ),
+    "twice": (
+        lambda b: _text(b / "manifest.json", '{\n "id"', '{\n "id": "x",\n "id"'),
+        "manifest.json says what it should, but is written otherwise than yolodeploy writes it",
+    ),
+    "spaced": (
+        lambda b: _text(b / "manifest.json", "{\n", "{ \n"),
+        "manifest.json says what it should, but is written otherwise than yolodeploy writes it",
+    ),
+    "lists itself": (
+        lambda b: edit(b, "manifest.json", lambda m: m["files"].update({"manifest.json": "0"})),
+        "manifest.json says what it should, but is written otherwise than yolodeploy writes it",
+    ),
+    "long": (
+        lambda b: _text(b / "manifest.json", "{\n", "{" + " " * 8_000_000),
+        "manifest.json cannot be read: it is larger than 8 MB",
     ),
     "no manifest": (
         lambda b: (b / "manifest.json").unlink(),
@@ -151,6 +185,65 @@ def test_a_plan_that_is_not_the_locked_one(world: World, bundle: Path) -> None:
     assert "lock: model: locked " in result.error
 
 
+def _edit_app_file(bundle: Path, name: str) -> None:
+    text = (bundle / name).read_text()
+    (bundle / name).write_text(text.replace("red", "rot").replace("RGB", "BGR"))
+
+
+FORGED = {
+    "labels": (lambda b: _edit_app_file(b, "labels.txt"), "bundle.labels.txt: locked "),
+    "contract": (lambda b: _edit_app_file(b, "contract.json"), "bundle.contract.json: locked "),
+    "imgsz": (
+        lambda b: edit(b, "plan.json", lambda p: p["recipe"]["model"].update(imgsz=96)),
+        "imgsz: locked 64, now 96",
+    ),
+    "seed": (
+        lambda b: edit(b, "plan.json", lambda p: p["recipe"].update(seed=7)),
+        "seed: locked 0, now 7",
+    ),
+    "backend": (
+        lambda b: edit(b, "plan.json", lambda p: p["target"].update(backend="stove")),
+        "backends: locked clay, kiln, now clay, kiln, stove",
+    ),
+    "backend of a step": (
+        lambda b: edit(b, "plan.json", lambda p: p["steps"][0].update(backend="stove")),
+        "backends: locked clay, kiln, now kiln, stove",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_what_nothing_but_the_lock_can_tell(world: World, bundle: Path, name: str) -> None:
+    forge, message = FORGED[name]
+    forge(bundle)
+    mend(bundle, papers=True)
+    assert world.run("verify", "dist/pot").code == 0
+    result = world.run("verify", "dist/pot", "--lock", "pot.lock")
+    assert result.code == CODE
+    assert f"  lock: {message}" in result.error
+
+
+@pytest.mark.parametrize("name", ["golden/run.sh", "golden/more/x.npy", "weights2.bin"])
+def test_a_file_that_a_bundle_has_no_room_for(world: World, bundle: Path, name: str) -> None:
+    """Whatever a forger lists, it is the artifact's, or one of the names that every bundle has."""
+    (bundle / name).parent.mkdir(exist_ok=True)
+    (bundle / name).write_text("")
+    mend(bundle, papers=True)
+    result = world.run("verify", "dist/pot", "--lock", "pot.lock")
+    assert result.code == CODE
+    ours = name.startswith("golden")
+    fault = f"{name} is no file of a bundle" if ours else "the artifact is not the one that report"
+    assert fault in result.error
+
+
+def test_an_additional_file_is_named_and_not_read(world: World, bundle: Path) -> None:
+    with (bundle / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    result = world.run("verify", "dist/pot")
+    assert result.code == CODE
+    assert result.error == "dist/pot is not what was deployed:\n  huge is not in manifest.json"
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -179,10 +272,26 @@ def test_a_file_that_cannot_be_read(
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("yolodeploy.verify.file_digest", refuse)
+    monkeypatch.setattr("yolodeploy.whole.file_digest", refuse)
     result = world.run("verify", "dist/pot")
     assert result.code == CODE
     assert "bom.cdx.json cannot be read: Permission denied" in result.error
+
+
+def test_a_folder_that_cannot_be_listed(
+    world: World, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "golden":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr("yolodeploy.whole.os.scandir", refuse)
+    result = world.run("verify", "dist/pot")
+    assert result.code == CODE
+    assert "  golden cannot be read: Permission denied\n" in result.error
 
 
 def test_a_lock_that_is_not_there_and_one_that_is_damaged(world: World, bundle: Path) -> None:
@@ -192,6 +301,40 @@ def test_a_lock_that_is_not_there_and_one_that_is_damaged(world: World, bundle: 
     raw = json.loads(world.lock.read_text())
     world.write("empty.lock", json.dumps({**raw, "steps": []}))
     assert world.run("verify", "dist/pot", "--lock", "empty.lock").code == CODE
+    (world.root / "linked.lock").symlink_to("pot.lock")
+    assert world.run("verify", "dist/pot", "--lock", "linked.lock").code == 0
+    (world.root / "endless.lock").symlink_to("/dev/zero")
+    os.mkfifo(world.root / "pipe.lock")
+    with (world.root / "sparse.lock").open("wb") as file:
+        file.truncate(1 << 40)
+    for name, why in (
+        ("endless", "it is a link or a device, not a file"),
+        ("pipe", "it is a link or a device, not a file"),
+        ("sparse", "it is larger than 8 MB"),
+    ):
+        result = world.run("verify", "dist/pot", "--lock", f"{name}.lock")
+        assert result.code == 8
+        assert f"{name}.lock: cannot be read as a lock file: {why}." in result.error
+
+
+def test_a_lock_of_an_earlier_version_says_nothing_of_what_an_app_reads(
+    world: World, bundle: Path
+) -> None:
+    lock = json.loads(world.lock.read_text())
+    del lock["bundle"]
+    world.lock.write_text(json.dumps(lock))
+    line = "bundle.labels.txt: locked None, now "
+    for command, code in (
+        ("verify dist/pot --lock pot.lock", CODE),
+        ("deploy pot.yaml --locked", 8),
+    ):
+        result = world.run(*command.split())
+        assert result.code == code
+        assert line in result.error
+    assert world.run("build", "pot.yaml", "--locked").code == 0
+    assert world.run("reproduce", "pot.yaml").code == 0
+    world.good()
+    assert world.run("verify", "dist/pot", "--lock", "pot.lock").code == 0
 
 
 def test_one_bad_bundle_of_two(world: World, bundle: Path) -> None:
@@ -206,6 +349,7 @@ def test_ten_megabytes_take_a_third_of_a_second_and_no_framework(
 ) -> None:
     """Processor time of the whole process, because other tests run beside it."""
     (bundle / "weights.bin").write_bytes(os.urandom(10_000_000))
+    mend(bundle, papers=True)
     command = (
         "import sys; from yolodeploy import cli; code = cli.main(['verify', 'dist/pot']); "
         "print(code, sorted({'torch', 'numpy', 'cv2', 'pydantic'} & set(sys.modules)))"
@@ -222,5 +366,5 @@ def test_ten_megabytes_take_a_third_of_a_second_and_no_framework(
         )
         after = os.times()
         seconds.append(sum(after[2:4]) - sum(before[2:4]))  # of children: user and system
-    assert done.stdout.splitlines()[-1] == f"{CODE} []"  # the blob is extra, and was hashed
+    assert done.stdout.splitlines()[-1] == f"{CODE} []"  # of another artifact, which was hashed
     assert min(seconds) < 0.3

@@ -30,7 +30,6 @@ from yolodeploy.backend import Artifact, ModelInfo
 MLMODEL = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 PACKAGE = "coreml/model.mlpackage"
-BUNDLE_ID = "x" * 64
 BUNDLE = ("manifest.json", "provenance.json", "provenance.dsse.json", "plan.json", "report.json")
 
 
@@ -146,12 +145,14 @@ def _bundle(folder: Path) -> object:
     """As `verify` with a lock and a key reads it, and as `deploy --key` does."""
     from yolodeploy.errors import VerificationFailed
     from yolodeploy.lock import read_lock
-    from yolodeploy.papers import is_signed_with, signers
-    from yolodeploy.verify import faults_of
+    from yolodeploy.papers import signers
+    from yolodeploy.verify import lock_faults
+    from yolodeploy.whole import inspect
 
     home, signer = folder / "bundle", bundle_signer()
-    faults = list(faults_of(home, read_lock(home.with_suffix(".lock")), signer.public_key))
-    assert is_signed_with(home, BUNDLE_ID, signer) <= bool(signers(home))
+    found = inspect(home, signer.public_key)
+    faults = [*found.faults, *lock_faults(found, read_lock(home.with_suffix(".lock")))]
+    assert faults or signers(home) == [signer.public_key.keyid]
     if faults:
         raise VerificationFailed(faults[0])
     return home

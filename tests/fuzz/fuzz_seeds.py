@@ -132,21 +132,22 @@ def _some_data(work: Path) -> Path:
 
 def _write_bundle(folder: Path) -> None:
     """A signed bundle of nothing, and its lock."""
-    from yolodeploy.digest import digest_of
-    from yolodeploy.manifest import identify
+    from yolodeploy.digest import digest_of, file_digest
+    from yolodeploy.manifest import APP_FILES, identify
     from yolodeploy.papers import digests, seal, write_json
     from yolodeploy.provenance import Made, statement
 
     folder.mkdir()
     (folder / "labels.txt").write_text("circle\n", encoding="utf-8")
-    step = {"name": "export", "params": {"precision": "fp16"}, "id": "a" * 64}
-    target = {"device": "n100", "os": None}
+    (folder / "contract.json").write_text("{}\n", encoding="utf-8")
+    step = {"name": "export", "backend": "x", "params": {"precision": "fp16"}, "id": "a" * 64}
+    target = {"device": "n100", "os": None, "backend": "x"}
     plan = {
-        "recipe": {},
+        "recipe": {"model": {"imgsz": SIDE}, "seed": 0},
         "target": target,
         "weights": "b" * 64,
         "data": {},
-        "versions": {},
+        "versions": {"x": {}},
         "steps": [step],
     }
     empty: dict[str, Any] = {
@@ -158,7 +159,9 @@ def _write_bundle(folder: Path) -> None:
     }
     report = {**empty, "name": "bundle", "artifact": {"digest": digest_of({})}, "data": {}}
     lock = {**plan, "lock": 1, "recipe": "bundle", "model": plan["weights"]}
+    lock |= {"imgsz": SIDE, "seed": 0, "target": {"device": "n100", "os": None}}
     lock["steps"] = [{**step, "output": digest_of({})}]
+    lock["bundle"] = {name: file_digest(folder / name) for name in APP_FILES}
     write_json(folder.with_suffix(".lock"), lock)
     write_json(folder / "plan.json", plan)
     write_json(folder / "report.json", report)

@@ -85,6 +85,8 @@ def _odd(home: Path) -> Path:
         (home / "labels.txt").write_text("mine", encoding="utf-8")
     if link := clay.argument("export:link"):
         (home / "linked").symlink_to(link)
+    if clay.wants("export:hollow"):
+        (home / "hollow").mkdir()
     if clay.wants("export:empty"):
         for file in home.iterdir():
             file.unlink()
