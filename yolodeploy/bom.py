@@ -23,7 +23,8 @@ from yolodeploy.modelcard import model_card
 from yolodeploy.provenance import VIEW, Made, moment, pinned_files
 from yolodeploy.tools import Tool, tool
 
-_RECORD = "The rows of the installed RECORD that came with the wheel, sorted"
+_RECORD = "RECORD, rows of the wheel"  # not the name of the file, whose sha256 this is not
+_ABOUT = "The rows of the installed RECORD that came with the wheel, sorted"
 
 
 def bill(made: Made, task: str) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def _input(kind: ComponentType, name: str, digest: str, about: str | None = None
 
 def _library(tool_: Tool) -> Component:
     """A tool. Its hash is that of a file list, so it goes to a component of its own below it."""
-    listed = [_file("RECORD", tool_.record, tool_.purl, _RECORD)] if tool_.record else []
+    listed = [_file(_RECORD, tool_.record, tool_.purl, _ABOUT)] if tool_.record else []
     return Component(
         name=tool_.name,
         version=tool_.version,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -142,11 +141,17 @@ def _write_papers(folder: Path, plan: Plan, contents: Contents) -> None:
 
 
 def resolved_plan(plan: Plan) -> dict[str, Any]:
-    """The plan as data: every parameter written out, defaults included."""
+    """The plan as data: every parameter written out, defaults included; no path of this disk."""
+    paths = {"model": {"weights"}, "data": {"path"}, "steps": True}
+    recipe = plan.file.recipe.model_dump(mode="json", exclude=paths)
     return {
-        "recipe": json.loads(
-            plan.file.recipe.model_dump_json(exclude={"model": {"weights"}, "data": {"path"}})
-        ),
+        "recipe": {
+            **recipe,
+            "steps": [
+                {"name": planned.step.name, "params": planned.params.model_dump(mode="json")}
+                for planned in plan.steps[1:]  # the first, which loads the weights, is in no recipe
+            ],
+        },
         "target": {
             "device": plan.target.device.name,
             "os": plan.target.os_version,

@@ -6,7 +6,6 @@ docs/decisions/018-provenance.md says what goes where.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -54,10 +53,7 @@ def statement(made: Made) -> dict[str, Any]:
             "runDetails": {
                 "builder": {
                     "id": BUILDER,
-                    "version": {
-                        "yolodeploy": yolodeploy.__version__,
-                        "python": platform.python_version(),
-                    },
+                    "version": {"yolodeploy-bundle-writer": yolodeploy.__version__},
                 },
                 "metadata": {"invocationId": made.id, **_finished(made.created)},
                 "byproducts": list(_results(made)),

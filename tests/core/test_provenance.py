@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -23,6 +24,7 @@ from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.statement import Statement
 from world import World
 
+import yolodeploy
 from yolodeploy.tools import tool
 
 UNSIGNED = {"manifest.json", "provenance.json"}
@@ -47,6 +49,31 @@ def _key(folder: Path, name: str = "key") -> tuple[str, str]:
     return str(private), str(public)
 
 
+def _required(raw: dict[str, Any]) -> list[str]:
+    """What SLSA v1 and in-toto require and a statement lacks; proto3, which they publish, requires nothing."""
+    predicate = raw["predicate"]
+    definition, run = predicate.get("buildDefinition", {}), predicate.get("runDetails", {})
+    needed = {
+        "subject": raw["subject"] and all(item.get("digest") for item in raw["subject"]),
+        "buildType": definition.get("buildType"),
+        "externalParameters": definition.get("externalParameters"),
+        "builder.id": run.get("builder", {}).get("id"),
+    }
+    described = [*definition.get("resolvedDependencies", []), *run.get("byproducts", [])]
+    for item in described:  # ResourceDescriptor: at least one of the three must be set
+        needed[item.get("name")] = any(item.get(key) for key in ("uri", "digest", "content"))
+    return [name for name, given in needed.items() if not given]
+
+
+def _lacking(raw: dict[str, Any], *path: str | int) -> dict[str, Any]:
+    changed = json.loads(json.dumps(raw))
+    place = changed
+    for key in path[:-1]:
+        place = place[key]
+    del place[path[-1]]
+    return changed
+
+
 def test_the_statement_fits_the_published_protocol(deployed: World) -> None:
     """in-toto publishes its schemas as protocol buffers; an unknown field or a wrong type is an error."""
     raw = _json(deployed, "provenance.json")
@@ -57,6 +84,57 @@ def test_the_statement_fits_the_published_protocol(deployed: World) -> None:
     assert predicate.run_details.metadata.finished_on.seconds > 1_700_000_000
     with pytest.raises(json_format.ParseError):
         json_format.ParseDict({**raw["predicate"], "odd": 1}, predicate)
+    assert _required(raw) == []
+
+
+def test_what_the_protocol_requires_is_asked_for(deployed: World) -> None:
+    raw = _json(deployed, "provenance.json")
+    tool_ = raw["predicate"]["buildDefinition"]["resolvedDependencies"][-1]
+    definition, run = ("predicate", "buildDefinition"), ("predicate", "runDetails")
+    for path, name in (
+        ((*definition, "buildType"), "buildType"),
+        ((*definition, "externalParameters"), "externalParameters"),
+        (definition, "buildType"),
+        ((*run, "builder", "id"), "builder.id"),
+        ((*run, "byproducts", 0, "digest"), "steps/0-load"),
+        (("subject", 0, "digest"), "subject"),
+        ((*definition, "resolvedDependencies", 0, "digest"), "weights"),
+        ((*definition, "resolvedDependencies", -1, "uri"), tool_["name"]),
+    ):
+        assert name in _required(_lacking(raw, *path)), path
+
+
+def test_a_bundle_tells_nothing_of_the_disk_the_user_and_the_host(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("USER", "LOGNAME", "USERNAME"):
+        monkeypatch.setenv(name, "otto-the-potter")
+    for name in ("socket.gethostname", "platform.node"):
+        monkeypatch.setattr(name, lambda: "pottery-17")
+    teacher = world.write("teachers/best.clay", (world.root / "model.clay").read_bytes())
+    digest = hashlib.sha256(teacher.read_bytes()).hexdigest()
+    step = f"  - teach: {{like: {{file: teachers/best.clay, sha256: {digest}}}}}\n  - export"
+    world.recipe(
+        ("  calibration:", "  training: {split: train, images: 3}\n  calibration:"),
+        ("  - export", step),
+    )
+    world.good()
+    id_ = _json(world, "manifest.json")["id"]
+    for file in filter(Path.is_file, world.bundle.rglob("*")):
+        for word in (
+            str(tmp_path),
+            tmp_path.name,
+            "otto-the-potter",
+            "pottery-17",
+            "best.clay",
+        ):
+            assert word.encode() not in file.read_bytes(), (file.name, word)
+    assert digest in json.dumps(_json(world, "plan.json")["recipe"])
+    moved = tmp_path / "moved"
+    world.root.rename(moved)
+    monkeypatch.chdir(moved)
+    assert world.deploy("-q").code == 0
+    assert json.loads((moved / "dist/pot/manifest.json").read_text())["id"] == id_
 
 
 def test_the_statement_tells_files_recipe_and_what_went_in(deployed: World) -> None:
@@ -72,6 +150,7 @@ def test_the_statement_tells_files_recipe_and_what_went_in(deployed: World) -> N
         assert given[f"data/{view}"]["digest"]["sha256"] == plan["data"][view]
     assert given["clay"]["uri"] == "pkg:pypi/clay@1.0"
     assert run["metadata"]["invocationId"] == manifest["id"]
+    assert run["builder"]["version"] == {"yolodeploy-bundle-writer": yolodeploy.__version__}
     locked = [step["output"] for step in json.loads(deployed.lock.read_text())["steps"]]
     assert [item["digest"]["sha256"] for item in run["byproducts"]] == locked
 
@@ -94,6 +173,8 @@ def test_the_bill_fits_the_published_schema_and_has_a_model_card(deployed: World
     files = {c["name"]: c["hashes"][0]["content"] for c in model["components"]}
     manifest = _json(deployed, "manifest.json")["files"]
     assert files == {name: manifest[name] for name in ("brick.json", "weights.bin")}
+    rows = [c for tool in raw["components"] for c in tool.get("components", [])]
+    assert {c["name"] for c in rows} <= {"RECORD, rows of the wheel"}
     kinds = {(c["type"], c["name"]) for c in raw["components"]}
     assert {("data", "data/evaluation"), ("machine-learning-model", "weights")} <= kinds
 
