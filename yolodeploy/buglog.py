@@ -20,6 +20,8 @@ from yolodeploy.errors import EnvironmentProblem, YolodeployError
 _MOST_TEXT = 100_000  # characters of a recipe
 _EXTENDS = re.compile(r"^extends:\s*(['\"]?)(\S+)\1", re.MULTILINE)
 _DEEPEST = 8  # recipes that extend each other
+_USER = re.compile(r"://\S*@")
+_QUERY = re.compile(r"(://[^\s?#]*[?#])[^\s'\"]+")
 
 
 class Run(NamedTuple):
@@ -42,7 +44,7 @@ def report(fault: Exception, run: Run) -> YolodeployError:
             "or imgsz."
         )
     log = write("".join(traceback.format_exception(fault)), run)
-    text = " ".join(str(fault).split())
+    text = _scrubbed(" ".join(str(fault).split()))
     return YolodeployError(f"unexpected {type(fault).__name__}: {text}. {where(log)}")
 
 
@@ -71,10 +73,15 @@ def write(trace: str, run: Run) -> Path | None:
     for folder in _folders(run.cache):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            return _write(folder, text)
+            return _write(folder, _scrubbed(text))
         except OSError:
             continue
     return None
+
+
+def _scrubbed(text: str) -> str:
+    """The text without what URLs hold before the host and behind the path: often a secret."""
+    return _QUERY.sub(r"\1...", _USER.sub("://...@", text))
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -82,10 +89,11 @@ def _write(folder: Path, text: str) -> Path:
     for number in count():
         file = folder / (f"{name}-{number}.log" if number else f"{name}.log")
         try:
-            with file.open("x", encoding="utf-8", errors="backslashreplace") as out:
-                out.write(text)
+            made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             continue
+        with open(made, "w", encoding="utf-8", errors="backslashreplace") as out:  # noqa: PTH123
+            out.write(text)
         return file
     raise AssertionError
 

@@ -142,8 +142,9 @@ def _write_papers(folder: Path, plan: Plan, contents: Contents) -> None:
 
 def resolved_plan(plan: Plan) -> dict[str, Any]:
     """The plan as data: every parameter written out, defaults included; no path of this disk."""
-    paths = {"model": {"weights"}, "data": {"path"}, "steps": True}
-    recipe = plan.file.recipe.model_dump(mode="json", exclude=paths)
+    recipe = plan.file.recipe.model_dump(
+        mode="json", exclude={"model": {"weights"}, "data": {"path"}, "steps": True}
+    )
     return {
         "recipe": {
             **recipe,

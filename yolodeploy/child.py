@@ -1,9 +1,11 @@
-"""Other Python processes of ours: they import what this one imports, and nothing from where the user stands."""
+"""Other processes of ours: they import what this one imports, and nothing from where the user stands."""
 
 from __future__ import annotations
 
 import os
 import sys
+
+PASSPHRASE = "YOLODEPLOY_KEY_PASSPHRASE"  # noqa: S105 - the name of the variable
 
 
 def python(module: str, *arguments: str) -> list[str]:
@@ -12,6 +14,7 @@ def python(module: str, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment, with its import path."""
+    """This process's environment with its import path, and without what is for this one alone."""
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100
-    return {**os.environ, "PYTHONPATH": path}
+    kept = {name: value for name, value in os.environ.items() if name != PASSPHRASE}
+    return {**kept, "PYTHONPATH": path}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import locale
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -24,6 +25,11 @@ from yolodeploy.child import environment, python
 
 AHEAD = timedelta(days=403, hours=7, minutes=11)  # another year, month, weekday and season
 _FAKETIME = "faketime"  # sets the clock of native code too, where it is installed
+_CLOCK = "YOLODEPLOY_REPRODUCE_CLOCK"  # who sets it
+_NOT_INHERITED = (
+    "FAKETIME",
+    "XDG_",
+)  # another's clock, and folders that are below the new home without them
 _ZONES = ("<+1345>-13:45", "<-0330>3:30")  # POSIX form: needs no time zone files
 _LOCALES = ("C", "C.UTF-8")
 _UMASKS = (0o077, 0o022)
@@ -103,13 +109,22 @@ def elsewhere(home: Path) -> Elsewhere:
         "PYTHONUSERBASE": site.getuserbase(),  # packages of the user, who has another home now
         "YOLODEPLOY_STORE": "",  # an empty store is to stay empty
         "MALLOC_PERTURB_": "165",  # glibc fills fresh memory with it: unset bytes show
+        _CLOCK: _FAKETIME if (faketime := shutil.which(_FAKETIME)) else "python",
     }
     return Elsewhere(
         home,
-        {**environment(), **changed},
+        {**_inherited(), **changed},
         next(mask for mask in _UMASKS if mask != umask),
-        shutil.which(_FAKETIME),
+        faketime,
     )
+
+
+def _inherited() -> dict[str, str]:
+    """This process's environment without what would pass for a change of ours, or undo one."""
+    kept = {k: v for k, v in environment().items() if not k.startswith(_NOT_INHERITED)}
+    libraries = re.split("[ :]", kept.pop("LD_PRELOAD", ""))
+    others = ":".join(name for name in libraries if name and "libfaketime" not in name)
+    return {**kept, "LD_PRELOAD": others} if others else kept
 
 
 def _other(values: tuple[str, ...], current: str | None) -> str:
@@ -118,7 +133,7 @@ def _other(values: tuple[str, ...], current: str | None) -> str:
 
 def main() -> int:
     """Set the clock forward, unless faketime already did, and run the command."""
-    if not os.environ.get("FAKETIME"):
+    if os.environ.get(_CLOCK) != _FAKETIME:
         import time_machine
 
         time_machine.travel(time.time() + AHEAD.total_seconds(), tick=True).start()

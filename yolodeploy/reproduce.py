@@ -7,7 +7,9 @@ it cannot.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -124,6 +126,17 @@ def _build(job: Job, place: Elsewhere, console: Console) -> None:
         raise _failure(job, code, printed, lines)
 
 
+def _logs_kept(job: Job, message: str) -> str:
+    """Move logs of the build to our store, for the folder goes; the message with their new places."""
+    for log in sorted((job.theirs.root / "logs").glob("*.log")):
+        kept = job.ours.root / "logs" / log.name
+        with contextlib.suppress(OSError):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(log, kept)
+            message = message.replace(str(log), str(kept.absolute()))
+    return message
+
+
 def _failure(job: Job, code: int, printed: str, lines: Sequence[str]) -> YolodeployError:
     where = shown(job.plan.file.path)
     try:
@@ -131,8 +144,8 @@ def _failure(job: Job, code: int, printed: str, lines: Sequence[str]) -> Yolodep
     except (ValueError, KeyError, TypeError):
         message = lines[-1] if lines else "it said nothing"
     kinds = {kind.exit_code: kind for kind in YolodeployError.__subclasses__()}
-    kind = kinds.get(code, StepFailed)
-    text = f"{where}: built elsewhere, it ended with code {code}: {message}"
+    kind = kinds.get(code, YolodeployError if code == YolodeployError.exit_code else StepFailed)
+    text = f"{where}: built elsewhere, it ended with code {code}: {_logs_kept(job, message)}"
     return kind(text, {}) if kind.exit_code == 1 else kind(text)  # type: ignore[call-arg]
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolodeploy.child import PASSPHRASE
 from yolodeploy.errors import EnvironmentProblem, RecipeError
 from yolodeploy.yamlfile import shown
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, SSlibKey
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-PASSPHRASE = "YOLODEPLOY_KEY_PASSPHRASE"  # noqa: S105 - the name of the variable
 _MAKE = "Make one with: openssl genpkey -algorithm ed25519 -out key.pem"
 _MOST_BYTES = 65536
 

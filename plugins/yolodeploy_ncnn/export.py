@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field
 
+from yolodeploy.child import environment
 from yolodeploy.errors import EnvironmentProblem, StepFailed
 from yolodeploy.transforms import Export
 from yolodeploy_ncnn import decode, param
@@ -67,9 +67,9 @@ def _convert(work: Path, imgsz: int, *, half: bool) -> None:
         f"fp16={int(half)}",
     ]
     # One thread: constants are folded by libtorch, whose sums may depend on the thread count.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    alone = {**environment(), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command, cwd=work, env=environment, check=False, text=True, errors="replace",
+        command, cwd=work, env=alone, check=False, text=True, errors="replace",
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     if done.returncode != 0 or not (work / BIN_FILE).is_file():

@@ -324,6 +324,29 @@ def test_the_log_of_a_bug_quotes_what_a_recipe_extends_beside_it_and_nothing_els
     assert "key: value" not in log
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["s3://me:pass/wo@rd@host/store", "https://host/store?sig=password", "http://h/#password"],
+)
+def test_the_log_of_a_bug_holds_no_secret_and_is_for_its_owner(
+    world: World, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(f"cannot reach '{url}'")
+
+    monkeypatch.setattr("yolodeploy.deploy.plan_file", broken)
+    world.recipe(extra=f"# {url}\n")
+    error = world.run("build", "pot.yaml", "--store", url).error
+    found = re.search(r"The trace is in (.+); please", error)
+    assert found
+    log = Path(found[1])
+    assert log.stat().st_mode & 0o777 == 0o600
+    text = log.read_text()
+    assert not re.search("wo@?rd", text + error)
+    assert "command: yolodeploy build pot.yaml --store " in text
+    assert f"{url.split(':', maxsplit=1)[0]}://" in text
+
+
 def test_a_bug_with_a_plugin_that_cannot_even_say_its_versions(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

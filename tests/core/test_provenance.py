@@ -498,6 +498,18 @@ def test_a_key_with_a_passphrase(
         assert "PRIVATE KEY" not in file.read_text()
 
 
+def test_no_process_of_ours_is_told_the_passphrase(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the one that measures nor the one that listens."""
+    monkeypatch.setenv("YOLODEPLOY_KEY_PASSPHRASE", "mud")
+    monkeypatch.setenv("CLAY_FAULT", "open-worker:tell")
+    world.good()
+    told = (world.root / "told").read_text()
+    assert "PATH=" in told
+    assert "YOLODEPLOY_KEY_PASSPHRASE" not in told
+
+
 def test_a_private_key_that_others_can_read_is_warned_of(deployed: World, tmp_path: Path) -> None:
     private, _ = _key(tmp_path)
     Path(private).chmod(0o644)

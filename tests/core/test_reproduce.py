@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from world import World
 
-from yolodeploy import cli
+from yolodeploy import buglog, cli
 from yolodeploy.backend import Artifact
-from yolodeploy.elsewhere import elsewhere
+from yolodeploy.elsewhere import Elsewhere, elsewhere
 from yolodeploy.parts import MOST_LINES, content, differing
 
 PROBE = """
@@ -42,6 +44,23 @@ def test_an_elsewhere_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert home == str(tmp_path / "place" / "home")
     assert f"{umask:03o}" == place.described()["umask"] != f"{_umask():03o}"
     assert place.run([], lambda _: None)[1].count(str(hashed)) == 1
+
+
+def test_what_an_elsewhere_inherits_does_not_pass_for_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKETIME", "+0d")
+    monkeypatch.setenv("LD_PRELOAD", "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1:other.so")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    (tmp_path / "probe").mkdir()
+    (tmp_path / "probe" / "sitecustomize.py").write_text(PROBE)
+    monkeypatch.syspath_prepend(str(tmp_path / "probe"))
+    place = elsewhere(tmp_path / "place")
+    assert place.environment["LD_PRELOAD"] == "other.so"
+    assert not [name for name in place.environment if name.startswith(("FAKETIME", "XDG_"))]
+    now = json.loads(place.run([], lambda _: None)[1])[0]
+    assert now - time.time() == pytest.approx(403.3 * 86400, rel=0.01)
 
 
 def _umask() -> int:
@@ -160,6 +179,31 @@ def test_what_fails_elsewhere_keeps_its_code_and_others_go_on(
     assert "pot.yaml: built elsewhere, it ended with code 7: " in result.error
     assert "no.yaml: no such file" in result.error
     assert "0 of 2 reproduced" in result.out
+
+
+def test_the_log_of_a_bug_elsewhere_is_kept(
+    deployed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of the build is removed; what the message tells to report is not."""
+    monkeypatch.setenv("CLAY_FAULT", "press:segfault")
+    native = deployed.run("reproduce", "pot.yaml")
+    assert native.code == 7
+    monkeypatch.setattr("yolodeploy.elsewhere.Elsewhere.run", _bug)
+    bug = deployed.run("reproduce", "pot.yaml")
+    assert bug.code == 70
+    assert "pot.yaml: built elsewhere, it ended with code 70: unexpected " in bug.error
+    for result in (native, bug):
+        log = re.search(r"The trace is in (.+); please report it\.", result.error)
+        assert log
+        assert Path(log[1]).parent == deployed.cache / "logs"
+        assert "yolodeploy build " in Path(log[1]).read_text()
+
+
+def _bug(place: Elsewhere, command: list[str], said: Callable[[str], None]) -> tuple[int, str]:
+    """As a command with a bug ends."""
+    run = buglog.Run(["yolodeploy", *command], [], command[-1], json=True)
+    message = str(buglog.report(ZeroDivisionError(), run))
+    return 70, json.dumps({"error": {"message": message}})
 
 
 def test_keep(deployed: World) -> None:
