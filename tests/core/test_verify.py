@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,9 @@ import pytest
 from forging import edit, mend
 from world import World
 
+from yolodeploy.manifest import RESERVED
+
+ROOT = Path(__file__).resolve().parents[2]
 CODE = 10
 
 
@@ -42,6 +46,28 @@ def test_a_bundle_as_it_was_deployed_is_ok_with_its_lock(world: World, bundle: P
     assert (result.code, result.json) == (0, [{**row, "faults": []}])
     said = world.run("verify", str(bundle)).out
     assert said == f"{bundle}: ok, pot for kiln-a, bundle {id_[:12]}\n"
+
+
+def test_digests_can_be_recomputed_as_documented(world: World, bundle: Path) -> None:
+    """The script of the documentation, which imports nothing of ours."""
+    text = (ROOT / "docs" / "verify-and-sign.md").read_text(encoding="utf-8")
+    found = re.search(r"```python\n(.+?)```", text, re.DOTALL)
+    assert found
+    names, root = ["red", "green", "blue"], world.root / "data"
+    images = sorted((root / "images/val").iterdir())
+    labels = [root / "labels/val" / f"{image.stem}.txt" for image in images]
+    pairs = [
+        (str(i), str(la) if la.exists() else None) for i, la in zip(images, labels, strict=True)
+    ]
+    script = found[1] + (
+        f"print(view({names!r}, [(pathlib.Path(i), la and pathlib.Path(la)) for i, la in {pairs!r}]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script, "dist/pot"], capture_output=True, text=True, check=True
+    )
+    lock = json.loads(world.lock.read_text())
+    assert done.stdout.split() == [lock["steps"][-1]["output"], lock["data"]["evaluation"]]
+    assert {name for name in RESERVED if name not in found[1]} == set()
 
 
 def test_every_single_changed_byte_is_named(world: World, bundle: Path) -> None:
