@@ -20,8 +20,8 @@ from yolodeploy.errors import EnvironmentProblem, YolodeployError
 _MOST_TEXT = 100_000  # characters of a recipe
 _EXTENDS = re.compile(r"^extends:\s*(['\"]?)(\S+)\1", re.MULTILINE)
 _DEEPEST = 8  # recipes that extend each other
-_USER = re.compile(r"://\S*@")
-_QUERY = re.compile(r"(://[^\s?#]*[?#])[^\s'\"]+")
+_USER = re.compile(r"://\S{0,1000}@")  # bounded, for a stranger's recipe is searched too
+_QUERY = re.compile(r"(://[^\s?#]{0,1000}[?#])[^\s'\"]+")
 
 
 class Run(NamedTuple):

@@ -108,9 +108,8 @@ def _recover(home: Path) -> None:
 
 def _fill(folder: Path, plan: Plan, contents: Contents) -> None:
     report = contents.report
-    for name, file in tree_files(
-        contents.artifact.path
-    ).items():  # no digest knows of empty folders
+    artifact = tree_files(contents.artifact.path)  # without empty folders, which no digest knows
+    for name, file in artifact.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / name)
     copy_golden(contents.evidence, folder / "golden")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import io
-import json
 import os
 import signal
 import sys
@@ -19,13 +17,7 @@ from typing import Any, NoReturn
 from yolodeploy import __version__, buglog, lastwords
 from yolodeploy.buglog import Run
 from yolodeploy.console import Console
-from yolodeploy.errors import (
-    ChecksFailed,
-    EnvironmentProblem,
-    Interrupted,
-    RecipeError,
-    YolodeployError,
-)
+from yolodeploy.errors import ChecksFailed, Interrupted, RecipeError, YolodeployError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,17 +73,14 @@ def _prepare_process() -> None:
 
 def _fail(fault: YolodeployError, options: argparse.Namespace, console: Console) -> int:
     """Say what went wrong; the exit code is that of the fault, even if nobody can be told."""
-    console.error(str(fault))
+    value: dict[str, Any] = {
+        "error": {"kind": fault.kind, "exit_code": fault.exit_code, "message": str(fault)}
+    }
+    if isinstance(fault, ChecksFailed):
+        value["report"] = fault.report
+    console.failure(str(fault), value if options.json else None)
     if fault.__cause__ is not None:
         console.detail("".join(traceback.format_exception(fault.__cause__)))
-    if options.json:
-        text: dict[str, Any] = {
-            "error": {"kind": fault.kind, "exit_code": fault.exit_code, "message": str(fault)}
-        }
-        if isinstance(fault, ChecksFailed):
-            text["report"] = fault.report
-        with contextlib.suppress(EnvironmentProblem):
-            console.result(json.dumps(text, indent=1, ensure_ascii=False))
     return fault.exit_code
 
 

@@ -67,6 +67,12 @@ class Console:
         """Say what went wrong."""
         self._line(f"error: {text}")
 
+    def failure(self, text: str, value: object | None) -> None:
+        """Say what went wrong, and print it as data, if there are; no one may be there to read either."""
+        self.error(text)
+        if value is not None:
+            _put(sys.stdout, _shown(_json(value)) + "\n")
+
     @contextlib.contextmanager
     def task(self, name: str) -> Iterator[Report]:
         """Show the progress of one piece of work; yields the function to report it with."""
@@ -132,6 +138,8 @@ def _bar_report(progress: Progress, task: TaskID, name: str) -> Report:
 
 def answer(console: Console, options: argparse.Namespace, value: object, text: str) -> None:
     """Print a result: `value` with --json, else `text`."""
-    console.result(
-        json.dumps(value, indent=1, ensure_ascii=False, default=str) if options.json else text
-    )
+    console.result(_json(value) if options.json else text)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, default=str)

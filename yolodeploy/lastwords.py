@@ -129,11 +129,8 @@ def _say(run: Run, message: str, code: int) -> None:
 
     if os.isatty(2):
         sys.stderr.write(_SHOW_CURSOR)  # a progress bar may have hidden it
-    console = Console()
-    if run.json:
-        fault = {"kind": "native fault", "exit_code": code, "message": message}
-        console.result(json.dumps({"error": fault}, indent=1, ensure_ascii=False))
-    console.error(message)
+    fault = {"error": {"kind": "native fault", "exit_code": code, "message": message}}
+    Console().failure(message, fault if run.json else None)
 
 
 def main() -> int:

@@ -61,7 +61,7 @@ def _good(row: Mapping[str, Any]) -> str:
 
 def lock_faults(found: Inspection, lock: Mapping[str, Any] | None) -> Iterator[str]:
     """What the bundle says and holds against what the lock file says."""
-    if lock is None or not found.plan:
+    if lock is None or found.id is None:
         return
     try:
         yield from (f"lock: {line}" for line in differences(_locked(lock), _built(found)))

@@ -25,7 +25,9 @@ from in_toto_attestation.v1.statement import Statement
 from world import World
 
 import yolodeploy
+from yolodeploy.signing import read_public, require_signature
 from yolodeploy.tools import tool
+from yolodeploy.whole import inspect
 
 UNSIGNED = {"manifest.json", "provenance.json"}
 
@@ -372,8 +374,6 @@ def test_every_forgery_of_a_signed_bundle_is_refused(deployed: World, tmp_path: 
 
 
 def test_every_bit_of_a_signature_counts(deployed: World, tmp_path: Path) -> None:
-    from yolodeploy.signing import read_public, require_signature
-
     private, public = _key(tmp_path)
     deployed.good("--key", private)
     raw, key = _json(deployed, "provenance.dsse.json"), read_public(Path(public))
@@ -385,6 +385,22 @@ def test_every_bit_of_a_signature_counts(deployed: World, tmp_path: Path) -> Non
         sig = base64.b64encode(changed).decode()
         with pytest.raises(ValueError, match="does not fit"):
             require_signature({**raw, "signatures": [{**raw["signatures"][0], "sig": sig}]}, key)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "provenance.dsse.json", "provenance.json"])
+def test_no_byte_of_a_signed_document_is_free(deployed: World, tmp_path: Path, name: str) -> None:
+    """Changed, removed, or with a space before it: at every 29th place."""
+    private, public = _key(tmp_path)
+    deployed.good("--key", private)
+    file, key = deployed.bundle / name, read_public(Path(public))
+    assert not inspect(deployed.bundle, key).faults
+    good = file.read_bytes()
+    for at in range(0, len(good), 29):
+        for put in (bytes([good[at] ^ 1]), b"", b" " + good[at : at + 1]):
+            file.write_bytes(good[:at] + put + good[at + 1 :])
+            if name != "manifest.json":
+                mend(deployed.bundle, papers=False)
+            assert inspect(deployed.bundle, key).faults, (at, put)
 
 
 def test_what_is_signed_comes_from_the_store(deployed: World, tmp_path: Path) -> None:

@@ -273,6 +273,7 @@ def test_an_additional_file_is_named_and_not_read(world: World, bundle: Path) ->
 @pytest.mark.parametrize(
     "change",
     [
+        lambda plan: plan.clear(),
         lambda plan: plan.update(steps=[]),
         lambda plan: plan.update(steps=[{}]),
         lambda plan: plan.update(steps=[1]),
