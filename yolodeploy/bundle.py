@@ -178,8 +178,9 @@ def _explained(dist: Path) -> Iterator[None]:
         yield
     except OSError as fault:
         what = _what(fault)
+        where = dist if fault.errno in FULL else fault.filename or dist  # copying names the source
         raise EnvironmentProblem(
-            f"{fault.filename or dist}: the bundle cannot be written: {what}. An earlier bundle is as it was. "
+            f"{where}: the bundle cannot be written: {what}. An earlier bundle is as it was. "
             "Choose another folder with --dist, or make room."
         ) from None
 
