@@ -26,10 +26,8 @@ from yolodeploy.child import environment, python
 AHEAD = timedelta(days=403, hours=7, minutes=11)  # another year, month, weekday and season
 _FAKETIME = "faketime"  # sets the clock of native code too, where it is installed
 _CLOCK = "YOLODEPLOY_REPRODUCE_CLOCK"  # who sets it
-_NOT_INHERITED = (
-    "FAKETIME",
-    "XDG_",
-)  # another's clock, and folders that are below the new home without them
+# Another's clock, and folders that are below the new home if nothing is said of them.
+_NOT_INHERITED = ("FAKETIME", "XDG_")
 _ZONES = ("<+1345>-13:45", "<-0330>3:30")  # POSIX form: needs no time zone files
 _LOCALES = ("C", "C.UTF-8")
 _UMASKS = (0o077, 0o022)
