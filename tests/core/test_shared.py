@@ -110,6 +110,36 @@ def test_what_one_made_another_fetches(world: World, bucket: Any) -> None:
     assert _warnings(result.err) == []
 
 
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Google Cloud Storage, emulated, with a bucket `team`."""
+    from gcp_storage_emulator.server import create_server
+
+    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="team")
+    server.start()
+    port = server._api._httpd.server_port
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks what no emulator knows
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield server._storage
+    server.stop()
+
+
+def test_google(world: World, google: Any) -> None:
+    assert _warnings(world.good("--store", "gs://team/pots").err) == []
+    names = [entry["name"] for entry in google.get_file_list("team")[0]]
+    assert sorted(names) == sorted(
+        f"pots/objects/{p.id[:2]}/{p.id}.tar" for p in world.plan().steps
+    )
+    _forget(world)
+    result = world.good("--store", "gs://team/pots", "--locked")
+    assert "press brick fetched from gs://team/pots, as locked (" in result.err
+    assert (_warnings(result.err), world.log) == ([], ["export"])
+    place = place_at(Address("gs://team/pots", "--store"))
+    with pytest.raises(FileExistsError):
+        place.put(world.lock, names[0].removeprefix("pots/"))
+
+
 def test_the_last_result_is_enough(world: World, folder: Path) -> None:
     assert world.run("build", "pot.yaml", "--store", _url(folder)).code == 0
     _forget(world)
