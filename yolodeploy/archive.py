@@ -9,10 +9,9 @@ whatever else the format knows are refused. Format: POSIX.1-1988, "Extended tar 
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,12 +31,15 @@ class BadArchive(Exception):
 
 
 def pack(meta: Meta, data: Path, file: Path) -> None:
-    """Write the archive of an object; raises ValueError if the format has no room for a name of its."""
-    text = json.dumps(asdict(meta), indent=1).encode()
+    """Write the archive of an object; raises ValueError if it is none that `unpack` would read."""
+    text, files = replace(meta, origin="").text().encode(), tree_files(data)
+    if len(files) > MOST_FILES:
+        raise ValueError(f"it has more than {MOST_FILES} files")
     with file.open("wb") as out:
         out.write(_header(META, len(text)) + text + _padding(len(text)))
-        for name, path in tree_files(data).items():
+        for name, path in files.items():
             size = path.stat().st_size
+            _require_plain(f"data/{name}")
             out.write(_header(f"data/{name}", size))
             with path.open("rb") as source:
                 while chunk := source.read(_CHUNK):
@@ -111,11 +113,19 @@ def _next(file: BinaryIO) -> tarfile.TarInfo | None:
 
 
 def _place(folder: Path, name: str) -> Path:
+    try:
+        _require_plain(name)
+    except ValueError as reason:
+        raise BadArchive(str(reason)) from None
+    return folder.joinpath(*name.split("/")[1:])
+
+
+def _require_plain(name: str) -> None:
+    """Raise ValueError for a name that is not one below data/ on every system."""
     parts = name.split("/")
     plain = all(part not in {"", ".", ".."} and part.isprintable() for part in parts)
     if not plain or parts[0] != "data" or len(parts) < 2 or "\\" in name or ":" in name:
-        raise BadArchive(f"holds a file of the name {name[:80]!r}")
-    return folder.joinpath(*parts[1:])
+        raise ValueError(f"holds a file of the name {name[:80]!r}")
 
 
 def _write(file: BinaryIO, size: int, place: Path) -> None:

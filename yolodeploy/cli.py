@@ -107,11 +107,17 @@ def _common() -> argparse.ArgumentParser:
     common.add_argument("-v", "--verbose", action="count", default=0, help="say more, show traces")
     common.add_argument(
         "--cache",
-        type=Path,
+        type=_folder,
         metavar="DIR",
         help="the store (default: YOLODEPLOY_CACHE, or the user's cache folder)",
     )
     return common
+
+
+def _folder(text: str) -> Path:
+    if not text:  # an unset variable of a script; it would be the current folder
+        raise argparse.ArgumentTypeError("is empty. Name a folder, or leave the option out.")
+    return Path(text)
 
 
 def _trusting() -> argparse.ArgumentParser:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +25,7 @@ from yolodeploy.registry import load_registry
 from yolodeploy.report import make_report
 from yolodeploy.run import Runner
 from yolodeploy.shared import shared_store
-from yolodeploy.store import Store
+from yolodeploy.store import DIGESTS, Store
 from yolodeploy.whole import inspect
 from yolodeploy.yamlfile import shown
 
@@ -52,18 +52,14 @@ class Deployed:
 
 def plan_file(recipe: Path, store: Store, allowed: Iterable[Path] = ()) -> Plan:
     """Read a recipe and plan it with the installed plugins; see `trust.py` for `allowed`."""
-    cache = StatCache(store.root / "digests.json")
+    cache = StatCache(store.root / DIGESTS)
     return make_plan(load_recipe(recipe, allowed), load_registry(), cache)
 
 
 def runner(plan: Plan, store: Store, console: Console, url: str | None = None) -> Runner:
     """What runs a plan in a store; `url` names the shared store, None what the environment names."""
-    return Runner(
-        plan,
-        store,
-        console,
-        shared_store(url, console, lambda: locked_outputs(lock_path(plan.file.path))),
-    )
+    locked = locked_outputs(lock_path(plan.file.path))
+    return Runner(plan, store, console, shared_store(url, console, locked, store.root), locked)
 
 
 def build(runner: Runner, *, locked: bool) -> Stored:
@@ -105,8 +101,22 @@ def deploy(runner: Runner, options: Options) -> Deployed:
         contents = Contents(artifact, stored, report, outputs, files, info.task)
         write_bundle(options.dist, plan, contents, options.signer)
     if not options.locked:
+        _warn_of_changed(runner, made)
         write_lock(lock, describe_lock(plan, made, read))
     return Deployed(report, home)
+
+
+def _warn_of_changed(runner: Runner, outputs: Mapping[str, str]) -> None:
+    """A lock that names other bytes for the same inputs is rewritten, but never silently."""
+    for planned in runner.plan.steps:
+        before, now = runner.locked.get(planned.id), outputs[planned.id]
+        if before not in (None, now) and not planned.varies:
+            runner.console.warn(
+                f"{shown(lock_path(runner.plan.file.path))} named {before[:12]} as the result of "
+                f"`{planned.step.name}`, and names {now[:12]} from now on, though nothing that went in "
+                "changed: the machine is of another kind, or the step is not reproducible. "
+                "`yolodeploy reproduce` tells."
+            )
 
 
 def _is_kept(home: Path, id_: str, signer: CryptoSigner | None, console: Console) -> bool:
@@ -133,7 +143,7 @@ def _require_kept(runner: Runner, *, locked: bool) -> None:
         if locked:
             lock = lock_path(runner.plan.file.path).name
             raise LockMismatch(
-                f"{what} Use a store that has it (--cache), or deploy without --locked and commit the new {lock}."
+                f"{what} Use a store that has it (--cache, --store), or deploy without --locked and commit the new {lock}."
             )
         if any(store.peek(later.id) for later in steps[index + 1 :]):
             raise StoreProblem(
@@ -143,9 +153,8 @@ def _require_kept(runner: Runner, *, locked: bool) -> None:
 
 
 def _outputs(runner: Runner) -> dict[str, str]:
-    """Output digests by step id; a result that the store has lost is made again."""
-    known = ((planned.id, runner.store.meta(planned.id)) for planned in runner.plan.steps)
+    """Output digests by step id, verified; a result that the store has lost is made again."""
     return {
-        id_: meta.digest if meta else runner.result(index).meta.digest
-        for index, (id_, meta) in enumerate(known)
+        planned.id: runner.result(index).meta.digest
+        for index, planned in enumerate(runner.plan.steps)
     }

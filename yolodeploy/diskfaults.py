@@ -7,6 +7,8 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import Timeout
+
 from yolodeploy.errors import StoreProblem
 
 VARIABLE = "YOLODEPLOY_CACHE"
@@ -22,6 +24,11 @@ def explained(root: Path) -> Iterator[None]:
     """Turn what the operating system refuses below the store `root` into one message with the remedy."""
     try:
         yield
+    except Timeout:
+        raise StoreProblem(
+            f"{root}: another process, a `cache prune` perhaps, does not let go of it. Wait until that has "
+            f"ended, or end it; or {_ELSEWHERE}."
+        ) from None
     except OSError as fault:
         if fault.errno in FULL:
             raise StoreProblem(

@@ -23,6 +23,7 @@ from yolodeploy.objects import Stored
 from yolodeploy.plan import Plan
 from yolodeploy.run import Runner
 from yolodeploy.stages import SOURCE_DETECTIONS, facts, opened, timed, timed_result
+from yolodeploy.unchanged import require_views
 
 if TYPE_CHECKING:
     from yolodeploy.accuracy import Tally
@@ -60,6 +61,7 @@ def obtain_evidence(runner: Runner) -> tuple[dict[str, Any], Stored]:
         (folder / "golden").mkdir(parents=True)
         with runner.console.task(f"measure {len(plan.views['evaluation'])} images") as report:
             evidence = opened.measure(folder, work, report)
+        require_views(plan, ["evaluation"])
         text = json.dumps(evidence, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
         (folder / "evidence.json").write_text(text + "\n", encoding="utf-8")
         return folder

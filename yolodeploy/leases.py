@@ -26,9 +26,10 @@ class Leases:
 
     def __init__(self, root: Path) -> None:
         self._folder = root / "users"
-        self._gate = FileLock(root / "users.lock", timeout=_BUSY)
+        self._gate = FileLock(root / "users.lock")
         self._lock: FileLock | None = None
         self._file: Path | None = None
+        self._wanted: set[str] = set()
         self._held: set[str] = set()
         self._process = os.getpid()
 
@@ -39,12 +40,18 @@ class Leases:
         """Name objects that this process is about to use.
 
         In a store that cannot be written there is no lease: whoever prunes that must know who reads it.
+        What finds the disk full is tried again with the next. Raises Timeout if the gate stays shut.
         """
-        new = set(ids) - self._held
-        if new:
-            with contextlib.suppress(OSError), self.gate():
-                self._append(new)
-        self._held |= new
+        self._wanted |= set(ids)
+        if new := self._wanted - self._held:
+            try:
+                with self.gate():
+                    self._append(new)
+                self._held |= new
+            except Timeout:
+                raise
+            except OSError:
+                return
 
     def _append(self, ids: Iterable[str]) -> None:
         if self._file is None:
@@ -54,7 +61,7 @@ class Leases:
             self._lock = FileLock(self._file.with_suffix(".lock"))
             self._lock.acquire(timeout=0)
         with self._file.open("a", encoding="ascii") as file:
-            file.write("".join(f"{id_}\n" for id_ in ids))
+            file.write("".join(f"\n{id_}" for id_ in ids))  # the line before may have been cut off
 
     def end(self) -> None:
         """Give up this process's lease."""
@@ -68,7 +75,7 @@ class Leases:
     def gate(self) -> Iterator[None]:
         """Hold off everyone else who writes a lease or removes an object."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        with self._gate:
+        with self._gate.acquire(timeout=_BUSY):
             yield
 
     def used(self) -> set[str]:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from yolodeploy.plan import Plan
 
 FORMAT = 1
+_AGREE = "Restore what changed, or deploy without --locked and commit the new lock."
+_WAVERS = (
+    "The same inputs gave other bytes: this machine is of another kind than the one that wrote the lock, or a "
+    "step is not reproducible. `yolodeploy reproduce` tells."
+)
 _MOST_DIFFERENCES = 20
 
 
@@ -86,7 +91,7 @@ def locked_outputs(path: Path) -> dict[str, str]:
     except LockMismatch:
         return {}
     pairs = ((step.get("id"), step.get("output")) for step in steps)
-    return {id_: out for id_, out in pairs if isinstance(id_, str) and isinstance(out, str)}
+    return {id_: out for id_, out in pairs if isinstance(id_, str) and isinstance(out, str) and out}
 
 
 def _has_steps(lock: Mapping[str, Any]) -> bool:
@@ -110,8 +115,7 @@ def require_locked(
     if lines:
         listed = "\n".join(f"  {line}" for line in lines)
         raise LockMismatch(
-            f"{shown(path)} does not describe this build:\n{listed}\n"
-            "Restore what changed, or deploy without --locked and commit the new lock."
+            f"{shown(path)} does not describe this build:\n{listed}\n{_AGREE if outputs is None else _WAVERS}"
         )
 
 

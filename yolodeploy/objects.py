@@ -19,12 +19,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from yolodeploy.backend import Artifact
-from yolodeploy.digest import tree_bytes, tree_digest, tree_files
+from yolodeploy.digest import digest_of, tree_bytes, tree_digest, tree_files
+
+_MOST_SECONDS = 253_402_300_800  # since 1970: the year 10000 cannot be shown
+_MOST_BYTES = 1 << 53
 
 
 @dataclass(frozen=True)
 class Meta:
-    """What the store knows of an object. `created` is in seconds since 1970 (for `prune`)."""
+    """What the store knows of an object. `created` is in seconds since 1970 (for `prune`).
+
+    `origin` is the shared store that it was fetched from, empty if it was made here.
+    """
 
     id: str
     step: str
@@ -33,6 +39,12 @@ class Meta:
     bytes: int
     seconds: float
     created: float
+    origin: str = ""
+
+    def text(self) -> str:
+        """What is written in meta.json; `seal` is the digest of the rest."""
+        plain = asdict(self)
+        return json.dumps({**plain, "seal": digest_of(plain)}, indent=1) + "\n"
 
 
 @dataclass(frozen=True)
@@ -61,15 +73,23 @@ def read_meta(home: Path) -> Meta | None:
 def parse_meta(text: str | bytes) -> Meta:
     """The description that is written in meta.json; raises ValueError for anything else."""
     try:
-        meta = Meta(**json.loads(text))
-    except (TypeError, RecursionError) as fault:
-        raise ValueError(str(fault)) from None
-    words = (meta.id, meta.step, meta.format, meta.digest)
-    numbers = (meta.bytes, meta.seconds, meta.created)
+        raw = json.loads(text)
+        seal = raw.pop("seal", None)
+        meta = Meta(**raw)
+        if seal not in (None, digest_of(raw)):
+            raise ValueError("it was changed")
+    except (TypeError, AttributeError, RecursionError) as reason:
+        raise ValueError(str(reason)) from None
+    words = (meta.id, meta.step, meta.format, meta.digest, meta.origin)
     sound = all(isinstance(word, str) for word in words)
-    if not sound or not all(isinstance(number, int | float) for number in numbers):
-        raise ValueError("a value of the wrong type")
+    times = _within(meta.seconds, _MOST_SECONDS) and _within(meta.created, _MOST_SECONDS)
+    if not sound or not times or not _within(meta.bytes, _MOST_BYTES):
+        raise ValueError("a value that cannot be")
     return meta
+
+
+def _within(value: object, most: int) -> bool:
+    return isinstance(value, int | float) and 0 <= value < most
 
 
 def fault(home: Path, meta: Meta) -> str | None:
@@ -99,15 +119,16 @@ def odd_entries(folder: Path) -> Iterator[str]:
             yield path.relative_to(folder.parent).as_posix()
 
 
-def finish(work: Path, result: Path, named: tuple[str, str, str], seconds: float) -> Meta:
+def finish(
+    work: Path, result: Path, named: tuple[str, str, str], seconds: float, origin: str
+) -> Meta:
     """Make `work/object` of a step's result, whole and on disk; `named` is id, step and format."""
     whole = work / "object"
     whole.mkdir()
     result.replace(whole / "data")
     size, digest = tree_bytes(whole / "data"), tree_digest(whole / "data")
-    meta = Meta(*named, digest, size, seconds, round(time.time(), 3))
-    text = json.dumps(asdict(meta), indent=1) + "\n"
-    (whole / "meta.json").write_text(text, encoding="utf-8")
+    meta = Meta(*named, digest, size, seconds, round(time.time(), 3), origin)
+    (whole / "meta.json").write_text(meta.text(), encoding="utf-8")
     _settle(whole)
     return meta
 

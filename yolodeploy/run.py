@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +14,28 @@ from yolodeploy.backend import Artifact, Context, ModelInfo
 from yolodeploy.console import Console, Report
 from yolodeploy.digest import digest_of, tree_files
 from yolodeploy.diskfaults import DISK
-from yolodeploy.errors import DataError, EnvironmentProblem, StepFailed
+from yolodeploy.errors import DataError, EnvironmentProblem, ModelError, StepFailed
 from yolodeploy.failing import failing_as, reason
 from yolodeploy.machine import threads
 from yolodeploy.manifest import RESERVED
 from yolodeploy.objects import Stored, odd_entries
 from yolodeploy.plan import Plan, PlannedStep, described_target, weights_path
 from yolodeploy.shared import Shared
-from yolodeploy.store import Store
+from yolodeploy.store import DIGESTS, Store
+from yolodeploy.unchanged import require_unchanged
 
 _MEMO = "data.json"
 
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs the steps of one plan in one store."""
+    """Runs the steps of one plan in one store; `locked` are output digests by step id, as far as there is a lock."""
 
     plan: Plan
     store: Store
     console: Console
     shared: Shared | None = None
+    locked: Mapping[str, str] = field(default_factory=dict)
 
     def final(self) -> Stored:
         """The artifact that ships. Earlier results are only touched if this one is missing."""
@@ -42,21 +46,31 @@ class Runner:
         return self.result(0)
 
     def float_export(self, index: int) -> Stored:
-        """The plain float export of the result of a step, to compare latencies with."""
-        return self._obtain(self.plan.floats[index], index, " (fp32, to compare with)")
+        """The plain float export of the result of a step, to compare latencies with.
+
+        It is not shared: no lock names it, so nothing would prove it.
+        """
+        planned = self.plan.floats[index]
+        return self._found(planned) or self._made(planned, index, " (fp32, to compare with)")
 
     def result(self, index: int) -> Stored:
-        """The result of a step of the plan."""
-        return self._obtain(self.plan.steps[index], index - 1)
+        """The result of a step of the plan: from the store, from the shared one, or made."""
+        planned = self.plan.steps[index]
+        there = self._found(planned) or self._fetched(planned)
+        if there:
+            return there
+        made = self._made(planned, index - 1)
+        if self.shared and not made.cached:
+            self.shared.offer(self.store, made)
+        return made
 
-    def _obtain(self, planned: PlannedStep, before: int, why: str = "") -> Stored:
-        found = self.store.find(planned.id, self.console.warn)
+    def _found(self, planned: PlannedStep) -> Stored | None:
+        found = self.store.find(planned.id, self.console.warn, self.locked.get(planned.id))
         if found:
             self.console.detail(f"{planned.step.name}: {planned.id[:12]} is in the store")
-            return found
-        fetched = self._fetched(planned)
-        if fetched:
-            return fetched
+        return found
+
+    def _made(self, planned: PlannedStep, before: int, why: str = "") -> Stored:
         problem = planned.backend.problem()
         if problem:
             raise EnvironmentProblem(
@@ -69,12 +83,14 @@ class Runner:
             with self.console.task(f"{planned.step.name} {planned.step.produces}{why}") as report:
                 return self._run(planned, given, names, work, report)
 
-        stored = self.store.obtain(
-            planned.id, planned.step.name, planned.step.produces, make, self.console.warn
+        return self.store.obtain(
+            planned.id,
+            planned.step.name,
+            planned.step.produces,
+            make,
+            self.console.warn,
+            locked=self.locked.get(planned.id),
         )
-        if self.shared and not stored.cached:
-            self.shared.offer(stored)
-        return stored
 
     def kept(self, planned: PlannedStep) -> bool:
         """Whether a result is in the store, or in the one that is shared."""
@@ -104,7 +120,19 @@ class Runner:
         with failing_as(planned.at, f"`{planned.step.name}` of {planned.backend.NAME}"):
             result = planned.step.run(given, planned.params, context)
         _require_folder(planned, result, work)
+        with self._forgetting(planned):
+            require_unchanged(self.plan, planned)
         return result
+
+    @contextlib.contextmanager
+    def _forgetting(self, planned: PlannedStep) -> Iterator[None]:
+        """If inputs changed, forget what was remembered of them, and how far the step came with them."""
+        try:
+            yield
+        except (ModelError, DataError):
+            shutil.rmtree(self.store.resume(planned.id), ignore_errors=True)
+            (self.store.root / DIGESTS).unlink(missing_ok=True)
+            raise
 
     def context(
         self,
@@ -133,12 +161,14 @@ class Runner:
             names=names,
             data={name: self.plan.views[name] for name in planned.step.needs(planned.params)},
             progress=report,
-            memo=lambda key, compute: self._memo({**about, "key": key}, compute),
+            memo=lambda key, compute: self._memo(planned, {**about, "key": key}, compute),
             source=None if given.format.startswith(".") else self.source().artifact,
             resume=self.store.resume(planned.id),
         )
 
-    def _memo(self, key: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+    def _memo(
+        self, planned: PlannedStep, key: Mapping[str, Any], compute: Callable[[], Any]
+    ) -> Any:
         """Plain data kept in the store under the digest of the key."""
 
         def make(work: Path) -> Path:
@@ -148,6 +178,8 @@ class Runner:
                 if fault.errno in DISK:
                     raise
                 raise StepFailed(reason(fault)) from fault  # no fault of the store's
+            with self._forgetting(planned):
+                require_unchanged(self.plan, planned)
             text = json.dumps(data, allow_nan=False, sort_keys=True)
             (work / _MEMO).write_text(text, encoding="utf-8")
             return work

@@ -14,18 +14,18 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from yolodeploy.archive import MOST_BYTES, BadArchive, pack, read_head, unpack
 from yolodeploy.console import Console
 from yolodeploy.digest import tree_digest
 from yolodeploy.diskfaults import DISK
-from yolodeploy.errors import YolodeployError
+from yolodeploy.errors import RecipeError, YolodeployError
 from yolodeploy.manifest import RESERVED
+from yolodeploy.mounted import Mounted
 from yolodeploy.objects import Meta, Stored
-from yolodeploy.place import Place
+from yolodeploy.place import Address, NoFile, Place, place_at
 from yolodeploy.store import Store
 
 VARIABLE = "YOLODEPLOY_STORE"
@@ -37,9 +37,12 @@ class _Absent(Exception):
 
 
 class Shared:
-    """The shared store at a place; `locked` are output digests by step id, from the recipe's lock."""
+    """The shared store at an address; `locked` are output digests by step id, from the recipe's lock."""
 
-    def __init__(self, place: Place, console: Console, locked: Mapping[str, str]) -> None:
+    def __init__(
+        self, address: Address, place: Place, console: Console, locked: Mapping[str, str]
+    ) -> None:
+        self._shown, self._reason = address.shown, address.reason
         self._place, self._console, self._locked = place, console, locked
         self._readable, self._writable = True, place.writable
 
@@ -52,19 +55,27 @@ class Shared:
             return self._download(work, id_, step, format_)
 
         try:
-            stored = store.obtain(id_, step, format_, make, self._console.warn)
+            stored = store.obtain(
+                id_,
+                step,
+                format_,
+                make,
+                self._console.warn,
+                locked=self._locked.get(id_),
+                origin=self._shown,
+            )
         except _Absent:
             return None
         except BadArchive as fault:
             self._console.warn(
-                f"{self._place.shown}/{_key(id_)} is not used: it {fault}. `{step}` runs here; remove "
+                f"{self._shown}/{_key(id_)} is not used: it {fault}. `{step}` runs here; remove "
                 "that file if you may."
             )
             return None
         if not stored.cached:
             proof = "as locked" if id_ in self._locked else "which no lock names yet"
             self._console.info(
-                f"{step} {format_} fetched from {self._place.shown}, {proof} "
+                f"{step} {format_} fetched from {self._shown}, {proof} "
                 f"({stored.meta.bytes / 1e6:.2f} MB)"
             )
         return stored
@@ -74,6 +85,8 @@ class Shared:
         data.mkdir()
         with self._reading():
             self._place.get(_key(id_), file, MOST_BYTES + _OVERHEAD)
+        if not file.is_file():  # a driver took a folder for a file
+            raise BadArchive("is no file")
         with file.open("rb") as archive:
             meta = unpack(archive, data)
         file.unlink()
@@ -100,44 +113,56 @@ class Shared:
             raise _Absent from None
         except YolodeployError:  # its driver is not installed
             raise
-        except OverflowError as fault:
+        except NoFile as fault:
             raise BadArchive(str(fault)) from None
         except Exception as fault:  # a driver may fail in any way
             if isinstance(fault, OSError) and fault.errno in DISK:
                 raise  # of the local store
             self._readable = False
             self._console.warn(
-                f"{self._place.shown} cannot be read: {self._place.reason(fault)}. This build goes on without it."
+                f"{self._shown} cannot be read: {self._reason(fault)}. This build goes on without it."
             )
             raise _Absent from None
 
-    def offer(self, stored: Stored) -> None:
+    def offer(self, store: Store, stored: Stored) -> None:
         """Put a result there for others, unless there is one; what fails costs a warning, and no more."""
         if not self._writable:
             return
-        with tempfile.TemporaryDirectory(prefix="yolodeploy-") as folder, self._writing():
-            file = Path(folder) / "archive"
-            try:
-                pack(stored.meta, stored.path, file)
-            except ValueError as fault:  # a name that the format has no room for
-                self._console.detail(f"`{stored.meta.step}` is not shared: {fault}")
+        with store.scratch(stored.meta.id, self._console.warn) as folder, self._writing():
+            file = folder / "archive"
+            if not self._packed(stored, file):
                 return
             try:
                 self._place.put(file, _key(stored.meta.id))
             except FileExistsError:
                 self._compare(stored.meta)
                 return
-            self._console.detail(f"{stored.meta.step}: shared through {self._place.shown}")
+            self._console.detail(f"{stored.meta.step}: shared through {self._shown}")
+
+    def _packed(self, stored: Stored, file: Path) -> bool:
+        try:
+            pack(stored.meta, stored.path, file)
+        except ValueError as fault:  # what the format has no room for
+            self._console.detail(f"`{stored.meta.step}` is not shared: {fault}")
+            return False
+        except OSError as fault:
+            if fault.errno not in DISK:
+                raise
+            self._console.warn(
+                f"`{stored.meta.step}` is not shared: no room for a copy in {file.parent.parent}."
+            )
+            return False
+        return True
 
     def _compare(self, meta: Meta) -> None:
         """Say so if what is there is not what was made here."""
         try:
             theirs = read_head(io.BytesIO(self._place.head(_key(meta.id)))).digest
-        except BadArchive:
+        except (BadArchive, NoFile):
             theirs = "nothing that can be read"
         if theirs != meta.digest:
             self._console.warn(
-                f"{self._place.shown}/{_key(meta.id)} holds {theirs[:24]}, but `{meta.step}` gave "
+                f"{self._shown}/{_key(meta.id)} holds {theirs[:24]}, but `{meta.step}` gave "
                 f"{meta.digest[:12]} here. It stays as it is: the step is not reproducible, or the file "
                 "was damaged or exchanged."
             )
@@ -151,7 +176,7 @@ class Shared:
         except Exception as fault:  # noqa: BLE001 - a driver may fail in any way
             self._writable = False
             self._console.warn(
-                f"{self._place.shown} cannot be written: {self._place.reason(fault)}. New results stay on this machine."
+                f"{self._shown} cannot be written: {self._reason(fault)}. New results stay on this machine."
             )
 
 
@@ -160,8 +185,19 @@ def _key(id_: str) -> str:
 
 
 def shared_store(
-    named: str | None, console: Console, locked: Callable[[], Mapping[str, str]]
+    named: str | None, console: Console, locked: Mapping[str, str], own: Path
 ) -> Shared | None:
-    """The shared store that --store or YOLODEPLOY_STORE names; an empty name means none."""
+    """The shared store that --store or YOLODEPLOY_STORE names; an empty name means none.
+
+    Raises RecipeError for an address that is none, or that leads into the store `own` of this machine.
+    """
     url = os.environ.get(VARIABLE, "") if named is None else named
-    return Shared(Place(url), console, locked()) if url else None
+    if not url:
+        return None
+    address = Address(url, VARIABLE if named is None else "--store")
+    place = place_at(address)
+    if isinstance(place, Mounted) and place.root.resolve() == own.resolve():
+        raise RecipeError(
+            f"--store {address.shown}: is the store of this machine. Name a folder of its own."
+        )
+    return Shared(address, place, console, locked)

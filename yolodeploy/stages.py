@@ -22,6 +22,7 @@ from yolodeploy.machine import conditions, threads
 from yolodeploy.objects import Stored
 from yolodeploy.plan import Plan, PlannedStep
 from yolodeploy.run import Runner
+from yolodeploy.unchanged import require_views
 
 if TYPE_CHECKING:
     from yolodeploy.detect import Detections
@@ -107,6 +108,7 @@ class Stage:
                 "runtime": predictor.runtime.name,
                 **self._accuracy(predictor, report),
             }
+        require_views(self._runner.plan, ["evaluation"])
         text = json.dumps(stage, indent=1, sort_keys=True, allow_nan=False)
         (work / _FILE).write_text(text + "\n", encoding="utf-8")
         return work

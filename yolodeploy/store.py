@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -39,6 +40,9 @@ from yolodeploy.objects import (
     set_aside,
     sync,
 )
+
+DIGESTS = "digests.json"  # of input files: see `StatCache`
+_ID = re.compile("[0-9a-f]{64}")
 
 
 def default_root() -> Path:
@@ -71,33 +75,46 @@ class Store:
 
     def hold(self, ids: Iterable[str]) -> None:
         """Keep objects from being pruned while this process lives, whether they are there yet or not."""
-        self._leases.hold(ids)
+        with explained(self.root):
+            self._leases.hold(ids)
 
-    def find(self, id_: str, warn: Callable[[str], None]) -> Stored | None:
-        """A verified object, or None. One that does not match its digest is removed, with a warning."""
+    def find(
+        self, id_: str, warn: Callable[[str], None], locked: str | None = None
+    ) -> Stored | None:
+        """A verified object, or None. One that is not sound is removed, with a warning.
+
+        `locked` is the digest that a lock names: what was fetched must have it. What was made here may
+        differ, for the lock may be of another machine.
+        """
         self.hold([id_])
-        found = self._sound(id_)
-        if found or not os.path.lexists(self._home(id_)):
+        found = self._look(id_, locked)
+        if isinstance(found, Stored):
             return found
-        with explained(self.root), self._lock(id_, warn):
-            found = self._sound(id_)
-            if found is None:
-                self._discard(id_, warn)
-            return found
-
-    def _sound(self, id_: str) -> Stored | None:
-        home, meta = self._home(id_), self.meta(id_)
-        if meta is None or fault(home, meta):
+        if not os.path.lexists(self._home(id_)):
             return None
-        return Stored(meta, home / "data", cached=True)
+        with explained(self.root), self._lock(id_, warn):
+            return self._settle(id_, warn, locked)
 
-    def _discard(self, id_: str, warn: Callable[[str], None]) -> None:
-        """Remove a damaged object; the lock is held, so that nobody has just made it again."""
+    def _settle(self, id_: str, warn: Callable[[str], None], locked: str | None) -> Stored | None:
+        """What is there if it is sound; else nothing is there afterwards. The lock is held."""
+        found = self._look(id_, locked)
+        if isinstance(found, Stored):
+            return found
         home, meta = self._home(id_), self.meta(id_)
         if os.path.lexists(home):
             step = f" ({meta.step})" if meta else ""
-            warn(f"stored result {id_[:12]}{step} is damaged and will be made again")
+            warn(f"stored result {id_[:12]}{step} {found} and will be made again")
             self._drop(home)
+        return None
+
+    def _look(self, id_: str, locked: str | None) -> Stored | str:
+        """A sound object, or why there is none, as the rest of a sentence."""
+        home, meta = self._home(id_), self.meta(id_)
+        if meta is None or fault(home, meta):
+            return "is damaged"
+        if locked and meta.origin and meta.digest != locked:
+            return f"came from {meta.origin} and is not what the lock names; it is removed"
+        return Stored(meta, home / "data", cached=True)
 
     def _drop(self, home: Path) -> bool:
         grave = set_aside(home, self.root / "tmp")
@@ -112,21 +129,27 @@ class Store:
         format_: str,
         make: Callable[[Path], Path],
         warn: Callable[[str], None],
+        *,
+        locked: str | None = None,
+        origin: str = "",
     ) -> Stored:
         """The object with this id: found, or made by `make(work folder) -> result folder` below it.
 
-        Of several processes that want an object at once, one makes it and the others wait.
+        Of several processes that want an object at once, one makes it and the others wait. `locked` is
+        as for `find`, `origin` the shared store that `make` fetches it from.
         """
-        found = self.find(id_, warn)
+        found = self.find(id_, warn, locked)
         if found:
             return found
         with explained(self.root), self._lock(id_, warn):
-            return self._sound(id_) or self._make(id_, step, format_, make)
+            found = self._settle(id_, warn, locked)
+            return found or self._make((id_, step, format_), make, origin)
 
     def entries(self) -> Iterator[tuple[Path, Meta | None]]:
         """All objects: their folders and what is known of them (None: unreadable)."""
         for home in sorted(self.root.glob("objects/??/*")):
-            yield home, read_meta(home)
+            if _ID.fullmatch(home.name):  # whatever else lies here is not ours
+                yield home, read_meta(home)
 
     def remove(self, home: Path) -> bool:
         """Remove an object; False if a running build uses it, or it was gone already."""
@@ -151,7 +174,9 @@ class Store:
             self._leases.used()  # those of the dead go
         freed = 0
         stale = [left for left in self.root.glob("resume/*") if _older(left, oldest)]
-        for left in [*self.root.glob("tmp/*"), *stale]:
+        for left in [*self.root.glob("tmp/*.*"), *stale]:
+            if not _ID.fullmatch(left.name.split(".")[0]):  # not ours
+                continue
             with (
                 explained(self.root),
                 contextlib.suppress(Timeout, FileNotFoundError),
@@ -182,20 +207,32 @@ class Store:
         finally:
             lock.release()
 
-    def _make(self, id_: str, step: str, format_: str, make: Callable[[Path], Path]) -> Stored:
+    @contextlib.contextmanager
+    def scratch(self, id_: str, warn: Callable[[str], None]) -> Iterator[Path]:
+        """An empty folder for work on an object, which nobody else makes or sweeps meanwhile."""
+        with explained(self.root), self._lock(id_, warn), self._work(id_) as work:
+            yield work
+
+    @contextlib.contextmanager
+    def _work(self, id_: str) -> Iterator[Path]:
         (self.root / "tmp").mkdir(exist_ok=True)
         for left in self.root.glob(f"tmp/{id_}.*"):  # the lock is held: whoever made it is gone
             clear(left)
         work = Path(tempfile.mkdtemp(prefix=f"{id_}.", dir=self.root / "tmp"))
         try:
+            yield work
+        finally:
+            clear(work)  # what a dying tool still writes is swept later
+
+    def _make(
+        self, named: tuple[str, str, str], make: Callable[[Path], Path], origin: str
+    ) -> Stored:
+        with self._work(named[0]) as work:
             (work / "scratch").mkdir()
             start = time.perf_counter()
             result = make(work / "scratch")
             seconds = round(time.perf_counter() - start, 3)
-            meta = finish(work, result, (id_, step, format_), seconds)
-            return self._commit(work / "object", meta)
-        finally:
-            clear(work)  # what a dying tool still writes is swept later
+            return self._commit(work / "object", finish(work, result, named, seconds, origin))
 
     def _commit(self, whole: Path, meta: Meta) -> Stored:
         home = self._home(meta.id)

@@ -48,12 +48,35 @@ def test_there_and_back(tmp_path: Path, data: Path, meta: Meta) -> None:
         assert others.getnames() == ["meta.json", *(f"data/{name}" for name in tree_files(data))]
 
 
-def test_a_name_that_the_format_has_no_room_for(tmp_path: Path, meta: Meta) -> None:
-    name = tmp_path / "long" / ("n" * 120)
-    name.parent.mkdir()
-    name.write_bytes(b"")
-    with pytest.raises(ValueError, match="name is too long"):
-        pack(meta, name.parent, tmp_path / "one.tar")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("n" * 120, "name is too long"),
+        ("a:b", "a file of the name"),
+        ("a\\b", "a file of the name"),
+        ("a\u200bb", "a file of the name"),
+    ],
+)
+def test_what_would_not_be_read_is_not_written(
+    tmp_path: Path, meta: Meta, name: str, message: str
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=message):
+        pack(meta, folder, tmp_path / "one.tar")
+
+
+def test_more_files_than_are_read_are_not_written(
+    tmp_path: Path, meta: Meta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolodeploy.archive.MOST_FILES", 2)
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for name in "abc":
+        (folder / name).write_bytes(b"")
+    with pytest.raises(ValueError, match="more than 2 files"):
+        pack(meta, folder, tmp_path / "one.tar")
 
 
 def _tar(meta: Meta, *entries: tarfile.TarInfo, format_: int = tarfile.USTAR_FORMAT) -> bytes:
@@ -103,7 +126,7 @@ BAD: dict[str, tuple[Bad, str]] = {
     "more": (lambda m: _tar(m, _entry("data/x", m.bytes + 1)), "holds more bytes than it says"),
     "fewer": (lambda m: _tar(m, _entry("data/x", m.bytes - 1)), "holds fewer bytes than it says"),
     "huge": (lambda m: _tar(replace(m, bytes=10**13)), "says that it holds 10000000000000 bytes"),
-    "negative": (lambda m: _tar(replace(m, bytes=-1)), "says that it holds -1 bytes"),
+    "negative": (lambda m: _tar(replace(m, bytes=-1)), "description cannot be read"),
     "many": (
         lambda m: _tar(m, *(_entry(f"data/{number}") for number in range(MOST_FILES + 1))),
         f"holds more than {MOST_FILES} files",

@@ -25,8 +25,10 @@ import yolodeploy.archive
 from yolodeploy.archive import pack
 from yolodeploy.digest import tree_digest
 from yolodeploy.objects import read_meta
+from yolodeploy.place import Address, place_at
 
-STEPS = ["load", "export", "press", "export"]  # the last is the float form, to compare with
+SHARED = ["load", "export", "press"]
+STEPS = [*SHARED, "export"]  # the last is the float form to compare with, which no lock names
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +101,43 @@ def test_what_one_made_another_fetches(world: World, bucket: Any) -> None:
     lock, digest = world.lock.read_bytes(), json.loads((world.bundle / "report.json").read_text())
     _forget(world)
     result = world.good("--store", "s3://team/pots", "--locked")
-    assert world.log == []
+    assert world.log == ["export"]
     assert "press brick fetched from s3://team/pots, as locked (" in result.err
     assert world.lock.read_bytes() == lock
     again = json.loads((world.bundle / "report.json").read_text())
     assert again["artifact"]["digest"] == digest["artifact"]["digest"]
     assert world.run("cache", "verify").code == 0
     assert _warnings(result.err) == []
+
+
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Google Cloud Storage, emulated, with a bucket `team`."""
+    from gcp_storage_emulator.server import create_server
+
+    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="team")
+    server.start()
+    port = server._api._httpd.server_port
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks what no emulator knows
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield server._storage
+    server.stop()
+
+
+def test_google(world: World, google: Any) -> None:
+    assert _warnings(world.good("--store", "gs://team/pots").err) == []
+    names = [entry["name"] for entry in google.get_file_list("team")[0]]
+    assert sorted(names) == sorted(
+        f"pots/objects/{p.id[:2]}/{p.id}.tar" for p in world.plan().steps
+    )
+    _forget(world)
+    result = world.good("--store", "gs://team/pots", "--locked")
+    assert "press brick fetched from gs://team/pots, as locked (" in result.err
+    assert (_warnings(result.err), world.log) == ([], ["export"])
+    place = place_at(Address("gs://team/pots", "--store"))
+    with pytest.raises(FileExistsError):
+        place.put(world.lock, names[0].removeprefix("pots/"))
 
 
 def test_the_last_result_is_enough(world: World, folder: Path) -> None:
@@ -125,7 +157,7 @@ def test_the_variable_names_it_and_an_empty_option_names_none(
     assert list(folder.iterdir()) == []
     _forget(world)
     world.good()
-    assert len(list(folder.glob("objects/??/*.tar"))) == len(STEPS)
+    assert len(list(folder.glob("objects/??/*.tar"))) == len(SHARED)
     assert not list(folder.glob("tmp/*"))
     ran = len(world.log)
     assert world.run("reproduce", "pot.yaml").code == 0
@@ -139,10 +171,10 @@ def test_http_only_gives(world: World, folder: Path) -> None:
     with _serving(handler) as url:
         _forget(world)
         assert _warnings(world.good("--store", url).err) == []
-        assert world.log == []
+        assert world.log == ["export"]
         world.recipe(("0.25", "0.5"))
         assert _warnings(world.good("--store", url).err) == []
-        assert world.log == ["press"]
+        assert world.log == ["export", "press"]
     assert sorted(folder.rglob("*")) == before
 
 
@@ -191,7 +223,7 @@ def test_what_is_damaged_is_made_here(
     spoilt = file.read_bytes()
     _forget(world)
     result = world.good("--store", _url(folder), "--locked")
-    assert world.log == ["press"]
+    assert world.log == ["press", "export"]
     told = _warnings(result.err)
     assert re.search(rf"{file.stem}\.tar is not used: it {reason}\. `press` runs here", told[0])
     assert len(told) == warnings  # a description that is not of what was made is told of, and left
@@ -204,7 +236,7 @@ def _exchange(world: World, folder: Path, step: str) -> None:
     """What whoever may write to a shared store can do: other bytes, described truly."""
     file = _shared(folder, world, step)
     home = next(home for home in objects(world.cache) if home.name == file.stem)
-    evil = folder.parent / "evil"
+    evil = folder.parent / f"evil-{step}"
     evil.mkdir()
     for path in (home / "data").iterdir():
         (evil / path.name).write_bytes(path.read_bytes())
@@ -224,13 +256,168 @@ def test_what_was_exchanged_is_refused_where_a_lock_names_the_digest(
     _exchange(world, folder, "press")
     _forget(world)
     result = world.good("--store", _url(folder))
-    assert world.log == ["press"]
+    assert world.log == ["press", "export"]
     assert re.search(r"it has the digest [0-9a-f]{12}, but the lock names", result.err)
     world.lock.unlink()
     _forget(world)
     result = world.good("--store", _url(folder))  # as docs/shared-store.md says
     assert "press brick fetched" in result.err
     assert "which no lock names yet" in result.err
+
+
+def test_what_came_before_a_lock_named_it_is_held_against_it_too(
+    world: World, folder: Path
+) -> None:
+    """A recipe without a lock brings exchanged results into the local store; one with a lock does not use them."""
+    world.good("--store", _url(folder))
+    lock = world.lock.read_bytes()
+    for step in ("export", "press"):
+        _exchange(world, folder, step)
+    _forget(world)
+    world.recipe(name="jug.yaml")
+    world.recipe(("  - press: {strength: 0.25}\n", ""), name="cup.yaml")
+    for name in ("jug.yaml", "cup.yaml"):
+        assert world.run("build", name, "--store", _url(folder)).code == 0
+    assert world.log == []
+    result = world.good("--locked")
+    told = (
+        "came from file:///.*/team and is not what the lock names; it is removed and will be made"
+    )
+    assert len(re.findall(told, result.err)) == 2
+    assert sorted(world.log) == ["export", "export", "load", "press"]
+    assert "warning" not in world.good().err
+    assert world.lock.read_bytes() == lock
+
+
+def test_what_no_lock_names_is_neither_given_nor_taken(world: World, folder: Path) -> None:
+    world.good("--store", _url(folder))
+    world.lock.unlink()
+    planned = world.plan().floats[0]
+    place = folder / "objects" / planned.id[:2] / f"{planned.id}.tar"
+    assert not place.exists()
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(_shared(folder, world, "press").read_bytes())
+    _forget(world)
+    assert _warnings(world.good("--store", _url(folder)).err) == []
+    assert world.log == ["export"]
+
+
+def _sparse(file: Path) -> None:
+    with file.open("wb") as out:
+        out.truncate(20 << 30)
+
+
+ODD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "folder": (lambda file: file.mkdir(), "is a folder, a link or a device, not a file"),
+    "pipe": (os.mkfifo, "is a folder, a link or a device, not a file"),
+    "link": (
+        lambda file: file.symlink_to("/dev/zero"),
+        "is a folder, a link or a device, not a file",
+    ),
+    "sparse": (_sparse, "has 21474836480 bytes, which is more than"),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_is_no_file_of_a_mounted_folder(world: World, folder: Path, what: str) -> None:
+    make, message = ODD[what]
+    file = _shared(folder, world, "press")
+    file.parent.mkdir(parents=True)
+    make(file)
+    result = world.good("--store", _url(folder))
+    told = _warnings(result.err)
+    assert f"{file.stem}.tar is not used: it {message}" in told[0]
+    assert "holds nothing that can be read, but `press` gave " in told[1]
+    assert len(told) == 2
+    assert not world.leftovers()
+
+
+def test_a_folder_that_is_not_mounted(world: World, folder: Path) -> None:
+    folder.rmdir()
+    told = _warnings(world.good("--store", _url(folder)).err)
+    assert len(told) == 1
+    assert (
+        "team cannot be written: the bucket or folder does not exist, or is not mounted" in told[0]
+    )
+    assert not folder.exists()
+
+
+def test_a_folder_with_a_name_that_a_url_encodes(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "größe 100%"
+    folder.mkdir()
+    world.good("--store", _url(folder))
+    assert len(list(folder.glob("objects/??/*.tar"))) == len(SHARED)
+    _forget(world)
+    world.good("--store", _url(folder), "--locked")
+    assert world.log == ["export"]
+
+
+def test_a_file_system_without_hard_links(
+    world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    world.good("--store", _url(folder))
+    assert len(list(folder.glob("objects/??/*.tar"))) == len(SHARED)
+    assert list(folder.glob("tmp/*")) == []
+    file = world.write("other", "x")
+    place = place_at(Address(_url(folder), "--store"))
+    taken = next(folder.glob("objects/??/*.tar"))
+    with pytest.raises(FileExistsError):
+        place.put(file, taken.relative_to(folder).as_posix())
+
+
+def test_what_killed_writers_left_goes_after_a_day(world: World, folder: Path) -> None:
+    (folder / "tmp").mkdir()
+    for name, age in (("old.tar.ab", 90_000), ("new.tar.ab", 100)):
+        (folder / "tmp" / name).write_bytes(b"x")
+        os.utime(folder / "tmp" / name, (time.time() - age,) * 2)
+    world.good("--store", _url(folder))
+    assert [path.name for path in folder.glob("tmp/*")] == ["new.tar.ab"]
+
+
+def test_a_link_is_not_written_through(world: World, folder: Path) -> None:
+    victim = world.write("victim", "mine")
+    for step in SHARED:
+        file = _shared(folder, world, step)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.symlink_to(victim)
+    world.good("--store", _url(folder))
+    assert victim.read_text() == "mine"
+
+
+def test_the_store_of_this_machine_cannot_be_the_shared_one(world: World) -> None:
+    result = world.deploy("--store", world.cache.as_uri())
+    assert result.code == 2
+    assert "is the store of this machine. Name a folder of its own." in result.error
+
+
+def test_no_temporary_folder_is_needed(
+    world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container whose only writable places are the store and the shared one."""
+
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    result = world.run("build", "pot.yaml", "--store", _url(folder))
+    assert (result.code, _warnings(result.err)) == (0, [])
+    assert len(list(folder.glob("objects/??/*.tar"))) == len(SHARED)
+
+
+def test_no_room_for_a_copy_costs_a_warning(
+    world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("yolodeploy.shared.pack", full)
+    told = _warnings(world.good("--store", _url(folder)).err)
+    assert len(told) == len(SHARED)
+    assert told[0].startswith("warning: `load` is not shared: no room for a copy in ")
 
 
 def test_a_result_that_differs_is_not_overwritten(world: World, folder: Path) -> None:
@@ -246,11 +433,9 @@ def test_a_result_that_differs_is_not_overwritten(world: World, folder: Path) ->
 
 
 def test_s3_overwrites_nothing_either(world: World, bucket: Any) -> None:
-    from yolodeploy.place import Place
-
     (world.root / "one").write_bytes(b"one")
     (world.root / "two").write_bytes(b"two")
-    place = Place("s3://team/x")
+    place: Any = place_at(Address("s3://team/x", "--store"))
     place.put(world.root / "one", "objects/k.tar")
     with pytest.raises(FileExistsError):
         place.put(world.root / "two", "objects/k.tar")
@@ -325,34 +510,107 @@ class _Hanging(_Forbidding):
         time.sleep(2)
 
 
+class _Dripping(_Forbidding):
+    """Never silent, never done: a line of the header every while, or a byte of the body."""
+
+    line = b"X-Wait: 1\r\n"
+    start = b"HTTP/1.0 200 OK\r\n"
+
+    def do_GET(self) -> None:
+        self.wfile.write(self.start)
+        with contextlib.suppress(OSError):
+            for _ in range(60):
+                self.wfile.write(self.line)
+                time.sleep(0.2)
+
+
+class _Trickling(_Dripping):
+    line = b"x"
+    start = b"HTTP/1.0 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+
+
 @pytest.mark.parametrize(
     ("handler", "message"),
     [
         (_Forbidding, "cannot be read: 403"),
         (_Dying, "cannot be read: "),
         (_Hanging, "cannot be read: "),
+        (_Dripping, "cannot be read: gives or takes less than 50 kB/s"),
+        (_Trickling, "cannot be read: gives or takes less than 50 kB/s"),
         (_Endless, r"is not used: it has more than \d+ bytes"),
     ],
 )
 def test_servers_that_misbehave(
     world: World, handler: Any, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yolodeploy.place.SILENCE", 1.0)
+    monkeypatch.setattr("yolodeploy.remote.SILENCE", 1.0)
+    monkeypatch.setattr("yolodeploy.remote.PATIENCE", 2.0)
     monkeypatch.setattr("yolodeploy.shared.MOST_BYTES", 5 << 20)
     monkeypatch.setattr("yolodeploy.shared._OVERHEAD", 0)
     with _serving(handler) as url:
+        start = time.monotonic()
         result = world.good("--store", url)
+        assert time.monotonic() - start < 20
     told = _warnings(result.err)
     assert re.search(message, told[0]), told
-    assert len(told) == (len(STEPS) if handler is _Endless else 1)
+    assert len(told) == (len(SHARED) if handler is _Endless else 1)
     assert sorted(world.log) == sorted(STEPS)
     assert not world.leftovers()
+
+
+class _Slow(_Forbidding):
+    """S3, as far as is asked: nothing is there, and what is put is taken a little at a time."""
+
+    def do_HEAD(self) -> None:
+        self.send_error(404)
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def do_PUT(self) -> None:
+        with contextlib.suppress(OSError):
+            while self.rfile.read(100):
+                time.sleep(0.2)
+
+
+def test_a_server_that_takes_next_to_nothing(
+    world: World, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolodeploy.remote.PATIENCE", 1.0)
+    world.weights(padding=8_000_000)  # more than sockets hold
+    with _serving(_Slow) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url.removesuffix("/team"))
+        monkeypatch.setattr("yolodeploy.remote.LEAST_RATE", 8e6)
+        start = time.monotonic()
+        result = world.run("build", "pot.yaml", "--store", "s3://team/pots")
+        assert (result.code, time.monotonic() - start < 20) == (0, True)
+    told = _warnings(result.err)
+    assert len(told) == 1
+    assert "cannot be written: gives or takes less than 8000 kB/s. New results stay" in told[0]
 
 
 def test_a_password_is_not_shown(world: World) -> None:
     with _serving(_Forbidding) as url:
         result = world.good("--store", url.replace("http://", "http://me:secret@"))
     assert "cannot be read: " in result.err
+    assert "secret" not in result.err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:secret@[::1/x", "https://me:AKIA/secret@host/x", "https://me:sec#secret@host/x",
+        "http:/me:secret@host/x", "me:secret@host/x", "https://host/x?signature=secret", "http://[zz]/x",
+        "file://[x", "s3://me:secret@",
+    ],
+)  # fmt: skip
+def test_an_address_that_is_none_is_not_shown_either(
+    world: World, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YOLODEPLOY_STORE", url)
+    result = world.deploy()
+    assert (result.code, world.log) == (2, [])
+    assert result.error.startswith("YOLODEPLOY_STORE: ")
     assert "secret" not in result.err
 
 
@@ -397,13 +655,7 @@ def test_all_at_once(world: World, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_while_it_fetches_or_gives(
-    world: World, folder: Path, sent: signal.Signals
-) -> None:
-    """A pipe in place of a file never ends."""
-    file = _shared(folder, world, "press")
-    file.parent.mkdir(parents=True)
-    os.mkfifo(file)
+def test_stopped_while_it_fetches(world: World, folder: Path, sent: signal.Signals) -> None:
     with _serving(_Hanging) as url:
         process = world.start("build", "pot.yaml", "-q", "--store", url)
         time.sleep(1.5)
@@ -414,7 +666,6 @@ def test_stopped_while_it_fetches_or_gives(
     assert process.returncode == (130 if sent == signal.SIGINT else -9)
     assert "Traceback" not in err
     assert objects(world.cache) == []
-    file.unlink()
     world.good("--store", _url(folder))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -11,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from world import Result, World, objects
 
 from yolodeploy.digest import digest_of
 from yolodeploy.leases import Leases
+from yolodeploy.objects import read_meta
 from yolodeploy.store import Store
 
 CROWD = 8
@@ -335,9 +338,10 @@ def test_a_store_that_moved_still_has_everything(deployed: World, tmp_path: Path
 def test_a_clock_that_goes_backwards_loses_nothing(deployed: World) -> None:
     """Objects and resumes of the future are kept by `--days`, used by builds, removed by `--all`."""
     home = _home(deployed)
-    meta = json.loads((home / "meta.json").read_text())
+    meta = read_meta(home)
+    assert meta
     (home / "meta.json").chmod(0o644)
-    (home / "meta.json").write_text(json.dumps({**meta, "created": time.time() + 1e6}))
+    (home / "meta.json").write_text(replace(meta, created=time.time() + 1e6).text())
     left = deployed.cache / "resume" / digest_of("x")
     left.mkdir(parents=True)
     os.utime(left, (time.time() + 1e6,) * 2)
@@ -469,3 +473,168 @@ def test_a_store_object_of_one_process_ends_its_lease(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("users/tmp*"))) == 2
     del store
     assert not list(tmp_path.glob("users/tmp*"))
+
+
+CHANGED = {
+    "weights": ("model.clay", "load", 5, "pot.yaml:2:3: model.clay changed meanwhile."),
+    "images": ("data/images/train/train000.png", "press", 6, "calibration images or labels changed"),
+    "labels": ("data/labels/train/train002.txt", "press", 6, "calibration images or labels changed"),
+    "measured": ("data/images/val/val003.png", "infer", 6, "evaluation images or labels changed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_inputs_that_change_while_a_step_runs(
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A trainer that writes `last.pt`: nothing of the other bytes is kept under the id of these."""
+    name, step, code, message = CHANGED[what]
+    good = (world.root / name).read_bytes()
+    monkeypatch.setenv("CLAY_FAULT", f"{step}:slow")
+    monkeypatch.setenv("CLAY_SECONDS", "0.05" if step == "infer" else "1.5")
+    run = world.start("deploy", "pot.yaml")
+    if step == "infer":
+        _said(run, "measure")
+    else:
+        _wait_for(world, step)
+    (world.root / name).write_bytes(good + b" ")
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == code, err
+    assert message in err
+    assert "Nothing of it was kept." in err
+    assert not world.lock.exists()
+    monkeypatch.delenv("CLAY_FAULT")
+    (world.root / name).write_bytes(good)
+    ran = len(world.log)
+    world.good()
+    assert step == "infer" or step in world.log[ran:]
+    lock = json.loads(world.lock.read_text())
+    world.good("--cache", str(world.root / "other"))
+    assert json.loads(world.lock.read_text()) == lock
+
+
+def _said(run: subprocess.Popen[str], word: str) -> None:
+    assert run.stderr
+    for line in run.stderr:
+        if word in line:
+            return
+
+
+def test_a_pinned_file_that_changes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = world.write("teacher.clay", "x")
+    digest = hashlib.sha256(b"x").hexdigest()
+    world.recipe(
+        ("  calibration:", "  training: {split: train}\n  calibration:"),
+        (
+            "  - export",
+            f"  - teach: {{like: {{file: teacher.clay, sha256: {digest}}}}}\n  - export",
+        ),
+    )
+    monkeypatch.setenv("CLAY_FAULT", "epoch2:slow")
+    run = world.start("build", "pot.yaml")
+    _wait_for(world, "epoch2")
+    teacher.write_text("y")
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 5, err
+    assert "teacher.clay has sha256" in err
+    assert not list(world.cache.glob("resume/*"))  # learned from what it should not have
+
+
+def test_prune_in_a_folder_that_is_no_store(deployed: World) -> None:
+    """`--cache "$UNSET"` and a wrong folder: files of others are not looked at."""
+    ours = [
+        "thesis.txt",
+        "tmp/thesis.txt",
+        "tmp/a.b/y",
+        "objects/ab/photo.raw",
+        "resume/z",
+        "locks/k",
+    ]
+    for name in ours:
+        deployed.write(f"home/{name}", "mine")
+    result = deployed.run("cache", "prune", "--all", "--cache", "home")
+    assert (result.code, result.out) == (0, "0 results removed, 0.00 MB freed\n")
+    assert [deployed.write(f"home/{n}", "mine").exists() for n in ours] == [True] * len(ours)
+    assert deployed.run("cache", "verify", "--cache", "home").code == 0
+    result = deployed.run("cache", "prune", "--cache", "")
+    assert (result.code, "argument --cache: is empty. Name a folder" in result.err) == (2, True)
+
+
+def _edited(change: Callable[[str], str]) -> Callable[[Path], None]:
+    def edit(file: Path) -> None:
+        file.chmod(0o644)
+        file.write_text(change(file.read_text()))
+
+    return edit
+
+
+DESCRIBED = {
+    "digest": _edited(lambda text: text.replace('"digest": "', '"digest": "0', 1)),
+    "format": _edited(lambda text: text.replace("brick", "brict")),
+    "size": _edited(lambda text: text.replace('"bytes": ', '"bytes": 1')),
+    "time": _edited(lambda text: json.dumps({**json.loads(text), "created": 1e18, "seal": None})),
+    "no time": _edited(
+        lambda text: json.dumps({**json.loads(text), "created": float("nan"), "seal": None})
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DESCRIBED)
+def test_a_changed_description_is_damage(deployed: World, what: str) -> None:
+    lock, home = deployed.lock.read_bytes(), _home(deployed, "export")
+    DESCRIBED[what](home / "meta.json")
+    assert list(deployed.run("cache", "verify", "--json").json["damaged"]) == [home.name]
+    assert deployed.run("cache", "show").code == 0
+    result = deployed.good("--locked")
+    assert f"stored result {home.name[:12]} is damaged and will be made again" in result.err
+    deployed.good()
+    assert deployed.lock.read_bytes() == lock
+
+
+def test_a_description_without_a_seal_is_of_an_earlier_version(deployed: World) -> None:
+    file = _home(deployed) / "meta.json"
+    file.chmod(0o644)
+    raw = {k: v for k, v in json.loads(file.read_text()).items() if k not in {"seal", "origin"}}
+    file.write_text(json.dumps(raw))
+    deployed.good("--locked")
+    assert deployed.log == []
+
+
+def test_a_lock_that_names_other_bytes_is_not_rewritten_silently(deployed: World) -> None:
+    lock = json.loads(deployed.lock.read_text())
+    lock["steps"][1]["output"] = "0" * 64
+    deployed.lock.write_text(json.dumps(lock))
+    result = deployed.run("deploy", "pot.yaml", "--locked")
+    assert result.code == 8
+    assert "The same inputs gave other bytes" in result.error
+    result = deployed.good()
+    assert (
+        "warning: pot.lock named 000000000000 as the result of `export`, and names " in result.err
+    )
+    assert deployed.good().err.count("warning") == 0
+
+
+def test_a_lease_that_found_the_disk_full_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = Leases(tmp_path), Leases(tmp_path)
+    with monkeypatch.context() as full:
+        full.setattr(Leases, "_append", _no_room)
+        mine.hold(["a"])
+    mine.hold(["b"])
+    with other.gate():
+        assert other.used() == {"a", "b"}
+
+
+def _no_room(*_: object) -> None:
+    raise OSError(28, os.strerror(28))
+
+
+def test_a_gate_that_stays_shut_is_told_of(
+    deployed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolodeploy.leases._BUSY", 0.1)
+    with Leases(deployed.cache).gate():
+        result = deployed.run("build", "pot.yaml")
+    assert result.code == 9
+    assert "another process, a `cache prune` perhaps, does not let go of it." in result.error

@@ -167,7 +167,7 @@ def test_bytes_that_vary_are_named_in_the_lock_and_reused(world: World) -> None:
     assert result.code == 8
     assert result.error == (
         "pot.yaml:11:5: the result of `teach` is not in the store, and cannot be made again: sums "
-        "on cuda come in any order. Use a store that has it (--cache), or deploy without --locked and "
+        "on cuda come in any order. Use a store that has it (--cache, --store), or deploy without --locked and "
         "commit the new pot.lock."
     )
 

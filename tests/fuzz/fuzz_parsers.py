@@ -17,6 +17,7 @@ import numpy as np
 from mutate import (
     BLIND,
     JSON,
+    SEALED,
     TEXT,
     Mutator,
     protobuf,
@@ -220,9 +221,11 @@ PARSERS = {
     "yolo: safetensors": Parser(["yolo/model.safetensors"], _yolo, (safetensors_header, *BLIND)),
     "training state": Parser(["state.pt"], _state, (zip_entries, *BLIND)),
     "bundle": Parser([f"bundle/{name}" for name in BUNDLE], _bundle, JSON),
-    "store: meta, data": Parser([f"{OBJECT}/meta.json", f"{OBJECT}/data/data.json"], _store, JSON),
+    "store: meta, data": Parser(
+        [f"{OBJECT}/meta.json", f"{OBJECT}/data/data.json"], _store, SEALED
+    ),
     "archive of a result": Parser(["object.tar"], _archive, (tar_headers, tar_headers, *BLIND)),
-    "digests.json": Parser(["store/digests.json"], _digests, JSON),
+    "digests.json": Parser(["store/digests.json"], _digests, SEALED),
     "ncnn: .param": Parser(["ncnn/model.ncnn.param"], _ncnn, TEXT, backend="ncnn"),
     "ncnn: .bin": Parser(["ncnn/model.ncnn.bin"], _ncnn, backend="ncnn"),
     "mlpackage: manifest": Parser([f"{PACKAGE}/Manifest.json"], _coreml, JSON, backend="coreml"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickletools
@@ -295,6 +296,19 @@ def _set(root: Any, field: Any, value: Any, rng: Random) -> None:
         return
 
 
+def sealed(data: bytes, rng: Random) -> bytes:
+    """Change JSON of the store that has a checksum, in the line before it or as `seal`, and mend that."""
+    line, _, rest = data.partition(b"\n")
+    if re.fullmatch(rb"[0-9a-f]{64}", line):
+        text = json_values(rest, rng)
+        return hashlib.sha256(text).hexdigest().encode() + b"\n" + text
+    raw = json.loads(data)
+    if isinstance(raw, dict):
+        raw.pop("seal", None)
+    return json_values(json.dumps(raw).encode(), rng)
+
+
 BLIND: Sequence[Mutator] = (flip, truncate, splice, integers)
 TEXT: Sequence[Mutator] = (tokens, tokens, tokens, lines, flip, truncate, splice)
 JSON: Sequence[Mutator] = (json_values, json_values, *TEXT)
+SEALED: Sequence[Mutator] = (sealed, sealed, *TEXT)
