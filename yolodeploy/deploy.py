@@ -96,7 +96,7 @@ def deploy(runner: Runner, options: Options) -> Deployed:
     if options.locked:
         require_locked(lock, plan, made, read)
     home = options.dist / plan.file.recipe.name
-    if not _is_kept(home, bundle_id(plan, report), options.signer, runner.console):
+    if not _is_kept(home, bundle_id(plan, report), read, options.signer, runner.console):
         outputs = {id_: meta.digest for id_, meta in metas.items() if meta}
         contents = Contents(artifact, stored, report, outputs, files, info.task)
         write_bundle(options.dist, plan, contents, options.signer)
@@ -119,10 +119,19 @@ def _warn_of_changed(runner: Runner, outputs: Mapping[str, str]) -> None:
             )
 
 
-def _is_kept(home: Path, id_: str, signer: CryptoSigner | None, console: Console) -> bool:
-    """Whether the bundle that is there may stay. Nothing is signed that has not just come from the store."""
+def _is_kept(
+    home: Path,
+    id_: str,
+    read: Mapping[str, str],
+    signer: CryptoSigner | None,
+    console: Console,
+) -> bool:
+    """Whether the bundle that is there may stay: whole, of this build, and with what an app reads.
+
+    Nothing is signed that has not just come from the store.
+    """
     found = inspect(home, signer.public_key if signer else None)
-    if found.id == id_ and not found.faults:
+    if found.id == id_ and not found.faults and read.items() <= found.digests.items():
         return True
     if signer is None:
         return False

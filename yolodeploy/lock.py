@@ -114,9 +114,8 @@ def require_locked(
     lines = differences(known, current)
     if lines:
         listed = "\n".join(f"  {line}" for line in lines)
-        raise LockMismatch(
-            f"{shown(path)} does not describe this build:\n{listed}\n{_AGREE if outputs is None else _WAVERS}"
-        )
+        remedy = _WAVERS if any(".output: " in line for line in lines) else _AGREE
+        raise LockMismatch(f"{shown(path)} does not describe this build:\n{listed}\n{remedy}")
 
 
 def differences(known: Any, current: Any) -> list[str]:

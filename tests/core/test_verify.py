@@ -249,6 +249,16 @@ def test_what_nothing_but_the_lock_can_tell(world: World, bundle: Path, name: st
     assert f"  lock: {message}" in result.error
 
 
+@pytest.mark.parametrize("name", FORGED)
+def test_deploy_writes_a_forged_bundle_again(world: World, bundle: Path, name: str) -> None:
+    before = {n: (bundle / n).read_bytes() for n in ("labels.txt", "contract.json", "plan.json")}
+    FORGED[name][0](bundle)
+    mend(bundle, papers=True)
+    world.good("--locked")
+    assert {n: (bundle / n).read_bytes() for n in before} == before
+    assert world.run("verify", "dist/pot", "--lock", "pot.lock").code == 0
+
+
 @pytest.mark.parametrize("name", ["golden/run.sh", "golden/more/x.npy", "weights2.bin"])
 def test_a_file_that_a_bundle_has_no_room_for(world: World, bundle: Path, name: str) -> None:
     """Whatever a forger lists, it is the artifact's, or one of the names that every bundle has."""
@@ -358,6 +368,7 @@ def test_a_lock_of_an_earlier_version_says_nothing_of_what_an_app_reads(
         result = world.run(*command.split())
         assert result.code == code
         assert line in result.error
+        assert "gave other bytes" not in result.error
     assert world.run("build", "pot.yaml", "--locked").code == 0
     assert world.run("reproduce", "pot.yaml").code == 0
     world.good()
