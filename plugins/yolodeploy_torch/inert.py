@@ -15,10 +15,14 @@ from typing import Any
 
 MAX_BYTES = 8 << 20
 MAX_INSTRUCTIONS = 1_000_000
+MAX_COPIES = 1 << 20  # values and characters; YOLOv8x with its optimizer copies 0.2 million
+_CALL = 8  # what a call counts besides what it is given
+_LONGEST_NAME = 255
 _LARGEST = 1 << 63  # of an integer; so large a size or offset fits no file
 
 Make = Callable[..., object]
 _Scalar = str | int | float | bytes | None
+_SIZED = (str, bytes, list, tuple, dict, set)
 _MARK = object()
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # protocol 2 has Python 2's names
 
@@ -54,12 +58,13 @@ class Machine:
         self._names, self._persistent = names, persistent
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._copies = 0
         self.unknown: set[str] = set()
 
     def run(self, pickled: bytes) -> object:
         """Return the value; raises Malformed where the bytes are no pickle that can be read."""
         if len(pickled) > MAX_BYTES:
-            raise Malformed(f"its pickle has {len(pickled) / 1e6:.0f} MB, which no model needs")
+            raise Malformed(f"its pickle has more than {MAX_BYTES >> 20} MiB, which no model needs")
         try:
             return self._run(pickled)
         except Malformed:
@@ -101,6 +106,10 @@ class Machine:
         self.push(self._named(module, name))
 
     def _named(self, module: str, name: str) -> Name:
+        size = len(module) + 1 + len(name)
+        if size > _LONGEST_NAME:
+            raise Malformed(f"its pickle names something by {size:,} characters")
+        self._count(size)
         found = Name(f"{_RENAMED.get(module, module)}.{name}")
         if found not in self._names:
             self.unknown.add(str(found))
@@ -127,6 +136,7 @@ class Machine:
     def _make(self, what: object, arguments: object) -> None:
         if not isinstance(arguments, tuple):
             raise Malformed("its pickle calls something without a tuple")
+        self._count(_CALL, *arguments)
         if isinstance(what, Name) and what in self._names:
             self.push(self._names[what](*arguments))
         else:  # refused in the end; until then it may be built on
@@ -136,7 +146,16 @@ class Machine:
         """Give the thing below it on the stack its attributes; plain containers have none."""
         state, thing = self._pop(), self._stack[-1]
         if isinstance(thing, Node) and isinstance(state, dict):
+            self._count(0, state)
             thing.state.update(state)
+
+    def _count(self, least: int, *values: object) -> None:
+        """Bound what is copied: the memo gives a long value again in two bytes."""
+        self._copies += least + sum(len(value) for value in values if isinstance(value, _SIZED))
+        if self._copies > MAX_COPIES:
+            raise Malformed(
+                f"its pickle makes more than {MAX_COPIES:,} values and characters out of few"
+            )
 
     def mark(self, _: object) -> None:
         """Remember the place on the stack."""
@@ -195,6 +214,7 @@ class Machine:
 
     def persistent(self, _: object) -> None:
         """Push what a persistent id stands for."""
+        self._count(_CALL)
         self.push(self._persistent(self._pop()))
 
     def _set(self, key: object, value: object) -> None:
