@@ -14,7 +14,14 @@ from yolodeploy.console import Console
 from yolodeploy.digest import StatCache
 from yolodeploy.errors import ChecksFailed, LockMismatch, StoreProblem
 from yolodeploy.evidence import obtain_evidence, require_same
-from yolodeploy.lock import describe_lock, lock_path, locked_outputs, require_locked, write_lock
+from yolodeploy.lock import (
+    describe_lock,
+    lock_of,
+    locked_outputs,
+    require_locked,
+    require_replaceable,
+    write_lock,
+)
 from yolodeploy.objects import Stored
 from yolodeploy.papers import is_current, is_signed_with, signers
 from yolodeploy.plan import Plan, make_plan
@@ -59,13 +66,13 @@ def runner(plan: Plan, store: Store, console: Console, url: str | None = None) -
         plan,
         store,
         console,
-        shared_store(url, console, lambda: locked_outputs(lock_path(plan.file.path))),
+        shared_store(url, console, lambda: locked_outputs(lock_of(plan))),
     )
 
 
 def build(runner: Runner, *, locked: bool) -> Stored:
     """Make the artifact, without measuring it."""
-    lock = lock_path(runner.plan.file.path)
+    lock = lock_of(runner.plan)
     if locked:
         require_locked(lock, runner.plan)
     runner.store.hold(planned.id for planned in runner.plan.steps)
@@ -78,7 +85,9 @@ def build(runner: Runner, *, locked: bool) -> Stored:
 
 def deploy(runner: Runner, options: Options) -> Deployed:
     """Make, measure and check the artifact; write bundle and lock only if every check holds."""
-    plan, store = runner.plan, runner.store
+    plan, store, lock = runner.plan, runner.store, lock_of(runner.plan)
+    if not options.locked:
+        require_replaceable(lock)
     before = {planned.id for planned in plan.steps if store.peek(planned.id)}
     artifact = build(runner, locked=options.locked)
     evidence, stored = obtain_evidence(runner)
@@ -97,7 +106,7 @@ def deploy(runner: Runner, options: Options) -> Deployed:
         contents = Contents(artifact, stored, report, outputs, runner.info())
         write_bundle(options.dist, plan, contents, options.signer)
     if not options.locked:
-        write_lock(lock_path(plan.file.path), describe_lock(plan, _outputs(runner)))
+        write_lock(lock, describe_lock(plan, _outputs(runner)))
     return Deployed(report, home)
 
 
@@ -122,7 +131,7 @@ def _require_kept(runner: Runner, *, locked: bool) -> None:
             continue
         what = f"{planned.at}: the result of `{planned.step.name}` is not in the store, and cannot be made again: {planned.varies}."
         if locked:
-            lock = lock_path(runner.plan.file.path).name
+            lock = lock_of(runner.plan).name
             raise LockMismatch(
                 f"{what} Use a store that has it (--cache), or deploy without --locked and commit the new {lock}."
             )

@@ -13,19 +13,43 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolodeploy.errors import EnvironmentProblem, LockMismatch
+from yolodeploy import reading
+from yolodeploy.errors import EnvironmentProblem, LockMismatch, quotable
 from yolodeploy.yamlfile import shown
 
 if TYPE_CHECKING:
     from yolodeploy.plan import Plan
 
 FORMAT = 1
+MAX_BYTES = 16 << 20
 _MOST_DIFFERENCES = 20
 
 
 def lock_path(recipe: Path) -> Path:
     """`recipes/ios.yaml` -> `recipes/ios.lock`."""
     return recipe.with_suffix(".lock")
+
+
+def lock_of(plan: Plan) -> Path:
+    """The lock file of a plan; PlanRefused where a link in its place leads out of the project."""
+    path = lock_path(plan.file.path)
+    plan.file.trust.require(path, plan.file.where(), "the lock file")
+    return path
+
+
+def require_replaceable(path: Path) -> None:
+    """Refuse to write over what is there and is no lock file of ours, such as `uv.lock`."""
+    if not os.path.lexists(path):
+        return
+    try:
+        found = json.loads(reading.read(path, MAX_BYTES).decode("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or "lock" not in found:
+        raise EnvironmentProblem(
+            f"{shown(path)}: deploy would write its lock file here, but this is something else. Rename the "
+            "recipe, or remove the file if it may go."
+        )
 
 
 def describe_lock(plan: Plan, outputs: Mapping[str, str]) -> dict[str, Any]:
@@ -55,7 +79,7 @@ def describe_lock(plan: Plan, outputs: Mapping[str, str]) -> dict[str, Any]:
 def read_lock(path: Path) -> dict[str, Any]:
     """Read a lock file; raises LockMismatch if it is missing or unreadable."""
     try:
-        lock = json.loads(path.read_text(encoding="utf-8"))
+        lock = json.loads(reading.read(path, MAX_BYTES).decode("utf-8"))
     except FileNotFoundError:
         raise LockMismatch(
             f"{shown(path)}: there is no lock file. Deploy once without --locked."
@@ -103,6 +127,7 @@ def differences(known: Any, current: Any) -> list[str]:
     """What differs between two locks, a line each; of an id, which follows, only if nothing else does."""
     lines = list(_differences(known, current, ""))
     lines = [line for line in lines if ".id: " not in line] or lines
+    lines = [quotable(line, 300) for line in lines]
     more = len(lines) - _MOST_DIFFERENCES
     return [*lines[:_MOST_DIFFERENCES], f"and {more} more"] if more > 0 else lines
 
@@ -130,11 +155,15 @@ def _short(value: object) -> str:
     return text if len(text) <= 24 else f"{text[:20]}..."
 
 
+def _holds(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+
+
 def write_lock(path: Path, lock: Mapping[str, Any]) -> None:
     """Write a lock file by atomic replace; one that says the same already is left alone."""
     text = json.dumps(lock, indent=1, ensure_ascii=False) + "\n"
     try:
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
+        if _holds(path, text.encode()):
             return
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.unlink(missing_ok=True)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 MODEL_BYTES = 2 << 30  # the largest YOLOv8 with its optimizer takes 0.55 GB
 IMAGE_BYTES = 256 << 20
 
 
-def opened(path: Path, most: int | None = None) -> BinaryIO:
+def opened(path: Path, most: int | None = None) -> BufferedReader:
     """Open a file to read its bytes; OSError also where it is no plain file, or has more than `most`."""
     file = open(path, "rb", opener=_at_once)  # noqa: SIM115 - Path's has no opener
     try:
