@@ -106,11 +106,10 @@ class Machine:
         self.push(self._named(module, name))
 
     def _named(self, module: str, name: str) -> Name:
-        size = len(module) + 1 + len(name)
-        if size > _LONGEST_NAME:
-            raise Malformed(f"its pickle names something by {size:,} characters")
-        self._count(size)
         found = Name(f"{_RENAMED.get(module, module)}.{name}")
+        if len(found) > _LONGEST_NAME:
+            raise Malformed(f"its pickle names something by {len(found):,} characters")
+        self._count(len(found))
         if found not in self._names:
             self.unknown.add(str(found))
         return found
@@ -153,9 +152,7 @@ class Machine:
         """Bound what is copied: the memo gives a long value again in two bytes."""
         self._copies += least + sum(len(value) for value in values if isinstance(value, _SIZED))
         if self._copies > MAX_COPIES:
-            raise Malformed(
-                f"its pickle makes more than {MAX_COPIES:,} values and characters out of few"
-            )
+            raise Malformed(f"its pickle makes more than {MAX_COPIES:,} values out of few")
 
     def mark(self, _: object) -> None:
         """Remember the place on the stack."""
@@ -255,10 +252,6 @@ def key_of(value: object) -> _Scalar:
     raise Malformed(f"its pickle has a {type(value).__name__} as a key")
 
 
-def _constant(value: object) -> Callable[[Machine, Any], None]:
-    return lambda machine, _: machine.push(value)
-
-
 def _fresh(make: Callable[[], object]) -> Callable[[Machine, Any], None]:
     return lambda machine, _: machine.push(make())
 
@@ -282,16 +275,11 @@ _STEPS: Mapping[str, Callable[[Machine, Any], None]] = {
     **dict.fromkeys(("BINPUT", "LONG_BINPUT"), Machine.put),
     **dict.fromkeys(("BINGET", "LONG_BINGET"), Machine.get),
     **dict.fromkeys(("INST", "OBJ"), Machine.call_marked),
-    "NONE": _constant(None),
-    "NEWTRUE": _constant(value=True),
-    "NEWFALSE": _constant(value=False),
-    "EMPTY_TUPLE": _constant(()),
-    "EMPTY_LIST": _fresh(list),
-    "EMPTY_DICT": _fresh(dict),
-    "EMPTY_SET": _fresh(set),
-    "TUPLE1": _tuple(1),
-    "TUPLE2": _tuple(2),
-    "TUPLE3": _tuple(3),
+    **{f"EMPTY_{kind.__name__.upper()}": _fresh(kind) for kind in (tuple, list, dict, set)},
+    **{f"TUPLE{size}": _tuple(size) for size in (1, 2, 3)},
+    "NONE": _fresh(lambda: None),
+    "NEWTRUE": _fresh(lambda: True),
+    "NEWFALSE": _fresh(lambda: False),
     "TUPLE": Machine.tuple_marked,
     "MARK": Machine.mark,
     "POP": Machine.drop,

@@ -19,7 +19,7 @@ from pickles import (
     whole,
 )
 
-COPIES = "makes more than 1,048,576 values and characters out of few"
+COPIES = "makes more than 1,048,576 values out of few"
 MODULES = text("_modules")
 NUMBERS = b"".join(b"M" + struct.pack("<H", n) for n in range(65_000))
 KEYS = b"".join(b"M" + struct.pack("<H", n) + b"N" for n in range(65_000))
