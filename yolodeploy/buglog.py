@@ -5,6 +5,7 @@ Every command imports this, so what only a bug needs is imported when there is o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -17,9 +18,7 @@ from typing import NamedTuple
 from yolodeploy import __version__
 from yolodeploy.errors import EnvironmentProblem, YolodeployError
 
-_MOST_TEXT = 100_000  # characters of a recipe
-_EXTENDS = re.compile(r"^extends:\s*(['\"]?)(\S+)\1", re.MULTILINE)
-_DEEPEST = 8  # recipes that extend each other
+_MOST_TEXT, _MOST_BYTES = 100_000, 1 << 20  # of a recipe
 _USER = re.compile(r"://\S{0,1000}@")  # bounded, for a stranger's recipe is searched too
 _QUERY = re.compile(r"(://[^\s?#]{0,1000}[?#])[^\s'\"]+")
 
@@ -67,7 +66,7 @@ def write(trace: str, run: Run) -> Path | None:
             *_plugins(),
             "",
             trace,
-            *(line for recipe in run.recipes for line in _quoted(Path(recipe), _DEEPEST)),
+            *(line for recipe in run.recipes for line in _quoted(Path(recipe))),
         ]
     )
     for folder in _folders(run.cache):
@@ -112,28 +111,52 @@ def _plugins() -> Iterator[str]:
         yield f"plugins cannot be listed: {type(fault).__name__}: {fault}"
 
 
-def _quoted(recipe: Path, deepest: int) -> Iterator[str]:
+def _quoted(recipe: Path) -> Iterator[str]:
     """The text of a recipe and of those it extends."""
-    yield f"--- {recipe}"
+    from yolodeploy import reading
+
+    for file in _family(recipe):
+        yield f"--- {file}"
+        try:
+            text = reading.read(file, _MOST_BYTES)
+        except (OSError, ValueError) as fault:
+            yield f"cannot be read: {fault}"
+        else:
+            yield text.decode(errors="backslashreplace")[:_MOST_TEXT]
+
+
+def _family(recipe: Path) -> Iterator[Path]:
+    yield recipe
     try:
-        with recipe.open(encoding="utf-8", errors="backslashreplace") as file:
-            text = file.read(_MOST_TEXT)
-    except (OSError, ValueError) as fault:
-        yield f"cannot be read: {fault}"
+        yield from _extended(recipe)
+    except Exception:  # noqa: BLE001 - the file is no recipe, or what reads it is what is broken
         return
-    yield text
-    base = _EXTENDS.search(text)
-    if base and deepest and Path(base[2]).name == base[2]:  # a stranger may name any file
-        yield from _quoted(recipe.parent / base[2], deepest - 1)
+
+
+def _extended(recipe: Path) -> Iterator[Path]:
+    """What a recipe extends, if it is a recipe in its project and no link: a stranger may name any file."""
+    from yolodeploy.recipe import MAX_EXTENDS, Recipe
+    from yolodeploy.trust import trust_of
+    from yolodeploy.yamlfile import load
+
+    project = trust_of(recipe, ()).project
+    for _ in range(MAX_EXTENDS):
+        recipe = recipe.parent / load(recipe).value["extends"]
+        inside = recipe.resolve().is_relative_to(project) and not recipe.is_symlink()
+        if not inside or load(recipe).value.keys() - {*Recipe.model_fields, "extends"}:
+            return
+        yield recipe
 
 
 def _folders(cache: str | None) -> list[Path]:
+    """The store's, and the temporary folder, as far as there are such."""
     import tempfile
 
     from yolodeploy.store import default_root
 
-    temporary = Path(tempfile.gettempdir())
-    try:
-        return [(Path(cache) if cache else default_root()) / "logs", temporary]
-    except YolodeployError:
-        return [temporary]
+    folders = []
+    with contextlib.suppress(YolodeployError):
+        folders.append((Path(cache) if cache else default_root()) / "logs")
+    with contextlib.suppress(FileNotFoundError):
+        folders.append(Path(tempfile.gettempdir()))
+    return folders

@@ -22,7 +22,8 @@ from yolodeploy.errors import EnvironmentProblem
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# What steers a terminal: its commands, other ends of lines, and what turns the direction of text.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 Report = Callable[[float, str], None]
 
 WIDTH = 80  # columns that every text fits into

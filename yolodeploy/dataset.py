@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import os
-import stat
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolodeploy import yamlfile
+from yolodeploy import reading, yamlfile
 from yolodeploy.digest import StatCache, digest_of
-from yolodeploy.errors import DataError
+from yolodeploy.errors import DataError, quotable
 from yolodeploy.recipe import View
 from yolodeploy.trust import Trust
 from yolodeploy.wording import suggestion
@@ -26,8 +25,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|.{256}")  # models have no such names either
 SPLITS = ("train", "val", "test")
-_MAX_LABEL_BYTES = 4 << 20
+_LABEL_BYTES, _LIST_BYTES = 4 << 20, 16 << 20
+_MAX_BOXES = 10_000  # of an image; they are compared with 300 detections each
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,6 @@ def load_view(file: Path, view: View, seed: int, trust: Trust | None = None) -> 
     Raises DataError if the file, the split, the images or the labels cannot be used, PlanRefused
     where `trust` is given and does not reach to them.
     """
-    _require_file(file)
     document = yamlfile.load(file, DataError)
     names = _names(document)
     found = _split_images(document, view.split, trust)
@@ -148,7 +148,11 @@ def _names(document: Document) -> tuple[str, ...]:
         value = [value[index] for index in range(len(value))]
     if not isinstance(value, list) or not value:
         raise DataError(f"{at}: `names` must list the class names, numbered from 0")
-    return tuple(str(name) for name in value)
+    names = tuple(str(name) for name in value)
+    odd = next((name for name in names if _ODD.search(name)), None)
+    if odd is not None:
+        raise DataError(f"{at}: the class name `{quotable(odd)}` is longer than a line, or no text")
+    return names
 
 
 def _split_images(document: Document, split: str, trust: Trust | None) -> list[Path]:
@@ -175,8 +179,10 @@ def _sources(document: Document, split: str, trust: Trust | None) -> Iterator[Pa
     listed = raw[split] if isinstance(raw[split], list) else [raw[split]]
     for source in listed:
         path = document.file.parent.joinpath(str(raw.get("path") or "."), str(source))
-        if "\0" in str(path):
-            raise DataError(f"{at}: `{split}` holds a NUL character, which no path can")
+        if "\0" in str(path) or "\n" in str(path):
+            raise DataError(
+                f"{at}: `{split}` holds a NUL character or a line break, which no path does"
+            )
         if trust:
             trust.require(path, at, f"`{split}`:")
         yield path
@@ -187,17 +193,18 @@ def _images_of(source: Path, at: Position, split: str) -> list[Path]:
     if os.path.isdir(source):  # noqa: PTH112 - unlike Path's, it takes any text
         files = (Path(root) / name for root, _, names in os.walk(source) for name in names)
         return [file.absolute() for file in files if file.suffix.lower() in SUFFIXES]
-    if source.suffix == ".txt" and os.path.isfile(source):  # noqa: PTH113
+    if source.suffix == ".txt" and os.path.exists(source):  # noqa: PTH110
         return _listed(source, at, split)
     raise DataError(f"{at}: `{split}` is neither a folder nor a list of images: {shown(source)}")
 
 
 def _listed(source: Path, at: Position, split: str) -> list[Path]:
     try:
-        lines = source.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = reading.read(source, _LIST_BYTES).decode("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as fault:
+        reason = f" ({fault.strerror})" if isinstance(fault, OSError) else ""
         raise DataError(
-            f"{at}: `{split}` names {shown(source)}, which is not a text file of image paths"
+            f"{at}: `{split}` names {shown(source)}, which is not a text file of image paths{reason}"
         ) from None
     if any("\0" in line for line in lines):
         raise DataError(f"{at}: `{split}` names {shown(source)}, which holds NUL characters")
@@ -221,20 +228,12 @@ def label_file(image: Path) -> Path:
 
 def _boxes(label: Path, classes: int) -> tuple[Box, ...]:
     try:
-        _require_file(label)
-        with label.open("rb") as file:
-            raw = file.read(_MAX_LABEL_BYTES + 1)
-        text = raw.decode("utf-8")
+        text = reading.read(label, _LABEL_BYTES).decode("utf-8")
     except FileNotFoundError:
         return ()
     except (OSError, UnicodeDecodeError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) else "not UTF-8 text"
         raise DataError(f"{shown(label)}: cannot be read as a label file: {reason}") from None
-    if len(raw) > _MAX_LABEL_BYTES:
-        raise DataError(
-            f"{shown(label)}: larger than {_MAX_LABEL_BYTES >> 20} MiB, which no label file is. "
-            "Restore the file."
-        )
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         if fields := line.split():
@@ -242,6 +241,10 @@ def _boxes(label: Path, classes: int) -> tuple[Box, ...]:
             if isinstance(box, str):
                 raise DataError(f"{shown(label)}:{number}: {box}")
             found.append(box)
+        if len(found) > _MAX_BOXES:
+            raise DataError(
+                f"{shown(label)}:{number}: more than {_MAX_BOXES:,} objects in one image. Restore the file."
+            )
     return tuple(dict.fromkeys(found))  # Ultralytics drops repeated rows too
 
 
@@ -269,18 +272,9 @@ def _around(polygon: list[float]) -> tuple[float, float, float, float]:
     return min(xs) + width / 2, min(ys) + height / 2, width, height
 
 
-def _require_file(path: Path) -> None:
-    """Refuse a pipe or a device, which may never end; absent and odd ones are for the reader."""
-    with contextlib.suppress(OSError, ValueError):
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise DataError(f"{shown(path)}: is a pipe or a device, not a file. Remove it.")
-
-
 def _check_header(image: Path) -> None:
-    _require_file(image)
     try:
-        with image.open("rb") as file:
+        with reading.opened(image, reading.IMAGE_BYTES) as file:
             empty = not file.read(1)
     except OSError as fault:
         raise DataError(f"{shown(image)}: cannot be read: {fault.strerror}") from None

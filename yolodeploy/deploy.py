@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from yolodeploy.bundle import Contents, bundle_id, write_bundle
 from yolodeploy.chain import obtain_chain
-from yolodeploy.checks import run_checks
+from yolodeploy.checks import Check, run_checks
 from yolodeploy.console import Console
 from yolodeploy.contract import app_files
 from yolodeploy.digest import StatCache
 from yolodeploy.errors import ChecksFailed, LockMismatch, StoreProblem
 from yolodeploy.evidence import obtain_evidence, require_same
-from yolodeploy.lock import describe_lock, lock_path, locked_outputs, require_locked, write_lock
+from yolodeploy.lock import (
+    describe_lock,
+    lock_of,
+    locked_outputs,
+    require_locked,
+    require_replaceable,
+    write_lock,
+)
 from yolodeploy.objects import Stored
 from yolodeploy.papers import signers
 from yolodeploy.plan import Plan, make_plan
@@ -58,13 +65,13 @@ def plan_file(recipe: Path, store: Store, allowed: Iterable[Path] = ()) -> Plan:
 
 def runner(plan: Plan, store: Store, console: Console, url: str | None = None) -> Runner:
     """What runs a plan in a store; `url` names the shared store, None what the environment names."""
-    locked = locked_outputs(lock_path(plan.file.path))
+    locked = locked_outputs(lock_of(plan))
     return Runner(plan, store, console, shared_store(url, console, locked, store.root), locked)
 
 
 def build(runner: Runner, *, locked: bool) -> Stored:
     """Make the artifact, without measuring it."""
-    lock = lock_path(runner.plan.file.path)
+    lock = lock_of(runner.plan)
     if locked:
         require_locked(lock, runner.plan)
     runner.store.hold(planned.id for planned in runner.plan.steps)
@@ -77,7 +84,9 @@ def build(runner: Runner, *, locked: bool) -> Stored:
 
 def deploy(runner: Runner, options: Options) -> Deployed:
     """Make, measure and check the artifact; write bundle and lock only if every check holds."""
-    plan, store = runner.plan, runner.store
+    plan, store, lock = runner.plan, runner.store, lock_of(runner.plan)
+    if not options.locked:
+        require_replaceable(lock)
     before = {planned.id for planned in plan.steps if store.peek(planned.id)}
     artifact = build(runner, locked=options.locked)
     evidence, stored = obtain_evidence(runner)
@@ -86,24 +95,27 @@ def deploy(runner: Runner, options: Options) -> Deployed:
     checks = run_checks(plan.file.recipe.checks, evidence, chain, artifact.meta.bytes)
     metas = {planned.id: store.meta(planned.id) for planned in plan.steps}
     report = make_report(plan, artifact, evidence, chain, checks, metas, before)
-    failed = [check for check in checks if not check.ok]
-    if failed:
-        lines = "".join(f"\n  {check.failure()}" for check in failed)
-        raise ChecksFailed(f"{shown(plan.file.path)}: no bundle was written.{lines}", report)
-    info, lock, made = runner.info(), lock_path(plan.file.path), _outputs(runner)
+    _require_passed(plan, checks, report)
+    info, made = runner.info(), _outputs(runner)
     files = app_files(plan, info, evidence["interface"])
     read = {name: sha256(data).hexdigest() for name, data in files.items()}
     if options.locked:
         require_locked(lock, plan, made, read)
     home = options.dist / plan.file.recipe.name
     if not _is_kept(home, bundle_id(plan, report), read, options.signer, runner.console):
-        outputs = {id_: meta.digest for id_, meta in metas.items() if meta}
-        contents = Contents(artifact, stored, report, outputs, files, info.task)
+        contents = Contents(artifact, stored, report, made, files, info.task)
         write_bundle(options.dist, plan, contents, options.signer)
     if not options.locked:
         _warn_of_changed(runner, made)
         write_lock(lock, describe_lock(plan, made, read))
     return Deployed(report, home)
+
+
+def _require_passed(plan: Plan, checks: Iterable[Check], report: dict[str, Any]) -> None:
+    failed = [check for check in checks if not check.ok]
+    if failed:
+        lines = "".join(f"\n  {check.failure()}" for check in failed)
+        raise ChecksFailed(f"{shown(plan.file.path)}: no bundle was written.{lines}", report)
 
 
 def _warn_of_changed(runner: Runner, outputs: Mapping[str, str]) -> None:
@@ -112,7 +124,7 @@ def _warn_of_changed(runner: Runner, outputs: Mapping[str, str]) -> None:
         before, now = runner.locked.get(planned.id), outputs[planned.id]
         if before not in (None, now) and not planned.varies:
             runner.console.warn(
-                f"{shown(lock_path(runner.plan.file.path))} named {before[:12]} as the result of "
+                f"{shown(lock_of(runner.plan))} named {before[:12]} as the result of "
                 f"`{planned.step.name}`, and names {now[:12]} from now on, though nothing that went in "
                 "changed: the machine is of another kind, or the step is not reproducible. "
                 "`yolodeploy reproduce` tells."
@@ -150,7 +162,7 @@ def _require_kept(runner: Runner, *, locked: bool) -> None:
             continue
         what = f"{planned.at}: the result of `{planned.step.name}` is not in the store, and cannot be made again: {planned.varies}."
         if locked:
-            lock = lock_path(runner.plan.file.path).name
+            lock = lock_of(runner.plan).name
             raise LockMismatch(
                 f"{what} Use a store that has it (--cache, --store), or deploy without --locked and commit the new {lock}."
             )

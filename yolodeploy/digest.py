@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from yolodeploy import reading
+
 _SETTLED_NS = 2_000_000_000  # a younger file may change again without a new time stamp
 
 
@@ -27,8 +29,8 @@ def digest_of(value: object) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Digest of a file's bytes."""
-    with path.open("rb") as file:
+    """Digest of a file's bytes; OSError where it is no plain file."""
+    with reading.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -66,9 +68,10 @@ class StatCache:
         self._changed = False
 
     def digest(self, path: Path) -> str:
-        """Digest of a file's bytes; raises OSError if it cannot be read."""
+        """Digest of a file's bytes; OSError if it cannot be read, or is larger than any model."""
         name = str(path.absolute())
         stat = path.stat()
+        reading.require_plain(stat, reading.MODEL_BYTES)  # before hours are spent on it
         mark = [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         known = self._known.get(name)
         if known is not None and known[:4] == mark:

@@ -10,6 +10,17 @@ _SHOWN = 500  # of the characters of a word: a message quotes values, however lo
 _LONG = re.compile(r"\S{1000,}")
 
 
+def quotable(value: object, most: int = 60) -> str:
+    """A value as a message may show it: the beginning, on one line, with nothing that steers a terminal."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value)[: most + 1])
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def one_line(text: object) -> str:
+    """A path as a message may show it: it stays on its line."""
+    return str(text).replace("\n", "\\n")
+
+
 class YolodeployError(Exception):
     """Base of all errors that a user can act on.
 

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from yolodeploy import reading
 from yolodeploy.errors import DataError
 from yolodeploy.rules import FILL
 from yolodeploy.yamlfile import shown
 
 _MAX_PIXELS = 1 << 26
+_JPEG, _SCAN, _MAX_SCANS = b"\xff\xd8", b"\xff\xda", 100  # programs write about ten
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MAX_PIXELS))  # read when cv2 is loaded
 
 import cv2  # noqa: E402
@@ -44,9 +46,14 @@ class Letterboxed:
 def read_image(path: Path) -> Pixels:
     """Decode an image file to uint8 RGB `[H, W, 3]`, turned upright by its EXIF tag."""
     try:
-        raw = np.fromfile(path, np.uint8)
+        raw = reading.read(path, reading.IMAGE_BYTES)
     except OSError as fault:
         raise DataError(f"{shown(path)}: cannot be read: {fault.strerror}") from None
+    if raw.startswith(_JPEG) and raw.count(_SCAN) > _MAX_SCANS:
+        raise DataError(
+            f"{shown(path)}: has more than {_MAX_SCANS} scans, each of which takes the time of the whole "
+            "image. Save it again, or remove it from the split."
+        )
     image = _decode(raw)
     if image is None:
         raise DataError(
@@ -56,9 +63,9 @@ def read_image(path: Path) -> Pixels:
     return np.ascontiguousarray(image[:, :, ::-1])
 
 
-def _decode(raw: Pixels) -> Pixels | None:
+def _decode(raw: bytes) -> Pixels | None:
     try:
-        image = cv2.imdecode(raw, cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
     return None if image is None else image.astype(np.uint8, copy=False)

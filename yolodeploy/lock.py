@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolodeploy.errors import EnvironmentProblem, LockMismatch
+from yolodeploy.errors import EnvironmentProblem, LockMismatch, quotable
 from yolodeploy.manifest import read_json
 from yolodeploy.yamlfile import shown
 
@@ -32,6 +32,28 @@ _MOST_DIFFERENCES = 20
 def lock_path(recipe: Path) -> Path:
     """`recipes/ios.yaml` -> `recipes/ios.lock`."""
     return recipe.with_suffix(".lock")
+
+
+def lock_of(plan: Plan) -> Path:
+    """The lock file of a plan; PlanRefused where a link in its place leads out of the project."""
+    path = lock_path(plan.file.path)
+    plan.file.trust.require(path, plan.file.where(), "the lock file")
+    return path
+
+
+def require_replaceable(path: Path) -> None:
+    """Refuse to write over what is there and is no lock file of ours, such as `uv.lock`."""
+    if not os.path.lexists(path):
+        return
+    try:
+        ours = "lock" in read_json(path, links=True)
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        raise EnvironmentProblem(
+            f"{shown(path)}: deploy would write its lock file here, but this is something else. Rename the "
+            "recipe, or remove the file if it may go."
+        )
 
 
 def describe_lock(
@@ -75,7 +97,7 @@ def read_lock(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as fault:
         why = fault.strerror if isinstance(fault, OSError) and fault.strerror else fault
         raise LockMismatch(
-            f"{shown(path)}: cannot be read as a lock file: {why}. Deploy once without --locked."
+            f"{shown(path)}: cannot be read as a lock file: {why}. Restore it, or remove it and deploy without --locked."
         ) from None
     if lock.get("lock") != FORMAT or not _has_steps(lock):
         raise LockMismatch(
@@ -122,6 +144,7 @@ def differences(known: Any, current: Any) -> list[str]:
     """What differs between two locks, a line each; of an id, which follows, only if nothing else does."""
     lines = list(_differences(known, current, ""))
     lines = [line for line in lines if ".id: " not in line] or lines
+    lines = [quotable(line, 300) for line in lines]
     more = len(lines) - _MOST_DIFFERENCES
     return [*lines[:_MOST_DIFFERENCES], f"and {more} more"] if more > 0 else lines
 
@@ -149,11 +172,15 @@ def _short(value: object) -> str:
     return text if len(text) <= 24 else f"{text[:20]}..."
 
 
+def _holds(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+
+
 def write_lock(path: Path, lock: Mapping[str, Any]) -> None:
     """Write a lock file by atomic replace; one that says the same already is left alone."""
     text = json.dumps(lock, indent=1, ensure_ascii=False) + "\n"
     try:
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
+        if _holds(path, text.encode()):
             return
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from yolodeploy import reading
 from yolodeploy.digest import digest_of
 
 MANIFEST, PLAN, REPORT = "manifest.json", "plan.json", "report.json"
@@ -24,7 +25,7 @@ APP_FILES = (CONTRACT, LABELS)
 RESERVED = frozenset({*_OWN, *APP_FILES, "golden", "report.html"})
 _GOLDEN = re.compile(r"golden/(detections\.json|(in|out)put\.npy|image\.[a-z]{3,4})")
 _REVISION = 4
-_MOST_BYTES = 8_000_000
+_MOST_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,10 @@ def encoded(value: object) -> bytes:
 
 def read_json(file: Path, *, links: bool = False) -> dict[str, Any]:
     """A JSON object; raises ValueError with the reason, and OSError. `links` to files may be followed."""
-    state = file.stat() if links else file.lstat()
-    if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
+    if not links and not stat.S_ISREG(file.lstat().st_mode):
         raise ValueError("it is a link or a device, not a file")
-    if state.st_size > _MOST_BYTES:
-        raise ValueError(f"it is larger than {_MOST_BYTES / 1e6:.0f} MB")
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = json.loads(reading.read(file, _MOST_BYTES).decode("utf-8"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(raw, dict):

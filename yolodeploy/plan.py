@@ -243,8 +243,8 @@ def _find_export(file: RecipeFile, backend: Backend, chain: Sequence[Link]) -> i
 def _digest_weights(file: RecipeFile, cache: StatCache) -> str:
     model, at = file.recipe.model, file.where("model", "weights")
     if not os.path.isfile(model.weights):  # noqa: PTH113 - unlike Path's, it takes any text
-        folder = os.path.isdir(model.weights)  # noqa: PTH112
-        what = "is a folder" if folder else "does not exist"
+        folder, there = os.path.isdir(model.weights), os.path.exists(model.weights)  # noqa: PTH110, PTH112
+        what = "is a folder" if folder else "is a pipe or a device" if there else "does not exist"
         raise ModelError(f"{at}: the weights file {shown(model.weights)} {what}")
     try:
         digest = cache.digest(model.weights)

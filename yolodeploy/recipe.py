@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from yolodeploy import yamlfile
-from yolodeploy.errors import RecipeError
+from yolodeploy.errors import RecipeError, quotable
 from yolodeploy.trust import Trust, trust_of
 from yolodeploy.wording import NAME, SHA256, VERSION, describe_errors
 from yolodeploy.yamlfile import Document, Loc, Position, shown
@@ -149,7 +149,9 @@ def _shorthand_target(value: object) -> object:
     if isinstance(value, str):
         return {"device": value}
     if not isinstance(value, dict | Target):
-        raise ValueError(f"`target: {value}` must be a device name, or `device:` and `os:`")  # noqa: TRY004 - Pydantic's way
+        raise ValueError(  # noqa: TRY004 - Pydantic's way
+            f"`target: {quotable(value)}` must be a device name, or `device:` and `os:`"
+        )
     return value
 
 
@@ -162,7 +164,8 @@ def _shorthand_step(value: object) -> object:
     ((name, params),) = value.items()
     if not isinstance(params, dict | None):
         raise ValueError(  # noqa: TRY004
-            f"`{name}` takes its parameters as a mapping, such as `{name}: {{name: value}}`, not `{params}`"
+            f"`{quotable(name)}` takes its parameters as a mapping, such as "
+            f"`{quotable(name)}: {{name: value}}`, not `{quotable(params)}`"
         )
     return {"name": str(name), "params": params or {}}
 
@@ -170,19 +173,19 @@ def _shorthand_step(value: object) -> object:
 def _not_one_step(value: object) -> str:
     if isinstance(value, dict) and value:
         names = ", ".join(map(str, value))
-        return f"an entry of `steps` is one step, but here are {len(value)}: {names}. Begin each with its own `- `"
-    return f"an entry of `steps` is a step's name, alone or with its parameters, not `{value}`"
+        return f"an entry of `steps` is one step, but here are {len(value)}: {quotable(names)}. Begin each with its own `- `"
+    return f"an entry of `steps` is a step's name, alone or with its parameters, not `{quotable(value)}`"
 
 
 class Recipe(Part):
     """A recipe: which model, which data, which device, which steps in which order, which checks."""
 
-    name: str = Field(pattern=NAME, description="Name of the bundle: dist/<name>.")
+    name: str = Field(pattern=NAME, max_length=100, description="Name of the bundle: dist/<name>.")
     model: Model
     data: Data
     target: Annotated[Target, BeforeValidator(_shorthand_target)]
     steps: tuple[Annotated[StepRequest, BeforeValidator(_shorthand_step)], ...] = Field(
-        min_length=1, strict=False, description="Transforms, run in this order."
+        min_length=1, max_length=64, strict=False, description="Transforms, run in this order."
     )
     checks: Checks = Checks()
     seed: int = Field(default=0, ge=0, description="Seed of everything random in the steps.")
@@ -208,6 +211,7 @@ def load_recipe(path: Path, allowed: Iterable[Path] = ()) -> RecipeFile:
     Raises PlanRefused where it names a file outside its project and the `allowed` folders.
     """
     trust = trust_of(path, allowed)
+    trust.require(path, Position(path, 1, 1), "the recipe")
     document = _load_extended(path, (), trust)
     document.value.setdefault("name", path.stem)
     try:
@@ -221,7 +225,7 @@ def load_recipe(path: Path, allowed: Iterable[Path] = ()) -> RecipeFile:
 
 
 def _load_extended(path: Path, children: tuple[Path, ...], trust: Trust) -> Document:
-    document = yamlfile.load(path)
+    document = yamlfile.load(path, short=True)
     if not isinstance(document.value, dict):
         raise RecipeError(
             f"{shown(path)}:1:1: a recipe is a mapping with `model:`, `data:`, `target:` and `steps:`"
@@ -232,18 +236,18 @@ def _load_extended(path: Path, children: tuple[Path, ...], trust: Trust) -> Docu
         return document
     at = document.where(("extends",))
     if not isinstance(base, str) or "\0" in base:
-        raise RecipeError(f"{at}: `extends` takes the path of another recipe, not {base!r}")
+        raise RecipeError(f"{at}: `extends` takes the path of another recipe, not {quotable(base)}")
     parent = Path(os.path.realpath(path.parent / base))
     trust.require(parent, at, "the extended recipe")
     family = (*children, path.resolve())
     if parent in family:
         raise RecipeError(
-            f"{at}: `extends: {base}` leads back to a file that is already being read"
+            f"{at}: `extends: {quotable(base)}` leads back to a file that is already being read"
         )
     if len(family) > MAX_EXTENDS:
         raise RecipeError(f"{at}: more than {MAX_EXTENDS} recipes extend each other")
-    if not os.path.isfile(parent):  # noqa: PTH113 - unlike Path's, it takes any text
-        raise RecipeError(f"{at}: `extends: {base}`: no such file")
+    if not os.path.exists(parent):  # noqa: PTH110 - unlike Path's, it takes any text
+        raise RecipeError(f"{at}: `extends: {quotable(base)}`: no such file")
     above = _load_extended(parent, family, trust)
     above.value.pop("name", None)  # a bundle's name is a file's own
     return _merge(above, document)
@@ -258,20 +262,19 @@ def _absolute_paths(value: dict[Any, Any], folder: Path) -> None:
 
 def _merge(parent: Document, child: Document) -> Document:
     """Put the child's values over the parent's: mappings merge, everything else is replaced."""
-    merged = Document(child.file, None, dict(parent.positions))
-    merged.value = _merge_values(parent.value, child.value, (), merged, child)
-    merged.positions[()] = child.where(())
-    return merged
+    replaced: set[Loc] = set()
+    value = _merge_values(parent.value, child.value, (), replaced)
+    kept = {
+        loc: at
+        for loc, at in parent.positions.items()
+        if not any(loc[:end] in replaced for end in range(len(loc) + 1))
+    }
+    return Document(child.file, value, {**kept, **child.positions})
 
 
-def _merge_values(old: object, new: object, loc: Loc, merged: Document, child: Document) -> object:
+def _merge_values(old: object, new: object, loc: Loc, replaced: set[Loc]) -> object:
     if isinstance(old, dict) and isinstance(new, dict):
-        both = dict(old)
-        for key, value in new.items():
-            both[key] = _merge_values(old.get(key), value, (*loc, key), merged, child)
-            merged.positions[(*loc, key)] = child.where((*loc, key))
-        return both
-    for known in [known for known in merged.positions if known[: len(loc)] == loc]:
-        del merged.positions[known]
-    merged.positions.update({k: p for k, p in child.positions.items() if k[: len(loc)] == loc})
+        merged = {k: _merge_values(old.get(k), v, (*loc, k), replaced) for k, v in new.items()}
+        return {**old, **merged}
+    replaced.add(loc)
     return new

@@ -25,7 +25,7 @@ from yolodeploy.deploy import plan_file
 from yolodeploy.elsewhere import Elsewhere, elsewhere
 from yolodeploy.errors import EnvironmentProblem, NotReproduced, StepFailed, YolodeployError
 from yolodeploy.failing import failing_as
-from yolodeploy.lock import lock_path, read_lock, require_locked
+from yolodeploy.lock import lock_of, read_lock, require_locked
 from yolodeploy.machine import cpu_name
 from yolodeploy.objects import fault
 from yolodeploy.parts import differing
@@ -47,7 +47,7 @@ class Job:
     @property
     def lock(self) -> str:
         """The lock file, as messages show it."""
-        return shown(lock_path(self.plan.file.path))
+        return shown(lock_of(self.plan))
 
 
 def reproduce(options: argparse.Namespace, console: Console) -> int:
@@ -95,7 +95,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 def _prepare(recipe: Path, allow: Sequence[Path], ours: Store, theirs: Store) -> Job:
     """Plan a recipe; raises LockMismatch if its lock is missing or does not describe this plan."""
     plan = plan_file(recipe, ours, allow)
-    lock = lock_path(plan.file.path)
+    lock = lock_of(plan)
     require_locked(lock, plan)
     for planned in plan.steps:
         if planned.varies:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yolodeploy.errors import EnvironmentProblem, PlanRefused
+from yolodeploy.errors import EnvironmentProblem, PlanRefused, one_line
 from yolodeploy.yamlfile import Position, shown
 
 DIST, SENSITIVITY = Path("dist"), Path("sensitivity")
@@ -34,10 +34,10 @@ class Trust:
         if any(real.is_relative_to(root) for root in (self.project, *self.allowed)):
             return
         folder = real if real.is_dir() else real.parent
-        leads = "" if real == Path(os.path.abspath(path)) else f", which leads to {real},"  # noqa: PTH100 - keeps links
+        leads = "" if real == Path(os.path.abspath(path)) else f", which leads to {one_line(real)},"  # noqa: PTH100 - keeps links
         raise PlanRefused(
             f"{at}: {what} {shown(path)}{leads} lies outside the recipe's project, {self.project}. "
-            f"If you trust the recipe, add: --allow {shlex.quote(str(folder))}"
+            f"If you trust the recipe, add: --allow {one_line(shlex.quote(str(folder)))}"
         )
 
     def require_all(self, files: Iterable[Path], at: Position, what: str) -> None:
@@ -73,8 +73,8 @@ def trust_of(recipe: Path, allowed: Iterable[Path]) -> Trust:
 
 def require_own(folder: Path, default: Path, option: str) -> None:
     """Refuse to write where a link in place of the default folder leads; naming it allows it."""
-    real = Path(os.path.realpath(folder))
-    if folder == default and not real.is_relative_to(os.path.realpath(Path.cwd())):
+    if folder == default and folder.is_symlink():
+        real = os.path.realpath(folder)
         raise EnvironmentProblem(
-            f"{folder} is a link to {real}. If that is meant, add: {option} {shlex.quote(str(real))}"
+            f"{folder} is a link to {one_line(real)}. If that is meant, add: {option} {one_line(shlex.quote(real))}"
         )

@@ -8,11 +8,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from yolodeploy.errors import quotable
+
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
     from yolodeploy.yamlfile import Document, Loc
 
+MOST_LINES = 20
 NAME = "^[a-z0-9][a-z0-9._-]*$"
 SHA256 = "^[0-9a-f]{64}$"
 VERSION = r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}$"
@@ -33,10 +36,10 @@ def describe_errors(
 ) -> str:
     """One line per fault: file, line and column, the value, what is allowed, the likely intent."""
     errors = fault.errors()
-    lines = [
-        _describe(error, document, model, prefix) for error in errors if not _implied(error, errors)
-    ]
-    return "\n".join(lines)
+    told = [error for error in errors if not _implied(error, errors)]
+    lines = [_describe(error, document, model, prefix) for error in told[:MOST_LINES]]
+    more = len(told) - MOST_LINES
+    return "\n".join([*lines, f"and {more} more"] if more > 0 else lines)
 
 
 def _implied(error: Mapping[str, Any], errors: Sequence[Mapping[str, Any]]) -> bool:
@@ -60,7 +63,7 @@ def _describe(
             *_fields_at(model, loc[:-1]),
             *(["extends"] if (*prefix, *loc)[1:] == () else []),
         ]
-        return f"{at}: unknown key `{_short(loc[-1])}`.{suggestion(str(loc[-1]), allowed)}"
+        return f"{at}: unknown key `{quotable(loc[-1])}`.{suggestion(str(loc[-1]), allowed)}"
     if kind == "missing":
         return f"{at}: `{key}` is missing{_purpose(model, loc)}"
     choices = _choices(error) if kind == "literal_error" else _members(error, model)
@@ -75,6 +78,9 @@ def _reason(error: Mapping[str, Any]) -> str:
         return _PATTERNS.get(error["ctx"]["pattern"], fallback)
     if kind in ("model_type", "dict_type"):
         return "must be a mapping"
+    if kind in ("too_long", "string_too_long"):
+        unit = "entries" if kind == "too_long" else "characters"
+        return f"must have at most {error['ctx']['max_length']} {unit}"
     return _REASONS.get(kind) or re.sub("^Input should be", "must be", str(error["msg"]))
 
 
@@ -93,8 +99,8 @@ def _value(error: Mapping[str, Any]) -> str:
     if value is None or isinstance(value, bool):
         return f": {json.dumps(value)}"
     if isinstance(value, str) and error["type"].endswith(("_type", "_parsing")):
-        return f': "{_short(value)}"'
-    return f": {_short(value)}"
+        return f': "{quotable(value)}"'
+    return f": {quotable(value)}"
 
 
 def _choices(error: Mapping[str, Any]) -> list[str]:
@@ -103,11 +109,6 @@ def _choices(error: Mapping[str, Any]) -> list[str]:
 
 def _members(error: Mapping[str, Any], model: type[BaseModel]) -> list[str]:
     return list(_fields_at(model, error["loc"])) if error["type"] == "model_type" else []
-
-
-def _short(value: object) -> str:
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value)[:61])
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _purpose(model: type[BaseModel], loc: Loc) -> str:

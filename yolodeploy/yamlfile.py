@@ -15,10 +15,13 @@ from typing import Any
 
 import yaml
 
-from yolodeploy.errors import RecipeError, YolodeployError
+from yolodeploy import reading
+from yolodeploy.errors import RecipeError, YolodeployError, one_line, quotable
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
+MAX_NODES = 20_000  # values; a data.yaml may name thousands of classes
+_LONGEST_VALUE = 4096  # of a recipe; no path is longer
 _LONGEST_PATH = 1000
 
 Loc = tuple[str | int, ...]
@@ -67,15 +70,21 @@ def shown(path: Path) -> str:
         text = str(path.resolve().relative_to(Path.cwd()))
     except (ValueError, OSError, RuntimeError):  # RuntimeError: a link to itself
         text = str(path)
+    text = one_line(text)
     return text if len(text) <= _LONGEST_PATH else f"{text[:100]}...{text[-100:]}"
 
 
-def load(path: Path, error: type[YolodeployError] = RecipeError) -> Document:
-    """Read a YAML file; every fault is raised as `error` with file, line and column."""
+def load(
+    path: Path, error: type[YolodeployError] = RecipeError, *, short: bool = False
+) -> Document:
+    """Read a YAML file; every fault is raised as `error` with file, line and column.
+
+    With `short`, values are lines that a message can quote.
+    """
     text = _read(path, error)
     document = Document(path, None)
     try:
-        _Builder(document, error).build(iter(yaml.parse(text, Loader=Loader)))
+        _Builder(document, error, short).build(iter(yaml.parse(text, Loader=Loader)))
     except yaml.MarkedYAMLError as fault:
         mark = fault.problem_mark or fault.context_mark
         at = Position(path, mark.line + 1, mark.column + 1) if mark else Position(path, 1, 1)
@@ -90,16 +99,13 @@ def load(path: Path, error: type[YolodeployError] = RecipeError) -> Document:
 def _read(path: Path, error: type[YolodeployError]) -> str:
     name = shown(path)
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+        raw = reading.read(path, MAX_BYTES)
     except FileNotFoundError:
         raise error(f"{name}: no such file") from None
     except OSError as fault:
         raise error(f"{name}: cannot be read: {fault.strerror}") from None
     except ValueError as fault:  # not a path at all
         raise error(f"{name}: cannot be read: {fault}") from None
-    if len(raw) > MAX_BYTES:
-        raise error(f"{name}: larger than {MAX_BYTES >> 20} MiB, which no recipe or data.yaml is")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -109,9 +115,11 @@ def _read(path: Path, error: type[YolodeployError]) -> str:
 class _Builder:
     """Builds the value from the parser's event stream, so that depth and aliases are bounded."""
 
-    def __init__(self, document: Document, error: type[YolodeployError]) -> None:
+    def __init__(self, document: Document, error: type[YolodeployError], short: bool) -> None:
         self._document = document
         self._error = error
+        self._short = short
+        self._nodes = 0
 
     def build(self, events: Iterator[yaml.Event]) -> None:
         """Consume the events of one document."""
@@ -131,14 +139,23 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise self._fault(event, "anchors and aliases are not supported; write the value out")
         if getattr(event, "tag", None) is not None:
-            raise self._fault(event, f"tags such as `{event.tag}` are not supported")  # type: ignore[attr-defined]
+            tag = quotable(event.tag)  # type: ignore[attr-defined]
+            raise self._fault(event, f"tags such as `{tag}` are not supported")
         if len(loc) > MAX_DEPTH:
             raise self._fault(event, f"nested deeper than {MAX_DEPTH} levels")
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise self._fault(
+                event, f"more than {MAX_NODES:,} values, which no recipe or data.yaml has"
+            )
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(events, loc)
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(events, loc)
         assert isinstance(event, yaml.ScalarEvent)  # noqa: S101 - the only kind that is left
+        if self._short and ("\n" in event.value or len(event.value) > _LONGEST_VALUE):
+            limit = f"is not one line of at most {_LONGEST_VALUE:,} characters, as every value is"
+            raise self._fault(event, f"`{quotable(event.value)}` {limit}")
         return event.value if event.style else self._scalar(event)
 
     def _mapping(self, events: Iterator[yaml.Event], loc: Loc) -> dict[str | int, object]:
@@ -149,7 +166,9 @@ class _Builder:
             key = self._key(event)
             if key in result:
                 first = self._document.positions[(*loc, key)]
-                raise self._fault(event, f"`{key}` is given twice (first in line {first.line})")
+                raise self._fault(
+                    event, f"`{quotable(key)}` is given twice (first in line {first.line})"
+                )
             self._document.positions[(*loc, key)] = self._at(event)
             result[key] = self._node(next(events), events, (*loc, key))
         return result
@@ -165,6 +184,8 @@ class _Builder:
     def _key(self, event: yaml.Event) -> str | int:
         if not isinstance(event, yaml.ScalarEvent) or event.anchor or event.tag:
             raise self._fault(event, "a key must be a plain word")
+        if "\n" in event.value:
+            raise self._fault(event, "a key must stay on one line")
         value = event.value if event.style else self._scalar(event)
         if isinstance(value, bool) or not isinstance(value, str | int):
             return str(event.value)

@@ -98,6 +98,8 @@ def read_package(path: Path) -> Package:
     try:
         raw = json.loads(manifest.read_text(encoding="utf-8"))
         item = raw["itemInfoEntries"][raw["rootModelIdentifier"]]["path"]
+        if Path(item).is_absolute() or ".." in Path(item).parts:
+            raise ValueError(f"its model lies outside: {item}")  # noqa: TRY301
         data = (path / "Data" / item).read_bytes()
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         reason = f"{error!r:.120}"

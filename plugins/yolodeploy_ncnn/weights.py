@@ -132,6 +132,8 @@ def _block(layer: Layer, data: bytes, end: int, count: int, *, tagged: bool) -> 
     tag = int.from_bytes(data[end : end + 4], "little") if tagged else FP32
     if tag not in _BYTES:
         raise ValueError(f"the weights of {layer.name} have the unknown storage tag {tag:#x}")
+    if count < 0:
+        raise ValueError(f"{layer.name} has {count} weights")
     start = end + 4 * tagged
     stop = start + _size(tag, count)
     if stop > len(data):

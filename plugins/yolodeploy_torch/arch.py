@@ -11,7 +11,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Count = Annotated[int, Field(gt=0, le=1 << 16)]
+MOST = 1 << 16  # channels, or input pixels per cell
+Count = Annotated[int, Field(gt=0, le=MOST)]
 Small = Annotated[int, Field(gt=0, le=64)]
 
 
@@ -216,6 +217,10 @@ class Arch(Row):
                 flows.append(layer.after(_incoming(layer, flows)))
             except ValueError as error:
                 raise Unsupported(f"layer {row} ({layer.kind}) does not fit: {error}") from error
+            if max(flows[-1]) > MOST:
+                raise Unsupported(
+                    f"layer {row} ({layer.kind}) makes more channels or a larger stride than {MOST:,}"
+                )
         levels = self.head.levels(_incoming(self.head, flows))
         expected = 4 * self.reg_max + len(self.names)
         for level in levels:

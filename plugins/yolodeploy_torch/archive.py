@@ -14,19 +14,24 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
+from yolodeploy import reading
 from yolodeploy.errors import ModelError
 from yolodeploy_torch.inert import Malformed
 
-MAX_BYTES = 2 << 30  # the largest YOLOv8 with its optimizer takes 0.55 GB
+MAX_BYTES = reading.MODEL_BYTES
 SAVE_AGAIN = "Use the .pt file that Ultralytics wrote, or save it again with `model.save()`"
 _MAX_DIRECTORY = 8 << 20  # bytes that describe the entries; those of a checkpoint take 0.1 MB
-_END, _END64 = b"PK\x05\x06", b"PK\x06\x06"
-_END_SIZE, _END64_SIZE, _LOCATOR_SIZE = 22, 56, 20
-_LONGEST_COMMENT = 1 << 16
+_END, _LOCATOR, _END64 = (
+    struct.Struct("<4s4H2IH"),
+    struct.Struct("<4sIQI"),
+    struct.Struct("<4sQ2H2I4Q"),
+)
+_PART = 1 << 20
 _HEADER_SIZE = 30  # of an entry, before its name
 _UNREADABLE = (
     zipfile.BadZipFile,
@@ -47,10 +52,13 @@ class Archive:
         self._entries = {e.filename.partition("/")[2]: e for e in file.infolist()}
         self._storages: dict[str, Tensor] = {}
 
-    def content(self, name: str) -> bytes:
-        """The bytes of an entry; none if it is absent."""
+    def content(self, name: str, most: int) -> bytes:
+        """The first bytes of an entry; none if it is absent."""
         entry = self._entries.get(name)
-        return self._file.read(entry) if entry else b""
+        if entry is None:
+            return b""
+        with self._file.open(entry) as source:
+            return source.read(most)
 
     def size(self, name: str) -> int:
         """The size of an entry in bytes; 0 if it is absent."""
@@ -63,61 +71,68 @@ class Archive:
         if name not in self._entries or self.size(name) != size:
             raise Malformed(f"storage {key[:20]!r} has {self.size(name)} bytes, not {size}")
         if name not in self._storages:
-            content = bytearray(self.content(name))
-            read = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0)
-            self._storages[name] = read.to(torch.uint8)
+            self._storages[name] = torch.empty(size, dtype=torch.uint8)
+            self._read(name, self._storages[name].numpy().data)
         return self._storages[name]
+
+    def _read(self, name: str, into: memoryview) -> None:
+        """Fill a storage part by part: read at once, it would be there twice."""
+        with self._file.open(self._entries[name]) as source:
+            for start in range(0, len(into), _PART):
+                part = into[start : start + _PART]
+                part[:] = source.read(len(part))
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Archive]:
     """Open a checkpoint's archive after checking its layout and every checksum; else ModelError."""
-    _check_file(path)
-    try:
-        with zipfile.ZipFile(path) as file:
-            _check_entries(path, file.infolist())
-            # A flipped bit in a weight is still a weight.
-            bad = file.testzip()
-            if bad:
-                raise ModelError(
-                    f"{path} is damaged (the checksum of {bad} is wrong). Copy it again."
-                )
-            yield Archive(file)
-    except _UNREADABLE as error:
-        raise ModelError(f"{path} is damaged or cut off ({error}). Copy it again.") from error
+    with _opened(path) as raw:
+        try:
+            _check_ends(path, raw)
+            with zipfile.ZipFile(raw) as file:
+                _check_entries(path, file.infolist())
+                # A flipped bit in a weight is still a weight.
+                bad = file.testzip()
+                if bad:
+                    raise ModelError(
+                        f"{path} is damaged (the checksum of {bad[:60]!r} is wrong). Copy it again."
+                    )
+                yield Archive(file)
+        except _UNREADABLE as error:
+            raise ModelError(
+                f"{path} is damaged or cut off ({str(error)[:120] or type(error).__name__}). Copy it again."
+            ) from error
 
 
-def _check_file(path: Path) -> None:
+def _opened(path: Path) -> BinaryIO:
     if path.is_dir():
         raise ModelError(f"{path} is a folder. Name the .pt file in it.")
     if not path.exists():
         raise ModelError(f"{path} does not exist. Check the path, relative to the recipe.")
     try:
-        _check_ends(path)
+        return reading.opened(path)
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}). Check its rights.") from error
 
 
-def _check_ends(path: Path) -> None:
-    with path.open("rb") as file:
-        head = file.read(64)
-        if not head:
-            raise ModelError(f"{path} is empty. {SAVE_AGAIN}.")
-        if head.startswith(b"version https://git-lfs"):
-            raise ModelError(f"{path} is a Git LFS pointer, not the file itself. Run: git lfs pull")
-        if not head.startswith(b"PK\x03\x04"):
-            raise ModelError(
-                f"{path} is not a PyTorch checkpoint (no zip archive; it starts with "
-                f"{head[:8]!r}). {SAVE_AGAIN}."
-            )
-        size = file.seek(0, os.SEEK_END)
-        if size > MAX_BYTES:
-            raise ModelError(
-                f"{path} has {size / 1e9:.1f} GB; no YOLOv8 checkpoint is larger than "
-                f"{MAX_BYTES / 1e9:.1f}. {SAVE_AGAIN}."
-            )
-        file.seek(max(0, size - _LONGEST_COMMENT - _END_SIZE))
-        described = _directory_size(file.read())
+def _check_ends(path: Path, file: BinaryIO) -> None:
+    head, size = file.read(64), file.seek(0, os.SEEK_END)
+    if not head:
+        raise ModelError(f"{path} is empty. {SAVE_AGAIN}.")
+    if head.startswith(b"version https://git-lfs"):
+        raise ModelError(f"{path} is a Git LFS pointer, not the file itself. Run: git lfs pull")
+    if not head.startswith(b"PK\x03\x04"):
+        raise ModelError(
+            f"{path} is not a PyTorch checkpoint (no zip archive; it starts with "
+            f"{head[:8]!r}). {SAVE_AGAIN}."
+        )
+    if size > MAX_BYTES:
+        raise ModelError(
+            f"{path} has {size / 1e9:.1f} GB; no YOLOv8 checkpoint is larger than "
+            f"{MAX_BYTES / 1e9:.1f}. {SAVE_AGAIN}."
+        )
+    file.seek(max(0, size - _END.size - _LOCATOR.size - _END64.size))
+    described = _directory_size(file.read(), size)
     if described > _MAX_DIRECTORY:
         raise ModelError(
             f"{path} has a table of contents of {described / 1e6:.0f} MB, which no checkpoint "
@@ -125,13 +140,25 @@ def _check_ends(path: Path) -> None:
         )
 
 
-def _directory_size(tail: bytes) -> int:
-    """Bytes of the table of contents, which the standard library reads at once."""
-    end = tail.rfind(_END)
-    end64 = end - _LOCATOR_SIZE - _END64_SIZE
-    if end64 >= 0 and tail.startswith(_END64, end64) and len(tail) >= end64 + 48:
-        return int(struct.unpack_from("<Q", tail, end64 + 40)[0])
-    return int(struct.unpack_from("<I", tail, end + 12)[0]) if 0 <= end <= len(tail) - 16 else 0
+def _directory_size(tail: bytes, size: int) -> int:
+    """Bytes of the table of contents, which the standard library reads at once.
+
+    A reader that finds no end of the archive in the last bytes looks for one elsewhere. So the end has
+    to be there, with nothing after it, and the table right before it.
+    """
+    end = size - _END.size
+    mark, disk, first, _, _, described, start, comment = _END.unpack(tail[-_END.size :])
+    if mark != b"PK\x05\x06" or disk or first or comment:
+        raise zipfile.BadZipFile("its last bytes do not end an archive")
+    if tail[-_END.size - _LOCATOR.size :].startswith(b"PK\x06\x07"):
+        end -= _LOCATOR.size + _END64.size
+        _, _, where, _ = _LOCATOR.unpack_from(tail, len(tail) - _END.size - _LOCATOR.size)
+        mark, *_, described, start = _END64.unpack_from(tail)
+        if mark != b"PK\x06\x06" or where != end:
+            raise zipfile.BadZipFile("its two ends do not fit together")
+    if described <= _MAX_DIRECTORY and start + described != end:
+        raise zipfile.BadZipFile("its table of contents is not where it says")
+    return int(described)
 
 
 def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:

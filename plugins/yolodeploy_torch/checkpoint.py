@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from yolodeploy.errors import ModelError
-from yolodeploy_torch import archive
+from yolodeploy_torch import archive, inert
 from yolodeploy_torch.archive import SAVE_AGAIN, Archive
 from yolodeploy_torch.inert import Machine, Make, Malformed, Node, key_of
 
@@ -85,7 +85,7 @@ def read_checkpoint(path: Path) -> Node:
     ModelError for a file that is missing, damaged, unsafe or of another kind of model.
     """
     with archive.opened(path) as file:
-        if file.content("byteorder") not in (b"", b"little"):
+        if file.content("byteorder", 9) not in (b"", b"little"):
             raise ModelError(f"{path} was written on a big-endian machine. {SAVE_AGAIN} elsewhere.")
         return _model(path, _content(path, file))
 
@@ -99,7 +99,7 @@ def read_values(path: Path) -> object:
 def _content(path: Path, file: Archive) -> object:
     machine = Machine(_NAMES, functools.partial(_storage, file))
     try:
-        content = machine.run(file.content("data.pkl"))
+        content = machine.run(file.content("data.pkl", inert.MAX_BYTES + 1))
     except Malformed as error:
         _check_names(path, machine.unknown)
         raise ModelError(f"{path} is damaged ({error}). {SAVE_AGAIN}.") from error

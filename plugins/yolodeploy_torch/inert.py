@@ -15,10 +15,14 @@ from typing import Any
 
 MAX_BYTES = 8 << 20
 MAX_INSTRUCTIONS = 1_000_000
+MAX_COPIES = 1 << 20  # values and characters; YOLOv8x with its optimizer copies 0.2 million
+_CALL = 8  # what a call counts besides what it is given
+_LONGEST_NAME = 255
 _LARGEST = 1 << 63  # of an integer; so large a size or offset fits no file
 
 Make = Callable[..., object]
 _Scalar = str | int | float | bytes | None
+_SIZED = (str, bytes, list, tuple, dict, set)
 _MARK = object()
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # protocol 2 has Python 2's names
 
@@ -54,12 +58,13 @@ class Machine:
         self._names, self._persistent = names, persistent
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._copies = 0
         self.unknown: set[str] = set()
 
     def run(self, pickled: bytes) -> object:
         """Return the value; raises Malformed where the bytes are no pickle that can be read."""
         if len(pickled) > MAX_BYTES:
-            raise Malformed(f"its pickle has {len(pickled) / 1e6:.0f} MB, which no model needs")
+            raise Malformed(f"its pickle has more than {MAX_BYTES >> 20} MiB, which no model needs")
         try:
             return self._run(pickled)
         except Malformed:
@@ -102,6 +107,9 @@ class Machine:
 
     def _named(self, module: str, name: str) -> Name:
         found = Name(f"{_RENAMED.get(module, module)}.{name}")
+        if len(found) > _LONGEST_NAME:
+            raise Malformed(f"its pickle names something by {len(found):,} characters")
+        self._count(len(found))
         if found not in self._names:
             self.unknown.add(str(found))
         return found
@@ -127,6 +135,7 @@ class Machine:
     def _make(self, what: object, arguments: object) -> None:
         if not isinstance(arguments, tuple):
             raise Malformed("its pickle calls something without a tuple")
+        self._count(_CALL, *arguments)
         if isinstance(what, Name) and what in self._names:
             self.push(self._names[what](*arguments))
         else:  # refused in the end; until then it may be built on
@@ -136,7 +145,14 @@ class Machine:
         """Give the thing below it on the stack its attributes; plain containers have none."""
         state, thing = self._pop(), self._stack[-1]
         if isinstance(thing, Node) and isinstance(state, dict):
+            self._count(0, state)
             thing.state.update(state)
+
+    def _count(self, least: int, *values: object) -> None:
+        """Bound what is copied: the memo gives a long value again in two bytes."""
+        self._copies += least + sum(len(value) for value in values if isinstance(value, _SIZED))
+        if self._copies > MAX_COPIES:
+            raise Malformed(f"its pickle makes more than {MAX_COPIES:,} values out of few")
 
     def mark(self, _: object) -> None:
         """Remember the place on the stack."""
@@ -195,6 +211,7 @@ class Machine:
 
     def persistent(self, _: object) -> None:
         """Push what a persistent id stands for."""
+        self._count(_CALL)
         self.push(self._persistent(self._pop()))
 
     def _set(self, key: object, value: object) -> None:
@@ -235,10 +252,6 @@ def key_of(value: object) -> _Scalar:
     raise Malformed(f"its pickle has a {type(value).__name__} as a key")
 
 
-def _constant(value: object) -> Callable[[Machine, Any], None]:
-    return lambda machine, _: machine.push(value)
-
-
 def _fresh(make: Callable[[], object]) -> Callable[[Machine, Any], None]:
     return lambda machine, _: machine.push(make())
 
@@ -262,16 +275,11 @@ _STEPS: Mapping[str, Callable[[Machine, Any], None]] = {
     **dict.fromkeys(("BINPUT", "LONG_BINPUT"), Machine.put),
     **dict.fromkeys(("BINGET", "LONG_BINGET"), Machine.get),
     **dict.fromkeys(("INST", "OBJ"), Machine.call_marked),
-    "NONE": _constant(None),
-    "NEWTRUE": _constant(value=True),
-    "NEWFALSE": _constant(value=False),
-    "EMPTY_TUPLE": _constant(()),
-    "EMPTY_LIST": _fresh(list),
-    "EMPTY_DICT": _fresh(dict),
-    "EMPTY_SET": _fresh(set),
-    "TUPLE1": _tuple(1),
-    "TUPLE2": _tuple(2),
-    "TUPLE3": _tuple(3),
+    **{f"EMPTY_{kind.__name__.upper()}": _fresh(kind) for kind in (tuple, list, dict, set)},
+    **{f"TUPLE{size}": _tuple(size) for size in (1, 2, 3)},
+    "NONE": _fresh(lambda: None),
+    "NEWTRUE": _fresh(lambda: True),
+    "NEWFALSE": _fresh(lambda: False),
     "TUPLE": Machine.tuple_marked,
     "MARK": Machine.mark,
     "POP": Machine.drop,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from yolodeploy.backend import Artifact, Context
@@ -46,15 +45,22 @@ def _read(path: Path) -> tuple[Arch, dict[str, Tensor]]:
 
 def _content(root: Node, size: int) -> tuple[Arch, dict[str, Tensor]]:
     try:
-        arch, stored = tree.architecture(root), tree.weights(root)
-    except (ValidationError, RecursionError) as error:
+        arch = tree.architecture(root)
+        state = {name: _single(value) for name, value in _stored(root, size).items()}
+        # Rebuilding compares every name, shape and type.
+        folder.rebuild(arch, state)
+    except (Unsupported, MemoryError):
+        raise
+    except Exception as error:  # whatever a damaged tree makes its reader stumble over
         raise Unsupported(f"its layers are damaged ({type(error).__name__})") from error
-    if sum(value.numel() for value in stored.values()) > size:  # views of the same few numbers
-        raise Unsupported("its weights hold more numbers than the file has bytes")
-    state = {name: _single(value) for name, value in stored.items()}
-    # Rebuilding compares every name, shape and type.
-    folder.rebuild(arch, state)
     return arch, state
+
+
+def _stored(root: Node, size: int) -> dict[str, Tensor]:
+    found = tree.weights(root)
+    if sum(value.nbytes for value in found.values()) > size:  # views of the same few numbers
+        raise Unsupported("its weights take more bytes than the file has")
+    return found
 
 
 def _single(value: Tensor) -> Tensor:

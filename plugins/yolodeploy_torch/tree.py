@@ -29,10 +29,10 @@ from yolodeploy_torch.arch import (
 )
 from yolodeploy_torch.inert import Node
 
-MAX_NODES = 20_000  # of the modules, met on the way from the root; YOLOv8x has 1,100
+MAX_ENTRIES = 20_000  # modules and weights, as met on the way from the root; YOLOv8x has 1,153
 MAX_DEPTH = 32
 _MAX_LEVELS = 16
-_LONGEST_NAME = 64
+_NAME = re.compile(r"\w{1,64}")
 # Labels stand one to a line in a file, and are shown on terminals.
 _ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|.{256}")
 
@@ -102,8 +102,10 @@ def _layer(node: Node, row: int) -> AnyLayer:
 def _sources(node: Node, row: int) -> tuple[int, ...]:
     raw = _get(node, "f", int | list)
     listed = raw if isinstance(raw, list) else [raw]
+    if len(listed) > _MAX_LEVELS:
+        raise Unsupported(f"its layer {row} reads from more than {_MAX_LEVELS} layers")
     if not all(type(source) is int for source in listed):
-        raise Unsupported(f"its layer {row} reads from {reprlib.repr(raw)}")
+        raise Unsupported(f"its layer {row} does not say which layers it reads")
     return tuple(source + row if source < 0 else source for source in listed)
 
 
@@ -129,7 +131,7 @@ def _block(node: Node) -> BlockSpec:
 def _sppf(node: Node, sources: tuple[int, ...]) -> SppfLayer:
     pool = _child(node, "m", "MaxPool2d")
     kernel = _get(pool, "kernel_size", int)
-    if node.state.get("add", False) or _get(pool, "padding", int) != kernel // 2:
+    if node.state.get("add", False) is not False or _get(pool, "padding", int) != kernel // 2:
         raise Unsupported("its SPPF layer is not the one of YOLOv8")
     return SppfLayer(
         sources=sources,
@@ -172,22 +174,24 @@ def _conv(node: Node) -> ConvSpec:
         raise Unsupported("its batch normalisation is already fused; use the checkpoint before")
     conv = _child(node, "conv", "Conv2d")
     outputs, inputs, kernel, width = _weight(conv).shape
-    stride = _get(conv, "stride", tuple)
-    if len(stride) != 2 or type(stride[0]) is not int:
-        raise Unsupported("a convolution has an unusual stride")
-    expected = {
-        "kernel_size": (kernel, kernel),
-        "padding": (kernel // 2, kernel // 2),
-        "dilation": (1, 1),
-        "groups": 1,
-        "stride": (stride[0], stride[0]),
-    }
-    odd = [key for key, value in expected.items() if conv.state.get(key) != value]
+    stride = _pair(conv, "stride")[0]
+    expected = {"kernel_size": kernel, "padding": kernel // 2, "dilation": 1, "stride": stride}
+    odd = [key for key, value in expected.items() if _pair(conv, key) != (value, value)]
+    if _get(conv, "groups", int) != 1:
+        odd = ["groups"]
     if odd or width != kernel:
         raise Unsupported(f"a convolution has an unusual {odd[0] if odd else 'kernel'}")
     return ConvSpec(
-        inputs=inputs, outputs=outputs, kernel=kernel, stride=stride[0], act=_activation(node)
+        inputs=inputs, outputs=outputs, kernel=kernel, stride=stride, act=_activation(node)
     )
+
+
+def _pair(conv: Node, key: str) -> tuple[int, int]:
+    """Two whole numbers: nothing else can be compared without surprises."""
+    value = conv.state.get(key)
+    if not isinstance(value, tuple) or [type(number) for number in value] != [int, int]:
+        raise Unsupported(f"a convolution has an unusual {key}")
+    return value
 
 
 def _activation(node: Node) -> Any:
@@ -224,13 +228,14 @@ def _check_size(root: Node) -> None:
     pending, count = [(root, 0)], 0
     while pending:
         node, depth = pending.pop()
-        children = [c for c in _table(node, "_modules").values() if isinstance(c, Node)]
-        count += len(children)
-        if count > MAX_NODES or depth > MAX_DEPTH:
+        count += sum(len(_table(node, name)) for name in ("_modules", "_parameters", "_buffers"))
+        if count > MAX_ENTRIES or depth > MAX_DEPTH:
             raise Unsupported(
-                f"its layers are nested deeper than {MAX_DEPTH}, or are more than {MAX_NODES:,}"
+                f"its layers are nested deeper than {MAX_DEPTH}, or they and their weights are more "
+                f"than {MAX_ENTRIES:,}"
             )
-        pending += [(child, depth + 1) for child in children]
+        children = _table(node, "_modules").values()
+        pending += [(child, depth + 1) for child in children if isinstance(child, Node)]
 
 
 def _names(raw: dict[object, object] | list[object]) -> tuple[str, ...]:
@@ -273,17 +278,20 @@ def _table(node: Node, name: str) -> Mapping[str, Any]:
 
 
 def _is_name(key: object) -> bool:
-    return isinstance(key, str) and len(key) <= _LONGEST_NAME
+    return isinstance(key, str) and _NAME.fullmatch(key) is not None
 
 
 def _child(node: Node, name: str, kind: str = "") -> Node:
-    child = _table(node, "_modules").get(name)
-    if not isinstance(child, Node) or (kind and child.kind != kind):
-        found = child.kind if isinstance(child, Node) else "nothing"
-        raise Unsupported(f"its {node.kind} has {found} where YOLOv8 has {kind or name}")
-    return child
+    return _checked(node, _table(node, "_modules").get(name), name, kind)
 
 
 def _children(node: Node) -> list[Node]:
     table = _table(node, "_modules")
-    return [_child(node, str(index)) for index in range(len(table))]
+    return [_checked(node, table.get(str(index)), str(index)) for index in range(len(table))]
+
+
+def _checked(node: Node, child: object, name: str, kind: str = "") -> Node:
+    if not isinstance(child, Node) or (kind and child.kind != kind):
+        found = child.kind if isinstance(child, Node) else "nothing"
+        raise Unsupported(f"its {node.kind} has {found} where YOLOv8 has {kind or name}")
+    return child

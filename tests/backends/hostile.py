@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -10,10 +11,12 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from amplifiers import amplifiers
 from pickles import (
     LINK,
     MODEL,
@@ -39,8 +42,9 @@ from pickles import (
 SYSTEM = named("posix", "system")
 RUNS = r"asks to run `{}`.* nothing was run"
 SHELL = RUNS.format(r"posix\.system")
+NO_PICKLE = r"is damaged \(ValueError in its pickle\)"
 HERE = Path(__file__).parent
-SECONDS, MEGABYTES = 5.0, 1000
+SECONDS, MEGABYTES = 5.0, 150
 
 
 def pickles(command: str) -> dict[str, tuple[bytes, str]]:
@@ -76,7 +80,7 @@ def pickles(command: str) -> dict[str, tuple[bytes, str]]:
                 + several(run)
                 + b"R"
             ),
-            ".*",
+            SHELL,
         ),
         "name that is no text": (whole(b"))\x93"), "names something by no text"),
         "dotted name in an allowed module": (
@@ -106,18 +110,25 @@ def pickles(command: str) -> dict[str, tuple[bytes, str]]:
         ),
         "extension registry": (whole(b"\x82\x01" + several(run) + b"R"), "uses EXT1"),
         "long name with escapes": (
-            whole(named("a" * 9000 + "\x1b[2J", "b")),
-            r"asks to run `a{57}\.\.\.`",
+            whole(named("\x1b[2J" + "a" * 200, "b")),
+            r"asks to run `\\x1b\[2Ja{50}\.\.\.`",
+        ),
+        "name of nine thousand characters": (
+            whole(named("a" * 9000, "b")),
+            "names something by 9,002 characters",
         ),
         "result of a call called": (
             whole(call(call(named("collections", "OrderedDict")), run)),
-            "damaged|holds no",
+            "holds no Ultralytics detection model",
         ),
         "allowed name with odd arguments": (
             whole(call(named("torch._utils", "_rebuild_tensor_v2"), run)),
             "TypeError in its pickle",
         ),
-        "numbers' type called": (whole(call(named("torch", "FloatStorage"), run)), "is damaged"),
+        "numbers' type called": (
+            whole(call(named("torch", "FloatStorage"), run)),
+            "calls a type of numbers",
+        ),
         "bytes in an encoding that runs code": (
             whole(call(named("_codecs", "encode"), run, text("rot13"))),
             "odd encoding",
@@ -150,8 +161,8 @@ def pickles(command: str) -> dict[str, tuple[bytes, str]]:
             whole(b"\x8b" + struct.pack("<i", 1 << 20) + b"\x7f" * (1 << 20)),
             "an integer of more than 64 bits",
         ),
-        "text longer than the file": (b"\x80\x02X\xff\xff\xff\x7fabc.", "is damaged"),
-        "bytes longer than the file": (b"\x80\x04\x8e" + b"\xff" * 8 + b"abc.", "is damaged"),
+        "text longer than the file": (b"\x80\x02X\xff\xff\xff\x7fabc.", NO_PICKLE),
+        "bytes longer than the file": (b"\x80\x04\x8e" + b"\xff" * 8 + b"abc.", NO_PICKLE),
         "a key that takes forever to hash": (
             whole(b"}" + doubled(60) + b"Ns"),
             "has a tuple as a key",
@@ -192,6 +203,10 @@ def pickles(command: str) -> dict[str, tuple[bytes, str]]:
             whole(thing(MODEL, (modules, table((text("x" * 1_000_000), thing(SEQUENTIAL)))))),
             "DetectionModel is damaged",
         ),
+        "modules under names of several lines": (
+            whole(thing(MODEL, (modules, table((text("a\nok"), thing(SEQUENTIAL)))))),
+            "DetectionModel is damaged",
+        ),
         "modules under numbers": (
             whole(thing(MODEL, (modules, table((number(0), thing(SEQUENTIAL)))))),
             "DetectionModel is damaged",
@@ -205,12 +220,16 @@ def pickles(command: str) -> dict[str, tuple[bytes, str]]:
             "more than 1,000,000 instr",
         ),
         "a million values": (whole(b"(" + b"N" * 1_100_000 + b"t"), "more than 1,000,000 instr"),
-        "a pickle of nine megabytes": (whole(text("x" * 9_000_000)), "its pickle has 9 MB"),
-        "a pickle in a pickle": (whole(b"\x80\x02N."), "is damaged|not an Ultra"),
-        "marks without end": (whole(b"(" * 10_000), "takes a mark for a value|lacks a mark|Error"),
+        "a pickle of nine megabytes": (
+            whole(text("x" * 9_000_000)),
+            "its pickle has more than 8 MiB",
+        ),
+        "a pickle in a pickle": (whole(b"\x80\x02N."), "is not an Ultralytics checkpoint"),
+        "marks without end": (whole(b"(" * 10_000), "takes a mark for a value"),
         "memo that is not there": (whole(b"h\x63"), "KeyError in its pickle"),
-        "nothing": (b"", "is damaged"),
-        "an unknown instruction": (b"\x80\x02\xee.", "is damaged"),
+        "nothing": (b"", NO_PICKLE),
+        "an unknown instruction": (b"\x80\x02\xee.", NO_PICKLE),
+        **amplifiers(),
     }
 
 
@@ -257,15 +276,67 @@ def _zip64(path: Path) -> None:
     path.write_bytes(data[:at] + end64 + locator + data[at:])
 
 
+def _two_ends(path: Path) -> None:
+    """A table of contents of megabytes, and a second end of the archive inside the first."""
+    _large_directory(path)
+    data = path.read_bytes()
+    end = struct.unpack("<4s4HIIH", data[-22:])
+    fields = struct.pack("<4s4sHHIIH", *(b"PK\x05\x06",) * 2, *end[3:])
+    path.write_bytes(data[:-22] + fields)
+
+
+def _end_before_the_end(path: Path) -> None:
+    zipped(path)
+    path.write_bytes(path.read_bytes()[:-2] + struct.pack("<H", 40) + b"PK\x05\x06" + bytes(36))
+
+
+def _directory_elsewhere(path: Path) -> None:
+    """What a reader finds that takes the place of the table from the end, not from its number."""
+    zipped(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:-6] + struct.pack("<IH", 0, 0))
+
+
+def _hollow(path: Path, name: str, size: int, pickled: bytes) -> None:
+    """An archive with an entry of zeros that takes no room on the disk."""
+    with zipfile.ZipFile(path, "w") as file:
+        for key, content in {"data.pkl": pickled, name: b""}.items():
+            file.writestr(f"archive/{key}", content)
+    data = bytearray(path.read_bytes())
+    local, listed, end = (data.rindex(mark) for mark in (b"PK\3\4", b"PK\1\2", b"PK\5\6"))
+    table_ = data.index(b"PK\1\2")
+    checksum = functools.reduce(
+        lambda sum_, _: zlib.crc32(bytes(1 << 20), sum_), range(size >> 20), 0
+    )
+    struct.pack_into("<III", data, local + 14, checksum, size, size)
+    struct.pack_into("<III", data, listed + 16, checksum, size, size)
+    struct.pack_into("<I", data, end + 16, table_ + size)
+    with path.open("wb") as out:
+        out.write(data[:table_])
+        out.seek(size, os.SEEK_CUR)
+        out.write(data[table_:])
+
+
+def _differing_names(path: Path) -> None:
+    """A name of thousands of words in the table of contents, and another one at the entry."""
+    zipped(path, change=entry("archive/" + "a " * 30_000))
+    data = path.read_bytes()
+    at = data.index(b"archive/a a")
+    path.write_bytes(data[:at] + b"brchive" + data[at + 7 :])
+
+
 def _archives(command: str) -> dict[str, tuple[Callable[[Path], object], str]]:
     """Archives by what is odd about them, and what is said of them."""
     evil = whole(call(SYSTEM, text(command)))
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, "w") as file:
-        file.writestr("archive/data.pkl", evil)
+        file.writestr(zipfile.ZipInfo("archive/data.pkl"), evil)  # of a fixed date
     outside = r"holds '{}' outside the folder 'archive'"
     return {
-        "zip as the pickle": (lambda p: zipped(p, inner.getvalue()), "is damaged"),
+        "zip as the pickle": (
+            lambda p: zipped(p, inner.getvalue()),
+            r"is damaged \(UnicodeDecodeError in its pickle\)",
+        ),
         "zip in the zip": (
             lambda p: zipped(p, **{"data/1.zip": inner.getvalue()}),
             "holds no Ultralytics",
@@ -326,13 +397,27 @@ def _archives(command: str) -> dict[str, tuple[Callable[[Path], object], str]]:
         "zip64 that overflows": (_zip64, "table of contents of 4611686018427 MB"),
         "directory of megabytes": (_large_directory, "table of contents of 1. MB"),
         "three gigabytes": (lambda p: _sparse(p, 3_000_000_000), "has 3.0 GB"),
-        "cut off": (lambda p: _sparse(p, 90), "damaged or cut off"),
+        "cut off": (lambda p: _sparse(p, 90), "its last bytes do not end an archive"),
         "storage cut off": (
             lambda p: zipped(p, whole(tensor(4)), **{"data/0": bytes(12)}),
             "has 12 bytes, not 16",
         ),
         "checksum": (lambda p: patched(zipped(p), b"little", b"lottle"), "checksum of"),
-        "entry beyond the end": (_entry_beyond_the_end, "damaged or cut off"),
+        "entry beyond the end": (_entry_beyond_the_end, r"damaged or cut off \(EOFError\)"),
+        "two ends": (_two_ends, "its last bytes do not end an archive"),
+        "an end before the end": (_end_before_the_end, "its last bytes do not end an archive"),
+        "directory elsewhere": (_directory_elsewhere, "its table of contents is not where it says"),
+        "names that differ": (_differing_names, r"the checksum of 'archive/a (a ){25}' is wrong"),
+        "pickle of nothing but zeros": (
+            lambda p: _hollow(p, "data.pkl", 300 << 20, b""),
+            "its pickle has more than 8 MiB",
+        ),
+        "storage without room": (
+            lambda p: _hollow(p, "data/1", 100 << 20, whole(tensor(25 << 20, key=text("1")))),
+            "holds bare weights",
+        ),
+        "pipe": (os.mkfifo, "is a pipe or a device, not a file"),
+        "device": (lambda p: p.symlink_to("/dev/zero"), "is a pipe or a device, not a file"),
         "big-endian": (lambda p: zipped(p, byteorder=b"big"), "big-endian"),
         "script": (lambda p: zipped(p, change=entry("archive/constants.pkl")), "is a TorchScript"),
         "legacy": (lambda p: p.write_bytes(shell(Path(command[6:]), 2)), "not a PyTorch check"),

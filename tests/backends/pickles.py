@@ -12,6 +12,7 @@ from pathlib import Path
 
 MODEL = b"cultralytics.nn.tasks\nDetectionModel\n"
 SEQUENTIAL = b"ctorch.nn.modules.container\nSequential\n"
+CONCAT = b"cultralytics.nn.modules.conv\nConcat\n"
 _TORCH_TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
 
 

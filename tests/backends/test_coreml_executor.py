@@ -1,5 +1,6 @@
 """The executor against coremltools' own semantics: compressed weights, operations, refusals."""
 
+import json
 import os
 import resource
 import subprocess
@@ -275,6 +276,18 @@ def test_an_unknown_operation_is_refused_by_name(
     function.block_specializations[function.opset].operations[-1].type = "erf"
     with pytest.raises(StepFailed, match=r"operation\(s\) erf.*on a Mac"):
         Program(opened)
+
+
+@pytest.mark.parametrize("item", ["/elsewhere.mlmodel", "../../elsewhere.mlmodel", "a/../../x"])
+def test_a_package_whose_model_lies_outside(tmp_path: Path, item: str) -> None:
+    entries = {"a": {"path": item if item[0] != "/" else f"{tmp_path}{item}"}}
+    manifest = {"rootModelIdentifier": "a", "itemInfoEntries": entries}
+    (tmp_path / "elsewhere.mlmodel").write_bytes(b"")  # an empty message
+    package = tmp_path / "x.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    (package / "Manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(StepFailed, match=r"not a readable .*its model lies outside"):
+        read_package(package)
 
 
 def test_damage_is_reported(convolution: Callable[..., Any], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import yolodeploy_ncnn as backend
 import yolodeploy_torch
 from yolodeploy.backend import Artifact, Context, ModelInfo, Target
 from yolodeploy.errors import StepFailed
-from yolodeploy_ncnn import decode, export, param
+from yolodeploy_ncnn import decode, export, param, weights
 from yolodeploy_torch.export import exportable
 
 FILES = ["model.ncnn.bin", "model.ncnn.param"]
@@ -213,6 +213,15 @@ def test_damaged_files_are_refused(built, tmp_path, name, damage):
     (folder / name).write_bytes(damage((folder / name).read_bytes()))
     with pytest.raises(StepFailed, match="damaged"):
         open_with(backend, Artifact("ncnn", folder, ""))
+
+
+def test_a_layer_of_less_than_nothing_is_refused():
+    graph = param.parse(
+        "7767517\n4 4\nInput in 0 1 a 0=8 1=8\nConvolution c1 1 1 a b 0=1 1=1 6=8\n"
+        "Convolution c2 1 1 b c 0=1 1=1 6=-8\nConvolution c3 1 1 c d 0=1 6=8\n"
+    )
+    with pytest.raises(ValueError, match="c2 has -8 weights"):
+        weights.blocks(graph, bytes(44))
 
 
 def test_a_failing_converter_shows_its_log(tmp_path):

@@ -199,7 +199,55 @@ def _extra(content: dict[str, Any]) -> None:
     content["model"].model[4].cv3 = content["model"].model[4].cv2
 
 
+def _long_tables(content: dict[str, Any]) -> None:
+    """Two million paths to two thousand weights."""
+    leaf, hub = torch.nn.Sequential(), torch.nn.Sequential()
+    leaf._parameters = {f"{n:x}": torch.nn.Parameter(torch.zeros(0)) for n in range(2000)}
+    hub._modules = {str(n): leaf for n in range(1000)}
+    content["model"].model[0]._modules["extra"] = hub
+
+
+def _states(layer: int, part: str, **state: object) -> Callable[[dict[str, Any]], None]:
+    """Give an object of the tree attributes of an odd type."""
+
+    def spoil(content: dict[str, Any]) -> None:
+        content["model"].model[layer].get_submodule(part).__dict__.update(state)
+
+    spoil.__name__ = f"{part}.{next(iter(state))}"
+    return spoil
+
+
+def _repeated(content: dict[str, Any], node: torch.nn.Module, times: int) -> None:
+    rows = content["model"].model._modules
+    head = rows["22"]
+    content["model"].model._modules = {**{str(n): node for n in range(times)}, str(times): head}
+
+
+def _strides_without_end(content: dict[str, Any]) -> None:
+    conv = torch.nn.Conv2d(3, 3, 1, 64, bias=False)
+    unit = content["model"].model[0]
+    unit.conv, unit.bn = conv, torch.nn.BatchNorm2d(3, eps=unit.bn.eps)
+    _repeated(content, unit, 1000)
+
+
+def _channels_without_end(content: dict[str, Any]) -> None:
+    content["model"].model[11].f = [-1, -1]
+    _repeated(content, content["model"].model[11], 15_000)
+
+
+NUMBERS = torch.ones(4)
 SPOILED = {
+    _long_tables: "more than 20,000",
+    _strides_without_end: r"layer 2 \(conv\) makes more channels or a larger stride than 65,536",
+    _channels_without_end: r"layer 14 \(concat\) makes more channels or a larger stride than 65,536",
+    _states(0, "conv", groups=NUMBERS): "Conv2d has no usable `groups`",
+    _states(0, "conv", kernel_size=(NUMBERS, 3)): "a convolution has an unusual kernel_size",
+    _states(0, "conv", kernel_size=[3, 3]): "a convolution has an unusual kernel_size",
+    _states(0, "conv", dilation=(1, NUMBERS)): "a convolution has an unusual dilation",
+    _states(0, "conv", padding=NUMBERS): "a convolution has an unusual padding",
+    _states(0, "conv", stride=(2, 1)): "a convolution has an unusual stride",
+    _states(9, "", add=NUMBERS): "its SPPF layer is not the one of YOLOv8",
+    _states(9, "", n=NUMBERS): r"its layers are damaged \(ValidationError\)",
     _rename: "gives 80 class scores, but it names 1 classes",
     _gap: r"class numbers are \[0, 2\]",
     _nan: r"is broken: its weight model\.4\.cv1\.conv\.weight holds NaN",
@@ -211,7 +259,7 @@ SPOILED = {
     _escape: r"its class name .* is longer than a line, or no text",
     _lines: r"its class name .* is longer than a line, or no text",
     _whole_numbers: r"running_mean is torch\.int64, where torch\.float32 is needed",
-    _same_few: "its weights hold more numbers than the file has bytes",
+    _same_few: "its weights take more bytes than the file has",
     _itself: "nested deeper than 32",
     _extra: r"its weight model\.4\.cv3\.bn\.bias is missing or too much",
 }
@@ -226,6 +274,17 @@ def test_models_that_do_not_fit_together(
     torch.save(content, path)
     with pytest.raises(ModelError, match=SPOILED[spoil]):
         load(path, tmp_path / "work")
+
+
+def test_whatever_the_reader_stumbles_over_is_the_models_fault(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(_: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr("yolodeploy_torch.tree.weights", stumble)
+    with pytest.raises(ModelError, match=r"its layers are damaged \(KeyError\)"):
+        load(good, tmp_path / "work")
 
 
 def test_training_checkpoint_with_companions(content: dict[str, Any], tmp_path: Path) -> None:
@@ -279,6 +338,6 @@ def test_unreadable(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("yolodeploy.reading.opened", refuse)
     with pytest.raises(ModelError, match=r"cannot be read \(Permission denied\)"):
         load(path, tmp_path / "work")

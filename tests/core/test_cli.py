@@ -347,6 +347,34 @@ def test_the_log_of_a_bug_holds_no_secret_and_is_for_its_owner(
     assert f"{url.split(':', maxsplit=1)[0]}://" in text
 
 
+@pytest.mark.parametrize("kind", ["link", "pipe", "outside", "in a text", "no recipe", "folder"])
+def test_the_log_of_a_bug_quotes_no_other_file(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("yolodeploy.deploy.plan_file", lambda *_: 1 / 0)
+    secret = world.write("../secret" if kind in ("link", "outside") else "secret", "seed: 12345\n")
+    name = {"outside": "../secret", "folder": "sub/secret"}.get(kind, "secret")
+    text = f"extends: {name}\n"
+    if kind == "link":
+        (world.root / "secret").symlink_to(secret)
+    elif kind == "pipe":
+        secret.unlink()
+        os.mkfifo(secret)
+    elif kind == "in a text":
+        text = 'name: "\nextends: secret\n"\n'
+    elif kind == "no recipe":
+        secret.write_text("seed: 12345\npassword: x\n")
+    else:
+        (world.root / "sub").symlink_to(world.root.parent)
+    world.write("pot.yaml", text)
+    error = world.run("plan", "pot.yaml").error
+    found = re.search(r"The trace is in (.+); please", error)
+    assert found
+    log = Path(found[1]).read_text()
+    assert f"--- pot.yaml\n{text}" in log
+    assert "12345" not in log
+
+
 def test_a_bug_with_a_plugin_that_cannot_even_say_its_versions(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -289,6 +290,72 @@ WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
 }
 
 
+WRONG |= {
+    "name too long": (
+        [("model:", f"name: {'x' * 101}\nmodel:")],
+        2,
+        f"pot.yaml:1:1: `name: {'x' * 57}...` must have at most 100 characters.",
+    ),
+    "too many steps": (
+        [("  - press: {strength: 0.25}\n", "  - press\n" * 64)],
+        2,
+        "pot.yaml:9:1: `steps` must have at most 64 entries.",
+    ),
+    "thousands of wrong steps": (
+        [
+            (
+                "  - export: {precision: fp16}\n  - press: {strength: 0.25}\n",
+                "  [" + "1, " * 19_000 + "]\n",
+            )
+        ],
+        2,
+        "\n".join(
+            f"pot.yaml:10:{3 * n + 4}: an entry of `steps` is a step's name, alone or with its parameters, not `1`."
+            for n in range(20)
+        )
+        + "\nand 18980 more",
+    ),
+    "unknown keys": (
+        [("target:", "".join(f"k{n}: 1\n" for n in range(25)) + "target:")],
+        2,
+        "\n".join(
+            f"pot.yaml:{8 + n}:1: unknown key `k{n}`. Allowed: name, model, data, target, steps, checks, "
+            "seed, extends."
+            for n in range(20)
+        )
+        + "\nand 5 more",
+    ),
+    "more values than a recipe has": (
+        [("target:", "a: [" + "1, " * 20_000 + "]\ntarget:")],
+        2,
+        "pot.yaml:8:59972: more than 20,000 values, which no recipe or data.yaml has",
+    ),
+    "a value of two lines": (
+        [("model.clay", '"x\\nok: y"')],
+        2,
+        "pot.yaml:2:12: `x\\nok: y` is not one line of at most 4,096 characters, as every value is",
+    ),
+    "a value of many words": (
+        [("kiln-a", "a " * 3000)],
+        2,
+        f"pot.yaml:8:9: `{('a ' * 29)[:57]}...` is not one line of at most 4,096 characters, as every value is",
+    ),
+    "a key of two lines": (
+        [("imgsz: 64", '"img\\nsz": 64')],
+        2,
+        "pot.yaml:3:3: a key must stay on one line",
+    ),
+    "a list where a step is": (
+        [("press: {strength: 0.25}", "[" + "a b, " * 100 + "]")],
+        2,
+        (
+            "pot.yaml:11:5: an entry of `steps` is a step's name, alone or with its parameters, "
+            f"not `{str(['a b'] * 100)[:57]}...`."
+        ),
+    ),
+}
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_recipe(world: World, case: str) -> None:
     changes, code, message = WRONG[case]
@@ -424,6 +491,27 @@ def test_a_fault_in_the_extended_file_is_reported_there(world: World) -> None:
     world.write("pot.yaml", "extends: base.yaml\nseed: 1\n")
     result = world.run("check", "pot.yaml")
     assert result.error == ("base.yaml:3:3: `model.imgsz: 1` must be a multiple of 32.")
+
+
+def test_large_recipes_that_extend_each_other_are_merged_at_once(world: World) -> None:
+    for depth in range(8):
+        keys = "".join(f"k{n}: {{a: {depth}}}\n" for n in range(9_000))
+        world.write(f"{depth}.yaml", f"extends: {depth + 1}.yaml\n{keys}")
+    world.recipe(name="8.yaml")
+    start = time.process_time()
+    result = world.run("check", "0.yaml")
+    assert (result.code, result.error.splitlines()[-1]) == (2, "and 8980 more")
+    assert time.process_time() - start < 20
+
+
+def test_merging_keeps_the_places_of_what_stays(world: World) -> None:
+    world.recipe(name="base.yaml")
+    world.write("pot.yaml", "extends: base.yaml\ndata: {evaluation: {split: 5}}\ntarget: {os: 5}\n")
+    assert world.run("check", "pot.yaml").error == (
+        'pot.yaml:2:21: `data.evaluation.split: 5` must be a valid string. Quote it: "5".\n'
+        "pot.yaml:3:1: `target.device` is missing: a device name; `yolodeploy devices` lists them\n"
+        'pot.yaml:3:10: `target.os: 5` must be a valid string. Quote it: "5".'
+    )
 
 
 def test_planning_reads_only_the_digest_of_the_weights(world: World) -> None:

@@ -91,6 +91,12 @@ def test_no_message_steers_the_terminal(world: World) -> None:
     assert not {"\x1b", "\x07", "\r"}.intersection(result.err)
 
 
+def test_no_message_turns_the_direction_of_text(world: World) -> None:
+    world.recipe(("kiln-a", '"kiln\\u202e\\u2066\\u2028"'))
+    result = world.run("check", "pot.yaml")
+    assert "`kiln\\u202e\\u2066\\u2028`" in result.error
+
+
 def test_json_stays_json_whatever_a_name_holds(world: World) -> None:
     """U+009B begins a command of the terminal, and JSON does not escape it."""
     world.recipe(("kiln-a", '"kiln\\x9b2J"'))
@@ -105,7 +111,7 @@ def test_json_of_a_file_name_with_control_characters(world: World) -> None:
     assert result.json[0]["bundle"] == "dist/\x9b2J"
 
 
-@pytest.mark.parametrize("version", ["9" * 5000, "1.2.3.4.5", "12345"])
+@pytest.mark.parametrize("version", ["9" * 4000, "1.2.3.4.5", "12345"])
 def test_versions_have_few_digits(world: World, version: str) -> None:
     world.recipe(("target: kiln-a", f'target: {{device: kiln-a, os: "{version}"}}'))
     result = world.run("check", "pot.yaml")

@@ -138,8 +138,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "manifest.json says what it should, but is written otherwise than yolodeploy writes it",
     ),
     "long": (
-        lambda b: _text(b / "manifest.json", "{\n", "{" + " " * 8_000_000),
-        "manifest.json cannot be read: it is larger than 8 MB",
+        lambda b: _text(b / "manifest.json", "{\n", "{" + " " * 9_000_000),
+        "manifest.json cannot be read: it is larger than 8 MiB",
     ),
     "no manifest": (
         lambda b: (b / "manifest.json").unlink(),
@@ -345,9 +345,9 @@ def test_a_lock_that_is_not_there_and_one_that_is_damaged(world: World, bundle: 
     with (world.root / "sparse.lock").open("wb") as file:
         file.truncate(1 << 40)
     for name, why in (
-        ("endless", "it is a link or a device, not a file"),
-        ("pipe", "it is a link or a device, not a file"),
-        ("sparse", "it is larger than 8 MB"),
+        ("endless", "it is a pipe or a device, not a file"),
+        ("pipe", "it is a pipe or a device, not a file"),
+        ("sparse", "it is larger than 8 MiB, the most that is read"),
     ):
         result = world.run("verify", "dist/pot", "--lock", f"{name}.lock")
         assert result.code == 8

@@ -25,7 +25,7 @@ REFUSED = {
     ),
     "huge": (
         b"a: " + b"x" * (1 << 20),
-        "r.yaml: larger than 1 MiB, which no recipe or data.yaml is",
+        "r.yaml: cannot be read: it is larger than 1 MiB, the most that is read",
     ),
     "duplicate": (
         b"a: 1\nb:\n  c: 1\n  c: 2\n",
