@@ -7,6 +7,7 @@ interpolation, centre, and fill the border with grey 114.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from yolodeploy.rules import FILL
 from yolodeploy.yamlfile import shown
 
 _MAX_PIXELS = 1 << 26
-_JPEG, _SCAN, _MAX_SCANS = b"\xff\xd8", b"\xff\xda", 100  # programs write about ten
+_JPEG, _MARKER = b"\xff\xd8", re.compile(rb"\xff+[\xc0-\xcf\xd8-\xfe]")
+_SCAN, _END, _BARE = 0xDA, 0xD9, 0xD8  # the last has no length
+_MAX_SCANS, _MAX_MARKERS = 100, 10_000  # programs write about ten scans
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MAX_PIXELS))  # read when cv2 is loaded
 
 import cv2  # noqa: E402
@@ -49,7 +52,7 @@ def read_image(path: Path) -> Pixels:
         raw = reading.read(path, reading.IMAGE_BYTES)
     except OSError as fault:
         raise DataError(f"{shown(path)}: cannot be read: {fault.strerror}") from None
-    if raw.startswith(_JPEG) and raw.count(_SCAN) > _MAX_SCANS:
+    if raw.startswith(_JPEG) and _scans(raw) > _MAX_SCANS:
         raise DataError(
             f"{shown(path)}: has more than {_MAX_SCANS} scans, each of which takes the time of the whole "
             "image. Save it again, or remove it from the split."
@@ -61,6 +64,20 @@ def read_image(path: Path) -> Pixels:
             "pixels. Remove it from the split or restore the file."
         )
     return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def _scans(raw: bytes) -> int:
+    """How many scans a JPEG has up to its end, behind which anything may follow (ITU T.81, annex B)."""
+    place, count = len(_JPEG), 0
+    for _ in range(_MAX_MARKERS):
+        found = _MARKER.search(raw, place)
+        kind = raw[found.end() - 1] if found else _END
+        if found is None or kind == _END:
+            return count
+        count += kind == _SCAN
+        length = int.from_bytes(raw[found.end() : found.end() + 2], "big")
+        place = found.end() + (0 if kind == _BARE else length)
+    return _MAX_MARKERS
 
 
 def _decode(raw: bytes) -> Pixels | None:

@@ -145,6 +145,15 @@ def test_a_jpeg_of_a_thousand_scans(tmp_path: Path) -> None:
         read_image(path)
 
 
+def test_what_follows_a_jpeg_is_none_of_its_scans(tmp_path: Path) -> None:
+    """Phones put a film behind the picture, and a small picture before it."""
+    data = cv2.imencode(".jpg", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
+    thumb = b"\xff\xe1" + (2 + 400).to_bytes(2, "big") + b"\xff\xda" * 200
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data[:2] + thumb + data[2:] + b"film\xff\xda" * 500)
+    assert read_image(path).shape == (32, 32, 3)
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [
