@@ -32,7 +32,7 @@ class BadArchive(Exception):
 
 def pack(meta: Meta, data: Path, file: Path) -> None:
     """Write the archive of an object; raises ValueError if it is none that `unpack` would read."""
-    text, files = replace(meta, origin="").text().encode(), tree_files(data)
+    text, files = replace(meta, origin="", given="").text().encode(), tree_files(data)
     if len(files) > MOST_FILES:
         raise ValueError(f"it has more than {MOST_FILES} files")
     with file.open("wb") as out:

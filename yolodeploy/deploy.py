@@ -15,11 +15,12 @@ from yolodeploy.console import Console
 from yolodeploy.contract import app_files
 from yolodeploy.digest import StatCache
 from yolodeploy.errors import ChecksFailed, LockMismatch, StoreProblem
-from yolodeploy.evidence import obtain_evidence, require_same
+from yolodeploy.evidence import obtain_evidence
 from yolodeploy.lock import (
     describe_lock,
     lock_of,
     locked_outputs,
+    require_complete,
     require_locked,
     require_replaceable,
     write_lock,
@@ -85,12 +86,10 @@ def build(runner: Runner, *, locked: bool) -> Stored:
 def deploy(runner: Runner, options: Options) -> Deployed:
     """Make, measure and check the artifact; write bundle and lock only if every check holds."""
     plan, store, lock = runner.plan, runner.store, lock_of(runner.plan)
-    if not options.locked:
-        require_replaceable(lock)
+    (require_complete if options.locked else require_replaceable)(lock)
     before = {planned.id for planned in plan.steps if store.peek(planned.id)}
     artifact = build(runner, locked=options.locked)
     evidence, stored = obtain_evidence(runner)
-    require_same(evidence, artifact)
     chain = obtain_chain(runner, evidence, stored.path)
     checks = run_checks(plan.file.recipe.checks, evidence, chain, artifact.meta.bytes)
     metas = {planned.id: store.meta(planned.id) for planned in plan.steps}
@@ -158,7 +157,7 @@ def _require_kept(runner: Runner, *, locked: bool) -> None:
     """Refuse to run a step again that would give other bytes than those locked, or built on."""
     steps, store = runner.plan.steps, runner.store
     for index, planned in enumerate(steps):
-        if not planned.varies or runner.kept(planned):
+        if not planned.varies or runner.kept(index):
             continue
         what = f"{planned.at}: the result of `{planned.step.name}` is not in the store, and cannot be made again: {planned.varies}."
         if locked:

@@ -28,9 +28,9 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """Digest of a file's bytes; OSError where it is no plain file."""
-    with reading.opened(path) as file:
+def file_digest(path: Path, most: int | None = None) -> str:
+    """Digest of a file's bytes; OSError where it is no plain file, or has more than `most` bytes."""
+    with reading.opened(path, most) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

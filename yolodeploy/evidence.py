@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from yolodeploy.detect import Floats
     from yolodeploy.images import Letterboxed
 
-REVISION = 5
+REVISION = 6
 
 
 def evidence_id(plan: Plan) -> str:
@@ -66,9 +66,30 @@ def obtain_evidence(runner: Runner) -> tuple[dict[str, Any], Stored]:
         (folder / "evidence.json").write_text(text + "\n", encoding="utf-8")
         return folder
 
-    stored = runner.store.obtain(
-        evidence_id(plan), "measure", "evidence", make, runner.console.warn
+    id_, warn = evidence_id(plan), runner.console.warn
+    evidence, stored = _read(runner.store.obtain(id_, "measure", "evidence", make, warn))
+    if not _is_of_now(runner, evidence):
+        runner.store.discard(id_, "was measured on other models than are there now", warn)
+        evidence, stored = _read(runner.store.obtain(id_, "measure", "evidence", make, warn))
+    return evidence, stored
+
+
+def _is_of_now(runner: Runner, evidence: Mapping[str, Any]) -> bool:
+    """Whether evidence was measured on the bytes that are there; if not, those must be the lock's."""
+    plan, artifact, source = runner.plan, runner.final().meta.digest, runner.source().meta.digest
+    measured = evidence["artifact_digest"], evidence["source_digest"]
+    if measured == (artifact, source):
+        return True
+    if {plan.final.id: artifact, plan.steps[0].id: source}.items() <= runner.locked.items():
+        return False
+    raise StoreProblem(
+        f"the stored evidence was measured on {measured[0][:12]} against {measured[1][:12]}, but there are "
+        f"{artifact[:12]} and {source[:12]}: a step is not reproducible or the store was changed. "
+        "Run `yolodeploy cache prune --all` and deploy again; report it if it comes back."
     )
+
+
+def _read(stored: Stored) -> tuple[dict[str, Any], Stored]:
     return json.loads((stored.path / "evidence.json").read_text(encoding="utf-8")), stored
 
 
@@ -115,6 +136,7 @@ class _Opened:
             "first": facts(self.plan, 0, self.source),
             "last": facts(self.plan, -1, self.artifact),
             "artifact_digest": self.artifact.meta.digest,
+            "source_digest": self.source.meta.digest,
             "interface": asdict(interface),
         }
 
@@ -199,16 +221,6 @@ class _Opened:
             raise StepFailed(
                 f"{self.plan.final.at}: timing the artifact in a process of its own failed: {fault}"
             ) from None
-
-
-def require_same(evidence: Mapping[str, Any], artifact: Stored) -> None:
-    """Refuse evidence that was measured on other bytes than those about to ship."""
-    if evidence["artifact_digest"] != artifact.meta.digest:
-        raise StoreProblem(
-            f"the stored evidence was measured on {evidence['artifact_digest'][:12]}, but the artifact is "
-            f"{artifact.meta.digest[:12]}: the step is not reproducible or the store was changed. "
-            "Run `yolodeploy cache prune --all` and deploy again; report it if it comes back."
-        )
 
 
 def copy_golden(stored: Stored, folder: Path) -> None:

@@ -121,6 +121,15 @@ def _has_steps(lock: Mapping[str, Any]) -> bool:
     return isinstance(steps, list) and all(isinstance(step, dict) for step in steps)
 
 
+def require_complete(path: Path) -> None:
+    """Refuse a lock that says nothing of what an app reads, before anything is built for it."""
+    if "bundle" not in read_lock(path):
+        raise LockMismatch(
+            f"{shown(path)}: was written by an earlier yolodeploy and does not name `labels.txt` and "
+            "`contract.json`. Deploy without --locked and commit the new lock."
+        )
+
+
 def require_locked(
     path: Path,
     plan: Plan,

@@ -26,6 +26,7 @@ RESERVED = frozenset({*_OWN, *APP_FILES, "golden", "report.html"})
 _GOLDEN = re.compile(r"golden/(detections\.json|(in|out)put\.npy|image\.[a-z]{3,4})")
 _REVISION = 4
 _MOST_BYTES = 8 << 20
+_MOST_FILES, _LONGEST_NAME, _DEEPEST = 10_000, 1_000, 32
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,15 @@ def read_manifest(folder: Path) -> Manifest:
     """Raises ValueError with the reason if there is none that can be read, and OSError."""
     raw = read_json(folder / MANIFEST)
     files = raw.get("files")
-    if isinstance(raw.get("id"), str) and isinstance(files, dict):
-        return Manifest(raw["id"], {name: str(digest) for name, digest in files.items()})
-    raise ValueError("it has no `id`, or no `files` with their digests")
+    if not isinstance(raw.get("id"), str) or not isinstance(files, dict):
+        raise ValueError("it has no `id`, or no `files` with their digests")  # noqa: TRY004 - of its text
+    if len(files) > _MOST_FILES or any(map(_is_odd, files)):
+        raise ValueError(f"it lists more than {_MOST_FILES:,} files, or one of an endless name")
+    return Manifest(raw["id"], {name: str(digest) for name, digest in files.items()})
+
+
+def _is_odd(name: str) -> bool:
+    return len(name) > _LONGEST_NAME or name.count("/") > _DEEPEST
 
 
 def encoded(value: object) -> bytes:

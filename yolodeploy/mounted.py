@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import time
 import uuid
@@ -20,6 +21,9 @@ from yolodeploy.place import HEAD, NoFile
 
 _CHUNK = 1 << 20
 _ABANDONED = 86400.0  # seconds after which what was being written there is nobody's any more
+_PART = re.compile(
+    r"[0-9a-f]{64}\.tar\.[0-9a-f]{32}"
+)  # of ours; the folder may be anything else too
 
 
 class Mounted:
@@ -81,7 +85,9 @@ def _copy(source: IO[bytes], target: IO[bytes]) -> None:
 
 def _clear(work: Path) -> None:
     """Remove what killed processes left there long ago."""
-    for left in work.glob("*.*"):
+    for left in work.iterdir():
+        if not _PART.fullmatch(left.name):
+            continue
         with contextlib.suppress(OSError):
             if left.lstat().st_mtime < time.time() - _ABANDONED:
                 left.unlink()

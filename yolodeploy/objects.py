@@ -29,7 +29,8 @@ _MOST_BYTES = 1 << 53
 class Meta:
     """What the store knows of an object. `created` is in seconds since 1970 (for `prune`).
 
-    `origin` is the shared store that it was fetched from, empty if it was made here.
+    `origin` is the shared store that it was fetched from, empty if it was made here; `given` is then the digest
+    of the artifact that the step was given.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Meta:
     seconds: float
     created: float
     origin: str = ""
+    given: str = ""
 
     def text(self) -> str:
         """What is written in meta.json; `seal` is the digest of the rest."""
@@ -80,7 +82,7 @@ def parse_meta(text: str | bytes) -> Meta:
             raise ValueError("it was changed")
     except (TypeError, AttributeError, RecursionError) as reason:
         raise ValueError(str(reason)) from None
-    words = (meta.id, meta.step, meta.format, meta.digest, meta.origin)
+    words = (meta.id, meta.step, meta.format, meta.digest, meta.origin, meta.given)
     sound = all(isinstance(word, str) for word in words)
     times = _within(meta.seconds, _MOST_SECONDS) and _within(meta.created, _MOST_SECONDS)
     if not sound or not times or not _within(meta.bytes, _MOST_BYTES):
@@ -120,14 +122,14 @@ def odd_entries(folder: Path) -> Iterator[str]:
 
 
 def finish(
-    work: Path, result: Path, named: tuple[str, str, str], seconds: float, origin: str
+    work: Path, result: Path, named: tuple[str, str, str], seconds: float, come: tuple[str, str]
 ) -> Meta:
-    """Make `work/object` of a step's result, whole and on disk; `named` is id, step and format."""
+    """Make `work/object` of a step's result, whole and on disk; `named` is id, step and format, `come` origin and given."""
     whole = work / "object"
     whole.mkdir()
     result.replace(whole / "data")
     size, digest = tree_bytes(whole / "data"), tree_digest(whole / "data")
-    meta = Meta(*named, digest, size, seconds, round(time.time(), 3), origin)
+    meta = Meta(*named, digest, size, seconds, round(time.time(), 3), *come)
     (whole / "meta.json").write_text(meta.text(), encoding="utf-8")
     _settle(whole)
     return meta

@@ -13,6 +13,7 @@ from pathlib import Path
 
 MODEL_BYTES = 2 << 30  # the largest YOLOv8 with its optimizer takes 0.55 GB
 IMAGE_BYTES = 256 << 20
+BUNDLE_BYTES = 8 << 30  # of one file of a bundle
 
 
 def opened(path: Path, most: int | None = None) -> BufferedReader:
@@ -29,9 +30,12 @@ def opened(path: Path, most: int | None = None) -> BufferedReader:
 def read(path: Path, most: int) -> bytes:
     """The bytes of a file; OSError as of `opened`."""
     with opened(path, most) as file:
-        raw = file.read(most + 1)
-    if len(raw) > most:  # it has grown
-        raise _too_large(most)
+        size = os.fstat(
+            file.fileno()
+        ).st_size  # a buffer for `most` would be made, and may be filled
+        raw = file.read(size + 1)
+    if len(raw) > size:
+        raise OSError(errno.EAGAIN, "it grew while it was read")
     return raw
 
 

@@ -23,7 +23,13 @@ from yolodeploy.commands import store_of
 from yolodeploy.console import Console, answer
 from yolodeploy.deploy import plan_file
 from yolodeploy.elsewhere import Elsewhere, elsewhere
-from yolodeploy.errors import EnvironmentProblem, NotReproduced, StepFailed, YolodeployError
+from yolodeploy.errors import (
+    ChecksFailed,
+    EnvironmentProblem,
+    NotReproduced,
+    StepFailed,
+    YolodeployError,
+)
 from yolodeploy.failing import failing_as
 from yolodeploy.lock import lock_of, read_lock, require_locked
 from yolodeploy.machine import cpu_name
@@ -143,10 +149,12 @@ def _failure(job: Job, code: int, printed: str, lines: Sequence[str]) -> Yolodep
         message = str(json.loads(printed)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         message = lines[-1] if lines else "it said nothing"
-    kinds = {kind.exit_code: kind for kind in YolodeployError.__subclasses__()}
-    kind = kinds.get(code, YolodeployError if code == YolodeployError.exit_code else StepFailed)
+    known: tuple[type[YolodeployError], ...] = (YolodeployError, *YolodeployError.__subclasses__())
+    kinds = {kind.exit_code: kind for kind in known}
+    kinds[ChecksFailed.exit_code] = StepFailed  # `build` checks nothing: faketime's, of a signal
+    kind = kinds.get(code, StepFailed)
     text = f"{where}: built elsewhere, it ended with code {code}: {_logs_kept(job, message)}"
-    return kind(text, {}) if kind.exit_code == 1 else kind(text)  # type: ignore[call-arg]
+    return kind(text)
 
 
 def _compare(job: Job) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from yolodeploy.backend import Artifact, Context, ModelInfo
 from yolodeploy.console import Console, Report
-from yolodeploy.digest import digest_of, tree_files
+from yolodeploy.digest import StatCache, digest_of, tree_files
 from yolodeploy.diskfaults import DISK
 from yolodeploy.errors import DataError, EnvironmentProblem, ModelError, StepFailed
 from yolodeploy.failing import failing_as, reason
@@ -22,7 +22,7 @@ from yolodeploy.objects import Stored, odd_entries
 from yolodeploy.plan import Plan, PlannedStep, described_target, weights_path
 from yolodeploy.shared import Shared
 from yolodeploy.store import DIGESTS, Store
-from yolodeploy.unchanged import require_unchanged
+from yolodeploy.unchanged import forgetful, require_unchanged, require_views
 
 _MEMO = "data.json"
 
@@ -36,6 +36,7 @@ class Runner:
     console: Console
     shared: Shared | None = None
     locked: Mapping[str, str] = field(default_factory=dict)
+    _seen: StatCache = field(default_factory=forgetful)
 
     def final(self) -> Stored:
         """The artifact that ships. Earlier results are only touched if this one is missing."""
@@ -50,13 +51,14 @@ class Runner:
 
         It is not shared: no lock names it, so nothing would prove it.
         """
-        planned = self.plan.floats[index]
-        return self._found(planned) or self._made(planned, index, " (fp32, to compare with)")
+        planned, given = self.plan.floats[index], self._input(index).digest
+        found = self.store.find(planned.id, self.console.warn, given=given)
+        return found or self._made(planned, index, " (fp32, to compare with)")
 
     def result(self, index: int) -> Stored:
         """The result of a step of the plan: from the store, from the shared one, or made."""
         planned = self.plan.steps[index]
-        there = self._found(planned) or self._fetched(planned)
+        there = self._kept(index)
         if there:
             return there
         made = self._made(planned, index - 1)
@@ -64,8 +66,22 @@ class Runner:
             self.shared.offer(self.store, made)
         return made
 
-    def _found(self, planned: PlannedStep) -> Stored | None:
-        found = self.store.find(planned.id, self.console.warn, self.locked.get(planned.id))
+    def kept(self, index: int) -> bool:
+        """Whether the result of a step is in the store, or in the one that is shared."""
+        return self._kept(index) is not None
+
+    def _kept(self, index: int) -> Stored | None:
+        return self._found(index) or self._fetched(self.plan.steps[index])
+
+    def _found(self, index: int) -> Stored | None:
+        """What the store has. If that is not what the lock names, it may have been made of what no lock names."""
+        planned = self.plan.steps[index]
+        locked = self.locked.get(planned.id)
+        found = self.store.find(planned.id, self.console.warn, locked)
+        unlike = found and locked not in (None, found.meta.digest)
+        if unlike and index and self.store.peek(self.plan.steps[index - 1].id):
+            given = self.result(index - 1).meta.digest
+            found = self.store.find(planned.id, self.console.warn, locked, given)
         if found:
             self.console.detail(f"{planned.step.name}: {planned.id[:12]} is in the store")
         return found
@@ -90,11 +106,8 @@ class Runner:
             make,
             self.console.warn,
             locked=self.locked.get(planned.id),
+            given=given.digest,
         )
-
-    def kept(self, planned: PlannedStep) -> bool:
-        """Whether a result is in the store, or in the one that is shared."""
-        return self.store.peek(planned.id) or self._fetched(planned) is not None
 
     def _fetched(self, planned: PlannedStep) -> Stored | None:
         if self.shared is None:
@@ -179,7 +192,8 @@ class Runner:
                     raise
                 raise StepFailed(reason(fault)) from fault  # no fault of the store's
             with self._forgetting(planned):
-                require_unchanged(self.plan, planned)
+                read = {"calibration", "evaluation", *planned.step.needs(planned.params)}
+                require_views(self.plan, read & self.plan.views.keys(), self._seen)
             text = json.dumps(data, allow_nan=False, sort_keys=True)
             (work / _MEMO).write_text(text, encoding="utf-8")
             return work

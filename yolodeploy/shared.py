@@ -145,11 +145,10 @@ class Shared:
         except ValueError as fault:  # what the format has no room for
             self._console.detail(f"`{stored.meta.step}` is not shared: {fault}")
             return False
-        except OSError as fault:
-            if fault.errno not in DISK:
-                raise
+        except OSError as fault:  # of the local store
             self._console.warn(
-                f"`{stored.meta.step}` is not shared: no room for a copy in {file.parent.parent}."
+                f"`{stored.meta.step}` is not shared: no copy could be made in {file.parent.parent}: "
+                f"{fault.strerror or fault}."
             )
             return False
         return True

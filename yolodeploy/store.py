@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -58,6 +59,24 @@ def default_root() -> Path:
         ) from None
 
 
+_DAMAGED = "is damaged"
+
+
+class _Wanted(NamedTuple):
+    """What an object must have besides its own digest: see `Store.find`."""
+
+    locked: str | None = None
+    given: str = ""
+
+    def lacks(self, meta: Meta) -> str | None:
+        """Why an object is not what is wanted, as the rest of a sentence."""
+        if self.locked and meta.origin and meta.digest != self.locked:
+            return f"came from {meta.origin} and is not what the lock names"
+        if self.given and meta.given and meta.given != self.given:
+            return "was made of something else than the result before it"
+        return None
+
+
 class Store:
     """A store below `root`, which is made when something is first written."""
 
@@ -79,42 +98,61 @@ class Store:
             self._leases.hold(ids)
 
     def find(
-        self, id_: str, warn: Callable[[str], None], locked: str | None = None
+        self, id_: str, warn: Callable[[str], None], locked: str | None = None, given: str = ""
     ) -> Stored | None:
         """A verified object, or None. One that is not sound is removed, with a warning.
 
         `locked` is the digest that a lock names: what was fetched must have it. What was made here may
-        differ, for the lock may be of another machine.
+        differ, for the lock may be of another machine; but if `given` is named, it must have been made of that.
         """
         self.hold([id_])
-        found = self._look(id_, locked)
+        wanted = _Wanted(locked, given)
+        found = self._look(id_, wanted)
         if isinstance(found, Stored):
             return found
         if not os.path.lexists(self._home(id_)):
             return None
         with explained(self.root), self._lock(id_, warn):
-            return self._settle(id_, warn, locked)
+            return self._settle(id_, warn, wanted)
 
-    def _settle(self, id_: str, warn: Callable[[str], None], locked: str | None) -> Stored | None:
+    def discard(self, id_: str, reason: str, warn: Callable[[str], None]) -> None:
+        """Remove an object that is sound but of no use any more; `reason` is the rest of a sentence.
+
+        Raises StoreProblem if another process uses it.
+        """
+        with explained(self.root), self._lock(id_, warn):
+            self._discard(id_, reason, warn)
+
+    def _settle(self, id_: str, warn: Callable[[str], None], wanted: _Wanted) -> Stored | None:
         """What is there if it is sound; else nothing is there afterwards. The lock is held."""
-        found = self._look(id_, locked)
+        found = self._look(id_, wanted)
         if isinstance(found, Stored):
             return found
-        home, meta = self._home(id_), self.meta(id_)
-        if os.path.lexists(home):
-            step = f" ({meta.step})" if meta else ""
-            warn(f"stored result {id_[:12]}{step} {found} and will be made again")
-            self._drop(home)
+        if found is _DAMAGED and os.path.lexists(self._home(id_)):
+            warn(f"{self._named(id_)} {found} and will be made again")
+            self._drop(self._home(id_))
+        elif found is not _DAMAGED:
+            self._discard(id_, found, warn)
         return None
 
-    def _look(self, id_: str, locked: str | None) -> Stored | str:
+    def _look(self, id_: str, wanted: _Wanted) -> Stored | str:
         """A sound object, or why there is none, as the rest of a sentence."""
         home, meta = self._home(id_), self.meta(id_)
         if meta is None or fault(home, meta):
-            return "is damaged"
-        if locked and meta.origin and meta.digest != locked:
-            return f"came from {meta.origin} and is not what the lock names; it is removed"
-        return Stored(meta, home / "data", cached=True)
+            return _DAMAGED
+        return wanted.lacks(meta) or Stored(meta, home / "data", cached=True)
+
+    def _discard(self, id_: str, reason: str, warn: Callable[[str], None]) -> None:
+        name = self._named(id_)
+        if not self.remove(self._home(id_)) and os.path.lexists(self._home(id_)):
+            raise StoreProblem(
+                f"{name} {reason}, but another build is using it. Run again when that has ended."
+            )
+        warn(f"{name} {reason}; it is removed and will be made again")
+
+    def _named(self, id_: str) -> str:
+        meta = self.meta(id_)
+        return f"stored result {id_[:12]}" + (f" ({meta.step})" if meta else "")
 
     def _drop(self, home: Path) -> bool:
         grave = set_aside(home, self.root / "tmp")
@@ -132,18 +170,20 @@ class Store:
         *,
         locked: str | None = None,
         origin: str = "",
+        given: str = "",
     ) -> Stored:
         """The object with this id: found, or made by `make(work folder) -> result folder` below it.
 
         Of several processes that want an object at once, one makes it and the others wait. `locked` is
-        as for `find`, `origin` the shared store that `make` fetches it from.
+        as for `find`; `origin` is the shared store that `make` fetches it from, `given` the digest of what
+        `make` makes it of.
         """
         found = self.find(id_, warn, locked)
         if found:
             return found
         with explained(self.root), self._lock(id_, warn):
-            found = self._settle(id_, warn, locked)
-            return found or self._make((id_, step, format_), make, origin)
+            found = self._settle(id_, warn, _Wanted(locked))
+            return found or self._make((id_, step, format_), make, (origin, given))
 
     def entries(self) -> Iterator[tuple[Path, Meta | None]]:
         """All objects: their folders and what is known of them (None: unreadable)."""
@@ -225,14 +265,14 @@ class Store:
             clear(work)  # what a dying tool still writes is swept later
 
     def _make(
-        self, named: tuple[str, str, str], make: Callable[[Path], Path], origin: str
+        self, named: tuple[str, str, str], make: Callable[[Path], Path], come: tuple[str, str]
     ) -> Stored:
         with self._work(named[0]) as work:
             (work / "scratch").mkdir()
             start = time.perf_counter()
             result = make(work / "scratch")
             seconds = round(time.perf_counter() - start, 3)
-            return self._commit(work / "object", finish(work, result, named, seconds, origin))
+            return self._commit(work / "object", finish(work, result, named, seconds, come))
 
     def _commit(self, whole: Path, meta: Meta) -> Stored:
         home = self._home(meta.id)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from yolodeploy import reading
 from yolodeploy.digest import StatCache, file_digest
 from yolodeploy.errors import DataError, ModelError
 from yolodeploy.pinned import verify_pinned
@@ -23,14 +24,14 @@ def require_unchanged(plan: Plan, planned: PlannedStep) -> None:
     """Raise ModelError or DataError if something that a step reads is not what was planned."""
     if planned.step.accepts.startswith("."):
         _require_weights(plan)
-    verify_pinned(planned.params, planned.at, _fresh(), plan.file.trust)
+    verify_pinned(planned.params, planned.at, forgetful(), plan.file.trust)
     require_views(plan, planned.step.needs(planned.params))
 
 
-def require_views(plan: Plan, names: Iterable[str]) -> None:
-    """Raise DataError if images or labels of a view changed."""
+def require_views(plan: Plan, names: Iterable[str], cache: StatCache | None = None) -> None:
+    """Raise DataError if images or labels of a view changed; `cache` spares files that were just read."""
     for name in names:
-        if plan.views[name].digest(_fresh()) != plan.view_digests[name]:
+        if plan.views[name].digest(cache or forgetful()) != plan.view_digests[name]:
             at = plan.file.where("data", name)
             raise DataError(f"{at}: {name} images or labels changed meanwhile. {_AGAIN}")
 
@@ -38,7 +39,7 @@ def require_views(plan: Plan, names: Iterable[str]) -> None:
 def _require_weights(plan: Plan) -> None:
     path = weights_path(plan)
     try:
-        same = file_digest(path) == plan.weights_digest
+        same = file_digest(path, reading.MODEL_BYTES) == plan.weights_digest
     except OSError:
         same = False
     if not same:
@@ -46,6 +47,6 @@ def _require_weights(plan: Plan) -> None:
         raise ModelError(f"{at}: {shown(path)} changed meanwhile. {_AGAIN}")
 
 
-def _fresh() -> StatCache:
-    """One that remembers nothing of earlier."""
+def forgetful() -> StatCache:
+    """A cache that knows nothing of earlier runs, and is not kept."""
     return StatCache(Path(os.devnull))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from yolodeploy import reading
 from yolodeploy.digest import digest_of, file_digest
 from yolodeploy.manifest import (
     MANIFEST,
@@ -74,7 +75,7 @@ def _files(folder: Path, listed: Mapping[str, str]) -> tuple[list[str], dict[str
             faults.append(f"{name} {fault}")
             continue
         try:
-            digests[name] = file_digest(folder / name)
+            digests[name] = file_digest(folder / name, reading.BUNDLE_BYTES)
         except OSError as error:
             faults.append(f"{name} cannot be read: {reason(error)}")
             continue
@@ -110,6 +111,8 @@ def _name_fault(
     """Why there is nothing to take the digest of under a name."""
     if name not in listed and name not in homes:
         return f"is not in {MANIFEST}"
+    if name not in listed:
+        return found[name] or "is a file, not a folder"
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         return f"in {MANIFEST} leads out of the bundle"
     if name not in found:

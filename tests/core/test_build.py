@@ -308,7 +308,7 @@ def test_a_step_that_is_not_reproducible_is_found_out(
     _flip(home / "data/weights.bin")
     result = world.deploy()
     assert result.code == 9
-    assert "the step is not reproducible or the store was changed" in result.error
+    assert "a step is not reproducible or the store was changed" in result.error
     assert (
         world.state()[str(world.bundle / "report.json")]
         == before[str(world.bundle / "report.json")]

@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,10 +113,15 @@ def test_a_file_that_grows_while_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a").write_bytes(bytes(100))
-    monkeypatch.setattr(reading, "require_plain", lambda *_: None)
-    with pytest.raises(OSError, match="larger than 0 MiB"):
-        reading.read(tmp_path / "a", 99)
     assert reading.read(tmp_path / "a", 100) == bytes(100)
+    found = os.fstat
+
+    def smaller(file: int) -> os.stat_result:
+        return os.stat_result([*found(file)[:6], 99, *found(file)[7:]])
+
+    monkeypatch.setattr("yolodeploy.reading.os.fstat", smaller)
+    with pytest.raises(OSError, match="it grew while it was read"):
+        reading.read(tmp_path / "a", 1000)
 
 
 def test_an_image_has_at_most_ten_thousand_objects(dataset: Path) -> None:
@@ -129,6 +135,15 @@ def test_an_image_has_at_most_ten_thousand_objects(dataset: Path) -> None:
         DataError, match=r"val000\.txt:10001: more than 10,000 objects in one image"
     ):
         load_view(dataset, View(), 0)
+
+
+def test_a_small_file_takes_a_small_buffer(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 1000)
+    tracemalloc.start()
+    assert len(reading.read(tmp_path / "a", reading.IMAGE_BYTES)) == 1000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def test_a_jpeg_of_a_thousand_scans(tmp_path: Path) -> None:

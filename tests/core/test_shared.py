@@ -26,6 +26,7 @@ from yolodeploy.archive import pack
 from yolodeploy.digest import tree_digest
 from yolodeploy.objects import read_meta
 from yolodeploy.place import Address, place_at
+from yolodeploy.store import Store
 
 SHARED = ["load", "export", "press"]
 STEPS = [*SHARED, "export"]  # the last is the float form to compare with, which no lock names
@@ -232,7 +233,7 @@ def test_what_is_damaged_is_made_here(
     assert world.run("cache", "verify").code == 0
 
 
-def _exchange(world: World, folder: Path, step: str) -> None:
+def _exchange(world: World, folder: Path, step: str, name: str = "more") -> None:
     """What whoever may write to a shared store can do: other bytes, described truly."""
     file = _shared(folder, world, step)
     home = next(home for home in objects(world.cache) if home.name == file.stem)
@@ -240,7 +241,7 @@ def _exchange(world: World, folder: Path, step: str) -> None:
     evil.mkdir()
     for path in (home / "data").iterdir():
         (evil / path.name).write_bytes(path.read_bytes())
-    (evil / "more").write_bytes(b"evil")
+    (evil / name).write_bytes(b"evil")
     meta = read_meta(home)
     assert meta
     size = sum(path.stat().st_size for path in evil.iterdir())
@@ -287,6 +288,67 @@ def test_what_came_before_a_lock_named_it_is_held_against_it_too(
     assert sorted(world.log) == ["export", "export", "load", "press"]
     assert "warning" not in world.good().err
     assert world.lock.read_bytes() == lock
+
+
+def test_what_was_made_of_an_exchanged_result_goes_too(world: World, folder: Path) -> None:
+    """`export` is fetched while no lock names it, and `press` made of it here; then there is a lock."""
+    world.good("--store", _url(folder))
+    lock, good = world.lock.read_bytes(), (world.bundle / "weights.bin").read_bytes()
+    _exchange(world, folder, "export", "weights.bin")
+    press = _shared(folder, world, "press")
+    press.chmod(0o644)
+    press.unlink()
+    _forget(world)
+    world.recipe(name="jug.yaml")
+    assert world.run("deploy", "jug.yaml", "--store", _url(folder)).code == 0
+    assert "press" in world.log
+    for more in ("--locked",), ():
+        result = world.good(*more)
+        assert (world.bundle / "weights.bin").read_bytes() == good
+        assert world.lock.read_bytes() == lock
+        if more:
+            assert (
+                "(press) was made of something else than the result before it; it is" in result.err
+            )
+            assert "(measure) was measured on other models than are there now; it is" in result.err
+            assert "(export) was made of something else" not in result.err
+    assert "warning" not in result.err
+
+
+def test_what_another_build_uses_is_not_taken_away(world: World, folder: Path) -> None:
+    world.good("--store", _url(folder))
+    _exchange(world, folder, "press")
+    _forget(world)
+    world.recipe(name="jug.yaml")
+    assert world.run("build", "jug.yaml", "--store", _url(folder)).code == 0
+    other = Store(world.cache)
+    other.hold([world.plan().final.id])
+    result = world.deploy("--locked")
+    assert (result.code, "but another build is using it. Run again when" in result.error) == (
+        9,
+        True,
+    )
+    del other
+    world.good("--locked")
+
+
+def test_a_result_that_varies_is_not_made_again_for_an_exchanged_one(
+    world: World, folder: Path
+) -> None:
+    world.recipe(
+        ("  calibration:", "  training: {split: train}\n  calibration:"),
+        ("  - export", "  - teach: {device: gpu}\n  - export"),
+    )
+    world.good("--store", _url(folder))
+    _exchange(world, folder, "teach")
+    _forget(world)
+    text = (world.root / "pot.yaml").read_text()
+    world.write("jug.yaml", text)
+    assert world.run("build", "jug.yaml", "--store", _url(folder)).code == 0
+    ran = len(world.log)
+    result = world.deploy("--locked", "--store", _url(folder))
+    assert (result.code, "cannot be made again" in result.error) == (8, True)
+    assert "teach" not in world.log[ran:]
 
 
 def test_what_no_lock_names_is_neither_given_nor_taken(world: World, folder: Path) -> None:
@@ -371,11 +433,12 @@ def test_a_file_system_without_hard_links(
 
 def test_what_killed_writers_left_goes_after_a_day(world: World, folder: Path) -> None:
     (folder / "tmp").mkdir()
-    for name, age in (("old.tar.ab", 90_000), ("new.tar.ab", 100)):
+    old, new = (f"{id_ * 64}.tar.{id_ * 32}" for id_ in "ab")
+    for name, age in ((old, 90_000), (new, 100), ("thesis.doc", 90_000)):
         (folder / "tmp" / name).write_bytes(b"x")
         os.utime(folder / "tmp" / name, (time.time() - age,) * 2)
     world.good("--store", _url(folder))
-    assert [path.name for path in folder.glob("tmp/*")] == ["new.tar.ab"]
+    assert sorted(path.name for path in folder.glob("tmp/*")) == [new, "thesis.doc"]
 
 
 def test_a_link_is_not_written_through(world: World, folder: Path) -> None:
@@ -417,7 +480,7 @@ def test_no_room_for_a_copy_costs_a_warning(
     monkeypatch.setattr("yolodeploy.shared.pack", full)
     told = _warnings(world.good("--store", _url(folder)).err)
     assert len(told) == len(SHARED)
-    assert told[0].startswith("warning: `load` is not shared: no room for a copy in ")
+    assert told[0].startswith("warning: `load` is not shared: no copy could be made in ")
 
 
 def test_a_result_that_differs_is_not_overwritten(world: World, folder: Path) -> None:

@@ -520,6 +520,27 @@ def _said(run: subprocess.Popen[str], word: str) -> None:
             return
 
 
+def test_labels_that_change_while_layers_are_measured(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No figure of other labels is remembered for these."""
+    label = world.root / "data/labels/val/val001.txt"
+    good = label.read_text()
+    monkeypatch.setenv("CLAY_FAULT", "infer:slow")
+    monkeypatch.setenv("CLAY_SECONDS", "0.1")
+    run = world.start("sensitivity", "pot.yaml", "--map", "--images", "1")
+    _wait_for(world, "alone-b")
+    label.write_text("")
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 6, err
+    assert "evaluation images or labels changed meanwhile" in err
+    monkeypatch.delenv("CLAY_FAULT")
+    label.write_text(good)
+    command = ("sensitivity", "pot.yaml", "--map", "--images", "1", "--json")
+    figures = world.run(*command).json["steps"]
+    assert figures == world.run(*command, "--cache", str(world.root / "other")).json["steps"]
+
+
 def test_a_pinned_file_that_changes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = world.write("teacher.clay", "x")
     digest = hashlib.sha256(b"x").hexdigest()
@@ -554,7 +575,7 @@ def test_prune_in_a_folder_that_is_no_store(deployed: World) -> None:
         deployed.write(f"home/{name}", "mine")
     result = deployed.run("cache", "prune", "--all", "--cache", "home")
     assert (result.code, result.out) == (0, "0 results removed, 0.00 MB freed\n")
-    assert [deployed.write(f"home/{n}", "mine").exists() for n in ours] == [True] * len(ours)
+    assert all((deployed.root / "home" / name).read_text() == "mine" for name in ours)
     assert deployed.run("cache", "verify", "--cache", "home").code == 0
     result = deployed.run("cache", "prune", "--cache", "")
     assert (result.code, "argument --cache: is empty. Name a folder" in result.err) == (2, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -140,6 +141,22 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "long": (
         lambda b: _text(b / "manifest.json", "{\n", "{" + " " * 9_000_000),
         "manifest.json cannot be read: it is larger than 8 MiB",
+    ),
+    "endless names": (
+        lambda b: edit(b, "manifest.json", lambda m: m["files"].update({"a/" * 60_000: "0"})),
+        "manifest.json cannot be read: it lists more than 10,000 files, or one of an endless name",
+    ),
+    "many names": (
+        lambda b: edit(
+            b,
+            "manifest.json",
+            lambda m: m["files"].update(dict.fromkeys(map(str, range(9_999)), "0")),
+        ),
+        "manifest.json cannot be read: it lists more than 10,000 files",
+    ),
+    "file in place of a folder": (
+        lambda b: (shutil.rmtree(b / "golden"), (b / "golden").write_text("x")),
+        "golden is a file, not a folder",
     ),
     "no manifest": (
         lambda b: (b / "manifest.json").unlink(),
@@ -306,7 +323,7 @@ def test_a_file_that_cannot_be_read(
 ) -> None:
     """Modes do not bind root, so that the refusal is made here."""
 
-    def refuse(path: Path) -> str:
+    def refuse(path: Path, *_: object) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("yolodeploy.whole.file_digest", refuse)
@@ -360,15 +377,13 @@ def test_a_lock_of_an_earlier_version_says_nothing_of_what_an_app_reads(
     lock = json.loads(world.lock.read_text())
     del lock["bundle"]
     world.lock.write_text(json.dumps(lock))
-    line = "bundle.labels.txt: locked None, now "
-    for command, code in (
-        ("verify dist/pot --lock pot.lock", CODE),
-        ("deploy pot.yaml --locked", 8),
-    ):
-        result = world.run(*command.split())
-        assert result.code == code
-        assert line in result.error
-        assert "gave other bytes" not in result.error
+    result = world.run("verify", "dist/pot", "--lock", "pot.lock")
+    assert result.code == CODE
+    assert "bundle.labels.txt: locked None, now " in result.error
+    ran = len(world.log)
+    result = world.run("deploy", "pot.yaml", "--locked", "--cache", "empty")
+    assert (result.code, len(world.log)) == (8, ran)  # told before anything is built
+    assert "was written by an earlier yolodeploy" in result.error
     assert world.run("build", "pot.yaml", "--locked").code == 0
     assert world.run("reproduce", "pot.yaml").code == 0
     world.good()
