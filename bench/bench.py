@@ -238,6 +238,7 @@ def main() -> None:
     options.add_argument("--imgsz", type=int, default=640 if coco else 160)
     options.add_argument("--runs", type=int, default=3, help="runs of each command in `export`")
     options.add_argument("--inputs", type=int, default=10_000, help="of each parser in `fuzz`")
+    options.add_argument("--kills", type=int, default=200, help="of deploys in `fire`")
     options.add_argument(
         "--work",
         type=Path,
