@@ -82,7 +82,10 @@ def describe(folder: Path) -> Interface:
 def _read(folder: Path) -> Any:
     ov = openvino()
     try:
-        return ov.Core().read_model(folder / MODEL_FILE)
+        model = ov.Core().read_model(folder / MODEL_FILE)
+        for operation in model.get_ops():
+            operation.get_friendly_name()  # its reader takes names that are no text
+        return model
     except (RuntimeError, UnicodeDecodeError) as error:  # its messages quote the file
         raise StepFailed(
             f"OpenVINO {version(ov)} cannot read {folder / MODEL_FILE}: {first_line(error)}. "

@@ -178,6 +178,14 @@ def test_damaged_artifact(exports: dict[str, Artifact], tmp_path: Path) -> None:
         backend.open(Artifact("openvino", tmp_path, ""), Target(backend.DEVICES[0]), 1)
 
 
+def test_a_layer_with_a_name_that_is_no_text(exports: dict[str, Artifact], tmp_path: Path) -> None:
+    raw = (exports["fp32"].path / "model.xml").read_bytes()
+    (tmp_path / "model.xml").write_bytes(raw.replace(b'name="images"', b'name="im\xf6ges"'))
+    (tmp_path / "model.bin").write_bytes((exports["fp32"].path / "model.bin").read_bytes())
+    with pytest.raises(StepFailed, match=r"cannot read .*model\.xml: .*utf-8.*Build it again"):
+        backend.describe(Artifact("openvino", tmp_path, ""))
+
+
 def test_importing_the_plugin_imports_no_toolchain() -> None:
     code = (
         "import sys, yolodeploy_openvino;"
