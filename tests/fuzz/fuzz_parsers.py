@@ -168,12 +168,12 @@ def bundle_signer() -> Any:
 
 
 def _store(folder: Path) -> object:
-    from yolodeploy.store import Store
+    from yolodeploy.store import Store, _Wanted
 
     store = Store(folder / "store")
     for _home, meta in store.entries():
         str(meta)
-    found = store._look("ab" * 32, None)
+    found = store._look("ab" * 32, _Wanted())
     return None if isinstance(found, str) else found
 
 
