@@ -143,6 +143,11 @@ def _add_recipe_commands(commands: Any, common: argparse.ArgumentParser) -> None
     )
     plan.add_argument("recipe", type=Path, metavar="RECIPE")
     plan.set_defaults(run=_command("plan"))
+    _add_building(commands, parents)
+    _add_sensitivity(commands, parents)
+
+
+def _add_building(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     for name, text in (
         ("build", "make the artifact, without measuring it"),
         ("deploy", "make, measure and check the artifact, and write its bundle"),
@@ -171,6 +176,9 @@ def _add_recipe_commands(commands: Any, common: argparse.ArgumentParser) -> None
         metavar="FILE",
         help="sign the bundle with this Ed25519 private key (PEM)",
     )
+
+
+def _add_sensitivity(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     sensitivity = commands.add_parser(
         "sensitivity", parents=parents, help="measure what compressing each layer alone costs"
     )
