@@ -58,8 +58,8 @@ class StatCache:
     A file whose inode, size, mtime or ctime differs is read again, and one that changed
     within the last two seconds, or in the future by this clock, is not remembered. The ctime is the
     kernel's: no program can set it back. What is written through a mapping changes neither at once, so
-    what a step read is read again when it is done: see unchanged.py. A cache that cannot be read or written, or whose first
-    line is not the digest of the rest, only costs time.
+    what a step read is read again when it is done: see unchanged.py. A cache that cannot be read or
+    written, or whose first line is not the digest of the rest, only costs time.
     """
 
     def __init__(self, file: Path) -> None:

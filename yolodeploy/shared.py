@@ -193,10 +193,11 @@ def shared_store(
     url = os.environ.get(VARIABLE, "") if named is None else named
     if not url:
         return None
-    address = Address(url, VARIABLE if named is None else "--store")
+    source = VARIABLE if named is None else "--store"
+    address = Address(url, source)
     place = place_at(address)
     if isinstance(place, Mounted) and place.root.resolve() == own.resolve():
         raise RecipeError(
-            f"--store {address.shown}: is the store of this machine. Name a folder of its own."
+            f"{source} {address.shown}: is the store of this machine. Name a folder of its own."
         )
     return Shared(address, place, console, locked)

@@ -451,10 +451,16 @@ def test_a_link_is_not_written_through(world: World, folder: Path) -> None:
     assert victim.read_text() == "mine"
 
 
-def test_the_store_of_this_machine_cannot_be_the_shared_one(world: World) -> None:
-    result = world.deploy("--store", world.cache.as_uri())
-    assert result.code == 2
-    assert "is the store of this machine. Name a folder of its own." in result.error
+def test_the_store_of_this_machine_cannot_be_the_shared_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = world.cache.as_uri()
+    said = f"{url}: is the store of this machine. Name a folder of its own."
+    result = world.deploy("--store", url)
+    assert (result.code, result.error) == (2, f"--store {said}")
+    monkeypatch.setenv("YOLODEPLOY_STORE", url)
+    result = world.deploy()
+    assert (result.code, result.error) == (2, f"YOLODEPLOY_STORE {said}")
 
 
 def test_no_temporary_folder_is_needed(
