@@ -38,9 +38,10 @@ reproduce: ## Build every recipe again elsewhere, compare with the locks; PYTHON
 reproduce-here: $(VENV)/.setup
 	@$(BIN)/yolodeploy reproduce $(if $(TARGET),recipes/$(TARGET).yaml,$(sort $(wildcard recipes/*.yaml))) $(ARGS)
 
-lint: $(VENV)/.dev ## Check style and formatting
+lint: $(VENV)/.dev ## Check style, formatting and the layers of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 type: $(VENV)/.dev ## Check types (strict)
 	@$(BIN)/mypy
@@ -63,7 +64,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.setup: $(INPUTS) | $(VENV)/bin/python
 	@echo "installing yolodeploy into $(VENV), which takes some minutes the first time ..." >&2
-	@$(PIP) install --constraint constraints.txt --editable '.[all]'
+	@$(PIP) install --constraint constraints.txt --editable '.[all,reproduce]'
 	@touch $@
 
 $(VENV)/.dev: $(INPUTS) | $(VENV)/bin/python

@@ -12,8 +12,8 @@ from judge import Judge, Predict, latency_ratio
 from ncnn_reference import Reference
 from process import BIN, Run, run
 
-from yolodeploy.dataset import load_view
-from yolodeploy.recipe import View
+from yolodeploy.data.dataset import load_view
+from yolodeploy.recipe.fields import View
 
 IMAGES = 32
 STEPS = {
@@ -62,7 +62,7 @@ def ncnn(bench: Bench) -> None:
 
 
 def _references(bench: Bench, export: Path) -> list[tuple[str, Path, float]]:
-    from yolodeploy.backend import Artifact
+    from yolodeploy.backend.contract import Artifact
     from yolodeploy_ncnn import model
 
     view = load_view(bench.options.data, View(split="train", images=IMAGES), 0)  # as in the recipe
@@ -82,7 +82,7 @@ def _references(bench: Bench, export: Path) -> list[tuple[str, Path, float]]:
 
 def _float_left(folder: Path) -> bool:
     """Whether the budget left a layer in float, besides the decoding of boxes."""
-    from yolodeploy.backend import Artifact
+    from yolodeploy.backend.contract import Artifact
     from yolodeploy_ncnn import model
 
     forms = list(model.read(Artifact("ncnn", folder, "")).forms().values())

@@ -75,7 +75,7 @@ def _make(bench: Bench) -> float:
 
 def _imports(bench: Bench, recipe: Path) -> None:
     script = (
-        "import sys; from yolodeploy.cli import main; main(sys.argv[1:]);"
+        "import sys; from yolodeploy.cli.main import main; main(sys.argv[1:]);"
         "print([name for name in ('torch', 'numpy', 'cv2') if name in sys.modules], file=sys.stderr)"
     )
     command = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 
 from process import BIN
 
-from yolodeploy.dataset import Dataset, load_view
-from yolodeploy.recipe import View
+from yolodeploy.data.dataset import Dataset, load_view
+from yolodeploy.recipe.fields import View
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent / "shared"
+SHARED = Path(os.environ.get("YOLODEPLOY_SHARED", ROOT.parent / "shared"))
 DEVICES = {"intel": "xeon-icelake", "android": "pixel-8", "ios": "iphone-13"}
 PEERS = {"intel": "openvino", "android": "ncnn", "ios": "coreml"}
 

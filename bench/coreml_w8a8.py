@@ -79,7 +79,7 @@ def megabytes(package: Path) -> float:
 
 def opened(package: Path) -> Predict:
     """The package in our executor."""
-    from yolodeploy_coreml.runtime import ExecutorPredictor
+    from yolodeploy_coreml.runtime.predictors import ExecutorPredictor
 
     return ExecutorPredictor(package, THREADS)
 
@@ -87,7 +87,7 @@ def opened(package: Path) -> Predict:
 def source(bench: Bench) -> Predict:
     """The checkpoint itself, in PyTorch."""
     import yolodeploy_torch
-    from yolodeploy.backend import Artifact, Context, Device, Target
+    from yolodeploy.backend.contract import Artifact, Context, Device, Target
 
     step = next(step for step in yolodeploy_torch.STEPS if step.name == "load")
     target, work = Target(Device("none", "none", "none")), bench.work / "source"
@@ -121,9 +121,9 @@ def _ranges(bench: Bench, package: Path) -> dict[str, dict[str, float]]:
     """Least and greatest value of everything in the last sample, concatenations evened out."""
     from coremltools.optimize._utils import _adjust_concat_surrounding_activation_stats
 
-    from yolodeploy_coreml.executor import Program
-    from yolodeploy_coreml.graph import block_of
-    from yolodeploy_coreml.package import read_package
+    from yolodeploy_coreml.mlpackage.layers import block_of
+    from yolodeploy_coreml.mlpackage.package import read_package
+    from yolodeploy_coreml.runtime.executor import Program
 
     opened, found = read_package(package), {}
 

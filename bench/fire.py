@@ -13,7 +13,7 @@ from pathlib import Path
 
 from common import ROOT, Bench
 
-COMMAND = [sys.executable, "-m", "yolodeploy.cli"]
+COMMAND = [sys.executable, "-m", "yolodeploy"]
 
 
 def fire(bench: Bench) -> None:

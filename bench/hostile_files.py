@@ -8,7 +8,7 @@ import warnings
 
 from common import ROOT, Bench
 
-sys.path.insert(0, str(ROOT / "tests" / "backends"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "plugins")]
 
 
 def hostile(bench: Bench) -> None:

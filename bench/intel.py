@@ -14,8 +14,8 @@ from common import DEVICES, Bench
 from judge import Judge, Predict, latency_ratio
 from process import BIN, Run, in_turns, median, ratio, run
 
-from yolodeploy.dataset import load_view
-from yolodeploy.recipe import View
+from yolodeploy.data.dataset import load_view
+from yolodeploy.recipe.fields import View
 
 IMAGES = 128
 SUBSET = 32  # of them, for ranges: docs/decisions/011-openvino-int8.md says what more buy
@@ -96,8 +96,8 @@ def _artifacts(bench: Bench, folders: dict[str, Path]) -> None:
 
 
 def _opened(folder: Path) -> Predict:
-    from yolodeploy.backend import Target
-    from yolodeploy.machine import threads
+    from yolodeploy.backend.contract import Target
+    from yolodeploy.system.machine import threads
     from yolodeploy_openvino import DEVICES as INTEL
     from yolodeploy_openvino.runtime import OpenVINOPredictor
 

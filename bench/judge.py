@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from yolodeploy.accuracy import Tally, accuracy
-from yolodeploy.dataset import Dataset
-from yolodeploy.detect import detect
-from yolodeploy.images import letterboxed_file, to_tensor
-from yolodeploy.metrics import Truth
-from yolodeploy.rules import EVALUATION
+from yolodeploy.data.dataset import Dataset
+from yolodeploy.data.images import letterboxed_file, to_tensor
+from yolodeploy.tasks.detection.accuracy import Tally, accuracy
+from yolodeploy.tasks.detection.average_precision import Truth
+from yolodeploy.tasks.detection.postprocess import detect
+from yolodeploy.tasks.detection.thresholds import EVALUATION
 
 # float32 RGB [1, 3, H, W] in 0..1 -> raw head output [1, 4 + classes, anchors], boxes in pixels
 Predict = Callable[[Any], Any]

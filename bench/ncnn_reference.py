@@ -21,9 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from yolodeploy.dataset import Dataset
-from yolodeploy_ncnn import model, structure, weights
-from yolodeploy_ncnn.int8 import PER_CHANNEL
+from yolodeploy.data.dataset import Dataset
+from yolodeploy_ncnn import bin_file as weights
+from yolodeploy_ncnn import layers as structure
+from yolodeploy_ncnn import model
+from yolodeploy_ncnn.int8.rounding import PER_CHANNEL
 from yolodeploy_ncnn.runtime import NcnnPredictor
 
 BINS, LEVELS = 2048, 128
@@ -77,7 +79,7 @@ class Reference:
         integers = np.rint(exact * scales[:, None]).astype(np.int8)
         tail = [block.floats(data).astype("<f4").tobytes() for block in bias]
         scale = np.array(127 / threshold, "<f4").tobytes()
-        return b"".join([weights.int8(integers), *tail, scales.tobytes(), scale])
+        return b"".join([weights.int8_block(integers), *tail, scales.tobytes(), scale])
 
 
 def _gaussian(peak: float, count: int) -> float:

@@ -51,7 +51,7 @@ def _keys(folder: Path) -> tuple[Path, Path]:
 
 def _imported(bundle: Path, public: Path) -> str:
     code = (
-        "import sys; from yolodeploy import cli; cli.main(['verify', *sys.argv[1:]]); "
+        "import sys; from yolodeploy.cli import main as cli; cli.main(['verify', *sys.argv[1:]]); "
         f"print(*sorted({_FRAMEWORKS} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", code, bundle, "--key", public]

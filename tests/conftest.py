@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from real_model import RealModel
+from real_model import DEMO, ROOT, SHARED, RealModel
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get("YOLODEPLOY_SHARED", ROOT.parent / "shared"))
+# A suite in the background of a script ignores Ctrl-C, and so would every process that tests stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 NAMES = ("red", "green", "blue")
 _BGR = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}
+
+
+# Workers beside each other on few processors: threads of one would wait for those of the other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--model best.pt`: run the contract suite on another YOLOv8 checkpoint."""
+    parser.addoption("--model", type=Path, default=DEMO, help="a checkpoint for tests/contract")
 
 
 def draw(folder: Path, split: str, number: int, classes: tuple[str, ...] = NAMES) -> Path:
@@ -78,7 +91,7 @@ def coco() -> RealModel:
 def demo() -> RealModel:
     """The demo model that comes with the repository."""
     return _real(
-        ROOT / "models" / "shapes-yolov8n.pt",
+        DEMO,
         ROOT / "examples" / "shapes" / "data" / "data.yaml",
         160,
         "restore it from the repository",

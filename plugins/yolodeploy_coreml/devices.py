@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from yolodeploy.backend import Device, Target
-from yolodeploy.transforms import Params
+from yolodeploy.backend import Device, Params, Target
 from yolodeploy_coreml.params import UNTOUCHED, Palettize, Quantize, QuantizeWeights, WeightParams
 
 OLDEST, DEFAULT, NEWEST = 15, 16, 18
@@ -45,8 +44,13 @@ def ios_format(target: Target) -> int:
     return DEFAULT if target.os_version is None else int(target.os_version.split(".")[0])
 
 
-def refusal(target: Target) -> str | None:
-    """Why no package can be made for the target's iOS version, with the remedy; None if one can."""
+def refusal(step: str, params: Params, target: Target) -> str | None:
+    """Why a step cannot be done for the target, with the remedy; None if it can."""
+    return _no_package(target) or _decoder_compressed(params) or _too_old(step, params, target)
+
+
+def _no_package(target: Target) -> str | None:
+    """Why no package can be made for the target's iOS version."""
     asked = target.os_version
     if asked is not None and not asked.split(".")[0].isdecimal():
         return f"{asked!r} is not an iOS version. Write one like 16 or 17.4."
@@ -61,16 +65,30 @@ def refusal(target: Target) -> str | None:
     return None
 
 
-def step_refusal(step: str, params: Params, target: Target) -> str | None:
-    """Why the target's iOS version cannot read what a step writes, with the remedy."""
-    if isinstance(params, WeightParams) and (reason := _touches(params)):
-        return reason
+def _decoder_compressed(params: Params) -> str | None:
+    """Why `keep_float` must name the parts that turn the network's output into boxes."""
+    if not isinstance(params, WeightParams | Quantize):
+        return None
+    absent = [part for part in UNTOUCHED if part not in params.keep_float]
+    if not absent:
+        return None
+    why = "every box depends on their exact values"
+    if isinstance(params, Quantize):
+        why = "boxes in pixels and scores in 0..1 do not fit one 8-bit range"
+    return (
+        f"`keep_float` must name {' and '.join(f'`{part}`' for part in absent)}: {why}. "
+        f"Write keep_float: [{', '.join((*params.keep_float, *absent))}]."
+    )
+
+
+def _too_old(step: str, params: Params, target: Target) -> str | None:
+    """Why the target's iOS version cannot read what a step writes."""
     floor, what, other = _FLOORS.get(step, OLDEST), f"what `{step}` writes", ""
-    for needed, use in _newest(params):
+    for needed, use in _needs_ios18(params):
         floor, what, other = 18, needed, f" {use},"
     version = ios_format(target)
     if version >= floor:
-        return _quantizes_decoding(params) if isinstance(params, Quantize) else None
+        return None
     last = target.device.os_max
     wider = f'Write os: "{floor}"'
     if last is not None and int(last.split(".")[0]) < floor:
@@ -78,8 +96,8 @@ def step_refusal(step: str, params: Params, target: Target) -> str | None:
     return f"iOS {version} cannot read {what}; iOS {floor} and newer can. {wider},{other} or remove the step."
 
 
-def _newest(params: Params) -> Iterator[tuple[str, str]]:
-    """What of a step's result only iOS 18 reads, and what to do without."""
+def _needs_ios18(params: Params) -> Iterator[tuple[str, str]]:
+    """What only iOS 18 can read of a step's result, and what to do without it."""
     if isinstance(params, Palettize):
         if params.group_size is not None:
             yield "a table per group of channels (`palettize` with group_size)", "remove group_size"
@@ -87,26 +105,3 @@ def _newest(params: Params) -> Iterator[tuple[str, str]]:
             yield "3-bit tables (`palettize`)", "choose 2 or 4 bits"
     if isinstance(params, QuantizeWeights) and params.bits == 4:
         yield "int4 weights (`quantize_weights`)", "choose 8 bits"
-
-
-def _touches(params: WeightParams) -> str | None:
-    return _leaves_out(params.keep_float, "compressed: every box depends on them")
-
-
-def _quantizes_decoding(params: Quantize) -> str | None:
-    """Boxes in pixels and scores in 0..1 share tensors that no 8-bit range fits."""
-    return _leaves_out(
-        params.keep_float,
-        "quantized: boxes in pixels and scores in 0..1 do not fit one 8-bit range",
-    )
-
-
-def _leaves_out(keep_float: tuple[str, ...], why: str) -> str | None:
-    absent = [part for part in UNTOUCHED if part not in keep_float]
-    if not absent:
-        return None
-    return (
-        f"`keep_float` leaves out {' and '.join(f'`{part}`' for part in absent)}, which are never {why}. "
-        "Write keep_float: "
-        f"[{', '.join((*keep_float, *absent))}]."
-    )

@@ -6,15 +6,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from yolodeploy import transforms
-from yolodeploy.transforms import Export, Params, Selector
+from yolodeploy import backend
+from yolodeploy.backend import Export, Params, Selector
 
 Bits = Literal[1, 2, 3, 4, 6, 8]
-# Where `optimize` stops; see docs/decisions/009-core-ml-weights.md for what they were taken from.
+# Where `optimize` stops; docs/decisions/009-core-ml-weights.md says how these were found.
 NOISE = {"size": 0.1, "accuracy": 0.005}
-# Constants that boxes depend on exactly, and what mixes pixels with scores: never compressed.
+# Never compressed: boxes depend on the constants of these parts exactly, and they mix pixels with scores.
 UNTOUCHED = ("dfl", "decode")
-_NMS_ONLY = {"iou", "confidence"}
 
 
 class CoreMLExport(Export):
@@ -39,14 +38,14 @@ class CoreMLExport(Export):
 
     @model_validator(mode="after")
     def _thresholds_need_nms(self) -> CoreMLExport:
-        unused = sorted(_NMS_ONLY & self.model_fields_set)
+        unused = sorted({"iou", "confidence"} & self.model_fields_set)
         if unused and not self.nms:
             raise ValueError(f"{', '.join(unused)} has no effect without nms. Add `nms: true`.")
         return self
 
 
 class WeightParams(Params):
-    """What the steps that compress weights have in common."""
+    """Parameters that all steps that compress weights share."""
 
     keep_float: tuple[Selector, ...] = Field(
         default=UNTOUCHED,
@@ -109,17 +108,13 @@ class Palettize(WeightParams):
         return self.compensate or self.optimize is not None
 
     @model_validator(mode="after")
-    def _budgets_need_optimize(self) -> Palettize:
+    def _optimize_excludes_other_choices(self) -> Palettize:
         budgets = sorted({"max_mb", "max_noise"} & self.model_fields_set)
         if budgets and self.optimize is None:
             raise ValueError(
                 f"{', '.join(budgets)} has no effect without optimize. Add `optimize: size` or "
                 "`optimize: accuracy`."
             )
-        return self
-
-    @model_validator(mode="after")
-    def _optimize_chooses(self) -> Palettize:
         given = sorted({"bits", "compensate", "mode"} & self.model_fields_set)
         if self.optimize and given:
             raise ValueError(
@@ -178,7 +173,7 @@ class Sparsify(WeightParams):
 
     @property
     def pattern(self) -> tuple[int, int] | None:
-        """How many become zero of how many neighbours, the order of coremltools' `n_m_ratio`."""
+        """How many of how many neighbours become zero, in the order of coremltools' `n_m_ratio`."""
         if self.n_m is None:
             return None
         zeros, run = map(int, self.n_m.split(":"))
@@ -194,7 +189,7 @@ class Sparsify(WeightParams):
         return self
 
 
-class Quantize(transforms.Quantize):
+class Quantize(backend.Quantize):
     """Compute convolutions with 8-bit weights and 8-bit activations (W8A8)."""
 
     method: Literal["mse", "percentile", "minmax"] = Field(
@@ -210,13 +205,3 @@ class Quantize(transforms.Quantize):
         "signal-to-quantization-noise ratio of the output is at least this, in decibels, by the sum of "
         "what each costs alone; left out, keep_float alone decides.",
     )
-
-
-def plain_float(params: object) -> CoreMLExport:  # noqa: ARG001 - one reference serves all
-    """Return the export that latency is compared with: fp32, without suppression."""
-    return CoreMLExport(precision="fp32")
-
-
-def calibrated(params: Params) -> tuple[str, ...]:
-    """Return the data views that a step on weights reads."""
-    return ("calibration",) if isinstance(params, WeightParams) and params.calibrated else ()

@@ -7,36 +7,24 @@ An artifact is a folder with two files: `model.ncnn.param` (the graph, as text) 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolodeploy.backend import Artifact, Context, Interface, Probe, Step, Tensor, installed, missing
+from yolodeploy.backend import Interface, Step, Tensor
+from yolodeploy.compress import refuse_missing
+from yolodeploy.system import installed, missing
 from yolodeploy_ncnn.devices import DEVICES as DEVICES
-from yolodeploy_ncnn.export import PARAM_FILE, NcnnExport, run_export
+from yolodeploy_ncnn.export import NcnnExport, run_export
+from yolodeploy_ncnn.int8 import probe_quantize, run_quantize
+from yolodeploy_ncnn.param_file import PARAM_FILE
 from yolodeploy_ncnn.params import Quantize
 from yolodeploy_ncnn.w8 import W8, probe_w8, run_w8
 
 if TYPE_CHECKING:
-    from yolodeploy.backend import Predictor, Target
-    from yolodeploy.transforms import Params
+    from yolodeploy.backend import Artifact, Params, Predictor, Target
 
 NAME = "ncnn"
 
-_UNTOUCHED = ("dfl", "decode")
 _FAST_INT8 = frozenset({"dotprod", "i8mm"})
-
-
-def _quantize(artifact: Artifact, params: Params, context: Context) -> Path:
-    from yolodeploy_ncnn.quantize import run_quantize
-
-    return run_quantize(artifact, params, context)
-
-
-def _probe_quantize(artifact: Artifact, params: Params, context: Context) -> Probe:
-    from yolodeploy_ncnn.quantize import probe_quantize
-
-    return probe_quantize(artifact, params, context)
-
 
 STEPS = (
     Step(
@@ -53,9 +41,9 @@ STEPS = (
         accepts=NAME,
         produces=NAME,
         params=Quantize,
-        run=_quantize,
+        run=run_quantize,
         reads=("calibration",),
-        probe=_probe_quantize,
+        probe=probe_quantize,
     ),
 )
 
@@ -66,17 +54,17 @@ REFUSED_STEPS: Mapping[str, str] = {
 
 
 def versions() -> Mapping[str, str]:
-    """Versions of the tools that write an artifact: tracing (torch) and conversion (pnnx)."""
+    """Versions of everything that can change the bytes of a step."""
     return installed("ncnn", "numpy", "pnnx", "torch")
 
 
 def problem() -> str | None:
-    """Name the distributions that are missing, with the remedy."""
+    """Name the distributions that are missing, with the remedy; None if all are installed."""
     return missing("ncnn", "ncnn", "pnnx", "torch")
 
 
 def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: ARG001 - the contract's signature
-    """Refuse int8 where it does not pay or cannot work; every Arm CPU from Armv7 on runs the rest."""
+    """Refuse int8 where it gains nothing or cannot work; every Arm CPU from Armv7 on runs the rest."""
     if not isinstance(params, Quantize):
         return None
     if not target.device.features & _FAST_INT8:
@@ -84,13 +72,7 @@ def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: A
             f"the {target.device.title} has no int8 dot product (FEAT_DotProd), without which int8 is "
             "not faster than float. Use `w8`: the file gets as small, the arithmetic stays float."
         )
-    absent = [part for part in _UNTOUCHED if part not in params.keep_float]
-    if absent:
-        return (
-            f"`keep_float` leaves out {' and '.join(f'`{part}`' for part in absent)}: box decoding in "
-            f"int8 loses every box. Write keep_float: [{', '.join((*params.keep_float, *absent))}]."
-        )
-    return None
+    return refuse_missing(params.keep_float, "box decoding in int8 loses every box")
 
 
 def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001, ARG001 - the contract's name
@@ -101,20 +83,20 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
 
 
 def describe(artifact: Artifact) -> Interface:
-    """How an app feeds the network and reads it; shapes come from the graph."""
-    from yolodeploy_ncnn import model
+    """Describe how an app feeds the network and reads its output; shapes come from the graph."""
     from yolodeploy_ncnn.decode import find_decode
+    from yolodeploy_ncnn.model import read
 
-    loaded = model.read(artifact)
+    loaded = read(artifact)
     graph = loaded.graph
     decode = find_decode(graph)
-    height, width = graph.input_size()
+    pixels = graph.producers[graph.input]
     return Interface(
         entry=PARAM_FILE,
         inputs=(
             Tensor(
                 name=graph.input,
-                shape=(3, height, width),
+                shape=(3, pixels.number(1), pixels.number(0)),
                 dtype="float32",
                 meaning="RGB pixels of the letterboxed image, multiplied with the scale",
             ),
@@ -140,6 +122,6 @@ def describe(artifact: Artifact) -> Interface:
 
 def parts(artifact: Artifact) -> Mapping[str, Mapping[str, str]]:
     """Take the artifact's files apart, to say where two of them differ."""
-    from yolodeploy_ncnn import anatomy
+    from yolodeploy_ncnn.diff import parts
 
-    return anatomy.parts(artifact)
+    return parts(artifact)

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import Field
 
-from yolodeploy.child import environment
+from yolodeploy.backend import Export
+from yolodeploy.compress import carry
 from yolodeploy.errors import EnvironmentProblem, StepFailed
-from yolodeploy.transforms import Export
-from yolodeploy_ncnn import decode, param
-from yolodeploy_torch.ranges import carry
+from yolodeploy.system import child_environment
+from yolodeploy_ncnn import param_file
+from yolodeploy_ncnn.bin_file import BIN_FILE
+from yolodeploy_ncnn.decode import keep_fp32
+from yolodeploy_ncnn.param_file import PARAM_FILE
 
 if TYPE_CHECKING:
-    from yolodeploy.backend import Artifact, Context
-    from yolodeploy.transforms import Params
+    from yolodeploy.backend import Artifact, Context, Params
 
-PARAM_FILE = "model.ncnn.param"
-BIN_FILE = "model.ncnn.bin"
 SCRIPT_FILE = "model.pt"
 LOG_LINES = 12
 
@@ -38,28 +38,32 @@ class NcnnExport(Export):
 def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     """Convert a checkpoint to ncnn: fp32 or fp16 weights, boxes decoded in fp32.
 
-    Returns a folder with `model.ncnn.param` and `model.ncnn.bin`, and the ranges that the model
-    may come with. Input blob `in0` is
-    `[3, imgsz, imgsz]` in 0..1, output blob `out0` is `[4 + classes, anchors]`.
+    Returns a folder with `model.ncnn.param` and `model.ncnn.bin`, and the learned ranges of the model,
+    if it has any. Input blob `in0` is `[3, imgsz, imgsz]` in 0..1, output blob `out0` is
+    `[4 + classes, anchors]`.
     """
+    from yolodeploy_torch.model import traced
+
     options = cast("NcnnExport", params)
     context.progress(0.0, "trace")
-    _trace(artifact.path, context)
+    traced(artifact.path, context.imgsz).save(str(context.work / SCRIPT_FILE))
     context.progress(0.5, "convert")
     _convert(context.work, context.imgsz, half=options.precision == "fp16")
-    result = _collect(context, everywhere=options.arithmetic == "fp32")
+    graph = param_file.read(context.work / PARAM_FILE)
+    # pnnx leaves out the width, the height and the channels of the input.
+    shape = {0: str(context.imgsz), 1: str(context.imgsz), 2: "3"}
+    graph = graph.with_params(shape, [graph.producers[graph.input].name])
+    graph = keep_fp32(graph, everywhere=options.arithmetic == "fp32")
+    result = context.work / "artifact"
+    result.mkdir()
+    param_file.write(graph, result / PARAM_FILE)
+    (context.work / BIN_FILE).replace(result / BIN_FILE)
     carry(artifact.path, result)
     return result
 
 
-def _trace(source: Path, context: Context) -> None:
-    from yolodeploy_torch.export import traced
-
-    traced(source, context.imgsz).save(str(context.work / SCRIPT_FILE))
-
-
 def _convert(work: Path, imgsz: int, *, half: bool) -> None:
-    """Run pnnx in `work`; it names its files after the script and writes no path into them."""
+    """Run pnnx in `work`; it names its files after the script and writes no paths into them."""
     command = [
         str(_converter()),
         SCRIPT_FILE,
@@ -67,44 +71,21 @@ def _convert(work: Path, imgsz: int, *, half: bool) -> None:
         f"fp16={int(half)}",
     ]
     # One thread: constants are folded by libtorch, whose sums may depend on the thread count.
-    alone = {**environment(), "OMP_NUM_THREADS": "1"}
+    one_thread = {**child_environment(), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command, cwd=work, env=alone, check=False, text=True, errors="replace",
+        command, cwd=work, env=one_thread, check=False, text=True, errors="replace",
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     if done.returncode != 0 or not (work / BIN_FILE).is_file():
         tail = "\n".join(done.stdout.splitlines()[-LOG_LINES:])
-        raise StepFailed(f"pnnx ended with code {done.returncode}; its last lines:\n{tail}")
+        raise StepFailed(f"pnnx ended with code {done.returncode}. Its last lines:\n{tail}")
 
 
 def _converter() -> Path:
-    """The program inside the pnnx wheel; importing the package would start torch for nothing."""
+    """Find the program inside the pnnx wheel; importing the package would import torch for nothing."""
     spec = importlib.util.find_spec("pnnx")
-    folders = spec.submodule_search_locations if spec else None
-    for folder in folders or ():
+    for folder in (spec and spec.submodule_search_locations) or ():
         for name in ("pnnx", "pnnx.exe"):
             if (program := Path(folder) / name).is_file():
                 return program
-    raise EnvironmentProblem("The pnnx program is missing. Run: pip install 'yolodeploy[ncnn]'")
-
-
-def _collect(context: Context, *, everywhere: bool) -> Path:
-    """Move the two files that ship into a folder of their own, the graph rewritten."""
-    graph = param.read(context.work / PARAM_FILE)
-    graph = _declare_input(graph, context.imgsz)
-    graph = decode.keep_fp32(graph, everywhere=everywhere)
-    result = context.work / "artifact"
-    result.mkdir()
-    (result / PARAM_FILE).write_bytes(param.write(graph).encode("ascii"))
-    (context.work / BIN_FILE).replace(result / BIN_FILE)
-    return result
-
-
-def _declare_input(graph: param.Graph, imgsz: int) -> param.Graph:
-    """Write the input's width, height and channels, which pnnx leaves out."""
-    shape = {0: str(imgsz), 1: str(imgsz), 2: "3"}
-    return param.Graph(
-        tuple(
-            layer.with_params(shape) if layer.type == "Input" else layer for layer in graph.layers
-        )
-    )
+    raise EnvironmentProblem("the pnnx program is missing. Run: pip install 'yolodeploy[ncnn]'")

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from yolodeploy import transforms
+from yolodeploy import backend
 
 
-class Quantize(transforms.Quantize):
+class Quantize(backend.Quantize):
     """Compute convolutions in int8, with ranges taken from images; costly layers stay float."""
 
     method: Literal["mse", "kl", "percentile"] = Field(

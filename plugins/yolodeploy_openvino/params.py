@@ -6,11 +6,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from yolodeploy import transforms
-from yolodeploy.transforms import Params, Selector
+from yolodeploy import backend
+from yolodeploy.backend import Params, Selector
 
 
-class Quantize(transforms.Quantize):
+class Quantize(backend.Quantize):
     """Post-training W8A8 by NNCF."""
 
     preset: Literal["mixed", "performance"] = Field(

@@ -1,4 +1,4 @@
-"""Opening an IR in OpenVINO, and describing it."""
+"""Running an IR in OpenVINO, and describing how an app uses it."""
 
 from __future__ import annotations
 
@@ -10,37 +10,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.backend import Interface, Runtime, Target, Tensor
-from yolodeploy.errors import StepFailed
-from yolodeploy_openvino import layers
-from yolodeploy_openvino.export import MODEL_FILE
-from yolodeploy_openvino.graph import structure
-from yolodeploy_openvino.toolchain import first_line, openvino, version
+from yolodeploy_openvino.graph import find_structure
+from yolodeploy_openvino.layers import form
+from yolodeploy_openvino.toolchain import MODEL_FILE, failing, openvino, read_model, version
 
 
 class OpenVINOPredictor:
-    """Runs an IR whose batch is one, image after image."""
+    """Runs an IR with a batch size of one, image after image."""
 
     def __init__(self, folder: Path, target: Target, threads: int) -> None:
         ov = openvino()
         core = ov.Core()
-        unit = available_unit(str(target.device.options.get("unit", "CPU")), core.available_devices)
+        wanted = str(target.device.options.get("unit", "CPU"))
+        unit = available_unit(wanted, core.available_devices)
         config = _config(unit, target, threads)
-        try:
+        remedy = "Build it again; if it fails again, try another version."
+        with failing(f"open {folder / MODEL_FILE} on {unit}", remedy):
             compiled = core.compile_model(core.read_model(folder / MODEL_FILE), unit, config)
-        except RuntimeError as error:
-            raise StepFailed(
-                f"OpenVINO {version(ov)} cannot open {folder / MODEL_FILE} on {unit}: "
-                f"{first_line(error)}. Build it again; if it fails again, try another version."
-            ) from error
         self._request = compiled.create_infer_request()
         self._shape = tuple(compiled.output(0).shape)
         hardware = str(core.get_property(unit, "FULL_DEVICE_NAME")).strip()
         note = _note(unit, hardware, target, config)
-        wanted = unit == str(target.device.options.get("unit", "CPU"))
-        self.runtime = Runtime("OpenVINO", version(ov), hardware, threads, note, timing=wanted)
+        self.runtime = Runtime(
+            "OpenVINO", version(ov), hardware, threads, note, timing=unit == wanted
+        )
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map [N, 3, H, W] in 0..1 to [N, 4 + classes, anchors]."""
+        """Run `[N, 3, H, W]` images in 0..1; returns `[N, 4 + classes, anchors]`."""
         outputs = np.empty((len(images), *self._shape[1:]), np.float32)
         for output, image in zip(outputs, images, strict=True):
             self._request.infer([np.ascontiguousarray(image[None])], share_inputs=True)
@@ -49,13 +45,13 @@ class OpenVINOPredictor:
 
 
 def available_unit(wanted: str, present: Sequence[str]) -> str:
-    """Return the unit to measure on: the wanted one if this machine has it, else the CPU."""
+    """The unit to measure on: the wanted one if this machine has it, else the CPU."""
     return wanted if any(name.split(".")[0] == wanted for name in present) else "CPU"
 
 
 def describe(folder: Path) -> Interface:
-    """Read the ports and the convolutions of the IR in `folder`."""
-    model = _read(folder)
+    """Describe the inputs, outputs and convolutions of the IR in `folder`."""
+    model = read_model(folder)
     image = Tensor(
         "images", tuple(model.input(0).shape), "float32", "RGB, planes one after the other, 0..1"
     )
@@ -73,24 +69,9 @@ def describe(folder: Path) -> Interface:
         note="Keep model.bin beside model.xml. On a CPU set INFERENCE_PRECISION_HINT to f32 for "
         "the figures of the evidence.",
         layers={
-            name: layers.form(node)
-            for name, node in layers.convolutions(model, structure(model)).items()
+            name: form(node) for name, node in find_structure(model).convolutions(model).items()
         },
     )
-
-
-def _read(folder: Path) -> Any:
-    ov = openvino()
-    try:
-        model = ov.Core().read_model(folder / MODEL_FILE)
-        for operation in model.get_ops():
-            operation.get_friendly_name()  # its reader takes names that are no text
-        return model
-    except (RuntimeError, UnicodeDecodeError) as error:  # its messages quote the file
-        raise StepFailed(
-            f"OpenVINO {version(ov)} cannot read {folder / MODEL_FILE}: {first_line(error)}. "
-            "Build it again."
-        ) from error
 
 
 def _config(unit: str, target: Target, threads: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The source side: reads YOLOv8 checkpoints safely and runs them in PyTorch.
 
 Its artifact format is "yolo": a folder with `info.json`, `arch.json` (the table of layers)
-and `model.safetensors` (float32 weights, batch normalisation not fused). Other plugins
-start from `yolodeploy_torch.export`.
+and `model.safetensors` (float32 weights, batch normalisation not fused). Other plugins start from
+`yolodeploy_torch.model`. The packages in it import PyTorch when a name in them is first used.
 """
 
 from __future__ import annotations
@@ -15,31 +15,30 @@ from typing import cast
 from yolodeploy.backend import (
     Artifact,
     Context,
+    Counts,
     Device,
     Interface,
     ModelInfo,
+    Params,
     Predictor,
     Step,
     Target,
     Tensor,
-    installed,
-    missing,
 )
-from yolodeploy.counts import Counts
-from yolodeploy.transforms import Params
-from yolodeploy_torch.following import fits_qat
+from yolodeploy.system import installed, missing
+from yolodeploy_torch import checkpoint, model, pruning, qat, training
 from yolodeploy_torch.params import Distill, Finetune, Prune, Qat, Training
 
 NAME = "torch"
 DEVICES: Sequence[Device] = ()
 
 _DISTRIBUTIONS = ("torch", "safetensors", "numpy")
-_JUDGES = ("faster-coco-eval",)
+_SCORING = ("faster-coco-eval",)
 Run = Callable[[Artifact, Params, Context], Path]
 Then = Callable[[Params, Sequence[tuple[Step, Params]]], str | None]
 
-# OpenMP reads this once, when PyTorch is imported. Its threads spin while they wait for each
-# other, and beside any other busy process two of them take many times as long as one.
+# OpenMP reads this once, when PyTorch is imported. By default its threads spin while they wait for
+# each other; beside any other busy process, two of them then take many times as long as one.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
@@ -48,62 +47,49 @@ class Load(Params):
 
 
 def _load(artifact: Artifact, params: Params, context: Context) -> Path:
-    from yolodeploy_torch.load import load
-
-    return load(artifact, params, context)
+    return checkpoint.load(artifact, params, context)
 
 
 def _prune(artifact: Artifact, params: Params, context: Context) -> Path:
-    from yolodeploy_torch.prune import prune
-
-    return prune(artifact, cast("Prune", params), context)
+    return pruning.prune(artifact, cast("Prune", params), context)
 
 
 def _finetune(artifact: Artifact, params: Params, context: Context) -> Path:
-    from yolodeploy_torch.finetune import finetune
-
-    return finetune(artifact, cast("Finetune", params), context)
+    return training.finetune(artifact, cast("Finetune", params), context)
 
 
 def _distill(artifact: Artifact, params: Params, context: Context) -> Path:
-    from yolodeploy_torch.finetune import distill
-
-    return distill(artifact, cast("Distill", params), context)
+    return training.distill(artifact, cast("Distill", params), context)
 
 
 def _qat(artifact: Artifact, params: Params, context: Context) -> Path:
-    from yolodeploy_torch.qat import qat
-
-    return qat(artifact, cast("Qat", params), context)
+    return qat.qat(artifact, cast("Qat", params), context)
 
 
 def _fits_qat(params: Params, rest: Sequence[tuple[Step, Params]]) -> str | None:
-    return fits_qat(cast("Qat", params).keep_float, rest)
+    return qat.fits_qat(cast("Qat", params).keep_float, rest)
 
 
-def _prune_reads(params: Params) -> tuple[str, ...]:
-    given = cast("Prune", params)
-    learns = given.importance == "taylor" or given.finetune is not None
+def _reads(params: Params) -> tuple[str, ...]:
+    """Training images where there is something to learn, calibration images to mend what was pruned."""
+    if not isinstance(params, Prune):
+        return ("training",)
+    learns = params.importance == "taylor" or params.finetune is not None
     return ("calibration", "training") if learns else ("calibration",)
 
 
-def _prune_varies(params: Params) -> str | None:
-    training = cast("Prune", params).finetune
-    return _varies(training) if training else None
-
-
 def _varies(params: Params) -> str | None:
-    """Only sums on a CPU come in the same order every time."""
-    device = cast("Training", params).device
-    return (
-        None if device == "cpu" else f"it trains on `device: {device}`, which adds up in any order"
-    )
+    """Only a CPU adds up in the same order every time."""
+    how = params.finetune if isinstance(params, Prune) else cast("Training", params)
+    if how is None or how.device == "cpu":
+        return None
+    return f"it trains on `device: {how.device}`, which adds up in any order"
 
 
 def _training_step(
     name: str, params: type[Params], run: Run, then: Then | None = None, revision: int = 1
 ) -> Step:
-    """A step that trains; the held-out images are judged with the library that computes mAP."""
+    """A step that may train; mAP on held-out images is computed with the distribution in `tools`."""
     return Step(
         name,
         "yolo",
@@ -111,26 +97,16 @@ def _training_step(
         params,
         run,
         revision=revision,
-        reads=("training",),
+        reads=_reads,
         varies=_varies,
-        tools=_JUDGES,
+        tools=_SCORING,
         then=then,
     )
 
 
 STEPS: Sequence[Step] = (
     Step("load", ".pt", "yolo", Load, _load),
-    Step(
-        "prune",
-        "yolo",
-        "yolo",
-        Prune,
-        _prune,
-        revision=2,
-        reads=_prune_reads,
-        varies=_prune_varies,
-        tools=_JUDGES,
-    ),
+    _training_step("prune", Prune, _prune, revision=2),
     _training_step("finetune", Finetune, _finetune),
     _training_step("distill", Distill, _distill),
     _training_step("qat", Qat, _qat, _fits_qat, revision=2),
@@ -148,26 +124,22 @@ def problem() -> str | None:
 
 
 def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: ARG001
-    """Nothing here depends on the target."""
+    """None: no step here depends on the target."""
     return None
 
 
 def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001, ARG001
     """Run the model in PyTorch on this machine's CPU."""
-    from yolodeploy_torch.predictor import TorchPredictor
-
-    return TorchPredictor(artifact.path, threads)
+    return model.TorchPredictor(model.fused(model.read(artifact.path)), threads)
 
 
 def count(artifact: Artifact, imgsz: int) -> Counts:
-    """Count what the model holds, and what it computes for one image."""
-    from yolodeploy_torch.counting import counts
-
-    return counts(artifact.path, imgsz)
+    """Count the parameters of the model, and what it computes for one image."""
+    return model.counts(artifact.path, imgsz)
 
 
 def describe(artifact: Artifact) -> Interface:
-    """How to feed the source model; its image size is free."""
+    """The inputs and outputs of the source model; its image size is free."""
     info = ModelInfo.read(artifact.path)
     image = Tensor("images", (-1, 3, -1, -1), "float32", "RGB, NCHW, 0..1")
     output = Tensor(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from yolodeploy.pinned import PinnedFile
-from yolodeploy.transforms import Params, Selector
+from yolodeploy.backend import Params, PinnedFile, Selector
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Gain = Annotated[float, Field(ge=0, le=100)]
-_GAINS = ("labels", "response", "feature")
 Chance = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Gains(NamedTuple):
+    """The weights of the parts of a training's loss."""
+
+    labels: float = 1.0
+    response: float = 0.0
+    feature: float = 0.0
 
 
 class Augment(Params):
@@ -81,8 +87,13 @@ class Training(Params):
         default=2, ge=1, le=256, description="CPU threads; another number gives other rounding."
     )
 
+    @property
+    def gains(self) -> Gains:
+        """What the loss is made of: here the labels alone."""
+        return Gains()
+
     @model_validator(mode="after")
-    def _has_judges(self) -> Self:
+    def _patience_needs_holdout(self) -> Self:
         if self.patience and not self.holdout:
             raise ValueError(
                 "`patience` waits for a better mAP on held-out images, and holdout: 0 holds out none. "
@@ -150,7 +161,7 @@ class Finetune(Training):
 
 
 class Taught(Training):
-    """Training with a teacher beside the labels."""
+    """Training on what a teacher gives, beside the labels."""
 
     labels: Gain = Field(default=1.0, description="Weight of the detection loss on the labels.")
     response: Gain = Field(
@@ -158,11 +169,15 @@ class Taught(Training):
         description="Weight of the difference from the teacher in scores and box distributions.",
     )
 
+    @property
+    def gains(self) -> Gains:
+        """The labels, and the teacher's outputs."""
+        return Gains(self.labels, self.response)
+
     @model_validator(mode="after")
     def _learns_from_something(self) -> Self:
-        gains = {name: getattr(self, name) for name in _GAINS if hasattr(self, name)}
-        if not any(gains.values()):
-            zeros = ", ".join(f"{name}: 0" for name in gains)
+        if not any(self.gains):
+            zeros = ", ".join(f"{name}: 0" for name in Gains._fields if hasattr(self, name))
             raise ValueError(f"{zeros} leave nothing to learn from. Raise one of them")
         return self
 
@@ -178,6 +193,11 @@ class Distill(Taught):
     feature: Gain = Field(
         default=0.25, description="Weight of the difference in the maps that the head reads."
     )
+
+    @property
+    def gains(self) -> Gains:
+        """The labels, the teacher's outputs, and the maps that its head reads."""
+        return Gains(self.labels, self.response, self.feature)
 
 
 class Qat(Taught):

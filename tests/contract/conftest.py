@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 
 import cv2
@@ -13,17 +12,17 @@ import suite
 from numpy.typing import NDArray
 
 from yolodeploy.backend import Artifact, Backend, Step
-from yolodeploy.transforms import Params
+from yolodeploy.backend.params import Params
 
 ROOT = Path(__file__).resolve().parents[2]
-DEMO = Path(os.environ.get("YOLODEPLOY_TEST_MODEL", ROOT / "models" / "shapes-yolov8n.pt"))
 
 
 @pytest.fixture(scope="session")
-def checkpoint() -> Path:
-    if not DEMO.is_file():
-        pytest.skip(f"{DEMO} is missing; set YOLODEPLOY_TEST_MODEL to a YOLOv8 checkpoint")
-    return DEMO
+def checkpoint(pytestconfig: pytest.Config) -> Path:
+    model: Path = pytestconfig.getoption("--model")
+    if not model.is_file():
+        pytest.skip(f"{model} is missing; name a YOLOv8 checkpoint with --model")
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from yolodeploy.backend import Artifact, Backend, Context, Device, ModelInfo, Step, Target
-from yolodeploy.dataset import Dataset
+from yolodeploy.backend.params import Params
+from yolodeploy.data.dataset import Dataset
 from yolodeploy.errors import PlanRefused
-from yolodeploy.transforms import Params
 
 GROUP = "yolodeploy.backends"
 WEIGHTS = ".pt"
@@ -231,16 +231,24 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def digests_elsewhere(task: Job, cwd: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Run a job in a process of its own, with another environment and working folder."""
+ELSEWHERE = {
+    "PYTHONHASHSEED": "4711",
+    "TZ": "Asia/Tokyo",
+    "LC_ALL": "C",
+    "COLUMNS": "40",
+}
+
+
+def digests_elsewhere(task: Job, cwd: Path) -> dict[str, str]:
+    """Run a job in a process of its own, with another environment, umask and working folder."""
     command = [sys.executable, str(Path(__file__).resolve()), json.dumps(asdict(task))]
-    output = _python(command, cwd, environment)
+    output = _python(command, cwd, ELSEWHERE, umask=0o077)
     return dict(json.loads(output.splitlines()[-1]))
 
 
 IMPORT_PROBE = """
 import importlib, json, sys, time
-import yolodeploy.backend, yolodeploy.transforms
+from yolodeploy.backend import Backend, Params
 start = time.process_time()
 plugin = importlib.import_module(sys.argv[1])
 seconds = time.process_time() - start
@@ -261,12 +269,13 @@ def import_cost(module: str, cwd: Path) -> tuple[float, frozenset[str]]:
     return seconds, frozenset(names)
 
 
-def _python(command: list[str], cwd: Path, environment: Mapping[str, str]) -> str:
+def _python(command: list[str], cwd: Path, environment: Mapping[str, str], umask: int = -1) -> str:
     path = os.pathsep.join(entry for entry in sys.path if entry)
     done = subprocess.run(
         command,
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": path, **environment},
+        umask=umask,
         check=False,
         capture_output=True,
         text=True,

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from suite import Built
 
-from yolodeploy.backend import Artifact, Backend, Device, Runtime, Step, Target
+from yolodeploy.backend import Artifact, Backend, Device, Parted, Runtime, Step, Target
+from yolodeploy.backend.params import Params
 from yolodeploy.errors import YolodeployError
-from yolodeploy.parts import Parted, differing
-from yolodeploy.transforms import Params
+from yolodeploy.reproduce.artifact_diff import differing
 
 Images = NDArray[np.float32]
 
@@ -116,8 +116,7 @@ def test_step_makes_plain_files(built: Built):
 @pytest.mark.slow
 def test_same_bytes_in_two_processes(built: Built, tmp_path: Path):
     task = replace(built.job, work=str(tmp_path / "another place" / "work"))
-    elsewhere = {"PYTHONHASHSEED": "4711", "TZ": "Asia/Tokyo", "LC_ALL": "C", "COLUMNS": "40"}
-    made = suite.digests_elsewhere(task, tmp_path, elsewhere)
+    made = suite.digests_elsewhere(task, tmp_path)
     assert made == suite.digests(built.artifact.path)
 
 

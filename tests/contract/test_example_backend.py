@@ -48,4 +48,4 @@ def test_example_passes_the_contract_suite(path: str):
 @pytest.mark.slow
 def test_command_line_lists_the_example(path: str):
     pytest.importorskip("yolodeploy.cli", reason="the command line is not part of this tree")
-    assert "onnxruntime" in run(["-m", "yolodeploy.cli", "backends"], path)
+    assert "onnxruntime" in run(["-m", "yolodeploy", "backends"], path)

@@ -47,10 +47,9 @@ class Parser:
 
 
 def _recipe(folder: Path) -> object:
-    from yolodeploy.deploy import plan_file
-    from yolodeploy.store import Store
+    from yolodeploy.plan.planner import plan_recipe
 
-    return plan_file(folder / "recipe.yaml", Store(folder / "store"))
+    return plan_recipe(folder / "recipe.yaml", folder / "store")
 
 
 @functools.cache
@@ -59,22 +58,22 @@ def _plan(folder: Path) -> Any:
 
 
 def _lock(folder: Path) -> object:
-    from yolodeploy.lock import require_locked
+    from yolodeploy.plan import LockFile
 
-    return require_locked(folder / "recipe.lock", _plan(folder))
+    return LockFile.beside(_plan(folder)).require_inputs(_plan(folder))
 
 
 def _data(folder: Path) -> object:
-    from yolodeploy.dataset import load_view
-    from yolodeploy.recipe import View
-    from yolodeploy.trust import trust_of
+    from yolodeploy.data.dataset import load_view
+    from yolodeploy.recipe.allowed_paths import allowed_paths
+    from yolodeploy.recipe.fields import View
 
-    view = load_view(folder / "data.yaml", View(), 0, trust_of(folder / "recipe.yaml", ()))
+    view = load_view(folder / "data.yaml", View(), 0, allowed_paths(folder / "recipe.yaml", ()))
     return [view.boxes(image) for image in view.images]
 
 
 def _images(folder: Path) -> object:
-    from yolodeploy.images import letterboxed_file
+    from yolodeploy.data.images import letterboxed_file
 
     for path in sorted((folder / "images/val").iterdir()):
         letterboxed_file(path, 64)
@@ -82,13 +81,13 @@ def _images(folder: Path) -> object:
 
 
 def _checkpoint(folder: Path) -> object:
-    from yolodeploy_torch.load import read_checkpoint_model
+    from yolodeploy_torch.checkpoint.load import read_checkpoint_model
 
     return read_checkpoint_model(folder / "tiny.pt")
 
 
 def _yolo(folder: Path) -> object:
-    from yolodeploy_torch import folder as yolo
+    from yolodeploy_torch.model import artifact as yolo
 
     ModelInfo.read(folder / "yolo")
     return yolo.read(folder / "yolo")
@@ -97,7 +96,7 @@ def _yolo(folder: Path) -> object:
 def _state(folder: Path) -> object:
     from fuzz_seeds import progress
 
-    from yolodeploy_torch.progress import read_state
+    from yolodeploy_torch.training.state import read_state
 
     return read_state(folder, progress())
 
@@ -126,8 +125,8 @@ def _openvino_native(folder: Path) -> object:
 
 
 def _coreml(folder: Path) -> object:
-    from yolodeploy_coreml.interface import read_interface
-    from yolodeploy_coreml.runtime import ExecutorPredictor
+    from yolodeploy_coreml.mlpackage.interface import read_interface
+    from yolodeploy_coreml.runtime.predictors import ExecutorPredictor
 
     read_interface(folder / "coreml")
     predictor = ExecutorPredictor(folder / PACKAGE, 1)
@@ -135,8 +134,8 @@ def _coreml(folder: Path) -> object:
 
 
 def _coreml_weights(folder: Path) -> object:
-    from yolodeploy_coreml.package import read_package
-    from yolodeploy_coreml.program import Editor
+    from yolodeploy_coreml.mlpackage.editor import Editor
+    from yolodeploy_coreml.mlpackage.package import read_package
 
     editor = Editor(read_package(folder / PACKAGE))
     return [(editor.weight(layer), editor.bias(layer)) for layer in editor.layers.values()]
@@ -144,18 +143,17 @@ def _coreml_weights(folder: Path) -> object:
 
 def _bundle(folder: Path) -> object:
     """As `verify` with a lock and a key reads it, and as `deploy --key` does."""
+    from yolodeploy.bundle.bundle import signers
+    from yolodeploy.bundle.integrity import inspect_bundle, lock_problems
     from yolodeploy.errors import VerificationFailed
-    from yolodeploy.lock import read_lock
-    from yolodeploy.papers import signers
-    from yolodeploy.verify import lock_faults
-    from yolodeploy.whole import inspect
+    from yolodeploy.plan.lock import read_lock
 
     home, signer = folder / "bundle", bundle_signer()
-    found = inspect(home, signer.public_key)
-    faults = [*found.faults, *lock_faults(found, read_lock(home.with_suffix(".lock")))]
-    assert faults or signers(home) == [signer.public_key.keyid]
-    if faults:
-        raise VerificationFailed(faults[0])
+    found = inspect_bundle(home, signer.public_key)
+    problems = [*found.problems, *lock_problems(found, read_lock(home.with_suffix(".lock")))]
+    assert problems or signers(home) == [signer.public_key.keyid]
+    if problems:
+        raise VerificationFailed(problems[0])
     return home
 
 
@@ -168,19 +166,19 @@ def bundle_signer() -> Any:
 
 
 def _store(folder: Path) -> object:
-    from yolodeploy.store import Store, _Wanted
+    from yolodeploy.store.store import Store
 
-    store = Store(folder / "store")
+    store = Store(folder / "store", print)
     for _home, meta in store.entries():
         str(meta)
-    found = store._look("ab" * 32, _Wanted())
+    found = store._examine("ab" * 32, None, "")
     return None if isinstance(found, str) else found
 
 
 def _archive(folder: Path) -> object:
     """As the store reads what a shared one gave it."""
-    from yolodeploy.archive import BadArchive, unpack
     from yolodeploy.errors import StoreProblem
+    from yolodeploy.store.remote.tarball import BadArchive, unpack
 
     with tempfile.TemporaryDirectory() as out, (folder / "object.tar").open("rb") as file:
         try:
@@ -190,7 +188,7 @@ def _archive(folder: Path) -> object:
 
 
 def _digests(folder: Path) -> object:
-    from yolodeploy.digest import StatCache
+    from yolodeploy.system.digest import StatCache
 
     cache = StatCache(folder / "store/digests.json")
     return cache.digest(folder / "data.yaml")
@@ -201,7 +199,7 @@ def _info(folder: Path) -> object:
 
 
 def _messages() -> Any:
-    from yolodeploy_coreml.package import messages
+    from yolodeploy_coreml.mlpackage.package import messages
 
     return messages().Model
 

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from fuzz_parsers import bundle_signer
 
-from yolodeploy.archive import pack
 from yolodeploy.backend import Artifact, Context, Target
-from yolodeploy.console import Console
-from yolodeploy.deploy import plan_file
-from yolodeploy.lock import describe_lock, write_lock
-from yolodeploy.registry import load_registry
-from yolodeploy.store import Store
+from yolodeploy.backend.registry import load_registry
+from yolodeploy.plan.lock import LockFile, lock_of
+from yolodeploy.plan.planner import plan_recipe
+from yolodeploy.store.objects import Entry
+from yolodeploy.store.remote.tarball import pack
+from yolodeploy.store.store import Store
 
 SIDE = 32
 TARGETS = {"ncnn": "pixel-8", "openvino": "xeon-icelake", "coreml": "iphone-13"}
@@ -56,10 +56,10 @@ def make_seeds(folder: Path, backends: Iterable[str] = TARGETS) -> None:
     (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     age = time.time() - (folder / "tiny.pt").stat().st_mtime
     time.sleep(max(0.0, 2.2 - age))  # digests of younger files are not remembered
-    plan = plan_file(folder / "recipe.yaml", Store(folder / "store"))
-    write_lock(folder / "recipe.lock", describe_lock(plan, {}))
-    store = Store(folder / "store")
-    stored = store.obtain("ab" * 32, "seed", "json", _some_data, Console().warn)
+    plan = plan_recipe(folder / "recipe.yaml", folder / "store")
+    LockFile.beside(plan).replace(lock_of(plan, {}), print)
+    store = Store(folder / "store", print)
+    stored = store.obtain(Entry("ab" * 32, "seed", "json"), _some_data)
     pack(stored.meta, stored.path, folder / "object.tar")
     _write_bundle(folder / "bundle")
 
@@ -106,14 +106,14 @@ def _run(backend: str, step: str, artifact: Artifact, folder: Path) -> Artifact:
 
 
 def _write_state(folder: Path) -> None:
-    from yolodeploy_torch.progress import write_state
+    from yolodeploy_torch.training.state import write_state
 
     write_state(folder, progress())
 
 
 def progress() -> Any:
     """A training that has begun."""
-    from yolodeploy_torch.progress import Progress
+    from yolodeploy_torch.training.state import Progress
 
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     optimizer = torch.optim.AdamW(model.parameters())
@@ -132,10 +132,12 @@ def _some_data(work: Path) -> Path:
 
 def _write_bundle(folder: Path) -> None:
     """A signed bundle of nothing, and its lock."""
-    from yolodeploy.digest import digest_of, file_digest
-    from yolodeploy.manifest import APP_FILES, identify
-    from yolodeploy.papers import digests, seal, write_json
-    from yolodeploy.provenance import Made, statement
+    from yolodeploy.backend.bundle_files import APP_FILES
+    from yolodeploy.bundle.attest.provenance import BuildRecord, statement
+    from yolodeploy.bundle.bundle import digests, seal_bundle
+    from yolodeploy.bundle.manifest import identify
+    from yolodeploy.system.digest import digest_of, file_digest
+    from yolodeploy.system.json_files import write_json
 
     folder.mkdir()
     (folder / "labels.txt").write_text("circle\n", encoding="utf-8")
@@ -153,6 +155,7 @@ def _write_bundle(folder: Path) -> None:
     empty: dict[str, Any] = {
         "target": {},
         "versions": {},
+        "measures": [],
         "evidence": {},
         "chain": [],
         "checks": [],
@@ -165,6 +168,6 @@ def _write_bundle(folder: Path) -> None:
     write_json(folder.with_suffix(".lock"), lock)
     write_json(folder / "plan.json", plan)
     write_json(folder / "report.json", report)
-    made = Made(identify(plan, report), plan, report, digests(folder), {}, 0.0, [])
-    write_json(folder / "provenance.json", statement(made))
-    seal(folder, made.id, bundle_signer())
+    build = BuildRecord(identify(plan, report), plan, report, digests(folder), {}, 0.0, [])
+    write_json(folder / "provenance.json", statement(build))
+    seal_bundle(folder, build.id, bundle_signer())

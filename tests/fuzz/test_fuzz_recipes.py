@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from yolodeploy.deploy import plan_file
+from yolodeploy.backend.pinned_file import PinnedFile
+from yolodeploy.backend.registry import load_registry
 from yolodeploy.errors import YolodeployError
-from yolodeploy.pinned import PinnedFile
-from yolodeploy.recipe import Checks
-from yolodeploy.registry import load_registry
-from yolodeploy.store import Store
+from yolodeploy.plan.planner import plan_recipe
+from yolodeploy.recipe.fields import Checks
 
 REGISTRY = load_registry()
 DEVICES = REGISTRY.devices()
@@ -175,7 +174,7 @@ def test_it_plans_or_is_refused_in_a_sentence(folder: Path, recipe: dict[str, An
     path = folder / "recipe.yaml"
     path.write_text(json.dumps(recipe, ensure_ascii=True), encoding="utf-8")  # JSON is YAML
     try:
-        plan = plan_file(path, Store(folder / "store"))
+        plan = plan_recipe(path, folder / "store")
     except YolodeployError as error:
         said = error
     else:
@@ -206,5 +205,5 @@ def test_anything_else_is_refused(folder: Path, value: Any) -> None:
     path = folder / "odd.yaml"
     path.write_text(json.dumps(value), encoding="utf-8")
     with pytest.raises(YolodeployError) as caught:
-        plan_file(path, Store(folder / "store"))
+        plan_recipe(path, folder / "store")
     assert caught.value.exit_code == 2

@@ -8,10 +8,11 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from yolodeploy import cli, errors
-from yolodeploy.recipe import Checks, Data, Model, Recipe, Target, View
-from yolodeploy.registry import load_registry
-from yolodeploy.schema import recipe_schema
+from yolodeploy import errors
+from yolodeploy.backend.recipe_schema import recipe_schema
+from yolodeploy.backend.registry import load_registry
+from yolodeploy.cli import main as cli
+from yolodeploy.recipe.fields import Checks, Data, Model, Recipe, Target, View
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from yolodeploy.deploy import plan_file
 from yolodeploy.errors import PlanRefused
-from yolodeploy.lock import lock_path, read_lock
-from yolodeploy.machine import cpu_name
-from yolodeploy.store import Store
+from yolodeploy.plan.lock import lock_path, read_lock
+from yolodeploy.plan.planner import plan_recipe
+from yolodeploy.system.machine import cpu_name
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 CALIBRATED_ON = "AMD EPYC"  # see `quantize` in docs/recipes.md
-COMMAND = [sys.executable, "-m", "yolodeploy.cli"]
+COMMAND = [sys.executable, "-m", "yolodeploy"]
 PATHS = f"{ROOT}:{ROOT / 'plugins'}"
 
 
@@ -31,7 +30,7 @@ def test_the_shipped_targets_are_there():
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
 def test_plans_without_touching_a_store(recipe, tmp_path):
-    plan = plan_file(recipe, Store(tmp_path / "cache"))
+    plan = plan_recipe(recipe, tmp_path / "cache")
     assert plan.file.recipe.name == recipe.stem
     assert plan.steps[0].step.name == "load"
     assert not (tmp_path / "cache" / "objects").exists()
@@ -40,9 +39,9 @@ def test_plans_without_touching_a_store(recipe, tmp_path):
 @pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
 def test_lock_file_matches_the_plan(recipe, tmp_path):
     lock = read_lock(lock_path(recipe))
-    plan = plan_file(recipe, Store(tmp_path / "cache"))
-    assert [step["id"] for step in lock["steps"]] == [planned.id for planned in plan.steps]
-    assert all(len(step["output"]) == 64 for step in lock["steps"])
+    plan = plan_recipe(recipe, tmp_path / "cache")
+    assert [step["id"] for step in lock.steps] == [planned.id for planned in plan.steps]
+    assert all(len(step["output"]) == 64 for step in lock.steps)
 
 
 @pytest.mark.parametrize("name", ["android", "intel"])
@@ -53,12 +52,12 @@ def test_sparse_weights_are_refused_where_the_runtime_gains_nothing(name, tmp_pa
     with pytest.raises(
         PlanRefused, match=r"sparse.yaml:3:\d+: `sparsify` gains nothing here: .*`prune`"
     ):
-        plan_file(recipe, Store(tmp_path / "cache"), [ROOT])
+        plan_recipe(recipe, tmp_path / "cache", [ROOT])
 
 
 def portable(recipe):
     """Whether the bytes that a recipe gives are the same on every kind of CPU."""
-    plan = plan_file(recipe, Store(Path("nowhere")))
+    plan = plan_recipe(recipe, Path("nowhere"))
     return not any(planned.step.needs(planned.params) for planned in plan.steps)
 
 
@@ -88,25 +87,52 @@ def test_reproduces_byte_for_byte(recipe, reproduced):
     require_comparable(recipe)
     row = reproduced[0][recipe.stem]
     assert row["ok"], row
-    assert row["steps"] == len(read_lock(lock_path(recipe))["steps"])
+    assert row["steps"] == len(read_lock(lock_path(recipe)).steps)
+
+
+DEPLOY = """
+import contextlib, io, json, os, sys
+from yolodeploy.cli.main import main
+from yolodeploy.measure import evidence, timing
+os.umask(0o077)
+evidence.time_apart, timing.SECONDS = timing.time_here, 0.5
+done = {}
+for recipe in sys.argv[1:]:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["deploy", recipe, "--locked", "--json", "-q"])
+    done[recipe] = [code, out.getvalue(), err.getvalue()]
+print(json.dumps(done))
+"""
+
+
+@pytest.fixture(scope="module")
+def deployed(reproduced, tmp_path_factory):
+    """Every recipe deployed once, from what was built elsewhere.
+
+    In one process, because the tools start slowly, which times the artifacts as well, and for a shorter time.
+    """
+    folder = tmp_path_factory.mktemp("deployed")
+    recipes = [str(path) for path in RECIPES if path.stem in reproduced[0]]
+    env = {**os.environ, "YOLODEPLOY_CACHE": str(reproduced[1]), "PYTHONPATH": PATHS}
+    command = [sys.executable, "-c", DEPLOY, *recipes]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), folder / "dist"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
-def test_deploys_with_its_checks(recipe, tmp_path, reproduced):
-    """From what was built elsewhere: the bundle holds the locked bytes, and every check holds."""
+def test_deploys_with_its_checks(recipe, deployed):
+    """The bundle holds the locked bytes, and every check holds."""
     require_comparable(recipe)
-    env = {**os.environ, "YOLODEPLOY_CACHE": str(reproduced[1]), "PYTHONPATH": PATHS}
-    command = [*COMMAND, "deploy", str(recipe), "--locked", "--json", "-q"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, umask=0o077
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report["artifact"]["digest"] == read_lock(lock_path(recipe))["steps"][-1]["output"]
+    code, out, err = deployed[0][str(recipe)]
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["artifact"]["digest"] == read_lock(lock_path(recipe)).steps[-1]["output"]
     assert all(check["ok"] for check in report["checks"])
     assert report["evidence"]["map50_95"]["source"] > 0.5
-    bundle = tmp_path / "dist" / recipe.stem
+    bundle = deployed[1] / recipe.stem
     shipped = {path.name for path in bundle.iterdir()}
     assert {
         "labels.txt",
@@ -120,4 +146,5 @@ def test_deploys_with_its_checks(recipe, tmp_path, reproduced):
     } <= shipped
     assert str(ROOT) not in "".join(p.read_text() for p in bundle.glob("*.json"))
     verify = [*COMMAND, "verify", str(bundle), "--lock", str(lock_path(recipe))]
+    env = {**os.environ, "PYTHONPATH": PATHS}
     assert subprocess.run(verify, env=env, check=False).returncode == 0

@@ -1,7 +1,7 @@
 """An example backend: ONNX files for ONNX Runtime on the CPU.
 
-Importing this module must stay cheap, so torch, onnx and onnxruntime are imported by the
-submodules, and those only inside the functions that need them.
+Importing this module must stay cheap. Only the submodules import torch, onnx and onnxruntime,
+and they are imported inside the functions that need them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from yolodeploy.backend import (
     Artifact,
     Context,
     Device,
+    Export,
     Interface,
+    Params,
     Predictor,
     Step,
     Target,
-    installed,
-    missing,
 )
-from yolodeploy.transforms import Export, Params
+from yolodeploy.system import installed, missing
 
 NAME = "onnxruntime"
 
@@ -54,17 +54,17 @@ DEVICES = (
 
 
 def versions() -> Mapping[str, str]:
-    """Versions of everything that can change the bytes of a step."""
+    """Return the versions of everything that can change the bytes of a step."""
     return installed("torch", "onnx", "numpy")
 
 
 def problem() -> str | None:
-    """What is not installed, with the remedy."""
+    """Say what is not installed, with the remedy; None if nothing is missing."""
     return missing("torch", "torch", "onnx", "onnxruntime")
 
 
 def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: ARG001
-    """Refuse nothing: ONNX Runtime runs every artifact of this backend on every device of it."""
+    """Refuse nothing: ONNX Runtime runs every artifact of this backend on each of its devices."""
     return None
 
 
@@ -76,7 +76,7 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
 
 
 def describe(artifact: Artifact) -> Interface:
-    """Names and shapes as the file states them."""
+    """Read names and shapes of inputs and outputs from the file."""
     from yolodeploy_onnx.runtime import interface
 
     return interface(artifact.path)

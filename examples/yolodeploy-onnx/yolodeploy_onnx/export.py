@@ -1,4 +1,4 @@
-"""The `export` step: PyTorch to one ONNX file."""
+"""The `export` step: convert the PyTorch model to one ONNX file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from yolodeploy.backend import Artifact, Context
-from yolodeploy.transforms import Export, Params
-from yolodeploy_torch.export import exportable
+from yolodeploy.backend import Artifact, Context, Export, Params
+from yolodeploy_torch.model import exportable
 
 FILE = "model.onnx"
 OPSET = 17
@@ -45,7 +44,7 @@ def run(artifact: Artifact, params: Params, context: Context) -> Path:
 
 
 def _store_fp16(graph: onnx.GraphProto) -> None:
-    """Store convolution weights as fp16, each behind a Cast that the runtime folds at load."""
+    """Store convolution weights as fp16, each with a Cast that the runtime folds when it loads."""
     casts = []
     for weights in graph.initializer:
         if weights.data_type == TensorProto.FLOAT and len(weights.dims) == 4:

@@ -11,7 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
 from yolodeploy.backend import Interface, Runtime, Tensor
 from yolodeploy.errors import StepFailed
-from yolodeploy.machine import cpu_name
+from yolodeploy.system import cpu_name
 
 FILE = "model.onnx"
 DAMAGED = (
@@ -21,7 +21,7 @@ DAMAGED = (
 
 
 class OnnxPredictor:
-    """An opened artifact; the file has a batch of one, so images are run one by one."""
+    """An opened artifact. The file has a batch size of one, so it runs images one by one."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         self._session = _open(folder, threads)
@@ -29,12 +29,12 @@ class OnnxPredictor:
         self.runtime = Runtime("ONNX Runtime", version, cpu_name(), threads)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run `[N, 3, H, W]` images in 0..1; returns `[N, 4 + classes, anchors]`."""
+        """Run images `[N, 3, H, W]` in 0..1; return `[N, 4 + classes, anchors]`."""
         return np.concatenate([self._session.run(None, {"images": i[None]})[0] for i in images])
 
 
 def interface(folder: Path) -> Interface:
-    """Names and shapes from the file itself."""
+    """Read names and shapes of inputs and outputs from the file."""
     session = _open(folder, threads=1)
     (image,), (output,) = session.get_inputs(), session.get_outputs()
     return Interface(

@@ -1,0 +1,116 @@
+"""The `export` step: TorchScript to an ML program in an .mlpackage."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from yolodeploy.backend import ModelInfo
+from yolodeploy.compress import carry
+from yolodeploy.errors import StepFailed
+from yolodeploy_coreml.devices import ios_format
+from yolodeploy_coreml.export.nms import SplitHead, with_nms
+from yolodeploy_coreml.mlpackage import OUTPUT, PACKAGE, RAW_OUTPUTS, messages, write_package
+from yolodeploy_coreml.toolchain import coremltools, quiet
+from yolodeploy_torch.model import exportable
+
+if TYPE_CHECKING:
+    from yolodeploy.backend import Artifact, Context, Params
+    from yolodeploy_coreml.params import CoreMLExport
+
+
+def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
+    """Convert a model; returns a folder with `model.mlpackage`, and learned ranges if there are any.
+
+    The image input holds 8-bit RGB and is scaled inside. Plain form: `output0` [1, 4 + classes,
+    anchors], xywh in pixels, then scores. With nms: a pipeline, see `with_nms`. Raises
+    StepFailed if coremltools cannot convert the model.
+    """
+    options = cast("CoreMLExport", params)
+    context.progress(0.0, "trace")
+    script = _traced(artifact.path, context, split=options.nms)
+    context.progress(0.3, "convert")
+    converted = _convert(script, options, context)
+    context.progress(0.9, "write")
+    # As a message of our copy of the protobuf classes, which does not mix with coremltools' own.
+    spec = messages().Model.FromString(converted.get_spec().SerializeToString())
+    if options.nms:
+        spec = with_nms(spec, context.names, options)
+    _annotate(spec, ModelInfo.read(artifact.path), options, context)
+    result = context.work / "artifact"
+    write_package(result / PACKAGE, spec, Path(converted.weights_dir))
+    carry(artifact.path, result)
+    return result
+
+
+def _traced(source: Path, context: Context, *, split: bool) -> Any:
+    side = context.imgsz
+    detector = exportable(source, side)
+    # The detector is part of another module also without nms: torch then traces the number of anchors
+    # as a plain integer, while `aten::Int` at the top level fails in coremltools 9 with numpy 2.4
+    # (github.com/apple/coremltools/issues/2633).
+    module: nn.Module = nn.Sequential(OrderedDict(detector=detector))
+    if split:
+        module = SplitHead(detector, side, len(context.names))
+    with warnings.catch_warnings(), torch.inference_mode():
+        # PyTorch warns that TorchScript is deprecated, but coremltools reads nothing else.
+        warnings.filterwarnings("ignore", message="`torch.jit", category=Warning)
+        example = torch.zeros(1, 3, side, side)
+        return torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+
+
+def _convert(script: Any, options: CoreMLExport, context: Context) -> Any:
+    ct = coremltools()
+    side = context.imgsz
+    # From iOS 16 the outputs of fp16 programs are fp16 by default, which Core ML's NMS does
+    # not take and Swift has no plain array for; float32 outputs work on every version.
+    outputs = RAW_OUTPUTS if options.nms else (OUTPUT,)
+    precision = {"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}
+    image = ct.ImageType(
+        "image", shape=(1, 3, side, side), scale=1 / 255, color_layout=ct.colorlayout.RGB
+    )
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ct.convert(
+                script,
+                inputs=[image],
+                outputs=[ct.TensorType(name=name, dtype=np.float32) for name in outputs],
+                minimum_deployment_target=ct.target[f"iOS{ios_format(context.target)}"],
+                compute_precision=precision[options.precision],
+                skip_model_load=True,
+            )
+    except (NotImplementedError, RuntimeError, ValueError) as error:
+        raise StepFailed(f"coremltools could not convert the model: {error}") from error
+
+
+def _annotate(spec: Any, info: ModelInfo, options: CoreMLExport, context: Context) -> None:
+    """Fill in what Xcode shows and apps read; `names`, `stride`, `imgsz`, `task` as Ultralytics does.
+
+    No preview type: Xcode's list has none for detectors ("Xcode Model Preview Types").
+    """
+    side, classes = context.imgsz, len(context.names)
+    described = {feature.name: feature for feature in spec.description.input}
+    described["image"].shortDescription = f"RGB image, letterboxed to {side} x {side}"
+    for feature in spec.description.output:
+        if feature.name == OUTPUT:
+            feature.shortDescription = "x, y, width, height in pixels, then a score per class"
+    metadata = spec.description.metadata
+    metadata.shortDescription = (
+        f"YOLO detector, {classes} classes, {side} x {side} px, {options.precision}"
+    )
+    metadata.userDefined.update(
+        {
+            "classes": ",".join(context.names),
+            "imgsz": str([side, side]),
+            "names": str(dict(enumerate(context.names))),
+            "stride": str(max(info.strides)),
+            "task": info.task,
+        }
+    )

@@ -1,0 +1,62 @@
+"""How an app feeds a package and reads it, as the package describes itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from yolodeploy.backend import Interface, Tensor
+from yolodeploy_coreml.mlpackage.layers import block_of, stored_layers
+from yolodeploy_coreml.mlpackage.package import PACKAGE, read_package, report_damage
+
+OUTPUT = "output0"  # of a network alone
+RAW_OUTPUTS = (
+    "raw_confidence",
+    "raw_coordinates",
+)  # of a network with a suppression stage behind it
+# Specification 6 is that of iOS 15, 7 of iOS 16, and so on (Model.proto of coremltools).
+_FIRST_IOS = 9
+_PLAIN = (
+    "Pass a CVPixelBuffer to MLModel, or a VNCoreMLRequest and read its "
+    "VNCoreMLFeatureValueObservation. Non-maximum suppression is the app's."
+)
+_OBJECTS = (
+    "A VNCoreMLRequest gives VNRecognizedObjectObservation. Classes that are called unused-N "
+    "only fill up the table and never score."
+)
+
+
+@report_damage("the saved program")
+def read_interface(folder: Path) -> Interface:
+    """Describe the package in `folder`: inputs, outputs, and how Vision returns them."""
+    spec = read_package(folder / PACKAGE).spec
+    description = spec.description
+    outputs = tuple(_array(feature) for feature in description.output)
+    suppression = spec.pipeline.models[-1].nonMaximumSuppression if len(outputs) > 1 else None
+    needs = f"Needs iOS {spec.specificationVersion + _FIRST_IOS} or newer. "
+    return Interface(
+        entry=PACKAGE,
+        inputs=tuple(_input(feature) for feature in description.input),
+        outputs=outputs,
+        scale=1.0,
+        note=needs + (_PLAIN if suppression is None else _OBJECTS),
+        confidence=suppression and suppression.confidenceThreshold,
+        iou=suppression and suppression.iouThreshold,
+        layers=stored_layers(block_of(spec)),
+    )
+
+
+def _input(feature: Any) -> Tensor:
+    if feature.type.WhichOneof("Type") == "imageType":
+        image = feature.type.imageType
+        shape = (1, 3, image.height, image.width)
+        return Tensor(feature.name, shape, "uint8", feature.shortDescription)
+    return Tensor(feature.name, (), "float64", f"optional: {feature.shortDescription}")
+
+
+def _array(feature: Any) -> Tensor:
+    """One array output; -1 stands for a size that depends on the image."""
+    array = feature.type.multiArrayType
+    ranges = [(size.lowerBound, size.upperBound) for size in array.shapeRange.sizeRanges]
+    varying = tuple(low if low == high else -1 for low, high in ranges)
+    return Tensor(feature.name, tuple(array.shape) or varying, "float32", feature.shortDescription)

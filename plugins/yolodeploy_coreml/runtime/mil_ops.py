@@ -1,0 +1,216 @@
+"""The MIL operations of YOLO detectors, computed in torch.
+
+A function takes an operation's inputs under their MIL names: tensors (constants too), strings
+or lists of tensors. Semantics and defaults: the "MIL Ops" reference of coremltools 9. A program with
+an operation that is not here is refused, never approximated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Sides = list[tuple[int, int]]  # padding before and after, per spatial axis
+
+_DTYPES = {
+    "bool": torch.bool,
+    "fp16": torch.float32,  # half precision is a rounding of the result; see executor.py
+    "fp32": torch.float32,
+    "int8": torch.int8,
+    "int16": torch.int16,
+    "int32": torch.int32,
+    "uint8": torch.uint8,
+}
+_INTEGER_RANGE = {"int8": (-128, 127), "uint8": (0, 255)}
+
+
+def _ints(value: Tensor | None) -> list[int]:
+    return [] if value is None else [int(item) for item in value.reshape(-1).tolist()]
+
+
+def _conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    strides: Tensor | None = None,
+    pad_type: str = "valid",
+    pad: Tensor | None = None,
+    dilations: Tensor | None = None,
+    groups: Tensor | int = 1,
+) -> Tensor:
+    sides = padding(pad_type, pad)
+    amount = [before for before, _ in sides]
+    if any(before != after for before, after in sides):
+        x, amount = _padded(x, sides, 0.0), [0, 0]
+    stride, dilation = _ints(strides) or 1, _ints(dilations) or 1
+    return functional.conv2d(x, weight, bias, stride, amount, dilation, int(groups))
+
+
+def _max_pool(
+    x: Tensor,
+    kernel_sizes: Tensor,
+    strides: Tensor | None = None,
+    pad_type: str = "valid",
+    pad: Tensor | None = None,
+    ceil_mode: Tensor | bool = False,
+) -> Tensor:
+    if bool(ceil_mode):
+        raise ValueError("ceil_mode is not known here")
+    padded = _padded(x, padding(pad_type, pad), -math.inf)
+    return functional.max_pool2d(padded, _ints(kernel_sizes), _ints(strides) or 1)
+
+
+def padding(kind: str, pad: Tensor | None) -> Sides:
+    """Return the padding that MIL's `pad_type` and `pad` ask for."""
+    if kind == "custom" and pad is not None:
+        return _sides(pad)
+    if kind != "valid":
+        raise ValueError(f"padding of type {kind} is not known here")
+    return [(0, 0), (0, 0)]
+
+
+def _sides(pad: Tensor) -> Sides:
+    flat = _ints(pad)
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _padded(x: Tensor, sides: Sides, value: float) -> Tensor:
+    return functional.pad(x, [amount for pair in reversed(sides) for amount in pair], value=value)
+
+
+def _pad(
+    x: Tensor, pad: Tensor, constant_val: Tensor | float = 0.0, mode: str = "constant"
+) -> Tensor:
+    if mode != "constant":
+        raise ValueError(f"padding mode {mode} is not known here")
+    return _padded(x, _sides(pad), float(constant_val))
+
+
+def _concat(values: list[Tensor], axis: Tensor, interleave: Tensor | bool = False) -> Tensor:
+    if bool(interleave):
+        raise ValueError("interleaving is not known here")
+    return torch.cat(values, int(axis))
+
+
+def _split(
+    x: Tensor, axis: Tensor, num_splits: Tensor | None = None, split_sizes: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    if split_sizes is not None:
+        return torch.split(x, _ints(split_sizes), int(axis))
+    if num_splits is None:
+        raise ValueError("split needs split_sizes or num_splits")
+    return torch.split(x, x.shape[int(axis)] // int(num_splits), int(axis))
+
+
+def _slice_by_index(
+    x: Tensor,
+    begin: Tensor,
+    end: Tensor,
+    stride: Tensor | None = None,
+    begin_mask: Tensor | None = None,
+    end_mask: Tensor | None = None,
+    squeeze_mask: Tensor | None = None,
+) -> Tensor:
+    steps, none = _ints(stride) or [1] * x.dim(), [0] * x.dim()
+    squeezed = [axis for axis, drop in enumerate(_ints(squeeze_mask)) if drop]
+    masks = _ints(begin_mask) or none, _ints(end_mask) or none
+    rows = zip(_ints(begin), _ints(end), steps, *masks, strict=True)
+    for axis, (first, last, step, from_start, to_end) in enumerate(rows):
+        if axis in squeezed:
+            x = x.narrow(axis, first % x.shape[axis], 1)
+            continue
+        chosen = slice(None if from_start else first, None if to_end else last, step)
+        span = range(*chosen.indices(x.shape[axis]))
+        x = x.index_select(axis, torch.tensor(list(span), dtype=torch.int64))
+    return x.squeeze(tuple(squeezed)) if squeezed else x
+
+
+def _reshape(x: Tensor, shape: Tensor) -> Tensor:
+    return x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(_ints(shape))])
+
+
+def _expand_dims(x: Tensor, axes: Tensor) -> Tensor:
+    rank = x.dim() + axes.numel()
+    for axis in sorted(axis % rank for axis in _ints(axes)):
+        x = x.unsqueeze(axis)
+    return x
+
+
+def _squeeze(x: Tensor, axes: Tensor | None = None) -> Tensor:
+    return x.squeeze() if axes is None else x.squeeze(tuple(_ints(axes)))
+
+
+def _upsample(
+    x: Tensor, scale_factor_height: Tensor | float = 1, scale_factor_width: Tensor | float = 1
+) -> Tensor:
+    factors = [float(scale_factor_height), float(scale_factor_width)]
+    return functional.interpolate(x, scale_factor=factors, mode="nearest")
+
+
+def _along(parameter: Tensor, x: Tensor, axis: Tensor | None) -> Tensor:
+    if parameter.dim() == 0 or axis is None:
+        return parameter
+    shape = [1] * x.dim()
+    shape[int(axis)] = -1
+    return parameter.reshape(shape)
+
+
+def _quantize(
+    input: Tensor,  # noqa: A002 - MIL's name
+    scale: Tensor,
+    output_dtype: str,
+    zero_point: Tensor | None = None,
+    axis: Tensor | None = None,
+) -> Tensor:
+    steps = torch.round(input / _along(scale, input, axis))
+    if zero_point is not None:
+        steps += _along(zero_point, input, axis)
+    return steps.clamp(*_INTEGER_RANGE[output_dtype]).to(_DTYPES[output_dtype])
+
+
+def _dequantize(
+    input: Tensor,  # noqa: A002 - MIL's name
+    scale: Tensor,
+    zero_point: Tensor | None = None,
+    axis: Tensor | None = None,
+) -> Tensor:
+    wide = input.to(torch.float32)
+    if zero_point is not None:
+        wide = wide - _along(zero_point, input, axis).to(torch.float32)
+    return wide * _along(scale, input, axis)
+
+
+_MOVES: Mapping[str, Callable[..., Any]] = {
+    "concat": _concat,
+    "expand_dims": _expand_dims,
+    "max_pool": _max_pool,
+    "reshape": _reshape,
+    "slice_by_index": _slice_by_index,
+    "split": _split,
+    "squeeze": _squeeze,
+    "transpose": lambda x, perm: x.permute(_ints(perm)),
+    "upsample_nearest_neighbor": _upsample,
+}
+# Operations that only move values, so that their results need no rounding to fp16.
+MOVES = frozenset(_MOVES)
+OPS: Mapping[str, Callable[..., Any]] = {
+    **_MOVES,
+    "add": lambda x, y: x + y,
+    "cast": lambda x, dtype: x.to(_DTYPES[dtype]),
+    "conv": _conv,
+    "dequantize": _dequantize,
+    "mul": lambda x, y: x * y,
+    "pad": _pad,
+    "quantize": _quantize,
+    "real_div": lambda x, y: x / y,
+    "relu": lambda x: x.relu(),
+    "sigmoid": lambda x: x.sigmoid(),
+    "silu": lambda x: functional.silu(input=x),
+    "softmax": lambda x, axis=-1: x.softmax(int(axis)),
+    "sub": lambda x, y: x - y,
+}

@@ -1,0 +1,123 @@
+"""Statistics of every convolution over the calibration images, from running the saved program.
+
+The program runs in our executor; its gradient tells how much an error of each output channel shows in
+the model's output. That is measured in units in which an error counts by what it does to detections:
+a score s as the angle 2 asin(sqrt(s)), whose error is in units of the standard deviation of a
+Bernoulli variable whatever s is, and the corners of the best boxes in units of a twentieth of their
+side, the spacing of the IoU thresholds of mAP50-95. Squares of all these, per detection, are the noise;
+noise of different layers adds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from yolodeploy_coreml.mlpackage import Layer, Package
+from yolodeploy_coreml.runtime import Head, Program, padding
+from yolodeploy_coreml.weights.gptq import Moments
+from yolodeploy_torch.model import threads
+
+POSITIONS = 800  # per image and layer; more change the rounding less than other images do
+_BEST = 100
+_SIDE = 0.05
+_LEAST, _MOST = 1e-12, 1 - 1e-6  # between these scores the slope of the angle is finite
+
+Images = Iterable[NDArray[np.float32]]
+
+
+def moments(
+    package: Package, layers: Iterable[Layer], images: Images, seed: int
+) -> Mapping[str, Moments]:
+    """Moments of every layer, by name; images are float32 RGB `[1, 3, side, side]` in 0..1.
+
+    One image is in memory at a time. The sums are computed with one thread: their order, and with
+    it the last bits, depends on the number of threads.
+    """
+    program, head = Program(package), Head(package)
+    sums = _Sums({layer.output: layer for layer in layers}, seed)
+    with threads(1):
+        for image in images:
+            sums.add(program, head, torch.from_numpy(image) * 255)
+    return sums.means()
+
+
+class _Sums:
+    """Sums of the moments of each layer over the images seen so far."""
+
+    def __init__(self, layers: Mapping[str, Layer], seed: int) -> None:
+        self._layers = layers
+        self._random = torch.Generator().manual_seed(seed)
+        self._sums: dict[str, Moments] = {}
+        self._detections = 0.0
+        self._images = 0
+
+    def add(self, program: Program, head: Head, image: Tensor) -> None:
+        taps: dict[str, Tensor] = {}
+
+        def tap(output: str, arguments: Mapping[str, Any], result: Tensor) -> Tensor:
+            layer = self._layers.get(output)
+            if layer is None:
+                return result
+            columns = _columns(arguments, result.shape[2:], self._random)
+            self._add_inputs(layer.name, columns, result.shape[1])
+            taps[layer.name] = torch.zeros_like(result, requires_grad=True)
+            return result + taps[layer.name]
+
+        raw = head(program.evaluate(image, tap))[0]
+        features, detections = detection_features(raw, raw.detach())
+        signs = torch.randint(0, 2, features.shape, generator=self._random) * 2.0 - 1
+        gradients = torch.autograd.grad((features * signs).sum(), list(taps.values()))
+        for name, gradient in zip(taps, gradients, strict=True):
+            self._sums[name].gain.add_(gradient[0].square().sum((1, 2)))
+        self._detections += detections
+        self._images += 1
+
+    def _add_inputs(self, name: str, columns: Tensor, outputs: int) -> None:
+        width = columns.shape[1]
+        if name not in self._sums:
+            zeros = torch.zeros
+            self._sums[name] = Moments(zeros(width, width), zeros(width), zeros(outputs))
+        self._sums[name].second.addmm_(columns.T, columns, alpha=1 / len(columns))
+        self._sums[name].mean.add_(columns.mean(0))
+
+    def means(self) -> Mapping[str, Moments]:
+        images, detections = self._images, self._detections
+        return {
+            name: Moments(sums.second / images, sums.mean / images, sums.gain / detections)
+            for name, sums in self._sums.items()
+        }
+
+
+def _columns(arguments: Mapping[str, Any], size: torch.Size, random: torch.Generator) -> Tensor:
+    """The inputs `[positions, columns]` of a convolution at some positions of its output."""
+    x, weight = arguments["x"].detach(), arguments["weight"]
+    vertical, horizontal = padding(arguments["pad_type"], arguments.get("pad"))
+    stride = arguments["strides"].tolist()
+    x = functional.pad(x, (*horizontal, *vertical))
+    windows = x.unfold(2, weight.shape[2], stride[0]).unfold(3, weight.shape[3], stride[1])[0]
+    chosen = torch.randperm(size[0] * size[1], generator=random)[:POSITIONS]
+    picked = windows[:, chosen // size[1], chosen % size[1]]
+    return picked.permute(1, 0, 2, 3).reshape(len(chosen), -1)
+
+
+def detection_features(raw: Tensor, exact: Tensor) -> tuple[Tensor, float]:
+    """Features of a raw output `[4 + classes, anchors]` whose squared errors are noise.
+
+    `exact` is the output of the float model, which tells the best boxes and their size. Also returns
+    how many detections it holds: the sum of the best scores.
+    """
+    angle = 2 * raw[4:].clamp(_LEAST, _MOST).sqrt().asin()
+    confidence = exact[4:].max(0).values
+    best = torch.argsort(confidence, descending=True, stable=True)[:_BEST]
+    centre, half = raw[:2, best], raw[2:4, best] / 2
+    corners = torch.cat([centre - half, centre + half])
+    area = exact[2:4, best].prod(0).clamp(min=1)
+    scale = (confidence[best] / (4 * area)).sqrt() / _SIDE
+    return torch.cat([angle.flatten(), (corners * scale).flatten()]), float(confidence[best].sum())

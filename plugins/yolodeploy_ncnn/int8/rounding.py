@@ -1,0 +1,103 @@
+"""Rounding a convolution to ncnn's int8 form: weights, scales, corrected bias.
+
+ncnn rounds the input to 8 bits with one scale per layer, multiplies it by weights with one scale per
+output channel, adds up in 32 bits and converts the sum back to float (src/layer/convolution.cpp,
+`forward_int8`). The activations that follow and all sums of maps are computed in float.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolodeploy_ncnn.bin_file import int8_block
+from yolodeploy_ncnn.int8.calibrate import Statistics
+from yolodeploy_ncnn.int8.clipping import LEVELS, Method, mean_error, threshold
+from yolodeploy_ncnn.param_file import Layer
+
+PER_CHANNEL = "2"
+# The largest sum of an output channel's weights |q| that ncnn's Winograd form of 3x3 convolutions adds
+# up without overflow: above it results are garbage, up to it they are exact (measured). ncnn's own
+# tool cuts all of these weights to 6 bits instead.
+SAFE_SUM = 29_356
+
+_Floats = NDArray[np.float32]
+_Wide = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A float convolution: weights `[out, in, taps]` and bias `[out]` (empty without one)."""
+
+    layer: Layer
+    weights: _Floats
+    bias: _Floats
+
+
+def calibrated(source: Source, found: Statistics, method: Method, *, correct: bool) -> bytes:
+    """All blocks of the layer in int8 as the file holds them, by the statistics of what it reads."""
+    energy = np.square(source.weights, dtype=np.float64).sum((0, 2))
+    limit = threshold(found, energy, method)
+    return quantized(source, limit, found if correct else None)
+
+
+def quantized(source: Source, limit: float, found: Statistics | None = None) -> bytes:
+    """All blocks of the layer in int8, its input cut off at `limit`, its bias corrected by `found`."""
+    values, scales = round_weights(source.weights, SAFE_SUM if _winograd(source.layer) else None)
+    parts = [int8_block(values)]
+    if source.bias.size:
+        rounded = values.astype(np.float64) / scales[:, None, None]
+        shift = _shift(source, rounded, found, limit) if found else 0
+        parts.append((source.bias - shift).astype("<f4").tobytes())
+    return b"".join([*parts, scales.tobytes(), np.array(LEVELS / limit, "<f4").tobytes()])
+
+
+def round_weights(exact: _Floats, most: int | None) -> tuple[NDArray[np.int8], _Floats]:
+    """Round weights `[out, ...]` to integers with a scale per output channel: weight * scale.
+
+    A channel whose integers' magnitudes sum to more than `most` gets a smaller scale.
+    """
+    flat = exact.reshape(len(exact), -1).astype(np.float64)
+    peak = np.abs(flat).max(1)
+    scales = np.where(peak > 0, LEVELS / np.where(peak > 0, peak, 1), 1).astype("<f4")
+    integers = np.rint(flat * scales[:, None])
+    while most is not None and (over := np.abs(integers).sum(1) > most).any():
+        scales[over] *= np.float32(0.999)
+        integers[over] = np.rint(flat[over] * scales[over, None])
+    return integers.astype(np.int8).reshape(exact.shape), scales
+
+
+def taps(layer: Layer) -> int:
+    """The number of weights for each pair of an input and an output channel."""
+    width, height = _square(layer, 1, 11)
+    return width * height
+
+
+def stride(layer: Layer) -> tuple[int, int]:
+    """The horizontal and the vertical stride of a convolution."""
+    return _square(layer, 3, 13, 1)
+
+
+def _winograd(layer: Layer) -> bool:
+    """Whether ncnn may compute the layer in Winograd form: 3x3 without stride or dilation."""
+    kernel, dilation = _square(layer, 1, 11), _square(layer, 2, 12, 1)
+    return (kernel, dilation, stride(layer)) == ((3, 3), (1, 1), (1, 1))
+
+
+def _square(layer: Layer, width: int, height: int, default: int | None = None) -> tuple[int, int]:
+    """Two parameters by number; the second equals the first where it is left out."""
+    first = layer.number(width, default)
+    return first, layer.number(height, first)
+
+
+def _shift(source: Source, rounded: _Wide, found: Statistics, limit: float) -> _Wide:
+    """What quantization adds to the mean of each output channel, borders neglected.
+
+    With weights W + dW and an input of mean x + e: dW x + (W + dW) e.
+    """
+    inputs, errors = found.mean, mean_error(found, limit)
+    error = rounded - source.weights
+    shift: _Wide = (error.sum(2) * inputs).sum(1) + (rounded.sum(2) * errors).sum(1)
+    return shift

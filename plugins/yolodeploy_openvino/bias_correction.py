@@ -1,0 +1,80 @@
+"""Correcting the mean error of quantized convolutions.
+
+Rounding weights and inputs shifts the mean of a convolution's output, and shifts add up over the
+layers. With the means per channel of its float input, E[x], and of the rounded input, E[Q(x)], the
+shift of an output channel is the sum over input channels and taps of W E[x] - Q(W) E[Q(x)], which
+is added to the bias (bias correction of Nagel et al., "Data-Free Quantization Through Weight
+Equalization and Bias Correction", 2019, extended by measured means and the rounding of inputs).
+NNCF's fast correction uses Q(E[x]) for E[Q(x)], which ignores what rounding and clipping do to a
+distribution: docs/decisions/011 has the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolodeploy_openvino import layers
+from yolodeploy_openvino.toolchain import openvino
+
+_Wide = NDArray[np.float64]
+
+
+def correct(
+    floats: Mapping[str, Any],
+    quantized: Mapping[str, Any],
+    parameters: list[Any],
+    images: Iterable[NDArray[np.float32]],
+    threads: int,
+) -> None:
+    """Correct the biases of the quantized convolutions in place; one without a bias stays as it is.
+
+    `floats` and `quantized` are the convolutions of both models by layer name, `parameters` the
+    inputs of the float model.
+    """
+    chosen = [name for name, node in quantized.items() if layers.form(node) == "int8"]
+    observed = [port for name in chosen for port in _observed(floats[name], quantized[name])]
+    means = _means(observed, parameters, images, threads)
+    for name, exact, rounded in zip(chosen, means[::2], means[1::2], strict=True):
+        old = layers.bias(quantized[name])
+        if old is not None:
+            shift = _taps(floats[name]) @ exact - _taps(quantized[name]) @ rounded
+            layers.set_bias(quantized[name], (old + shift.reshape(old.shape)).astype(np.float32))
+
+
+def _taps(convolution: Any) -> _Wide:
+    """The weights `[out, in]` of a convolution, summed over the taps of the kernel."""
+    total: _Wide = layers.weights(convolution).sum((2, 3), dtype=np.float64)
+    return total
+
+
+def _observed(convolution: Any, quantized: Any) -> tuple[Any, Any]:
+    """Outputs with the mean per channel of a float convolution's input, and of that rounded."""
+    given = convolution.input(0).get_source_output()
+    limits = layers.input_range(quantized)
+    assert limits is not None  # noqa: S101 - an int8 convolution has one
+    both = (given, layers.rounded(given, limits).output(0))
+    ops = openvino().opset13
+    over = ops.constant([0, 2, 3])
+    return tuple(ops.reduce_mean(output, over, False).output(0) for output in both)
+
+
+def _means(
+    outputs: list[Any], parameters: list[Any], images: Iterable[NDArray[np.float32]], threads: int
+) -> list[_Wide]:
+    """The mean of each output over all images; `parameters` are the inputs of its graph."""
+    ov = openvino()
+    model = ov.Model([ov.opset13.result(output) for output in outputs], parameters)
+    config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    request = ov.Core().compile_model(model, "CPU", config).create_infer_request()
+    totals: list[Any] = [0.0] * len(outputs)
+    count = 0
+    for image in images:
+        request.infer([image], share_inputs=True)
+        for port, total in enumerate(totals):
+            totals[port] = total + request.get_output_tensor(port).data.astype(np.float64)
+        count += 1
+    return [total / count for total in totals]

@@ -1,0 +1,146 @@
+"""Quantizing an IR with NNCF, all of its layers or some."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolodeploy.backend import Artifact, Context, Probe, Trial
+from yolodeploy.compress import Ranges, layers_to_quantize, read_ranges, refuse_compressed
+from yolodeploy.data import Dataset
+from yolodeploy.system import file_digest
+from yolodeploy_openvino import bias_correction, layers
+from yolodeploy_openvino.graph import Structure, find_structure, sources
+from yolodeploy_openvino.params import Quantize
+from yolodeploy_openvino.qat_ranges import set_ranges
+from yolodeploy_openvino.toolchain import OTHER_VERSION, failing, nncf, read_model, save_model
+
+_BIAS_IMAGES = 8  # means over all pixels of an image settle much sooner than ranges do
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """Quantizes layers of one float artifact."""
+
+    artifact: Artifact
+    params: Quantize
+    context: Context
+
+    @cached_property
+    def view(self) -> Dataset:
+        """The calibration images that the ranges are taken from."""
+        return self.context.data["calibration"].to_calibrate(self.params.subset)
+
+    @cached_property
+    def learned(self) -> Ranges | None:
+        """The learned ranges of the artifact, None if it has none."""
+        return read_ranges(self.artifact.path)
+
+    @cached_property
+    def structure(self) -> Structure:
+        """The structure of the float model; raises PlanRefused if it is compressed already."""
+        model = read_model(self.artifact.path)
+        found = find_structure(model)
+        forms = {name: layers.form(node) for name, node in found.convolutions(model).items()}
+        refuse_compressed(forms, "compress_weights")
+        return found
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Names of the layers that the recipe does not keep in floating point."""
+        kept, found = self.params.keep_float, self.structure
+        return frozenset(layers_to_quantize(kept, found.parts, found.names, self.learned))
+
+    def write(self, names: Collection[str], folder: Path) -> None:
+        """Write the IR in which the layers `names` are quantized into `folder`."""
+        save_model(self._quantized(names), folder)
+
+    def probe(self) -> Probe:
+        """Calibrate once; then every trial is the float model with one quantized convolution."""
+        quantized = self.structure.convolutions(self._quantized(self.names))
+        integer = {name: node for name, node in quantized.items() if layers.form(node) == "int8"}
+
+        def write(trial: Trial, folder: Path) -> None:
+            model = read_model(self.artifact.path)
+            convolution = self.structure.convolutions(model)[trial.layer]
+            layers.copy_quantized(integer[trial.layer], convolution)
+            save_model(model, folder)
+
+        return Probe(
+            tuple(
+                Trial(name, self.structure.parts[name], "int8", layers.weights(node).size)
+                for name, node in integer.items()
+            ),
+            write,
+            {
+                "params": self.params.model_dump(mode="json", exclude={"max_drop"}),
+                "calibration": [file_digest(image) for image in self.view.images],
+                "device": self.context.target.device.name,
+            },
+        )
+
+    def _quantized(self, names: Collection[str]) -> Any:
+        """The model with the layers `names` in 8 bits."""
+        tool = nncf()
+        model = read_model(self.artifact.path)
+        silent = contextlib.redirect_stdout(io.StringIO())  # NNCF draws its progress bars there
+        with failing("quantize this model", OTHER_VERSION, "nncf"), silent:
+            quantized = tool.quantize(model, **self._arguments(tool, names))
+        floats = self.structure.convolutions(model)
+        integers = self.structure.convolutions(quantized)
+        if self.learned:
+            set_ranges(quantized, integers, self.learned)
+        elif self.params.fast_bias_correction:
+            images = self.view.spread(_BIAS_IMAGES).letterboxed(self.context.imgsz)
+            inputs = model.get_parameters()
+            bias_correction.correct(floats, integers, inputs, images, self.context.threads)
+        for name, node in integers.items():  # NNCF renames the weights
+            sources(node)[1].set_friendly_name(sources(floats[name])[1].get_friendly_name())
+        return quantized
+
+    def _arguments(self, tool: Any, names: Collection[str]) -> dict[str, Any]:
+        device = self.context.target.device
+        # Without VNNI, products of 8 bits are added up in 16 bits and saturate unless the weights use
+        # only half of their range (OpenVINO, "Basic Quantization Flow"; NNCF, `OverflowFix`).
+        overflow_fix = "disable" if device.features & {"vnni", "amx"} else "enable"
+        operations = self.structure.operations
+        ignored = sorted(operations[name] for name in operations.keys() - set(names))
+        side = self.context.imgsz
+        stream: Any = _Stream(self.view, self.context)
+        if self.learned:  # NNCF needs an image to place quantizers, whatever it shows
+            stream = [np.full((1, 3, side, side), 0.5, np.float32)]
+        return {
+            "calibration_dataset": tool.Dataset(stream),
+            "preset": tool.QuantizationPreset(self.params.preset),
+            "target_device": tool.TargetDevice(str(device.options["unit"])),
+            "subset_size": 1 if self.learned else len(self.view),
+            "fast_bias_correction": self.params.fast_bias_correction,
+            "ignored_scope": tool.IgnoredScope(names=ignored),
+            "advanced_parameters": tool.AdvancedQuantizationParameters(
+                overflow_fix=tool.OverflowFix(overflow_fix),
+                # ours is used instead, or trained biases stay
+                disable_bias_correction=bool(self.params.fast_bias_correction or self.learned),
+            ),
+        }
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """Yields the calibration images one at a time and reports progress."""
+
+    view: Dataset
+    context: Context
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        total = len(self.view)
+        for number, image in enumerate(self.view.letterboxed(self.context.imgsz)):
+            self.context.progress(0.95 * number / total, f"{number}/{total} calibration images")
+            yield image

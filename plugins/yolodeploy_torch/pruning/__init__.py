@@ -1,0 +1,5 @@
+"""Remove channels: how much each matters, which go, and the smaller model."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,3 @@
+from .prune import prune
+
+__all__ = ["prune"]

@@ -1,0 +1,137 @@
+"""The step `prune`: cuts whole channels out of a model, which leaves a smaller dense one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from yolodeploy.backend import Artifact, Context
+from yolodeploy.errors import StepFailed
+from yolodeploy_torch.model import Group, Structure, Yolo, read, rebuild, structure, threads, write
+from yolodeploy_torch.params import Prune
+from yolodeploy_torch.pruning.batch_norm import moments, recalibrate
+from yolodeploy_torch.pruning.importance import importance, relative, taylor
+from yolodeploy_torch.pruning.selection import (
+    Limits,
+    Sizes,
+    Spend,
+    choose_by_layer,
+    choose_global,
+    keep_best,
+)
+from yolodeploy_torch.pruning.shrink import kept_channels, shrink
+from yolodeploy_torch.training import fit, write_history
+
+IMAGES = 16  # in one batch, whose statistics the normalisations get
+
+
+def prune(artifact: Artifact, params: Prune, context: Context) -> Path:
+    """Write the pruned model; its normalisations are re-estimated on calibration images.
+
+    Raises StepFailed if the target cannot be met or the criterion rates all channels alike; with
+    `finetune` also what `train` raises.
+    """
+    model = read(artifact.path)
+    goal = _Goal.of(structure(model.arch), params)
+    for number in range(params.iterations):
+        share = params.keep ** ((number + 1) / params.iterations)
+        with threads(1):  # so that the sums do not depend on the number of threads
+            model = _cut_to(share, model, goal, _round_part(context, params, number, 0.0, 0.1))
+        if params.finetune:
+            own = _round_part(context, params, number, 0.1, 1.0)
+            model, history = fit(model, params.finetune, own)
+            write_history(context.work, history, f"training-{number + 1}.json")
+    write(context.work, model.arch, model.state_dict())
+    return context.work
+
+
+@dataclass(frozen=True)
+class _Goal:
+    """What was asked for, and the cost of the whole model, which it is a share of."""
+
+    params: Prune
+    limits: Limits
+    whole: float
+
+    @classmethod
+    def of(cls, found: Structure, params: Prune) -> _Goal:
+        limits = Limits.of(found, params.multiple, params.least)
+        return cls(params, limits, _cost(found, params)(found.sizes))
+
+    def sizes(self, found: Structure, scores: Mapping[Group, Tensor], share: float) -> Sizes:
+        """The sizes that leave at most a share of the model."""
+        cost = _cost(found, self.params)
+
+        def spend(sizes: Sizes) -> float:
+            return cost(sizes) / self.whole
+
+        if self.params.scope == "layer":
+            return choose_by_layer(found, self.limits, spend, share)
+        return choose_global(found, _per_cost(found, scores), self.limits, spend, share)
+
+
+def _round_part(context: Context, params: Prune, number: int, start: float, end: float) -> Context:
+    """The context for a part of a round: its share of the progress, and its own folder for resuming."""
+
+    def progress(done: float, text: str) -> None:
+        round_ = f"round {number + 1}/{params.iterations}: " if params.iterations > 1 else ""
+        share = (number + start + done * (end - start)) / params.iterations
+        context.progress(share, f"{round_}{text}")
+
+    resume = context.resume / f"round-{number + 1}" if context.resume else None
+    return replace(context, progress=progress, resume=resume)
+
+
+def _cut_to(share: float, model: Yolo, goal: _Goal, context: Context) -> Yolo:
+    """Remove the least important channels and mend the normalisations."""
+    found = structure(model.arch)
+    scores = _scores(model, found, goal.params, context)
+    kept = keep_best(goal.sizes(found, scores, share), scores)
+    smaller = rebuild(*shrink(model.arch, model.state_dict(), found, kept))
+    view = context.data["calibration"].spread(IMAGES)
+    context.progress(0.9, f"statistics of {len(view)} images")
+    images = torch.cat([torch.from_numpy(image) for image in view.letterboxed(context.imgsz)])
+    wanted = {
+        name: before.take(kept_channels(found.convolutions[name].outputs, kept))
+        for name, before in moments(model, images).items()
+    }
+    recalibrate(smaller, images, wanted)
+    return smaller
+
+
+def _scores(model: Yolo, found: Structure, params: Prune, context: Context) -> dict[Group, Tensor]:
+    if params.importance == "taylor":
+        changes = taylor(model, found, context.data["training"], context.imgsz, context.progress)
+        # squared changes of one loss compare across groups as they are; dividing by the mean would
+        # hide that a whole group hardly matters
+        return {group: change.square() for group, change in changes.items()}
+    scores = importance(params.importance, found, model.state_dict(), model.arch.eps)
+    if all(score.min() == score.max() for score in scores.values()):
+        raise StepFailed(
+            f"`importance: {params.importance}` rates all channels alike: the checkpoint's batch "
+            "normalisations were folded into its convolutions. Use importance: magnitude."
+        )
+    return relative(scores)
+
+
+def _per_cost(found: Structure, scores: Mapping[Group, Tensor]) -> dict[Group, Tensor]:
+    """Importance for each multiply-accumulate that cutting a channel of the group saves."""
+    whole = found.macs(found.sizes, 1)
+    saved = {
+        group: whole - found.macs({**found.sizes, group: group.size - 1}, 1) for group in scores
+    }
+    return {group: score * whole / saved[group] for group, score in scores.items()}
+
+
+def _cost(found: Structure, params: Prune) -> Spend:
+    match params.of:
+        case "flops":
+            return lambda sizes: found.macs(sizes, 1)
+        case "parameters":
+            return found.weights
+        case "channels":
+            return lambda sizes: sum(n for group, n in sizes.items() if not group.fixed)

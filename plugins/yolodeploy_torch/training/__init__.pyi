@@ -1,0 +1,19 @@
+from .batches import Batch, Batches
+from .detection_loss import DetectionLoss
+from .finetune import distill, finetune, fit, unfreeze, write_history
+from .loop import Task, train
+from .objective import Objective
+
+__all__ = [
+    "Batch",
+    "Batches",
+    "DetectionLoss",
+    "Objective",
+    "Task",
+    "distill",
+    "finetune",
+    "fit",
+    "train",
+    "unfreeze",
+    "write_history",
+]

@@ -1,0 +1,106 @@
+"""Training batches: images of a view with labels, shuffled and varied as the seed decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from yolodeploy.data import Dataset, Letterboxed, letterboxed_file
+from yolodeploy_torch.params import Augment
+from yolodeploy_torch.training.augment import Sample, augment_sample
+from yolodeploy_torch.training.detection_loss import Targets
+
+CACHE_BYTES = 512 << 20
+
+
+class Batch(NamedTuple):
+    """Images float32 RGB [b, 3, s, s] in 0..1 (in memory the channels come last) and their objects."""
+
+    images: Tensor
+    targets: Targets
+
+
+class Batches:
+    """The images of a view with labels, varied, epoch by epoch.
+
+    An epoch depends on the view, the seed and its own number alone, so a resumed run sees the same images.
+    Decoded images stay in memory up to CACHE_BYTES.
+    """
+
+    def __init__(self, view: Dataset, imgsz: int, augment: Augment, seed: int) -> None:
+        self._view = view
+        self._imgsz = imgsz
+        self._augment = augment
+        self._seed = seed
+        self._cache: dict[int, Sample] = {}
+        self._cache_size = CACHE_BYTES // (3 * imgsz**2)
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self._view)
+
+    def epoch(self, number: int, size: int) -> Iterator[Batch]:
+        """Batches of `size` images, each image once; an incomplete last batch is dropped unless it is the only one.
+
+        A thread makes the next batch while the caller works on one. Raises DataError for an image that
+        cannot be read.
+        """
+        total = len(self)
+        order = np.random.default_rng([self._seed, number, 0]).permutation(total)
+        starts = range(0, max(total - size, 0) + 1, size)
+        with ThreadPoolExecutor(1) as thread:
+            ahead = thread.submit(self._batch, number, order, starts[0], size)
+            for start in starts[1:]:
+                batch = ahead.result()
+                ahead = thread.submit(self._batch, number, order, start, size)
+                yield batch
+            yield ahead.result()
+
+    def _batch(self, number: int, order: np.ndarray, start: int, size: int) -> Batch:
+        chosen = order[start : start + size]
+        samples = [self._varied(number, start + at, int(i)) for at, i in enumerate(chosen)]
+        pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
+        image = np.repeat(np.arange(len(samples)), [len(sample.cls) for sample in samples])
+        corners = np.concatenate([sample.corners for sample in samples]) / np.float32(self._imgsz)
+        centre, extent = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
+        targets = Targets(
+            torch.from_numpy(image),
+            torch.from_numpy(np.concatenate([sample.cls for sample in samples])),
+            torch.from_numpy(np.concatenate((centre, extent), axis=1)),
+        )
+        return Batch(pixels.permute(0, 3, 1, 2).float().div_(255), targets)
+
+    def _varied(self, number: int, position: int, index: int) -> Sample:
+        rng = np.random.default_rng([self._seed, number, position + 1])
+        return augment_sample(self._sample(index), self._sample, len(self), self._augment, rng)
+
+    def _sample(self, index: int) -> Sample:
+        """A letterboxed image with its labels, from memory or file."""
+        if index in self._cache:
+            return self._cache[index]
+        path = self._view.images[index]
+        box = letterboxed_file(path, self._imgsz)
+        labels = self._view.boxes(path)
+        fractions = np.array([(b.x, b.y, b.width, b.height) for b in labels]).reshape(-1, 4)
+        spans = fractions * (np.array([box.width, box.height] * 2) * box.scale)
+        centre, half = spans[:, :2] + (box.left, box.top), spans[:, 2:] / 2
+        sample = Sample(
+            box.pixels,
+            np.array([b.cls for b in labels], np.int64),
+            np.concatenate((centre - half, centre + half), axis=1).astype(np.float32),
+            _content(box),
+        )
+        if len(self._cache) < self._cache_size:
+            self._cache[index] = sample
+        return sample
+
+
+def _content(box: Letterboxed) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the image within its square, in whole px."""
+    width, height = max(1, round(box.width * box.scale)), max(1, round(box.height * box.scale))
+    return box.left, box.top, box.left + width, box.top + height

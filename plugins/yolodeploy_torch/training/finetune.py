@@ -1,0 +1,80 @@
+"""The steps `finetune` and `distill`: train a model further, without a teacher and with one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+from yolodeploy.backend import Artifact, Context
+from yolodeploy.errors import ModelError, StepFailed
+from yolodeploy.system import write_json
+from yolodeploy_torch.checkpoint import read_checkpoint_model
+from yolodeploy_torch.model import Yolo, read, write
+from yolodeploy_torch.params import Distill, Finetune, Training
+from yolodeploy_torch.training.loop import Task, train
+from yolodeploy_torch.training.objective import Objective
+from yolodeploy_torch.training.state import History
+
+HISTORY_FILE = "training.json"
+
+
+def finetune(artifact: Artifact, params: Finetune, context: Context) -> Path:
+    """Train on the labels alone; errors as in `train`."""
+    return _write_fit(*fit(read(artifact.path), params, context), context)
+
+
+def distill(artifact: Artifact, params: Distill, context: Context) -> Path:
+    """Train on the labels and on what the teacher gives; errors as in `train` and `read_teacher`."""
+    teacher = read_teacher(params, context)
+    return _write_fit(*fit(read(artifact.path), params, context, teacher), context)
+
+
+def fit(
+    model: Yolo, params: Training, context: Context, teacher: Yolo | None = None
+) -> tuple[Yolo, History]:
+    """Train a model by the gains of `params`; returns the trained one, without gradients."""
+    objective = Objective(unfreeze(model), params, context.imgsz, teacher)
+    trained, history = train(Task(model, objective, objective.adapters), params, context)
+    return cast("Yolo", trained), history
+
+
+def unfreeze(model: Yolo) -> Yolo:
+    """Let the model collect gradients for everything but the fixed box expectation."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".dfl." not in name)
+    return model
+
+
+def read_teacher(params: Distill, context: Context) -> Yolo:
+    """The pinned checkpoint, or the model that the recipe starts from; in evaluation mode.
+
+    Raises ModelError for a checkpoint that cannot be used, or whose classes are others.
+    """
+    if params.teacher:
+        teacher = read_checkpoint_model(params.teacher.file)
+        if teacher.arch.names != context.names:
+            raise ModelError(
+                f"the teacher {params.teacher.file.name} tells {len(teacher.arch.names)} classes apart "
+                f"({_first(teacher.arch.names)}), the model {len(context.names)} ({_first(context.names)}). "
+                "Use a teacher that was trained for the same classes in the same order."
+            )
+        return teacher
+    if context.source is None:
+        raise StepFailed("`distill` without `teacher` needs the model that the recipe starts from")
+    return read(context.source.path)
+
+
+def _first(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _write_fit(model: Yolo, history: History, context: Context) -> Path:
+    write(context.work, model.arch, model.state_dict())
+    write_history(context.work, history)
+    return context.work
+
+
+def write_history(work: Path, history: History, name: str = HISTORY_FILE) -> None:
+    """Write a file such as `training.json`: loss and held-out mAP by epoch, and which epoch was taken."""
+    write_json(work / name, dict(sorted(asdict(history).items())))

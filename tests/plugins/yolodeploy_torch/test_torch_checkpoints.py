@@ -1,0 +1,346 @@
+"""Which weights files are read, and the messages for those that are not."""
+
+from __future__ import annotations
+
+import datetime as dt
+import pathlib
+import re
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pickles import zipped
+from torch_support import load
+
+from yolodeploy.backend import ModelInfo
+from yolodeploy.errors import ModelError
+from yolodeploy_torch.checkpoint import read_checkpoint_model
+
+ultralytics = pytest.importorskip(
+    "ultralytics", reason="real checkpoints come from it. Run: pip install 'yolodeploy[train]'"
+)
+
+
+def checkpoint(name: str, path: Path) -> Path:
+    """Save a freshly initialised model as Ultralytics does."""
+    ultralytics.YOLO(f"{name}.yaml", verbose=False).save(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint("yolov8n", tmp_path_factory.mktemp("good") / "yolov8n.pt")
+
+
+@pytest.fixture
+def content(good: Path) -> dict[str, Any]:
+    """The content of the good checkpoint, for a test to spoil."""
+    return torch.load(good, weights_only=False)
+
+
+def _zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("readme.txt", "hello")
+
+
+FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda _: None, "does not exist. Check the path"),
+    "folder": (lambda path: path.mkdir(), "is a folder. Name the .pt file"),
+    "empty": (lambda path: path.touch(), "is empty"),
+    "text": (lambda path: path.write_text("hello " * 9), "is not a PyTorch checkpoint"),
+    "lfs": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"),
+        "is a Git LFS pointer.*git lfs pull",
+    ),
+    "noise": (
+        lambda path: path.write_bytes(np.random.default_rng(0).bytes(3_000_000)),
+        "is not a PyTorch checkpoint",
+    ),
+    "onnx": (lambda path: path.write_bytes(b"\x08\x0a\x12\x07pytorch"), "is not a PyTorch check"),
+    "zip": (_zip, "is a zip archive, but no PyTorch checkpoint"),
+    "torchscript": (
+        lambda path: torch.jit.script(torch.nn.ReLU()).save(path),
+        "is a TorchScript export, not a checkpoint",
+    ),
+    "state dict": (lambda path: torch.save({"a": torch.ones(3)}, path), "holds bare weights"),
+    "list": (lambda path: torch.save([1, 2], path), "is not an Ultralytics checkpoint"),
+    "nothing": (lambda path: torch.save({"model": None}, path), "holds no Ultralytics detection"),
+    "no pickle": (lambda path: zipped(path, b"not a pickle"), "is damaged"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("name", FILES)
+def test_files_that_are_not_checkpoints(name: str, tmp_path: Path) -> None:
+    make, message = FILES[name]
+    path = tmp_path / "weights.pt"
+    make(path)
+    with pytest.raises(ModelError, match=message) as caught:
+        load(path, tmp_path / "work")
+    assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("part", [0.2, 0.9, 0.999])
+def test_truncated(good: Path, tmp_path: Path, part: float) -> None:
+    whole = good.read_bytes()
+    path = tmp_path / "cut.pt"
+    path.write_bytes(whole[: int(len(whole) * part)])
+    with pytest.raises(ModelError, match=r"is damaged or cut off .*Copy it again"):
+        load(path, tmp_path / "work")
+
+
+@pytest.mark.parametrize("position", [0.05, 0.5, 0.95])
+def test_flipped_bytes(good: Path, tmp_path: Path, position: float) -> None:
+    data = bytearray(good.read_bytes())
+    start = int(len(data) * position)
+    data[start : start + 64] = bytes(255 - byte for byte in data[start : start + 64])
+    path = tmp_path / "flipped.pt"
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match=r"is damaged \(the checksum of .* is wrong\)"):
+        load(path, tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("yolov8n-seg", "is a segmentation model where a detection model is needed"),
+        ("yolov8n-pose", "is a pose model"),
+        ("yolov8n-obb", "is an oriented-box model"),
+        ("yolov8n-cls", "is a classification model"),
+        ("yolo11n", "has the layers .*C3k2.*supports YOLOv8 detection only"),
+        ("yolov5n", "has the layers C3[.] .*supports YOLOv8 detection only"),
+        ("yolov10n", "has the layers .*v10Detect"),
+        ("yolo26n", "has the layers .*C3k2"),
+    ],
+)
+def test_other_models(name: str, message: str, tmp_path: Path) -> None:
+    path = checkpoint(name, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match=message):
+        load(path, tmp_path / "work")
+
+
+@pytest.mark.parametrize("size", "nsmlx")
+def test_every_size_loads(size: str, tmp_path: Path) -> None:
+    model = ultralytics.YOLO(f"yolov8{size}.yaml", verbose=False)
+    model.save(tmp_path / "model.pt")
+    info = ModelInfo.read(load(tmp_path / "model.pt", tmp_path / "work").path)
+    assert info.strides == (8, 16, 32)
+    assert info.parameters == sum(value.numel() for value in model.model.parameters())
+
+
+def _rename(content: dict[str, Any]) -> None:
+    content["model"].names = {0: "only"}
+
+
+def _gap(content: dict[str, Any]) -> None:
+    content["model"].names = dict.fromkeys([0, 2], "x")
+
+
+def _nan(content: dict[str, Any]) -> None:
+    content["model"].model[4].cv1.conv.weight.data[0, 0] = float("nan")
+
+
+def _cut(content: dict[str, Any]) -> None:
+    layer = content["model"].model[4].cv1.conv
+    layer.weight = torch.nn.Parameter(layer.weight[:-1].clone())
+
+
+def _widen(content: dict[str, Any]) -> None:
+    norm = content["model"].model[4].cv1.bn
+    norm.running_mean = torch.zeros(7)
+
+
+def _fuse(content: dict[str, Any]) -> None:
+    content["model"] = content["model"].float().fuse(verbose=False)
+
+
+def _activation(content: dict[str, Any]) -> None:
+    content["model"].model[0].act = torch.nn.Identity()
+    content["model"].model[1].act = torch.nn.ReLU()
+
+
+def _strides(content: dict[str, Any]) -> None:
+    content["model"].model[-1].stride = torch.tensor([4.0, 8.0, 16.0])
+
+
+def _escape(content: dict[str, Any]) -> None:
+    content["model"].names[3] = "cat\x1b[2J"
+
+
+def _lines(content: dict[str, Any]) -> None:
+    content["model"].names[3] = "cat\ndog"
+
+
+def _whole_numbers(content: dict[str, Any]) -> None:
+    norm = content["model"].model[4].cv1.bn
+    norm.running_mean = norm.running_mean.to(torch.int64)
+
+
+def _same_few(content: dict[str, Any]) -> None:
+    for parameter in content["model"].parameters():
+        parameter.data = torch.zeros(1).expand(parameter.shape)
+
+
+def _itself(content: dict[str, Any]) -> None:
+    layer = content["model"].model[4].cv1
+    layer.f = layer._modules["again"] = layer
+
+
+def _extra(content: dict[str, Any]) -> None:
+    content["model"].model[4].cv3 = content["model"].model[4].cv2
+
+
+def _long_tables(content: dict[str, Any]) -> None:
+    """Two million paths to two thousand weights."""
+    leaf, hub = torch.nn.Sequential(), torch.nn.Sequential()
+    leaf._parameters = {f"{n:x}": torch.nn.Parameter(torch.zeros(0)) for n in range(2000)}
+    hub._modules = {str(n): leaf for n in range(1000)}
+    content["model"].model[0]._modules["extra"] = hub
+
+
+def _states(layer: int, part: str, **state: object) -> Callable[[dict[str, Any]], None]:
+    """Give an object of the tree attributes of an odd type."""
+
+    def spoil(content: dict[str, Any]) -> None:
+        content["model"].model[layer].get_submodule(part).__dict__.update(state)
+
+    spoil.__name__ = f"{part}.{next(iter(state))}"
+    return spoil
+
+
+def _repeated(content: dict[str, Any], node: torch.nn.Module, times: int) -> None:
+    rows = content["model"].model._modules
+    head = rows["22"]
+    content["model"].model._modules = {**{str(n): node for n in range(times)}, str(times): head}
+
+
+def _strides_without_end(content: dict[str, Any]) -> None:
+    conv = torch.nn.Conv2d(3, 3, 1, 64, bias=False)
+    unit = content["model"].model[0]
+    unit.conv, unit.bn = conv, torch.nn.BatchNorm2d(3, eps=unit.bn.eps)
+    _repeated(content, unit, 1000)
+
+
+def _channels_without_end(content: dict[str, Any]) -> None:
+    content["model"].model[11].f = [-1, -1]
+    _repeated(content, content["model"].model[11], 15_000)
+
+
+NUMBERS = torch.ones(4)
+SPOILED = {
+    _long_tables: "more than 20,000",
+    _strides_without_end: r"layer 2 \(conv\) makes more channels or a larger stride than 65,536",
+    _channels_without_end: r"layer 14 \(concat\) makes more channels or a larger stride than 65,536",
+    _states(0, "conv", groups=NUMBERS): "Conv2d has no usable `groups`",
+    _states(0, "conv", kernel_size=(NUMBERS, 3)): "a convolution has an unusual kernel_size",
+    _states(0, "conv", kernel_size=[3, 3]): "a convolution has an unusual kernel_size",
+    _states(0, "conv", dilation=(1, NUMBERS)): "a convolution has an unusual dilation",
+    _states(0, "conv", padding=NUMBERS): "a convolution has an unusual padding",
+    _states(0, "conv", stride=(2, 1)): "a convolution has an unusual stride",
+    _states(9, "", add=NUMBERS): "its SPPF layer is not the one of YOLOv8",
+    _states(9, "", n=NUMBERS): r"its layers are damaged \(ValidationError\)",
+    _rename: "gives 80 class scores, but it names 1 classes",
+    _gap: r"class numbers are \[0, 2\]",
+    _nan: r"is broken: its weight model\.4\.cv1\.conv\.weight holds NaN",
+    _cut: r"layer 4 \(c2f\) does not fit",
+    _widen: r"model\.4\.cv1\.bn\.running_mean is \(7,\), but its layers need \(64,\)",
+    _fuse: r"asks to run `builtins\.getattr`.* save it again before `fuse\(\)`",
+    _activation: "has the layers ReLU",
+    _strides: r"states the strides \(4, 8, 16\), but its layers make \(8, 16, 32\)",
+    _escape: r"its class name .* is too long, or has characters that cannot be shown",
+    _lines: r"its class name .* is too long, or has characters that cannot be shown",
+    _whole_numbers: r"running_mean is torch\.int64, where torch\.float32 is needed",
+    _same_few: "its weights take more bytes than the file has",
+    _itself: "nested deeper than 32",
+    _extra: r"its weight model\.4\.cv3\.bn\.bias is missing, or does not belong to it",
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILED, ids=lambda spoil: spoil.__name__)
+def test_models_that_do_not_fit_together(
+    spoil: Callable[[dict[str, Any]], None], content: dict[str, Any], tmp_path: Path
+) -> None:
+    spoil(content)
+    path = tmp_path / "spoiled.pt"
+    torch.save(content, path)
+    with pytest.raises(ModelError, match=SPOILED[spoil]):
+        load(path, tmp_path / "work")
+
+
+def test_whatever_the_reader_stumbles_over_is_the_models_fault(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(_: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(sys.modules[read_checkpoint_model.__module__], "weights", stumble)
+    with pytest.raises(ModelError, match=r"its layers are damaged \(KeyError\)"):
+        load(good, tmp_path / "work")
+
+
+def test_training_checkpoint_with_companions(content: dict[str, Any], tmp_path: Path) -> None:
+    """What the trainers of several Ultralytics releases save beside the averaged model."""
+    from ultralytics.utils import IterableSimpleNamespace
+    from ultralytics.utils.loss import v8DetectionLoss
+
+    averaged = content["model"].float()
+    averaged.args = IterableSimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
+    averaged.criterion = v8DetectionLoss(averaged)
+    optimizer = torch.optim.AdamW(averaged.parameters())
+    training = {
+        "epoch": 3,
+        "best_fitness": np.float64(0.5),
+        "model": None,
+        "ema": averaged.half(),
+        "updates": 100,
+        "optimizer": optimizer.state_dict(),
+        "train_args": {"project": pathlib.PosixPath("/runs"), "task": "detect"},
+        "date": dt.datetime(2024, 1, 2, tzinfo=dt.UTC),
+    }
+    path = tmp_path / "last.pt"
+    torch.save(training, path)
+    artifact = load(path, tmp_path / "work")
+    info = ModelInfo.read(artifact.path)
+    assert (info.task, len(info.names), info.strides) == ("detect", 80, (8, 16, 32))
+    assert info.parameters == sum(value.numel() for value in averaged.parameters())
+
+
+def test_layout_of_modules_before_8_1(good: Path, tmp_path: Path) -> None:
+    """Early releases kept every layer in `ultralytics.nn.modules` itself."""
+    with zipfile.ZipFile(good) as old, zipfile.ZipFile(tmp_path / "old.pt", "w") as new:
+        for entry in old.infolist():
+            data = old.read(entry)
+            if entry.filename.endswith("/data.pkl"):
+                data = re.sub(
+                    rb"cultralytics\.nn\.modules\.\w+\n", b"cultralytics.nn.modules\n", data
+                )
+            new.writestr(entry.filename, data)
+    new_bytes, old_bytes = (
+        (load(path, tmp_path / path.stem / "work").path / "model.safetensors").read_bytes()
+        for path in (tmp_path / "old.pt", good)
+    )
+    assert new_bytes == old_bytes
+
+
+def test_unreadable(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "locked.pt"
+    shutil.copy(good, path)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("yolodeploy_torch.checkpoint.zip_archive.open_plain", refuse)
+    with pytest.raises(ModelError, match=r"cannot be read \(Permission denied\)"):
+        load(path, tmp_path / "work")

@@ -1,0 +1,133 @@
+"""Processes that native code, or the system, ends: what is said, and what is kept."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from world import World
+
+import yolodeploy
+from yolodeploy.execution import activity
+
+FAULTS = {"segfault": ("Segmentation fault", 11), "abort": ("Aborted", 6)}
+
+
+@pytest.mark.parametrize("place", ["export", "infer"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_native_fault_leaves_a_message_and_a_log(
+    world: World, monkeypatch: pytest.MonkeyPatch, place: str, fault: str
+) -> None:
+    name, number = FAULTS[fault]
+    monkeypatch.setenv("CLAY_FAULT", f"{place}:{fault}")
+    result = world.process("deploy", "pot.yaml", "-q")
+    assert result.code == -number
+    what = {
+        "export": r"pot\.yaml:10:5: `export` of kiln",
+        "infer": r"pot\.yaml:11:5: running the result of `press` in kiln",
+    }[place]
+    found = re.fullmatch(
+        rf"{what}: native code of a tool crashed \({name}\)\. Finished steps are kept\. "
+        r"The trace is in (.+); please report it\.",
+        result.error,
+    )
+    assert found, result.err
+    log = Path(found[1]).read_text()
+    assert f"Fatal Python error: {name}" in log
+    assert 'plugins/clay.py", line' in log
+    assert (world.root / "pot.yaml").read_text() in log
+    ran = world.log
+    monkeypatch.delenv("CLAY_FAULT")
+    assert world.process("deploy", "pot.yaml").code == 0
+    assert "load" in ran
+    assert "load" not in world.log[len(ran) :]
+
+
+def test_with_json(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAY_FAULT", "infer:segfault")
+    result = world.process("deploy", "pot.yaml", "-q", "--json")
+    assert result.json["error"]["exit_code"] == 139
+    assert result.json["error"]["kind"] == "native fault"
+    assert result.json["error"]["message"] == result.error
+
+
+def test_a_killed_process(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAY_FAULT", "press:kill")
+    result = world.process("deploy", "pot.yaml", "-q")
+    assert result.code == -9
+    assert result.error == (
+        "pot.yaml:11:5: `press` of kiln: the process was killed. Finished steps are kept. If nobody "
+        "killed it, the system ran out of memory: use fewer images, a smaller batch or a smaller imgsz."
+    )
+
+
+def test_nothing_is_said_of_a_process_that_ends_well_or_by_itself(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAY_FAULT", "press:exit")
+    assert world.process("deploy", "pot.yaml", "-q").code == 3
+    monkeypatch.setenv("CLAY_FAULT", "press:raise")
+    assert world.process("deploy", "pot.yaml", "-q").err.count("error: ") == 1
+    monkeypatch.setenv("CLAY_FAULT", "press:interrupt")
+    assert world.process("deploy", "pot.yaml", "-q").err.count("error: ") == 1
+    monkeypatch.delenv("CLAY_FAULT")
+    assert world.process("deploy", "pot.yaml", "-q").err == ""
+
+
+def test_a_fork_that_lives_on_does_not_hold_the_listener(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAY_FAULT", "press:fork")
+    start = time.monotonic()
+    devnull = subprocess.DEVNULL
+    assert world.process("deploy", "pot.yaml", "-q", stdout=devnull, stderr=devnull).code == 0
+    assert time.monotonic() - start < 15
+
+
+@pytest.mark.parametrize("place", ["press", "infer"])
+def test_memory_that_runs_out(world: World, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setenv("CLAY_FAULT", f"{place}:memory")
+    result = world.deploy("-q")
+    assert result.code == 4
+    assert "ran out of memory. Close other programs, or use fewer images" in result.error
+
+
+def test_as_a_library_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activity, "_run", None)
+    monkeypatch.setattr(activity, "_watcher", None)
+    with activity.doing("work"):
+        assert activity._watcher is None
+
+
+def test_what_a_listener_says_steers_no_terminal(tmp_path: Path) -> None:
+    run = {"command": [], "recipes": [], "cache": str(tmp_path), "json": False}
+    done = subprocess.run(
+        [sys.executable, "-m", "yolodeploy.cli.crash_watcher", json.dumps(run)],
+        input="\0" + json.dumps("\x1b[2J") + "\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.startswith("error: \\u001b[2J: the process was killed. Finished")
+
+
+@pytest.mark.parametrize("file", ["json.py", "numpy.py", "yolodeploy.py"])
+def test_nothing_is_imported_from_where_the_user_stands(world: World, file: str) -> None:
+    """A stranger's folder may hold modules with the names of ours."""
+    world.write(file, f"open({str(world.root / 'canary')!r}, 'w')\nraise SystemExit(9)\n")
+    script = Path(sys.executable).with_name("yolodeploy")
+    command = [str(script)] if script.exists() else [sys.executable, "-P", "-m", "yolodeploy"]
+    done = subprocess.run(
+        [*command, "deploy", "pot.yaml", "-q"],
+        cwd=world.root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert not (world.root / "canary").exists()
+    report = json.loads((world.bundle / "report.json").read_text())
+    assert report["evidence"]["latency_ms"] is not None
+    assert yolodeploy.__version__

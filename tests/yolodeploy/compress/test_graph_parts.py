@@ -1,0 +1,60 @@
+"""The parts of a small graph that is written down by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from yolodeploy.compress.graph_parts import Kind, Node, find_parts
+from yolodeploy.errors import StepFailed
+
+# A backbone of two convolutions, a neck that upsamples the second, and two branches that share it.
+GRAPH: tuple[tuple[str, Kind, str], ...] = (
+    ("image", "other", ""),
+    ("first", "convolution", "image"),
+    ("second", "convolution", "first"),
+    ("larger", "upsample", "second"),
+    ("joined", "other", "larger first"),
+    ("merged", "convolution", "joined"),
+    ("boxes", "convolution", "merged"),
+    ("boxes.last", "convolution", "boxes"),
+    ("offset", "constant", ""),
+    ("biased", "bias", "boxes.last offset"),
+    ("scores.last", "convolution", "merged"),
+    ("shares", "softmax", "biased"),
+    ("distances", "convolution", "shares"),
+    ("output", "other", "distances scores.last offset"),
+)
+NODES = [Node(name, kind, tuple(sources.split())) for name, kind, sources in GRAPH]
+PARTS = {
+    "first": "backbone",
+    "second": "backbone",
+    "merged": "neck",
+    "boxes": "head",
+    "boxes.last": "head.last",
+    "scores.last": "head.last",
+    "shares": "decode",
+    "distances": "dfl",
+    "output": "decode",
+}
+
+
+def test_parts_follow_from_the_edges() -> None:
+    found = find_parts(NODES, ["output"])
+    assert found == PARTS
+    assert list(found) == list(PARTS)
+
+
+def test_parts_are_found_whatever_lies_between() -> None:
+    """Rounding in front of a convolution, as quantization adds it, changes no part."""
+    given = list(NODES)
+    given[6] = replace(given[6], sources=("rounded",))
+    given.insert(6, Node("rounded", "other", ("merged",)))
+    assert find_parts(given, ["output"]) == PARTS
+
+
+@pytest.mark.parametrize("outputs", [["merged"], ["scores.last"], [], ["nowhere"]])
+def test_a_graph_that_ends_otherwise_is_refused(outputs: list[str]) -> None:
+    with pytest.raises(StepFailed, match=r"not that of a YOLO detector.*Export a YOLOv8"):
+        find_parts(NODES, outputs)

@@ -1,0 +1,182 @@
+"""Fake target: `export` (clay -> brick) and `press` (brick -> brick, reads calibration images)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import clay
+from pydantic import Field
+
+from yolodeploy.backend import (
+    Artifact,
+    Context,
+    Device,
+    Export,
+    Interface,
+    Params,
+    Predictor,
+    Probe,
+    Step,
+    Target,
+    Tensor,
+    Trial,
+)
+
+NAME = "kiln"
+DEVICES: Sequence[Device] = (
+    Device("kiln-a", "Kiln A (2021)", "KilnOS", "3", "5", frozenset({"fire"}), {"heat": 900}),
+    Device("kiln-b", "Kiln B (2024)", "KilnOS", "4", None, frozenset({"fire", "glaze"})),
+)
+
+
+class Press(Params):
+    """Press a brick."""
+
+    strength: float = Field(default=0.5, gt=0, le=1, description="How hard.")
+    method: Literal["flat", "round"] = "flat"
+
+
+def export(given: Artifact, params: Params, context: Context) -> Path:
+    """clay -> brick."""
+    assert isinstance(params, Export)
+    clay.ran("export")
+    context.progress(0.5, "half way")
+    if clay.wants("export:tool-left"):
+        tool = subprocess.Popen(
+            ["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        (context.work / "tool").write_text(str(tool.pid), encoding="utf-8")
+        clay.ran("tool")
+    clay.misbehave("export")
+    model = json.loads((given.path / "model.json").read_text(encoding="utf-8"))
+    damage = dict(model.get("damage", {}).get(params.precision, {}))
+    if model.get("miss"):
+        damage["miss"] = [*damage.get("miss", []), *model["miss"]]
+    brick = {
+        "names": list(context.names),
+        "damage": damage,
+        "precision": params.precision,
+        "seconds": model.get("seconds", 0.0) * model.get("width", 4),
+    }
+    if clay.wants("export:clock"):
+        brick["clock"] = int(time.time())
+    home = context.work / "brick"
+    home.mkdir()
+    (home / "brick.json").write_text(json.dumps(brick, sort_keys=True), encoding="utf-8")
+    size = int(model.get("padding", 0)) // (2 if params.precision == "fp16" else 1)
+    noise = os.urandom(size) if clay.wants("export:random") else b"\0" * size
+    (home / "weights.bin").write_bytes(noise)
+    return _odd(home)
+
+
+def _odd(home: Path) -> Path:
+    if clay.wants("export:file"):
+        return home / "brick.json"
+    if clay.wants("export:words"):
+        raise RuntimeError("SafeError: I/O error: No space left on device (os error 28)")
+    if clay.wants("export:clash"):
+        (home / "labels.txt").write_text("mine", encoding="utf-8")
+    if link := clay.argument("export:link"):
+        (home / "linked").symlink_to(link)
+    if clay.wants("export:hollow"):
+        (home / "hollow").mkdir()
+    if clay.wants("export:empty"):
+        for file in home.iterdir():
+            file.unlink()
+    return Path("/tmp") if clay.wants("export:elsewhere") else home
+
+
+def press(given: Artifact, params: Params, context: Context) -> Path:
+    """brick -> brick."""
+    clay.ran("press")
+    means = []
+    for number, image in enumerate(context.data["calibration"].letterboxed(context.imgsz)):
+        means.append(round(float(image.mean()), 6))
+        context.progress((number + 1) / len(context.data["calibration"]), "")
+    clay.misbehave("press")
+    brick = json.loads((given.path / "brick.json").read_text(encoding="utf-8"))
+    brick["means"] = means
+    (context.work / "brick.json").write_text(json.dumps(brick, sort_keys=True), encoding="utf-8")
+    raw = (given.path / "weights.bin").read_bytes()
+    (context.work / "weights.bin").write_bytes(raw[: len(raw) // 2])
+    return context.work
+
+
+def probe(given: Artifact, params: Params, context: Context) -> Probe:
+    """Three layers: one that changes nothing, one that shifts boxes, one that is blind to red."""
+    clay.ran("probe")
+    damages: dict[str, dict[str, Any]] = {"a": {}, "b": {"shift": 1.0}, "c": {"miss": ["red"]}}
+
+    def write(trial: Trial, folder: Path) -> None:
+        clay.ran(f"alone-{trial.layer}")
+        brick = json.loads((given.path / "brick.json").read_text(encoding="utf-8"))
+        text = json.dumps({**brick, "damage": damages[trial.layer]})
+        (folder / "brick.json").write_text(text, encoding="utf-8")
+
+    trials = tuple(Trial(name, "head", "pressed", 9) for name in damages)
+    return Probe(trials, write, {"strength": params.model_dump()["strength"]})
+
+
+STEPS: Sequence[Step] = (
+    Step("export", "clay", "brick", Export, export, reference=lambda p: Export(precision="fp32")),
+    Step("press", "brick", "brick", Press, press, reads=("calibration",), probe=probe),
+)
+
+REFUSED_STEPS: Mapping[str, str] = {
+    "glaze": "gains nothing here: a kiln fires glazed bricks as long as plain ones. Remove it.",
+}
+
+
+def versions() -> Mapping[str, str]:
+    return {"kiln": os.environ.get("KILN_VERSION", "2.0")}
+
+
+def problem() -> str | None:
+    return os.environ.get("KILN_PROBLEM")
+
+
+def refuse(step: Step, params: Params, target: Target) -> str | None:
+    round_press = step.name == "press" and getattr(params, "method", "") == "round"
+    if round_press and "glaze" not in target.device.features:
+        return f"{target.device.title} cannot press `round`. Write method: flat."
+    return None
+
+
+def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001
+    timing = "yolodeploy.measure.timing" in " ".join(sys.orig_argv)
+    clay.misbehave("open-worker" if timing else "open")
+    return Brick(json.loads((artifact.path / "brick.json").read_text(encoding="utf-8")))
+
+
+class Brick(clay.Finder):
+    def __init__(self, brick: Mapping[str, Any]) -> None:
+        super().__init__(brick, brick["damage"])
+        self.seconds = brick["seconds"]
+        if clay.wants("runtime:untimed"):
+            self.runtime = replace(self.runtime, timing=False)
+
+    def __call__(self, images: Any) -> Any:
+        clay.misbehave("infer")
+        time.sleep(self.seconds)
+        out = super().__call__(images)
+        if clay.wants("infer:nan"):
+            out[:, 0, 0] = float("nan")
+        return out[:, :-1] if clay.wants("infer:shape") else out
+
+
+def describe(artifact: Artifact) -> Interface:
+    clay.misbehave("describe")
+    return Interface(
+        "brick.json",
+        (Tensor("image", (1, 3, 64, 64), "float32", "RGB in 0..1"),),
+        (Tensor("raw", (1, 7, 8), "float32", "boxes and scores"),),
+        1 / 255,
+    )

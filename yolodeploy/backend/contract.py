@@ -1,0 +1,293 @@
+"""The contract that a plugin satisfies: a module with tables and plain functions.
+
+A plugin is found through the entry point group `yolodeploy.backends`. Importing it must import no
+toolchain: heavy imports go inside its functions. docs/adding-a-backend.md walks through a complete one.
+
+`Backend` lists the members that every plugin has. A plugin may also have:
+
+* `count`, see `Counting`: parameters and operations of a model, from a plugin that changes models;
+* `parts`, see `Parted`: the parts of an artifact's files, for `yolodeploy reproduce`;
+* `REFUSED_STEPS`, on a plugin with devices: the steps that gain nothing on them. It maps the name of a
+  step to the reason, as the rest of a sentence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from yolodeploy.system import installed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from yolodeploy.backend.params import Params
+    from yolodeploy.data import Dataset
+
+FLOPS_PER_MAC = 2
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished result of a step: a folder of files in one format.
+
+    `path` is the folder (read only: it lies in the store) and `digest` the sha256 of its tree. `format`
+    must be what the next step `accepts`.
+    """
+
+    format: str
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class Device:
+    """A real device, as data.
+
+    `os_min` and `os_max` bound the versions of `os` that it runs (None: not applicable or open); a recipe
+    that names no version gets `os_default`. `features` are the instruction sets and compute units that
+    decide what pays off there. `options` are hints that only the owning plugin reads.
+    """
+
+    name: str
+    title: str
+    os: str
+    os_min: str | None = None
+    os_max: str | None = None
+    features: frozenset[str] = frozenset()
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    source: str = ""
+    os_default: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device and the OS version that the artifact has to run on (None: does not matter)."""
+
+    device: Device
+    os_version: str | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a running step gets besides its input and parameters.
+
+    `work` is an empty folder; the step returns that folder or one below it. `imgsz` is the side of the
+    square input in pixels. `names` are the model's class names (empty for the loading step). `data` holds
+    the views that the step named in `reads`. `progress(done, text)` takes a fraction in 0..1.
+    `memo(key, compute)` returns plain data (what JSON can hold) that an earlier run computed for the same
+    key, input, tool versions and image size, or computes and keeps it; the key must name everything else
+    that the data depends on. `source` is the model as loaded from the recipe's weights (None for the
+    loading step). `resume` is a folder for the step's progress, to continue from after a run that was killed
+    or failed. It may not exist yet, holds only what the same step wrote with the same inputs, and is
+    removed once the step has a result.
+    """
+
+    work: Path
+    seed: int
+    imgsz: int
+    threads: int
+    target: Target
+    names: tuple[str, ...]
+    data: Mapping[str, Dataset]
+    progress: Callable[[float, str], None]
+    memo: Callable[[Mapping[str, Any], Callable[[], Any]], Any] = lambda _key, compute: compute()
+    source: Artifact | None = None
+    resume: Path | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One convolution to compress alone.
+
+    `layer` is its name, `part` its part of the model, `scheme` the compression as the report calls it
+    ("int8", "4 bits"), `weights` its number of weights.
+    """
+
+    layer: str
+    part: str
+    scheme: str
+    weights: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The single layers that a step could compress, for measuring what each costs.
+
+    `write(trial, folder)` fills an empty folder with the artifact in which only that layer is compressed.
+    `key` is plain data: whatever decides its bytes besides the input and the trial (calibration images,
+    method).
+    """
+
+    trials: tuple[Trial, ...]
+    write: Callable[[Trial, Path], None]
+    key: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One transform that a recipe can name.
+
+    `accepts` and `produces` are artifact formats; a step that loads a weights file accepts its suffix
+    (".pt"). `run` returns the folder with the result. Its bytes must depend only on the input, the
+    parameters, the context and `versions()`; raise `revision` when they change for another reason.
+    `reads` names the data views that the step needs ("calibration"), or is a function from the parameters
+    to those names. `reference`, on an export step, gives the parameters of the plain float export that
+    latency is compared with. `tools` are distributions that only this step uses (the backend's `versions()`
+    go into the ids of all its steps). `probe`, on a compressing step, lets `yolodeploy sensitivity`
+    measure single layers. `varies` returns why the bytes may differ from run to run with these parameters,
+    or None. `then(params, rest)` returns why the steps after this one in the recipe do not fit its
+    result, with the remedy, or None.
+    """
+
+    name: str
+    accepts: str
+    produces: str
+    params: type[Params]
+    run: Callable[[Artifact, Params, Context], Path]
+    revision: int = 1
+    reads: tuple[str, ...] | Callable[[Params], tuple[str, ...]] = ()
+    reference: Callable[[Params], Params] | None = None
+    tools: tuple[str, ...] = ()
+    probe: Callable[[Artifact, Params, Context], Probe] | None = None
+    varies: Callable[[Params], str | None] | None = None
+    then: Callable[[Params, Sequence[tuple[Step, Params]]], str | None] | None = None
+
+    def needs(self, params: Params) -> tuple[str, ...]:
+        """Name the data views that the step reads with these parameters."""
+        return self.reads(params) if callable(self.reads) else self.reads
+
+    def versions(self, backend: Backend) -> dict[str, str]:
+        """Collect the versions of everything that can change the bytes of this step of the backend."""
+        return {**backend.versions(), **installed(*self.tools)}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The runtime of a predictor, for the report.
+
+    `timing` is False where its speed says nothing about the target; then no check uses it.
+    """
+
+    name: str
+    version: str
+    device: str
+    threads: int
+    note: str = ""
+    timing: bool = True
+
+
+class Predictor(Protocol):
+    """An opened artifact, ready to run.
+
+    Takes float32 RGB images `[N, 3, H, W]` in 0..1 and returns the raw head output
+    `[N, 4 + classes, anchors]` float32: boxes as centre x, centre y, width, height in input
+    pixels, then one score in 0..1 per class.
+    """
+
+    runtime: Runtime
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the artifact on a batch."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output of a shipped artifact, as an app sees it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Interface:
+    """How an app feeds an artifact and reads it; becomes part of `contract.json`.
+
+    The app multiplies pixels of 0..255 by `scale` before it passes them on (1.0 where the artifact scales
+    them itself). `confidence` and `iou` are the thresholds of the artifact's own non-maximum suppression,
+    None if the app has to suppress. `layers` maps each convolution to the form in which it is stored or
+    computed ("fp16", "int8", "4-bit palette").
+    """
+
+    entry: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    scale: float
+    note: str = ""
+    confidence: float | None = None
+    iou: float | None = None
+    layers: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """The members that every plugin module has.
+
+    A plugin without devices is a source: every recipe can use its steps (loading, training). One with
+    devices offers its steps to the recipes that target one of them.
+    """
+
+    NAME: str
+    STEPS: Sequence[Step]
+    DEVICES: Sequence[Device]
+
+    def versions(self) -> Mapping[str, str]:
+        """Collect the versions of everything that can change a step's bytes; imports no toolchain."""
+
+    def problem(self) -> str | None:
+        """Say why this machine cannot run the plugin, with the remedy; None if it can."""
+
+    def refuse(self, step: Step, params: Params, target: Target) -> str | None:
+        """Say why the target cannot run what the step makes, with the remedy; None if it can."""
+
+    def open(self, artifact: Artifact, target: Target, threads: int) -> Predictor:
+        """Open the artifact in the target's runtime, or the nearest that this machine has."""
+
+    def describe(self, artifact: Artifact) -> Interface:
+        """Describe how an app uses the artifact, from the artifact's own files."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Parameters of a model, and multiply-accumulates for one square image."""
+
+    parameters: int
+    macs: int
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations: a multiplication and an addition each."""
+        return FLOPS_PER_MAC * self.macs
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A plugin that counts what a model costs.
+
+    Plugins with devices need not: exporting and compressing change neither figure.
+    """
+
+    def count(self, artifact: Artifact, imgsz: int) -> Counts:
+        """Count parameters, and multiply-accumulates for one image of imgsz x imgsz pixels."""
+
+
+Parts = Mapping[str, str]
+
+
+@runtime_checkable
+class Parted(Protocol):
+    """A plugin that takes its artifacts apart."""
+
+    def parts(self, artifact: Artifact) -> Mapping[str, Parts]:
+        """List the parts (op, weight, field) of files by relative path, each with its content or digest."""
+
+
+def content(data: bytes) -> str:
+    """Stand in for the bytes of a part: their digest."""
+    return f"sha256 {hashlib.sha256(data).hexdigest()}"

@@ -1,0 +1,57 @@
+"""The JSON Schema of recipes, for completion and checking in editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from yolodeploy.backend.registry import Registry
+from yolodeploy.recipe import Recipe
+
+
+def recipe_schema(registry: Registry) -> dict[str, Any]:
+    """Build the schema (draft 2020-12) of a recipe with the registry's steps and devices."""
+    schema = Recipe.model_json_schema()
+    definitions = schema["$defs"]
+    definitions.pop("StepRequest")
+    definitions["Step"] = _steps(registry, definitions)
+    devices = {"enum": sorted(registry.devices())}
+    definitions["Target"]["properties"]["device"].update(devices)
+    properties = schema["properties"]
+    properties["target"] = {"anyOf": [devices, {"$ref": "#/$defs/Target"}]}
+    properties["steps"]["items"] = {"$ref": "#/$defs/Step"}
+    for block in ("Model", "Data", "Target"):  # `extends` may supply any of their keys
+        definitions[block].pop("required", None)
+    properties["extends"] = {
+        "type": "string",
+        "description": "Another recipe whose values this one starts from.",
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "yolodeploy recipe",
+        "required": [],  # `extends` may supply any of them
+    }
+
+
+def _steps(registry: Registry, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Describe a step: its name, or a mapping from its name to its parameters."""
+    by_name: dict[str, list[dict[str, str]]] = {}
+    for backend in registry.backends.values():
+        for step in backend.STEPS:
+            if step.accepts.startswith("."):
+                continue
+            title = f"{backend.NAME}.{step.name}"
+            params = step.params.model_json_schema(ref_template="#/$defs/{model}")
+            definitions.update(params.pop("$defs", {}))
+            definitions[title] = {**params, "title": title}
+            by_name.setdefault(step.name, []).append({"$ref": f"#/$defs/{title}"})
+    mappings = [
+        {
+            "type": "object",
+            "properties": {name: {"anyOf": [*choices, {"type": "null"}]}},
+            "required": [name],
+            "additionalProperties": False,
+        }
+        for name, choices in sorted(by_name.items())
+    ]
+    return {"anyOf": [{"enum": sorted(by_name)}, *mappings]}

@@ -1,0 +1,102 @@
+"""The model card of a bill of materials (CycloneDX 1.6): figures, limits and trade-offs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from yolodeploy.tasks import Key, Measure, one, read_measures
+
+NAMES = {
+    Key.MAP50_95: "mAP50-95",
+    Key.MAP50: "mAP50",
+    Key.CLASS_AP: "AP50-95",
+    Key.SIZE_AP: "AP50-95 by object size",
+    Key.FIDELITY: "fidelity",
+    Key.OUTPUT_DIFF: "largest output difference",
+    Key.OUTPUT_DIFF_MEAN: "mean output difference",
+    Key.LATENCY: "latency, median, ms",
+    Key.LATENCY_P90: "latency, p90, ms",
+    Key.LATENCY_RATIO: "latency over that of the fp32 export",
+    Key.SPEEDUP: "speedup over the fp32 export of the model as loaded",
+    Key.PEAK_MEMORY: "peak memory of the process, MB",
+}
+_COST = {Key.LATENCY, Key.LATENCY_P90, Key.LATENCY_RATIO, Key.SPEEDUP, Key.PEAK_MEMORY}
+
+
+def model_card(plan: Mapping[str, Any], report: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """The card as data; the format wants values as text."""
+    interface, conditions = report["interface"], report["conditions"]
+    measures = read_measures(report["measures"])
+    return {
+        "modelParameters": {
+            "approach": {"type": "supervised"},
+            "task": task,
+            "architectureFamily": "convolutional neural network",
+            "datasets": [{"ref": f"data/{name}"} for name in sorted(plan["data"])],
+            "inputs": [{"format": _tensor(tensor)} for tensor in interface["inputs"]],
+            "outputs": [{"format": _tensor(tensor)} for tensor in interface["outputs"]],
+        },
+        "quantitativeAnalysis": {"performanceMetrics": list(_metrics(measures, conditions))},
+        "considerations": {
+            "useCases": [f"Runs on {report['target']['title']}"],
+            "technicalLimitations": list(_limitations(measures, conditions)),
+            "performanceTradeoffs": list(_tradeoffs(report, measures)),
+        },
+    }
+
+
+def _tensor(tensor: Mapping[str, Any]) -> str:
+    shape = "x".join(map(str, tensor["shape"]))
+    return f"{tensor['name']}: {tensor['dtype']} {shape}, {tensor['meaning']}"
+
+
+def _metrics(
+    measures: Iterable[Measure], conditions: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Every measured figure of both models, and the loss with its interval."""
+    runtime = conditions["runtime"]
+    where = f"{runtime['name']} on {runtime['device']}"
+    for measure in measures:
+        name = NAMES.get(measure.key, measure.key)
+        if measure.key in _COST:
+            if measure.artifact is not None:
+                yield _metric(name, measure.artifact, where)
+            continue
+        part = measure.group or "all classes"
+        if measure.key == Key.CLASS_AP:
+            part = f"class {part}"
+        for model, value in (("artifact", measure.artifact), ("source", measure.source)):
+            if value is not None:
+                yield _metric(name, value, f"{model} model, {part}")
+        if measure.loss is not None and not measure.group:
+            yield _loss(name, measure, part)
+
+
+def _loss(name: str, measure: Measure, part: str) -> dict[str, Any]:
+    if measure.interval is None:
+        return _metric(f"drop of {name}", measure.loss, part)
+    low, high = map(str, measure.interval)
+    interval = {"confidenceInterval": {"lowerBound": low, "upperBound": high}}
+    return {**_metric(f"drop of {name}", measure.loss, f"{part}, 90 % interval"), **interval}
+
+
+def _metric(name: str, value: object, part: str) -> dict[str, Any]:
+    return {"type": name, "value": str(value), "slice": part}
+
+
+def _limitations(measures: Iterable[Measure], conditions: Mapping[str, Any]) -> Iterator[str]:
+    yield f"Measured on {conditions['images']} images; other images give other figures"
+    for measure in measures:
+        if measure.key in (Key.MAP50_95, Key.FIDELITY) and measure.reason:
+            yield f"{NAMES[measure.key]} was not measured: {measure.reason}"
+    if note := conditions["runtime"]["note"]:
+        yield note
+
+
+def _tradeoffs(report: Mapping[str, Any], measures: Iterable[Measure]) -> Iterator[str]:
+    size, loss = report["artifact"]["bytes"] / 1e6, one(measures, Key.MAP50_95).loss
+    cost = "not measured" if loss is None else f"{loss:+.4f}"
+    yield f"{size:.2f} MB; drop of mAP50-95 against the source model: {cost}"
+    for check in report["checks"]:
+        yield f"check {check['name']}: {check['value']}, limit {check['limit']}"

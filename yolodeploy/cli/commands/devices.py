@@ -1,0 +1,44 @@
+"""`yolodeploy devices`: what a recipe can target."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from typing import Any
+
+from yolodeploy.cli.common import print_result
+from yolodeploy.system import Console
+
+HELP = "list the devices that a recipe can target"
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """List devices with the OS versions they run."""
+    from yolodeploy.backend import load_registry
+
+    rows = [
+        {
+            "name": device.name,
+            "title": device.title,
+            "backend": name,
+            "os": device.os,
+            "os_min": device.os_min,
+            "os_max": device.os_max,
+            "features": sorted(device.features),
+        }
+        for name, plugin in load_registry().backends.items()
+        for device in plugin.DEVICES
+    ]
+    print_result(console, options, rows, "\n".join(map(_line, rows)))
+    return 0
+
+
+def _line(row: dict[str, Any]) -> str:
+    head = f"{row['name']:<22} {row['backend']:<9} {_os(row):<14} "
+    return textwrap.fill(row["title"], 80, initial_indent=head, subsequent_indent=" " * len(head))
+
+
+def _os(row: dict[str, Any]) -> str:
+    if not row["os_min"]:
+        return str(row["os"])
+    return f"{row['os']} {row['os_min']}{'-' + row['os_max'] if row['os_max'] else '+'}"

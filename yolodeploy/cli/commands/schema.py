@@ -1,0 +1,31 @@
+"""`yolodeploy schema`: the JSON Schema of recipes, for editors."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from yolodeploy.cli.common import write_text
+from yolodeploy.system import Console, shown_json
+
+HELP = "write the JSON Schema of recipes, for editors"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Where the schema goes."""
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="a file (default: standard output)"
+    )
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Write the schema with the installed plugins' steps and devices."""
+    from yolodeploy.backend import load_registry, recipe_schema
+
+    text = shown_json(recipe_schema(load_registry()))
+    if options.output is None:
+        console.result(text)
+        return 0
+    write_text(options.output, f"{text}\n")
+    console.info(f"{options.output} written")
+    return 0

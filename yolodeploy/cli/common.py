@@ -1,0 +1,105 @@
+"""What several commands share: options, the store, printing results, writing files."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolodeploy.errors import EnvironmentProblem
+from yolodeploy.system import Console, one_line, shown_json
+
+if TYPE_CHECKING:
+    from yolodeploy.store import Store
+
+
+def common_options() -> argparse.ArgumentParser:
+    """The options that every command has."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print the result as JSON")
+    quiet = "no progress: results and errors only"
+    common.add_argument("-q", "--quiet", action="count", default=0, help=quiet)
+    common.add_argument("-v", "--verbose", action="count", default=0, help="say more, show traces")
+    where = "the store (default: YOLODEPLOY_CACHE, or the user's cache folder)"
+    common.add_argument("--cache", type=_folder, metavar="DIR", help=where)
+    return common
+
+
+def _folder(text: str) -> Path:
+    if not text:  # an unset variable in a script, which would mean the current folder
+        raise argparse.ArgumentTypeError("is empty. Name a folder, or leave the option out.")
+    return Path(text)
+
+
+def add_recipe(command: argparse.ArgumentParser) -> None:
+    """One recipe, and what it may read outside its project."""
+    command.add_argument("recipe", type=Path, metavar="RECIPE")
+    _add_allow(command)
+
+
+def add_recipes(command: argparse.ArgumentParser) -> None:
+    """Several recipes, and what they may read outside their projects."""
+    command.add_argument("recipes", nargs="+", type=Path, metavar="RECIPE")
+    _add_allow(command)
+
+
+def _add_allow(command: argparse.ArgumentParser) -> None:
+    what = "a file or folder outside the recipe's project that it may read (repeatable)"
+    command.add_argument(
+        "--allow", type=Path, action="append", default=[], metavar="PATH", help=what
+    )
+
+
+def add_building(command: argparse.ArgumentParser) -> None:
+    """The options of the commands that run steps: `build` and `deploy`."""
+    add_recipe(command)
+    refuse = "refuse whatever differs from the lock file"
+    command.add_argument("--locked", action="store_true", help=refuse)
+    command.add_argument(
+        "--store",
+        metavar="URL",
+        help="a store shared by a team: s3://, gs://, http(s):// or file:// (default: YOLODEPLOY_STORE)",
+    )
+
+
+def open_store(options: argparse.Namespace, console: Console) -> Store:
+    """The store that the command line or the environment names."""
+    from yolodeploy.store import Store, default_root
+
+    return Store(options.cache or default_root(), console.warn)
+
+
+def print_result(console: Console, options: argparse.Namespace, value: object, text: str) -> None:
+    """Print `value` as JSON with --json, else `text`."""
+    console.result(shown_json(value) if options.json else text)
+
+
+def require_own(folder: Path, default: Path, option: str) -> None:
+    """Refuse a default folder that is a link; naming where it leads allows it."""
+    if folder == default and folder.is_symlink():
+        real = os.path.realpath(folder)
+        raise EnvironmentProblem(
+            f"{folder} is a link to {one_line(real)}. To write there, add: "
+            f"{option} {one_line(shlex.quote(real))}"
+        )
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file; raises EnvironmentProblem with the reason if that fails."""
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentProblem(f"{file}: cannot be written: {error.strerror}") from None
+
+
+def write_new(file: Path, text: str) -> None:
+    """Write a file and the folders above it; a link in its place is replaced, not followed."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem(f"{file.parent}: cannot be created: {error.strerror}") from None
+    if file.is_symlink():
+        file.unlink()
+    write_text(file, text)

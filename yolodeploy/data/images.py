@@ -1,0 +1,131 @@
+"""Decode and letterbox images, one at a time.
+
+As Ultralytics does for square inputs: scale the longer side to `imgsz` with bilinear interpolation,
+centre, and fill the border with grey 114.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from yolodeploy.errors import DataError
+from yolodeploy.system import IMAGE_BYTES, read_plain, shown
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FILL = 114  # grey of the letterbox's border, as in Ultralytics
+_MAX_PIXELS = 1 << 26
+_JPEG, _MARKER = b"\xff\xd8", re.compile(rb"\xff+[\xc0-\xcf\xd8-\xfe]")
+_SCAN, _END, _START = 0xDA, 0xD9, 0xD8  # only the start has no length
+_MAX_SCANS, _MAX_MARKERS = 100, 10_000  # encoders write about ten scans
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MAX_PIXELS))  # read when cv2 is loaded
+
+Pixels: TypeAlias = "NDArray[np.uint8]"
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn an OSError into a DataError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{shown(path)}: cannot be read: {error.strerror}") from None
+
+
+@dataclass(frozen=True)
+class Letterboxed:
+    """A square image and how it was made from the original.
+
+    `pixels` is uint8 RGB `[imgsz, imgsz, 3]`. A point of the original, in pixels, lies at
+    `point * scale + (left, top)`. `width` and `height` are the original's.
+    """
+
+    pixels: Pixels
+    scale: float
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def read_image(path: Path) -> Pixels:
+    """Decode an image file to uint8 RGB `[H, W, 3]`, turned upright by its EXIF tag."""
+    import numpy as np
+
+    with readable(path):
+        raw = read_plain(path, IMAGE_BYTES)
+    if raw.startswith(_JPEG) and _count_scans(raw) > _MAX_SCANS:
+        raise DataError(
+            f"{shown(path)}: has more than {_MAX_SCANS} scans, and each takes as long to decode as the image "
+            "itself. Save it again, or remove it from the split."
+        )
+    image = _decode(raw)
+    if image is None:
+        raise DataError(
+            f"{shown(path)}: cannot be decoded as an image, or has more than {_MAX_PIXELS / 1e6:.0f} million "
+            "pixels. Remove it from the split or restore the file."
+        )
+    return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def _count_scans(raw: bytes) -> int:
+    """Count a JPEG's scans up to its end marker, after which anything may follow (ITU T.81, annex B)."""
+    position, count = len(_JPEG), 0
+    for _ in range(_MAX_MARKERS):
+        found = _MARKER.search(raw, position)
+        kind = raw[found.end() - 1] if found else _END
+        if found is None or kind == _END:
+            return count
+        count += kind == _SCAN
+        length = int.from_bytes(raw[found.end() : found.end() + 2], "big")
+        position = found.end() + (0 if kind == _START else length)
+    return _MAX_MARKERS
+
+
+def _decode(raw: bytes) -> Pixels | None:
+    import cv2
+    import numpy as np
+
+    try:
+        image = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if image is None else image.astype(np.uint8, copy=False)
+
+
+def letterbox(image: Pixels, imgsz: int) -> Letterboxed:
+    """Fit uint8 RGB `[H, W, 3]` into a square of `imgsz` pixels."""
+    import cv2
+    import numpy as np
+
+    height, width = image.shape[:2]
+    scale = imgsz / max(height, width)
+    new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
+    if (new_width, new_height) != (width, height):
+        resized = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
+        image = resized.astype(np.uint8, copy=False)
+    left, top = (imgsz - new_width) // 2, (imgsz - new_height) // 2
+    square = np.full((imgsz, imgsz, 3), FILL, np.uint8)
+    square[top : top + new_height, left : left + new_width] = image
+    return Letterboxed(square, scale, left, top, width, height)
+
+
+def letterboxed_file(path: Path, imgsz: int) -> Letterboxed:
+    """Read and letterbox an image file."""
+    return letterbox(read_image(path), imgsz)
+
+
+def to_tensor(pixels: Pixels) -> NDArray[np.float32]:
+    """uint8 RGB `[H, W, 3]` to float32 `[1, 3, H, W]` in 0..1."""
+    import numpy as np
+
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+    return planes.astype(np.float32) / np.float32(255)

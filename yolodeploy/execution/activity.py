@@ -1,0 +1,89 @@
+"""Tells a watcher process what this process is doing, so that it can report native crashes.
+
+A segmentation fault gives Python no chance to print anything. So while plugins work, a small process
+(`cli/crash_watcher.py`) reads from a pipe what is being done, and the trace of Python's fault handler. If the
+pipe closes while work is under way, it writes the log and the message. The exit status is that of the signal.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import json
+from collections.abc import Iterator, Sequence
+from typing import IO, NamedTuple, cast
+
+MARK = "\0"  # begins our lines, but none of the fault handler's
+_WATCHER = "yolodeploy.cli.crash_watcher"
+
+
+class Run(NamedTuple):
+    """The command under way: its words, its recipes, its store, and whether --json is given."""
+
+    command: Sequence[str]
+    recipes: Sequence[str]
+    cache: str | None
+    json: bool
+
+
+class _Watcher:
+    """The watcher process, started when it is first needed."""
+
+    def __init__(self, run: Run) -> None:
+        import subprocess  # late: every command imports this module
+
+        from yolodeploy.system import child_environment, python_command
+
+        self._work: list[str] = []
+        command = python_command(_WATCHER, json.dumps(run._asdict()))
+        self._process = subprocess.Popen(command, env=child_environment(), stdin=subprocess.PIPE)
+        self._pipe = cast("IO[bytes]", self._process.stdin)
+        atexit.register(self.end)
+        if not faulthandler.is_enabled():
+            faulthandler.enable(self._pipe, all_threads=False)
+
+    def begin(self, work: str) -> None:
+        self._work.append(work)
+        self._send(work)
+
+    def done(self) -> None:
+        self._work.pop()
+        self._send(self._work[-1] if self._work else "")
+
+    def end(self) -> None:
+        faulthandler.disable()
+        self._send(None)  # a fork of this process may keep the pipe open
+        with contextlib.suppress(OSError):
+            self._pipe.close()
+        self._process.wait()
+
+    def _send(self, work: str | None) -> None:
+        with contextlib.suppress(OSError):  # without a watcher, work goes on
+            self._pipe.write(f"{MARK}{json.dumps(work)}\n".encode())
+            self._pipe.flush()
+
+
+_run: Run | None = None
+_watcher: _Watcher | None = None
+
+
+def watch(run: Run) -> None:
+    """Name the command under way; before that, nothing is watched."""
+    global _run  # noqa: PLW0603 - there is one process
+    _run = run
+
+
+@contextlib.contextmanager
+def doing(work: str) -> Iterator[None]:
+    """If the process crashes in this block, the report names `work`."""
+    global _watcher  # noqa: PLW0603
+    if _run is None:
+        yield
+        return
+    _watcher = _watcher or _Watcher(_run)
+    _watcher.begin(work)
+    try:
+        yield
+    finally:
+        _watcher.done()

@@ -1,0 +1,138 @@
+"""The breakdown by step: parameters, FLOPs, size, accuracy and latency after every step of a recipe.
+
+The source model and the artifact are measured anyway (`evidence.py`), the results in between by
+`results.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from yolodeploy.execution import Runner
+from yolodeploy.measure.evidence import Evidence
+from yolodeploy.measure.results import Stage, in_detail, obtain_stage, timed_step
+from yolodeploy.plan import Plan, PlannedStep
+from yolodeploy.tasks import Key, Measure, one
+
+BLIND = "the source model finds none of the labelled objects: wrong weights, labels or imgsz?"
+_FIRST = "it is the model that the others are compared with"
+_SKIPPED = "measured only if a step before `export` changes the model, or `step_drop` is checked"
+
+Figure = tuple[Any, str]  # a number, or None and the reason
+
+
+@dataclass(frozen=True)
+class Row:
+    """A step's result. Figures that were not measured are None; `reasons` says why, by field.
+
+    `at` is file and line of the step, `bytes` the size of the result's files. `drop` is the loss of mAP50-95
+    against the step before, `fidelity` the AP50-95 of the detections against the source model's. `latency_ms`
+    is the median in the target's runtime, before the export that of the plain float export; `speedup` is
+    relative to the first row's.
+    """
+
+    step: str
+    at: str
+    format: str
+    runtime: str
+    bytes: int | None
+    parameters: int | None
+    flops: int | None
+    map50_95: float | None
+    drop: float | None
+    fidelity: float | None
+    latency_ms: float | None
+    speedup: float | None
+    reasons: Mapping[str, str]
+
+
+def obtain_breakdown(runner: Runner, evidence: Evidence) -> list[Row]:
+    """A row for every step of the plan; measures what the store lacks."""
+    rows: list[Row] = []
+    for index, stage in enumerate(_stages(runner, evidence)):
+        rows.append(_row(runner.plan, index, stage, evidence, rows))
+    return rows
+
+
+def _stages(runner: Runner, evidence: Evidence) -> Iterator[Stage]:
+    """What was measured of every step's result, in order."""
+    plan = runner.plan
+    accuracy = one(evidence.measures, Key.MAP50_95)
+    fidelity = Measure(Key.FIDELITY, None, None, reason=_FIRST)
+    yield Stage(evidence.source, (replace(accuracy, artifact=accuracy.source), fidelity))
+    for index in range(1, len(plan.steps) - 1):
+        if in_detail(plan):
+            yield obtain_stage(runner, index, evidence.folder)
+        else:
+            keys = (Key.MAP50_95, Key.FIDELITY)
+            yield Stage(None, tuple(Measure(key, None, None, reason=_SKIPPED) for key in keys))
+    yield Stage(evidence.artifact, evidence.measures)
+
+
+def _row(plan: Plan, index: int, stage: Stage, evidence: Evidence, rows: Sequence[Row]) -> Row:
+    planned = plan.steps[index]
+    accuracy = one(stage.measures, Key.MAP50_95)
+    figures: dict[str, Figure] = {
+        "bytes": (stage.facts.bytes, "") if stage.facts else (None, _SKIPPED),
+        **_counts(planned, stage, rows),
+        "map50_95": _figure(accuracy),
+        "drop": _drop(accuracy, rows),
+        "fidelity": _figure(one(stage.measures, Key.FIDELITY)),
+        **_latency(plan, index, evidence),
+    }
+    return Row(
+        step=planned.step.name,
+        at=f"{planned.at.file.name}:{planned.at.line}",
+        format=planned.step.produces,
+        runtime=stage.facts.runtime.name if stage.facts else "",
+        **{name: value for name, (value, _) in figures.items()},
+        reasons={name: reason for name, (value, reason) in figures.items() if value is None},
+    )
+
+
+def _figure(measure: Measure) -> Figure:
+    value = measure.artifact
+    return (None, measure.reason) if value is None else (round(value, 6), "")
+
+
+def _counts(planned: PlannedStep, stage: Stage, rows: Sequence[Row]) -> dict[str, Figure]:
+    """Parameters and FLOPs as the plugin counts them; the steps of a backend change neither."""
+    if stage.facts and (counts := stage.facts.counts):
+        return {"parameters": (counts.parameters, ""), "flops": (counts.flops, "")}
+    reason = f"the {planned.backend.NAME} plugin does not count them"
+    if not planned.backend.DEVICES:
+        return {"parameters": (None, reason), "flops": (None, reason)}
+    before = rows[-1]
+    return {
+        name: (getattr(before, name), before.reasons.get(name, reason))
+        for name in ("parameters", "flops")
+    }
+
+
+def _drop(accuracy: Measure, rows: Sequence[Row]) -> Figure:
+    """The loss of mAP50-95 against the step before."""
+    if not rows:
+        return None, _FIRST
+    now, before = accuracy.artifact, rows[-1].map50_95
+    if now is None or before is None:
+        return None, rows[-1].reasons.get("map50_95") or accuracy.reason
+    return (None, BLIND) if rows[0].map50_95 == 0 else (round(before - now, 6), "")
+
+
+def _latency(plan: Plan, index: int, evidence: Evidence) -> dict[str, Figure]:
+    """The median latency for the step, and the speedup over the first row's."""
+    ratio, speedup = one(evidence.measures, Key.LATENCY_RATIO), one(evidence.measures, Key.SPEEDUP)
+    if ratio.artifact is None:
+        return {"latency_ms": (None, ratio.reason), "speedup": (None, ratio.reason)}
+    times, first, timed = evidence.timing.others_ms, plan.floats.get(0), timed_step(plan, index)
+    latency = times.get(timed.id) if timed else None
+    if index == len(plan.steps) - 1:
+        latency = evidence.timing.median_ms
+    if latency is None:
+        export = plan.steps[plan.export].step.name
+        reason = _SKIPPED if timed else f"`{export}` does not take its format"
+        return {"latency_ms": (None, reason), "speedup": (None, reason)}
+    faster = (round(times[first.id] / latency, 4), "") if first and first.id in times else None
+    return {"latency_ms": (latency, ""), "speedup": faster or (None, speedup.reason)}

@@ -1,0 +1,164 @@
+"""Opens and measures the results of a plan's steps.
+
+The results between the source model and the artifact are measured if a step changes the model before it is
+exported, or if a check asks for a step's drop: each in its own backend's runtime, on the evaluation images.
+Each is kept in the store by step, so that a change of a late step does not measure the earlier ones again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from yolodeploy.backend import Counting, Counts, Predictor, Runtime
+from yolodeploy.errors import StepFailed, YolodeployError
+from yolodeploy.execution import Runner, as_artifact, failing_as
+from yolodeploy.plan import Plan, PlannedStep, require_views
+from yolodeploy.store import Stored
+from yolodeploy.system import Report, conditions, digest_of, threads
+from yolodeploy.tasks import Measure
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+REVISION = 3
+SOURCE_DETECTIONS = "source.npz"  # in the evidence's folder
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A step's result: digest, size in bytes, runtime, and parameters and FLOPs if its plugin counts them."""
+
+    digest: str
+    bytes: int
+    runtime: Runtime
+    counts: Counts | None
+
+
+class Opened:
+    """The predictor of a step's result; `name` is what messages call the result."""
+
+    def __init__(self, plan: Plan, planned: PlannedStep, result: Stored, name: str) -> None:
+        self.planned, self.result, self.name = planned, result, name
+        self._artifact, self._imgsz = as_artifact(result), plan.imgsz
+        with failing_as(planned.at, f"opening {name}"):
+            self._predictor: Predictor = planned.backend.open(
+                self._artifact, plan.target, threads()
+            )
+        self.runtime = self._predictor.runtime
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the result on a batch."""
+        with failing_as(self.planned.at, f"running {self.name}"):
+            return self._predictor(images)
+
+    def require_finite(
+        self, output: NDArray[np.float32], image: Path, error: type[YolodeployError], remedy: str
+    ) -> None:
+        """Raise `error` if an output has values that are not finite."""
+        import numpy as np
+
+        if not np.isfinite(output).all():
+            raise error(
+                f"{self.planned.at}: for {image.name} the output of {self.name} has values that are not "
+                f"finite. {remedy}"
+            )
+
+    def facts(self) -> Facts:
+        """Size, runtime and counts of the result."""
+        backend, counts = self.planned.backend, None
+        if isinstance(backend, Counting):
+            with failing_as(self.planned.at, f"counting the result of `{self.planned.step.name}`"):
+                counts = backend.count(self._artifact, self._imgsz)
+        return Facts(self.result.meta.digest, self.result.meta.bytes, self.runtime, counts)
+
+
+def remember_as(
+    kind: type[_Value], runner: Runner, id_: str, label: str, measure: Callable[[Path], _Value]
+) -> tuple[_Value, Path]:
+    """A typed value from the store, or measured now on the evaluation images; and the object's folder."""
+    adapter = TypeAdapter(kind)
+
+    def compute(folder: Path) -> Any:
+        value = measure(folder)
+        require_views(runner.plan, ["evaluation"])
+        return adapter.dump_python(value, mode="json")
+
+    raw, folder = runner.store.remember(id_, label, compute)
+    return adapter.validate_python(raw), folder
+
+
+def in_detail(plan: Plan) -> bool:
+    """Whether the results between the source model and the artifact are measured."""
+    return plan.export > 1 or bool(plan.file.recipe.checks.step_drop)
+
+
+def timed(plan: Plan) -> dict[str, int]:
+    """What takes turns with the artifact: the index of each step by the id of the result that runs for it."""
+    indexes = range(len(plan.steps) - 1) if in_detail(plan) else (plan.export - 1,)
+    found = ((timed_step(plan, index), index) for index in indexes)
+    return {planned.id: index for planned, index in found if planned}
+
+
+def timed_result(runner: Runner, index: int) -> Stored:
+    """The result that runs for a step: its own, or its float export if it comes before the export."""
+    return runner.float_export(index) if index < runner.plan.export else runner.result(index)
+
+
+def timed_step(plan: Plan, index: int) -> PlannedStep | None:
+    """The step whose result runs for a step; None if the export does not take its format."""
+    return plan.floats.get(index) if index < plan.export else plan.steps[index]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What was measured of a step's result; `facts` is None if nothing was."""
+
+    facts: Facts | None
+    measures: tuple[Measure, ...]
+
+
+def obtain_stage(runner: Runner, index: int, evidence: Path) -> Stage:
+    """What was measured of a step's result: from the store, or measured now.
+
+    `evidence` is the folder with the source model's detections.
+    """
+    plan, planned, result = runner.plan, runner.plan.steps[index], runner.result(index)
+    id_ = digest_of(
+        {
+            "revision": REVISION,
+            "step": planned.id,
+            "result": result.meta.digest,  # a training step may give other bytes next time
+            "source": plan.steps[0].id,
+            "data": plan.view_digests["evaluation"],
+            "imgsz": plan.imgsz,
+            "conditions": conditions(),
+        }
+    )
+
+    def measure(_: Path) -> Stage:
+        name = f"the result of `{planned.step.name}`"
+        model = Opened(plan, planned, result, name)
+        with runner.console.task(f"measure {name}") as report:
+            return Stage(model.facts(), _scores(plan, model, evidence, report))
+
+    stage, _ = remember_as(Stage, runner, id_, "stage", measure)
+    return stage
+
+
+def _scores(plan: Plan, model: Opened, evidence: Path, report: Report) -> tuple[Measure, ...]:
+    from yolodeploy.tasks.detection import Tally, evaluate, load_detections, scores
+
+    view = plan.views["evaluation"]
+    tally = Tally(source=load_detections(evidence / SOURCE_DETECTIONS))
+    remedy = "Change the step's parameters, or report it with the recipe."
+    for seen in evaluate(view, plan.imgsz, model, progress=report):
+        model.require_finite(seen.outputs[0], seen.image, StepFailed, remedy)
+        tally.add(seen)
+    return scores(tally, view.names, labelled=view.labelled)

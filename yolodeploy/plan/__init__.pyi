@@ -1,0 +1,23 @@
+from .inputs import calibration_count, check_names, forgetful, require_unchanged, require_views
+from .lock import Lock, LockFile, differences, lock_of, read_lock
+from .plan import Plan, PlannedStep, described_target, problem_here
+from .planner import Planner, plan_recipe
+
+__all__ = [
+    "Lock",
+    "LockFile",
+    "Plan",
+    "PlannedStep",
+    "Planner",
+    "calibration_count",
+    "check_names",
+    "described_target",
+    "differences",
+    "forgetful",
+    "lock_of",
+    "plan_recipe",
+    "problem_here",
+    "read_lock",
+    "require_unchanged",
+    "require_views",
+]

@@ -1,0 +1,174 @@
+"""What a plan reads: weights and images by their digests, and whether they are still what was planned.
+
+An id stands for the inputs as they were planned. So that no result of other inputs is kept under it, files
+are read once more when a step is done with them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from yolodeploy.backend import Params, Quantize, verify_pinned
+from yolodeploy.data import Dataset, load_view
+from yolodeploy.errors import DataError, ModelError, PlanRefused
+from yolodeploy.plan.plan import Plan, PlannedStep
+from yolodeploy.plan.resolve import ResolvedStep
+from yolodeploy.recipe import AllowedPaths, RecipeFile, View
+from yolodeploy.system import MODEL_BYTES, StatCache, file_digest, shown
+
+_AGAIN = "The result was not kept. Run again when nothing writes there any more."
+_Key = tuple[Path, View, int, AllowedPaths]
+
+
+class Inputs:
+    """Reads what recipes name, and what several share only once; `digests` remembers the digests of files."""
+
+    def __init__(self, digests: StatCache) -> None:
+        self.digests = digests
+        self._views: dict[_Key, tuple[Dataset, str]] = {}
+        self._disjoint: set[tuple[str, str]] = set()  # digests of views without a common image
+
+    def views(self, file: RecipeFile, resolved: Sequence[ResolvedStep]) -> dict[str, Dataset]:
+        """The data views of a recipe; raises PlanRefused if it lacks one that a step needs, or DataError."""
+        wanted = _wanted_views(file, resolved)
+        try:
+            views = {name: self._view(file, view)[0] for name, view in wanted.items()}
+        except DataError as error:
+            at = file.where("data", "path")
+            raise DataError(f"{at}: the data set cannot be used.\n{error}") from None
+        for step in resolved:
+            _require_usable(file, views, step)
+        return views
+
+    def view_digests(self, file: RecipeFile, names: Iterable[str]) -> dict[str, str]:
+        """Digests of views; raises DataError if an evaluation image is also in another view."""
+        pairs = {name: self._view(file, getattr(file.recipe.data, name)) for name in names}
+        for name, pair in pairs.items():
+            if name != "evaluation":
+                self._refuse_overlap(file, name, pair, pairs["evaluation"])
+        return {name: digest for name, (_, digest) in pairs.items()}
+
+    def weights_digest(self, file: RecipeFile) -> str:
+        """Digest of the weights file; raises ModelError if it cannot be read or is not the pinned one."""
+        model, at = file.recipe.model, file.where("model", "weights")
+        if not os.path.isfile(model.weights):  # noqa: PTH113 - unlike Path's, it takes any text
+            folder, there = os.path.isdir(model.weights), os.path.exists(model.weights)  # noqa: PTH110, PTH112
+            problem = "is a folder" if folder else "is a pipe or a device"
+            problem = problem if there else "does not exist"
+            raise ModelError(f"{at}: the weights file {shown(model.weights)} {problem}")
+        try:
+            digest = self.digests.digest(model.weights)
+        except OSError as error:
+            text = f"{at}: {shown(model.weights)} cannot be read: {error.strerror}"
+            raise ModelError(text) from None
+        if model.sha256 not in (None, digest):
+            raise ModelError(
+                f"{file.where('model', 'sha256')}: {shown(model.weights)} has sha256 {digest}, not the pinned "
+                "one. Restore the file, or change the pin if the new weights are meant."
+            )
+        return digest
+
+    def _view(self, file: RecipeFile, view: View) -> tuple[Dataset, str]:
+        data = file.recipe.data
+        key = (data.path, view, data.seed, file.allowed)
+        if key not in self._views:
+            found = load_view(data.path, view, data.seed, file.allowed)
+            self._views[key] = found, found.digest(self.digests)
+        return self._views[key]
+
+    def _refuse_overlap(
+        self, file: RecipeFile, name: str, used: tuple[Dataset, str], measured: tuple[Dataset, str]
+    ) -> None:
+        if (pair := (used[1], measured[1])) in self._disjoint:
+            return
+        evaluated = {self.digests.digest(image) for image in measured[0].images}
+        for image in used[0].images:
+            if self.digests.digest(image) in evaluated:
+                raise DataError(
+                    f"{file.where('data', name)}: {shown(image)} is both a {name} and an evaluation "
+                    "image, so the measured accuracy would flatter. Choose another split or fewer images."
+                )
+        self._disjoint.add(pair)
+
+
+def _wanted_views(file: RecipeFile, resolved: Sequence[ResolvedStep]) -> dict[str, View]:
+    names = ("evaluation", "calibration", "training")
+    named: dict[str, View | None] = {name: getattr(file.recipe.data, name) for name in names}
+    for step, params, at in resolved:
+        for name in step.needs(params):
+            if named.get(name) is None:
+                raise PlanRefused(
+                    f"{at}: `{step.name}` needs {name} images. Add `data: {name}:` to the recipe."
+                )
+    return {name: view for name, view in named.items() if view}
+
+
+def _require_usable(file: RecipeFile, views: Mapping[str, Dataset], resolved: ResolvedStep) -> None:
+    """Raise DataError if a step has too few images to calibrate with, or none with labels to train on."""
+    step, params, at = resolved
+    if "calibration" in step.needs(params):
+        try:
+            views["calibration"].to_calibrate(calibration_count(params))
+        except DataError as error:
+            raise DataError(f"{at}: {error}") from None
+    if "training" in step.needs(params) and not views["training"].labelled:
+        raise DataError(
+            f"{at}: `{step.name}` learns from labels, and none of the {len(views['training'])} images "
+            f"of `data: training:` ({file.where('data', 'training')}) has a label file."
+        )
+
+
+def calibration_count(params: Params) -> int | None:
+    """How many calibration images a step asks for; None for all."""
+    return params.subset if isinstance(params, Quantize) else None
+
+
+def require_unchanged(plan: Plan, planned: PlannedStep) -> None:
+    """Raise ModelError or DataError if something that a step reads changed since it was planned."""
+    if planned.loads_weights:
+        _require_weights(plan)
+    verify_pinned(planned.params, planned.at, forgetful(), plan.file.allowed)
+    require_views(plan, planned.data)
+
+
+def require_views(plan: Plan, names: Iterable[str], cache: StatCache | None = None) -> None:
+    """Raise DataError if images or labels of a view changed; `cache` knows files that were just read."""
+    for name in names:
+        if plan.views[name].digest(cache or forgetful()) != plan.view_digests[name]:
+            at = plan.file.where("data", name)
+            raise DataError(f"{at}: {name} images or labels changed meanwhile. {_AGAIN}")
+
+
+def _require_weights(plan: Plan) -> None:
+    try:
+        same = file_digest(plan.weights, MODEL_BYTES) == plan.weights_digest
+    except OSError:
+        same = False
+    if not same:
+        at = plan.file.where("model", "weights")
+        raise ModelError(f"{at}: {shown(plan.weights)} changed meanwhile. {_AGAIN}")
+
+
+def forgetful() -> StatCache:
+    """An empty cache that is not saved."""
+    return StatCache(Path(os.devnull))
+
+
+def check_names(names: tuple[str, ...], plan: Plan) -> None:
+    """Raise DataError if the classes of the data set are not the model's."""
+    ours = plan.views["evaluation"].names
+    at = plan.file.where("data", "path")
+    remedy = "Use the data.yaml that the model was trained with."
+    if len(ours) != len(names):
+        listed = ", ".join(names if len(names) <= 5 else (*names[:5], "..."))
+        classes = f"{len(ours)} class{'es' * (len(ours) != 1)}"
+        raise DataError(
+            f"{at}: the data set names {classes}, the model {len(names)} ({listed}). {remedy}"
+        )
+    for index, (our, their) in enumerate(zip(ours, names, strict=True)):
+        if our != their:
+            raise DataError(
+                f"{at}: class {index} is `{our}` in the data set but `{their}` in the model. {remedy}"
+            )

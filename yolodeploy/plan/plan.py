@@ -1,0 +1,112 @@
+"""What a build will do: the steps in order with their ids, and the digests of the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yolodeploy.backend import Backend, Params, Step, Target, problem_of
+from yolodeploy.data import Dataset
+from yolodeploy.recipe import Position, RecipeFile
+from yolodeploy.system import installed
+
+IMAGE_LIBRARIES = ("numpy", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step with its parameters, its id, and where the recipe asks for it."""
+
+    backend: Backend
+    step: Step
+    params: Params
+    id: str
+    at: Position
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of everything that can change the bytes of this step."""
+        return step_versions(self.backend, self.step, self.params)
+
+    @property
+    def varies(self) -> str | None:
+        """Why another run of this step may give other bytes; None if it gives the same."""
+        return self.step.varies(self.params) if self.step.varies else None
+
+    @property
+    def loads_weights(self) -> bool:
+        """Whether the step reads the weights file, not the result of another step."""
+        return self.step.accepts.startswith(".")
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The data views that the step reads."""
+        return self.step.needs(self.params)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a build does, in order.
+
+    `steps[0]` loads the weights, `steps[export]` exports the model. `floats` are the plain float exports that
+    latencies are compared with, by index of the step whose result they export; results in a format that the
+    export does not take have none. `views` are the data views by name ("evaluation", "calibration",
+    "training"), `view_digests` their digests.
+    """
+
+    file: RecipeFile
+    backend: Backend
+    target: Target
+    steps: tuple[PlannedStep, ...]
+    export: int
+    floats: Mapping[int, PlannedStep]
+    views: Mapping[str, Dataset]
+    weights_digest: str
+    view_digests: Mapping[str, str]
+
+    @property
+    def final(self) -> PlannedStep:
+        """The step whose result ships."""
+        return self.steps[-1]
+
+    @property
+    def reference(self) -> PlannedStep:
+        """The plain float export of the model that `steps[export]` exports."""
+        return self.floats[self.export - 1]
+
+    @property
+    def imgsz(self) -> int:
+        """Side of the square input in pixels."""
+        return self.file.recipe.model.imgsz
+
+    @property
+    def weights(self) -> Path:
+        """The weights file that the first step loads."""
+        return self.file.recipe.model.weights
+
+    def versions(self) -> dict[str, dict[str, str]]:
+        """Tool versions of the steps, by backend."""
+        found: dict[str, dict[str, str]] = {}
+        for planned in self.steps:
+            found.setdefault(planned.backend.NAME, {}).update(planned.versions)
+        return dict(sorted(found.items()))
+
+
+def described_target(target: Target) -> list[Any]:
+    """Everything about a target that a step may read, as plain data."""
+    device = target.device
+    return [device.name, sorted(device.features), dict(device.options), target.os_version]
+
+
+def step_versions(backend: Backend, step: Step, params: Params) -> dict[str, str]:
+    """Versions of the tools of a backend and a step, and of the image libraries if the step reads images."""
+    readers = installed(*IMAGE_LIBRARIES) if step.needs(params) else {}
+    return {**step.versions(backend), **readers}
+
+
+def problem_here(plan: Plan) -> str | None:
+    """Why this machine cannot run the plan, with the remedy; None if it can."""
+    backends = {planned.backend.NAME: planned.backend for planned in plan.steps}
+    return next((text for text in map(problem_of, backends.values()) if text), None)

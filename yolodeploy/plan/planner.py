@@ -1,0 +1,112 @@
+"""Recipe -> Plan: resolve every step, refuse what cannot work, and give each step its id.
+
+Planning imports no toolchain and only takes the digest of the weights. An id is the digest of everything
+that determines a step's bytes, the id of its input included, so the last id stands for all steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from yolodeploy.backend import Registry, Target, load_registry, verify_pinned
+from yolodeploy.plan.inputs import Inputs
+from yolodeploy.plan.plan import Plan, PlannedStep, described_target, step_versions
+from yolodeploy.plan.resolve import (
+    ResolvedStep,
+    find_export,
+    find_target,
+    refuse_unknown_checks,
+    resolve_steps,
+)
+from yolodeploy.recipe import RecipeFile, load_recipe
+from yolodeploy.store import DIGESTS
+from yolodeploy.system import StatCache, digest_of
+
+
+def plan_recipe(recipe: Path, store: Path, allowed: Iterable[Path] = ()) -> Plan:
+    """Read a recipe and plan it with the installed plugins; `store` is the store's folder."""
+    with Planner.of_store(store, allowed) as planner:
+        return planner.plan(recipe)
+
+
+class Planner:
+    """Plans recipes with the same plugins, and reads what they share only once.
+
+    `allowed` are files and folders outside their projects that the recipes may read.
+    """
+
+    def __init__(
+        self, registry: Registry, digests: StatCache, allowed: Iterable[Path] = ()
+    ) -> None:
+        self._registry, self._inputs, self._allowed = registry, Inputs(digests), tuple(allowed)
+
+    @classmethod
+    def of_store(cls, store: Path, allowed: Iterable[Path] = ()) -> Self:
+        """A planner with the installed plugins and the file digests that a store remembers."""
+        return cls(load_registry(), StatCache(store / DIGESTS), allowed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._inputs.digests.save()
+
+    def plan(self, recipe: Path) -> Plan:
+        """Read and plan a recipe; raises RecipeError, PlanRefused, ModelError or DataError."""
+        return make_plan(load_recipe(recipe, self._allowed), self._registry, self._inputs)
+
+
+def make_plan(file: RecipeFile, registry: Registry, inputs: Inputs) -> Plan:
+    """Resolve and check a recipe; raises PlanRefused, RecipeError, ModelError or DataError."""
+    backend, target = find_target(file, registry)
+    resolved = resolve_steps(file, registry, backend, target)
+    export = find_export(file, backend, resolved)
+    refuse_unknown_checks(file, resolved)
+    views = inputs.views(file, resolved)
+    weights_digest = inputs.weights_digest(file)
+    view_digests = inputs.view_digests(file, views)
+    for _, params, at in resolved:
+        verify_pinned(params, at, inputs.digests, file.allowed)
+    plan_step = partial(_plan_step, file, registry, target, view_digests)
+    steps: list[PlannedStep] = []
+    for each in resolved:
+        steps.append(plan_step(each, steps[-1].id if steps else weights_digest))
+    step, params, at = resolved[export]
+    float_export = step, step.reference(params) if step.reference else params, at
+    floats = {
+        index: plan_step(float_export, model.id)
+        for index, model in enumerate(steps[:export])
+        if model.step.produces == step.accepts
+    }
+    return Plan(
+        file, backend, target, tuple(steps), export, floats, views, weights_digest, view_digests
+    )
+
+
+def _plan_step(
+    file: RecipeFile,
+    registry: Registry,
+    target: Target,
+    view_digests: dict[str, str],
+    resolved: ResolvedStep,
+    input_id: str,
+) -> PlannedStep:
+    """Give a step its id."""
+    step, params, at = resolved
+    backend = next(b for b in registry.backends.values() if step in b.STEPS)
+    id_ = digest_of(
+        {
+            "step": [backend.NAME, step.name, step.revision],
+            "params": params.model_dump(mode="json"),
+            "input": input_id,
+            "imgsz": file.recipe.model.imgsz,
+            "seed": file.recipe.seed,
+            "target": described_target(target) if backend.DEVICES else None,
+            "data": {name: view_digests[name] for name in step.needs(params)},
+            "versions": step_versions(backend, step, params),
+        }
+    )
+    return PlannedStep(backend, step, params, id_, at)

@@ -1,0 +1,157 @@
+"""Turns the names in a recipe into a device and steps, or into a refusal that says what to write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from yolodeploy.backend import Backend, Params, Registry, Step, Target
+from yolodeploy.errors import PlanRefused, RecipeError
+from yolodeploy.recipe import Position, RecipeFile, StepRequest, describe_errors, suggestion
+
+ResolvedStep = tuple[
+    Step, Params, Position
+]  # a step, its parameters, and where the recipe asks for it
+
+
+def find_target(file: RecipeFile, registry: Registry) -> tuple[Backend, Target]:
+    """The backend that ships to the recipe's device, and the device with its OS version."""
+    requested, at = file.recipe.target, file.where("target", "device")
+    devices, backend = registry.devices(), registry.backend_of(requested.device)
+    if backend is None:
+        hint = suggestion(requested.device, devices)
+        broken = "".join(f" Plugin `{name}` {reason}." for name, reason in registry.broken.items())
+        raise PlanRefused(
+            f"{at}: no installed backend ships to `{requested.device}`.{hint}{broken}"
+        )
+    device = devices[requested.device]
+    floor, ceiling = device.os_min, device.os_max
+    remedy = None
+    if requested.os and not floor and not ceiling:
+        remedy = "has no OS versions to choose from. Leave `os` out."
+    elif requested.os and floor and _version(requested.os) < _version(floor):
+        remedy = (
+            f"never ran {device.os} {requested.os}; it starts at {floor}. "
+            f'Write os: "{floor}" or leave `os` out.'
+        )
+    elif requested.os and ceiling and _version(requested.os)[:1] > _version(ceiling)[:1]:
+        remedy = (
+            f"cannot run {device.os} {requested.os}; its last is {ceiling}. "
+            f'Write os: "{ceiling}" or an older one.'
+        )
+    if remedy:
+        raise PlanRefused(f"{file.where('target', 'os')}: {device.title} {remedy}")
+    return backend, Target(device, requested.os or device.os_default)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall("[0-9]+", text))
+
+
+def resolve_steps(
+    file: RecipeFile, registry: Registry, backend: Backend, target: Target
+) -> list[ResolvedStep]:
+    """The step that loads the weights and the recipe's steps; each takes the format that the one before leaves."""
+    offered = [step for _, step in registry.offered(backend)]
+    resolved = [_loader(file, offered)]
+    for index, request in enumerate(file.recipe.steps):
+        at = file.where("steps", index)
+        named = [step for step in offered if step.name == request.name]
+        if not named:
+            raise PlanRefused(f"{at}: {_unknown(request.name, offered, registry, backend)}")
+        current = resolved[-1][0].produces
+        fitting = [step for step in named if step.accepts == current]
+        if not fitting:
+            raise PlanRefused(f"{at}: {_misplaced(named[0], current, index, file, offered)}")
+        resolved.append((fitting[0], _params(file, index, request, fitting[0]), at))
+    _require_accepted(resolved, backend, target)
+    return resolved
+
+
+def _require_accepted(resolved: Sequence[ResolvedStep], backend: Backend, target: Target) -> None:
+    """Raise PlanRefused if the backend refuses a step, or a step the steps that follow it."""
+    for number, (step, params, at) in enumerate(resolved):
+        reason = backend.refuse(step, params, target) if step in backend.STEPS else None
+        if step.then and not reason:
+            reason = step.then(params, [(later, its) for later, its, _ in resolved[number + 1 :]])
+        if reason:
+            raise PlanRefused(f"{at}: {reason}")
+
+
+def find_export(file: RecipeFile, backend: Backend, resolved: Sequence[ResolvedStep]) -> int:
+    """Index of the step that exports; PlanRefused if the last step is not the backend's."""
+    own = [index for index, (step, _, _) in enumerate(resolved) if step in backend.STEPS]
+    if own and own[-1] == len(resolved) - 1:
+        return next((i for i in own if resolved[i][0].reference), own[0])
+    last = resolved[-1][0]
+    exports = [step.name for step in backend.STEPS if step.accepts == last.produces]
+    raise PlanRefused(
+        f"{file.where('steps')}: the last step leaves {_with_article(last.produces)}, which no device runs. "
+        f"End with `{exports[0] if exports else 'export'}`."
+    )
+
+
+def refuse_unknown_checks(file: RecipeFile, resolved: Sequence[ResolvedStep]) -> None:
+    """Raise PlanRefused if a check names a step that the recipe does not have."""
+    names = [step.name for step, _, _ in resolved[1:]]
+    for name in file.recipe.checks.step_drop or ():
+        if name not in names:
+            raise PlanRefused(
+                f"{file.where('checks', 'step_drop', name)}: `step_drop` names `{name}`, which is not a step "
+                f"of this recipe.{suggestion(name, dict.fromkeys(names))}"
+            )
+
+
+def _loader(file: RecipeFile, offered: Sequence[Step]) -> ResolvedStep:
+    at, weights = file.where("model", "weights"), file.recipe.model.weights
+    for step in offered:
+        if step.accepts == weights.suffix.lower():
+            return step, step.params(), at
+    known = ", ".join(sorted({step.accepts for step in offered if step.accepts.startswith(".")}))
+    raise PlanRefused(
+        f"{at}: no installed backend loads `{weights.name}`. Loadable: {known or 'nothing'}."
+    )
+
+
+def _params(file: RecipeFile, index: int, request: StepRequest, step: Step) -> Params:
+    try:
+        folder = file.where("steps", index).file.parent
+        return step.params.model_validate(request.params, context={"folder": folder})
+    except ValidationError as error:
+        prefix = ("steps", index, request.name)
+        raise RecipeError(describe_errors(error, file.document, step.params, prefix)) from None
+
+
+def _unknown(name: str, offered: Sequence[Step], registry: Registry, backend: Backend) -> str:
+    if reason := getattr(backend, "REFUSED_STEPS", {}).get(name):
+        return f"`{name}` {reason}"
+    owners = [b.NAME for b in registry.backends.values() if name in (s.name for s in b.STEPS)]
+    if owners:
+        return (
+            f"`{name}` is a step of {', '.join(owners)}, but the device is served by {backend.NAME}. "
+            "Remove it or choose another device."
+        )
+    usable = sorted({step.name for step in offered if not step.accepts.startswith(".")})
+    return f"there is no step `{name}`.{suggestion(name, usable)}"
+
+
+def _misplaced(
+    step: Step, current: str, index: int, file: RecipeFile, offered: Sequence[Step]
+) -> str:
+    makers = [other for other in offered if other.produces == step.accepts and other != step]
+    names = {other.name for other in makers}
+    later = [request.name for request in file.recipe.steps[index + 1 :] if request.name in names]
+    here = [other.name for other in makers if other.accepts == current]
+    if later:
+        remedy = f"Move it after `{later[0]}`."
+    elif here:
+        remedy = f"Put `{here[0]}` before it."
+    else:
+        remedy = "Remove it, or move it to where the model has that format."
+    return f"`{step.name}` takes {_with_article(step.accepts)}, but here the model is {_with_article(current)}. {remedy}"
+
+
+def _with_article(format_: str) -> str:
+    return f"{'an' if format_[0] in 'aeiou' or format_.startswith('m') else 'a'} `{format_}`"

@@ -1,0 +1,23 @@
+from .allowed_paths import AllowedPaths, allowed_paths
+from .fields import Checks, Recipe, StepRequest, View
+from .load import MAX_EXTENDS, RecipeFile, load_recipe
+from .messages import SHA256, describe_errors, suggestion
+from .yaml_file import Document, Position, load_yaml
+
+__all__ = [
+    "MAX_EXTENDS",
+    "SHA256",
+    "AllowedPaths",
+    "Checks",
+    "Document",
+    "Position",
+    "Recipe",
+    "RecipeFile",
+    "StepRequest",
+    "View",
+    "allowed_paths",
+    "describe_errors",
+    "load_recipe",
+    "load_yaml",
+    "suggestion",
+]

@@ -1,0 +1,160 @@
+"""The fields of a recipe, as Pydantic models, and the short forms that it may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from yolodeploy.recipe.messages import NAME, SHA256, VERSION
+from yolodeploy.system import quotable
+
+
+class Part(BaseModel):
+    """Base of the recipe's blocks: immutable and strict about types; unknown keys are refused.
+
+    The text below a field describes it in messages and in the JSON Schema.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+def _as_path(value: object) -> object:
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("holds a NUL character, which a path must not")
+    return Path(value) if isinstance(value, str) else value
+
+
+AnyPath = Annotated[Path, BeforeValidator(_as_path)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Model(Part):
+    """The model to ship."""
+
+    weights: AnyPath
+    """The checkpoint (.pt), relative to the recipe."""
+    sha256: str | None = Field(default=None, pattern=SHA256)
+    """Digest that the weights file must have; a build with another file is refused."""
+    imgsz: int = Field(default=640, ge=32, le=4096, multiple_of=32)
+    """Side of the square input in pixels."""
+
+
+class View(Part):
+    """A selection of images."""
+
+    split: str = "val"
+    """Key of the split in data.yaml: train, val or test."""
+    images: int | None = Field(default=None, ge=1)
+    """How many images, chosen by the seed; all of the split if left out."""
+
+
+class Data(Part):
+    """The labelled images that the model is measured and calibrated with."""
+
+    path: AnyPath
+    """An Ultralytics data.yaml, relative to the recipe."""
+    evaluation: View = View()
+    """Images that accuracy is measured on."""
+    calibration: View | None = None
+    """Images that steps may look at, for instance to find activation ranges."""
+    training: View | None = None
+    """Labelled images that steps may train the model on."""
+    seed: int = Field(default=0, ge=0)
+    """Chooses the images where a view takes fewer than all."""
+
+
+class Target(Part):
+    """The device to ship to."""
+
+    device: str
+    """A device name; `yolodeploy devices` lists them."""
+    os: str | None = Field(default=None, pattern=VERSION)
+    """Oldest OS version that the artifact must run on, quoted: "16" or "17.4"."""
+
+
+class StepRequest(Part):
+    """One entry of `steps`: the name of a transform and its parameters."""
+
+    name: str
+    params: dict[str, Any]
+
+
+class Checks(Part):
+    """What the artifact must satisfy before a bundle is written. A check that is left out is not made."""
+
+    size_mb: Positive | None = None
+    """Largest size of the artifact in megabytes (1e6 bytes)."""
+    map_drop: Fraction | None = None
+    """Largest loss of mAP50-95 against the source model (0.01 is one point)."""
+    class_ap_drop: Fraction | None = None
+    """Largest loss of AP50-95 of any single class."""
+    fidelity: Fraction | None = None
+    """Smallest AP50-95 of the artifact's detections against the source model's; needs no labels."""
+    latency_ratio: Positive | None = None
+    """Largest median latency relative to the same backend's fp32 export, measured interleaved."""
+    speedup: Positive | None = Field(
+        default=None,
+        description="Least number of times that the artifact is faster than the fp32 export of the model "
+        "as loaded (before pruning), by median latency measured interleaved.",
+    )
+    output_diff: Positive | None = None
+    """Largest difference of any raw output value from the source model."""
+    step_drop: dict[str, Annotated[float, Field(ge=-1, le=1)]] | None = Field(
+        default=None,
+        description="Largest loss of mAP50-95 of single steps, by name, against their own input; "
+        "a negative limit demands a gain.",
+    )
+
+
+def _shorthand_target(value: object) -> object:
+    if isinstance(value, str):
+        return {"device": value}
+    if not isinstance(value, dict | Target):
+        raise ValueError(  # noqa: TRY004 - Pydantic's way
+            f"`target: {quotable(value)}` must be a device name, or `device:` and `os:`"
+        )
+    return value
+
+
+def _shorthand_step(value: object) -> object:
+    """Turn `export` or `export: {precision: fp16}` into the keys of a StepRequest."""
+    if isinstance(value, str):
+        return {"name": value, "params": {}}
+    if not isinstance(value, dict) or len(value) != 1:
+        raise ValueError(_not_one_step(value))
+    ((name, params),) = value.items()
+    if not isinstance(params, dict | None):
+        raise ValueError(  # noqa: TRY004
+            f"the parameters of `{quotable(name)}` must be a mapping, such as "
+            f"`{quotable(name)}: {{name: value}}`, not `{quotable(params)}`"
+        )
+    return {"name": str(name), "params": params or {}}
+
+
+def _not_one_step(value: object) -> str:
+    if isinstance(value, dict) and value:
+        names = ", ".join(map(str, value))
+        return f"an entry of `steps` must be one step, but here are {len(value)}: {quotable(names)}. Begin each with its own `- `"
+    return f"an entry of `steps` must be a step's name, alone or with its parameters, not `{quotable(value)}`"
+
+
+class Recipe(Part):
+    """A recipe: which model, which data, which device, which steps in which order, which checks."""
+
+    name: str = Field(pattern=NAME, max_length=100)
+    """Name of the bundle: dist/<name>."""
+    model: Model
+    data: Data
+    target: Annotated[Target, BeforeValidator(_shorthand_target)]
+    steps: tuple[Annotated[StepRequest, BeforeValidator(_shorthand_step)], ...] = Field(
+        min_length=1, max_length=64, strict=False
+    )
+    """Transforms, run in this order."""
+    checks: Checks = Checks()
+    seed: int = Field(default=0, ge=0)
+    """Seed of everything random in the steps."""

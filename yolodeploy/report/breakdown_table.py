@@ -1,0 +1,124 @@
+"""The breakdown by step as lines for a terminal of 80 columns, and as a picture for the page."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from yolodeploy.report.report import signed
+from yolodeploy.system import WIDTH
+
+Row = Mapping[str, Any]  # a `measure.Row` as plain data
+
+_LABEL, _PANEL, _BAR, _STEP = 130, 190, 110, 22  # pixels of the picture
+
+
+def _short(number: float) -> str:
+    """Three digits and a unit, such as 3.01M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:#.3g}".rstrip(".") + unit
+    return f"{number:g}"
+
+
+# field -> title, width on a terminal, format
+_COLUMNS: dict[str, tuple[str, int, Callable[[float], str]]] = {
+    "step": ("step", 16, str),
+    "parameters": ("params", 6, _short),
+    "flops": ("FLOPs", 5, _short),
+    "bytes": ("MB", 6, lambda number: f"{number / 1e6:.2f}"),
+    "map50_95": ("mAP50-95", 8, lambda number: f"{number:.4f}"),
+    "drop": ("drop", 7, signed),
+    "fidelity": ("fidelity", 8, lambda number: f"{number:.4f}"),
+    "latency_ms": ("ms", 7, lambda number: f"{number:.2f}"),
+    "speedup": ("speed", 6, lambda number: f"{number:.2f}x"),
+}
+TITLES = tuple(title for title, _, _ in _COLUMNS.values())
+_PANELS = {
+    "flops": "FLOPs",
+    "bytes": "size, MB",
+    "latency_ms": "latency, ms",
+    "map50_95": "mAP50-95",
+}
+
+
+def has_results_between(rows: Sequence[Row]) -> bool:
+    """Whether a result between the source model and the artifact was measured."""
+    return any(row["fidelity"] is not None or row["map50_95"] is not None for row in rows[1:-1])
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """The figures of a row as text, in the order of `TITLES`; "-" for what was not measured."""
+    return tuple(_text(row, field) for field in _COLUMNS)
+
+
+def _text(row: Row, field: str) -> str:
+    return "-" if row[field] is None else _COLUMNS[field][2](row[field])
+
+
+def lines(rows: Sequence[Row], imgsz: int) -> Iterator[str]:
+    """The table, what its columns mean, and why figures are missing."""
+    yield _line(TITLES)
+    for row in rows:
+        yield _line(cells(row))
+    for text in notes(rows, imgsz):
+        yield textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+
+def _line(texts: Sequence[str]) -> str:
+    columns = zip(texts, _COLUMNS.values(), strict=True)
+    first, *rest = (text.rjust(width) for text, (_, width, _) in columns)
+    return "  " + " ".join([first.strip().ljust(len(first)), *rest])
+
+
+def notes(rows: Sequence[Row], imgsz: int) -> Iterator[str]:
+    """What the columns mean, which runtime gave the accuracy, and why figures are missing."""
+    yield (
+        f"FLOPs: two per multiply-accumulate, one image of {imgsz} x {imgsz}. drop: of mAP50-95, "
+        "against the step before. fidelity: to the first model's detections. ms: median latency on "
+        "the target's runtime, all in turns; before `export`, that of the step's plain fp32 export. "
+        "speed: how many times as fast as the first row."
+    )
+    runtimes: dict[str, list[str]] = {}
+    for row in rows:
+        runtimes.setdefault(row["runtime"], []).append(row["step"])
+    measured = (f"{', '.join(steps)} in {name}" for name, steps in runtimes.items() if name)
+    yield f"Accuracy measured: {'; '.join(measured)}."
+    for reason, fields in _missing(rows).items():
+        by_steps: dict[str, list[str]] = {}
+        for field, steps in fields.items():
+            by_steps.setdefault(", ".join(steps), []).append(_COLUMNS[field][0])
+        listed = "; ".join(f"{', '.join(titles)} of {steps}" for steps, titles in by_steps.items())
+        yield f"Not measured: {listed}: {reason}."
+
+
+def _missing(rows: Sequence[Row]) -> dict[str, dict[str, list[str]]]:
+    """Names of steps by reason and field, without what the first row cannot have."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        for field, reason in row["reasons"].items():
+            if row is not rows[0] or field not in ("drop", "fidelity"):
+                found.setdefault(reason, {}).setdefault(field, []).append(row["step"])
+    return found
+
+
+def bars(rows: Sequence[Row]) -> dict[str, Any]:
+    """A picture of four panels with a bar for every step: sizes, rectangles and labels, in pixels."""
+    labels = [_label(0, number, row["step"]) for number, row in enumerate(rows, 1)]
+    rectangles = []
+    for place, (field, title) in enumerate(_PANELS.items()):
+        left = _LABEL + _PANEL * place
+        labels.append(_label(left, 0, title))
+        top = max((row[field] for row in rows if row[field] is not None), default=0) or 1
+        for number, row in enumerate(rows, 1):
+            width = _BAR * (row[field] or 0) / top
+            at = {"x": left, "y": _STEP * number + 4}
+            rectangles.append({**at, "width": width, "height": _STEP - 8})
+            labels.append(_label(left + round(width) + 6, number, _text(row, field)))
+    size = {"width": _LABEL + _PANEL * len(_PANELS), "height": _STEP * (len(rows) + 1)}
+    return {**size, "rectangles": rectangles, "labels": labels}
+
+
+def _label(x: int, number: int, text: str) -> dict[str, Any]:
+    return {"x": x, "y": _STEP * number + 15, "text": text}

@@ -1,0 +1,81 @@
+"""Pages from Jinja2 templates: one self-contained file each, without scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import jinja2
+
+from yolodeploy.report import breakdown_table
+from yolodeploy.report.report import forms_of_layers
+from yolodeploy.tasks import Key, Measure, grouped, one, read_measures
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("yolodeploy.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["four"] = _four
+    return environment
+
+
+def render(template: str, **values: Any) -> str:
+    """Render a page; every value is escaped."""
+    return _environment().get_template(template).render(**values)
+
+
+def _four(value: float | None) -> str:
+    """Four digits; adding 0.0 turns a rounded -0.0 into 0.0."""
+    return "not measured" if value is None else f"{round(value, 4) + 0.0:.4f}"
+
+
+def report_page(report: Mapping[str, Any]) -> str:
+    """The page of a report."""
+    measures = read_measures(report["measures"])
+    overall = one(measures, Key.MAP50_95)
+    sizes = [(f"mAP50-95, {m.group} objects", m) for m in grouped(measures, Key.SIZE_AP)]
+    return render(
+        "report.html",
+        report=report,
+        accuracy=[("mAP50-95", overall), ("mAP50", one(measures, Key.MAP50)), *sizes],
+        interval=overall.interval,
+        fidelity=one(measures, Key.FIDELITY),
+        cost=_cost(report, measures),
+        classes=list(grouped(measures, Key.CLASS_AP)),
+        forms=forms_of_layers(report["interface"]["layers"]),
+        titles=breakdown_table.TITLES,
+        rows=[breakdown_table.cells(row) for row in report["chain"]],
+        bars=breakdown_table.bars(report["chain"]),
+        notes=list(breakdown_table.notes(report["chain"], report["imgsz"])),
+    )
+
+
+def _cost(report: Mapping[str, Any], measures: Sequence[Measure]) -> list[tuple[str, str]]:
+    """Labels and figures of what the artifact costs."""
+    conditions = report["conditions"]
+    runtime, where = conditions["runtime"], f"{conditions['threads']} threads, {conditions['cpu']}"
+    differences, times = (Key.OUTPUT_DIFF, Key.OUTPUT_DIFF_MEAN), (Key.LATENCY, Key.LATENCY_P90)
+    difference, mean = (one(measures, key).artifact for key in differences)
+    median, p90 = (one(measures, key).artifact for key in times)
+    memory = one(measures, Key.PEAK_MEMORY).artifact
+    ratio, speedup = one(measures, Key.LATENCY_RATIO), one(measures, Key.SPEEDUP)
+    return [
+        ("size", f"{report['artifact']['bytes'] / 1e6:.3f} MB"),
+        ("output difference", f"max {difference:.4g}, mean {mean:.3g}"),
+        ("latency", f"median {median:.2f} ms, p90 {p90:.2f} ms"),
+        ("latency / fp32 export of the same model", _figure(ratio, ".3f")),
+        ("speedup over the fp32 export of the model as loaded", _figure(speedup, ".2f", "x")),
+        ("peak memory", f"{memory:.0f} MB (whole process)"),
+        ("runtime", f"{runtime['name']} {runtime['version']}, {where}"),
+    ]
+
+
+def _figure(measure: Measure, form: str, unit: str = "") -> str:
+    return measure.reason if measure.artifact is None else f"{measure.artifact:{form}}{unit}"

@@ -1,0 +1,95 @@
+"""What compressing single layers costs: rows for a terminal, and a page with a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from yolodeploy.report.html import render
+
+MAX_ROWS = 20  # on a terminal; the page shows all
+_COLOURS = {
+    "backbone": "#4c8bf5",
+    "neck": "#9a6dd7",
+    "head": "#e08a2e",
+    "head.last": "#cf222e",
+    "dfl": "#1a7f37",
+}
+_OTHER = "#888"
+_HEIGHT, _STEP, _LEFT = 220, 12, 40
+
+Row = Mapping[str, Any]  # layer, part, scheme, weights, sqnr_db, map_drop
+
+
+def layer_table(name: str, tables: Sequence[Mapping[str, Any]]) -> str:
+    """The costliest layers of every step, for a terminal of 80 columns."""
+    return "\n\n".join("\n".join(_lines(name, table)) for table in tables)
+
+
+def _lines(name: str, table: Mapping[str, Any]) -> Iterator[str]:
+    rows = _costliest(table["rows"])
+    with_map = any(row["map_drop"] is not None for row in rows)
+    yield f"{name}: `{table['step']}` of one layer alone, the costliest first"
+    yield f"  {'layer':<28} {'part':<10} {'scheme':<14} {'weights':>8} {'SQNR dB':>8}{'  mAP' * with_map}"
+    for row in rows[:MAX_ROWS]:
+        drop = f" {-row['map_drop']:+.4f}" if with_map else ""
+        yield (
+            f"  {row['layer'][-28:]:<28} {row['part']:<10} {row['scheme']:<14} "
+            f"{row['weights']:>8} {_decibels(row):>8}{drop}"
+        )
+    if len(rows) > MAX_ROWS:
+        yield f"  and {len(rows) - MAX_ROWS} more; the most robust: {rows[-1]['layer']}, {_decibels(rows[-1])}"
+
+
+def _costliest(rows: Sequence[Row]) -> list[Row]:
+    """Rows by falling cost; those without any change come last."""
+    return sorted(rows, key=lambda row: (row["sqnr_db"] is None, row["sqnr_db"] or 0.0))
+
+
+def _decibels(row: Row) -> str:
+    return "exact" if row["sqnr_db"] is None else f"{row['sqnr_db']:.1f}"
+
+
+def layer_page(name: str, tables: Sequence[Mapping[str, Any]]) -> str:
+    """The page: for every step and scheme a plot in order of execution, then the table."""
+    return render("layers.html", name=name, steps=[_step(table) for table in tables])
+
+
+def _step(table: Mapping[str, Any]) -> dict[str, Any]:
+    rows = table["rows"]
+    schemes = dict.fromkeys(row["scheme"] for row in rows)
+    return {
+        "step": table["step"],
+        "backend": table["backend"],
+        "plots": [(s, _plot([row for row in rows if row["scheme"] == s])) for s in schemes],
+        "with_map": any(row["map_drop"] is not None for row in rows),
+        "rows": [{**row, "level": _decibels(row)} for row in _costliest(rows)],
+    }
+
+
+def _plot(rows: Sequence[Row]) -> dict[str, Any]:
+    """A bar for the SQNR of each layer, in order of execution, coloured by part."""
+    top = max([10.0, *(row["sqnr_db"] for row in rows if row["sqnr_db"] is not None)])
+    base, parts = _HEIGHT + 10, {row["part"] for row in rows}
+    levels = range(0, int(top) + 1, 10)
+    return {
+        "left": _LEFT,
+        "width": _LEFT + _STEP * len(rows),
+        "height": _HEIGHT + 20,
+        "lines": [{"level": level, "y": base - _HEIGHT * level / top} for level in levels],
+        "bars": [_bar(number, row, top, base) for number, row in enumerate(rows)],
+        "legend": [(part, colour) for part, colour in _COLOURS.items() if part in parts],
+    }
+
+
+def _bar(number: int, row: Row, top: float, base: int) -> dict[str, Any]:
+    height = _HEIGHT * (top if row["sqnr_db"] is None else max(row["sqnr_db"], 0.0)) / top
+    return {
+        "x": _LEFT + _STEP * number,
+        "y": base - height,
+        "width": _STEP - 3,
+        "height": height,
+        "colour": _COLOURS.get(row["part"], _OTHER),
+        "layer": row["layer"],
+        "level": _decibels(row),
+    }

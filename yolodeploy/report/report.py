@@ -1,0 +1,140 @@
+"""The report: one dictionary that becomes `report.json`, the table on the terminal, and the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import yolodeploy
+from yolodeploy.execution import Runner
+from yolodeploy.measure import Check, Evidence, Row
+from yolodeploy.plan import Plan, PlannedStep, calibration_count
+from yolodeploy.tasks import Key, Measure, grouped, one, plain_measures, six_digits
+
+
+def make_report(
+    runner: Runner, evidence: Evidence, breakdown: Sequence[Row], checks: Sequence[Check]
+) -> dict[str, Any]:
+    """Everything that is known about a deployment."""
+    plan, artifact = runner.plan, runner.final().meta
+    device = plan.target.device
+    return {
+        "name": plan.file.recipe.name,
+        "target": {"device": device.name, "title": device.title, "os": plan.target.os_version},
+        "backend": plan.backend.NAME,
+        "imgsz": plan.imgsz,
+        "steps": [_step(planned, runner) for planned in plan.steps],
+        "artifact": {"format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes},
+        "data": {name: _view(plan, name) for name in plan.views},
+        "measures": plain_measures(evidence.measures),
+        "conditions": {"images": evidence.images, **_conditions(evidence)},
+        "evidence": _evidence_block(evidence),
+        "chain": [asdict(row) for row in breakdown],
+        "interface": asdict(evidence.interface),
+        "checks": [asdict(check) for check in checks],
+        "versions": {"yolodeploy": yolodeploy.__version__, **plan.versions()},
+    }
+
+
+def _step(planned: PlannedStep, runner: Runner) -> dict[str, Any]:
+    meta = runner.store.meta(planned.id)
+    return {
+        "name": planned.step.name,
+        "id": planned.id,
+        "seconds": meta.seconds if meta else None,
+        "cached": planned.id in runner.cached,
+        **({} if meta else {"reason": "its result is no longer in the store"}),
+    }
+
+
+def _view(plan: Plan, name: str) -> dict[str, Any]:
+    """A data view: how many images of which split, their digest, and the steps that read it."""
+    total = len(plan.views[name])
+    readers = [planned for planned in plan.steps if name in planned.data]
+    return {
+        "images": total,
+        "split": getattr(plan.file.recipe.data, name).split,
+        "digest": plan.view_digests[name],
+        "read_by": {p.step.name: calibration_count(p.params) or total for p in readers},
+    }
+
+
+def _evidence_block(evidence: Evidence) -> dict[str, Any]:
+    """The block `evidence`: the measures under the keys that docs/recipes.md lists."""
+    measures = evidence.measures
+    timing = evidence.timing
+    block = {
+        "images": evidence.images,
+        "map50_95": _compared(one(measures, Key.MAP50_95)),
+        "map50": _compared(one(measures, Key.MAP50)),
+        "per_class": [
+            {"name": m.group, "objects": m.count, **_compared(m)}
+            for m in grouped(measures, Key.CLASS_AP)
+        ],
+        "by_size": [{"name": m.group, **_compared(m)} for m in grouped(measures, Key.SIZE_AP)],
+        "fidelity": _fidelity(one(measures, Key.FIDELITY)),
+        "output_diff": {
+            **_difference(measures, ""),
+            "boxes_px": _difference(measures, "boxes_px"),
+            "scores": _difference(measures, "scores"),
+        },
+        "latency_ms": {"median": timing.median_ms, "p90": timing.p90_ms},
+        "reference_ms": {"median": one(measures, Key.LATENCY).source},
+        "peak_memory_mb": timing.peak_memory_mb,
+        **dict(_with_reason(one(measures, Key.LATENCY_RATIO))),
+        **dict(_with_reason(one(measures, Key.SPEEDUP))),
+        **_conditions(evidence),
+        "source_runtime": asdict(evidence.source.runtime),
+        "source_digest": evidence.source.digest,
+    }
+    sorted_: dict[str, Any] = json.loads(json.dumps(block, sort_keys=True))
+    return sorted_
+
+
+def _conditions(evidence: Evidence) -> dict[str, Any]:
+    timing, runtime = evidence.timing, asdict(evidence.artifact.runtime)
+    return {"runs": timing.runs, "threads": timing.threads, "cpu": timing.cpu, "runtime": runtime}
+
+
+def _compared(measure: Measure) -> dict[str, Any]:
+    source, artifact = six_digits(measure.source), six_digits(measure.artifact)
+    row: dict[str, Any] = {"source": source, "artifact": artifact, "drop": measure.loss}
+    if measure.reason:
+        row["reason"] = measure.reason
+    if measure.interval:
+        row["drop_90"] = list(measure.interval)
+    return row
+
+
+def _fidelity(measure: Measure) -> dict[str, Any]:
+    if measure.artifact is None:
+        return {"value": None, "reason": measure.reason}
+    return {"value": six_digits(measure.artifact), "objects": measure.count}
+
+
+def _difference(measures: tuple[Measure, ...], group: str) -> dict[str, float | None]:
+    return {
+        "max": one(measures, Key.OUTPUT_DIFF, group).artifact,
+        "mean": one(measures, Key.OUTPUT_DIFF_MEAN, group).artifact,
+    }
+
+
+def _with_reason(measure: Measure) -> Iterator[tuple[str, Any]]:
+    yield measure.key, measure.artifact
+    if measure.artifact is None:
+        yield f"{measure.key}_reason", measure.reason
+
+
+def forms_of_layers(layers: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """The forms of the convolutions with their names, the most frequent form first."""
+    forms: dict[str, list[str]] = {}
+    for name, form in layers.items():
+        forms.setdefault(form, []).append(name)
+    return sorted(forms.items(), key=lambda item: -len(item[1]))
+
+
+def signed(figure: float | None) -> str:
+    """Four digits with a sign; adding 0.0 turns -0.0 into 0.0."""
+    return f"{round(figure or 0.0, 4) + 0.0:+.4f}"

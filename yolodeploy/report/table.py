@@ -1,0 +1,139 @@
+"""The report as a table for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from yolodeploy.report import breakdown_table
+from yolodeploy.report.report import forms_of_layers, signed
+from yolodeploy.system import WIDTH
+from yolodeploy.tasks import Key, Measure, grouped, one, read_measures
+
+_LABEL = 14
+Row = tuple[str, str]  # label and text
+
+
+def report_table(report: Mapping[str, Any]) -> str:
+    """The report as text."""
+    target, artifact = report["target"], report["artifact"]
+    system = f", OS {target['os']}" if target["os"] else ""
+    with_breakdown = breakdown_table.has_results_between(report["chain"])
+    measures = read_measures(report["measures"])
+    rows = [
+        ("target", f"{target['title']} ({target['device']}{system}), {report['backend']}"),
+        ("steps", ", ".join(map(_step, report["steps"]))),
+        ("size", f"{artifact['bytes'] / 1e6:.2f} MB, {artifact['format']}"),
+        *_layers(report["interface"]["layers"]),
+        *_calibration(report["data"]),
+        *_accuracy(measures, report["conditions"]["images"]),
+        *_cost(measures, report["conditions"], with_speedup=with_breakdown),
+        *map(_check, report["checks"]),
+    ]
+    lines = [report["name"], *(_row(label, text) for label, text in rows)]
+    if with_breakdown:
+        lines += ["", *breakdown_table.lines(report["chain"], report["imgsz"])]
+    return "\n".join(lines)
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    seconds = "?" if step["seconds"] is None else f"{step['seconds']:.1f} s"
+    return f"{step['name']} {seconds}{' (cached)' if step['cached'] else ''}"
+
+
+def _layers(layers: Mapping[str, str]) -> Iterator[Row]:
+    if forms := forms_of_layers(layers):
+        yield "convolutions", ", ".join(f"{len(names)} {form}" for form, names in forms)
+
+
+def _calibration(data: Mapping[str, Any]) -> Iterator[Row]:
+    view = data.get("calibration")
+    if view and view["read_by"]:
+        images = f"{view['images']} images of `{view['split']}`{_readers(view)}"
+        yield "calibration", f"{images}, sha256 {view['digest'][:12]}"
+
+
+def _readers(view: Mapping[str, Any]) -> str:
+    fewer = [f"{step} {count}" for step, count in view["read_by"].items() if count < view["images"]]
+    return f" (read by {', '.join(fewer)})" if fewer else ""
+
+
+def _accuracy(measures: Sequence[Measure], images: int) -> Iterator[Row]:
+    for key, label in ((Key.MAP50_95, "mAP50-95"), (Key.MAP50, "mAP50")):
+        yield label, _compared(one(measures, key), images)
+    if sizes := [size for size in grouped(measures, Key.SIZE_AP) if size.loss is not None]:
+        yield "by object size", ", ".join(map(_group, sizes))
+    if worst := worst_classes(measures, 5):
+        yield "worst classes", ", ".join(map(_group, worst))
+    yield "fidelity", _fidelity(one(measures, Key.FIDELITY))
+    yield "output diff", _difference(measures)
+
+
+def _compared(measure: Measure, images: int) -> str:
+    if measure.source is None or measure.artifact is None:
+        return f"not measured: {measure.reason}"
+    interval = ""
+    if measure.interval:
+        low, high = measure.interval
+        interval = f"90 % interval {low:+.4f} to {high:+.4f}, "
+    figures = f"{measure.artifact:.4f}, source {measure.source:.4f}, drop {signed(measure.loss)}"
+    return f"{figures} ({interval}{images} images)"
+
+
+def _group(measure: Measure) -> str:
+    return f"{measure.group} {signed(measure.loss)}"
+
+
+def worst_classes(measures: Sequence[Measure], count: int) -> list[Measure]:
+    """The classes that lost most; losses that round to 0.0000 do not count."""
+    classes = grouped(measures, Key.CLASS_AP)
+    lost = [(m.loss, m) for m in classes if m.loss is not None and round(m.loss, 4) > 0]
+    return [measure for _, measure in sorted(lost, key=lambda pair: -pair[0])[:count]]
+
+
+def _fidelity(measure: Measure) -> str:
+    if measure.artifact is None:
+        return f"not measured: {measure.reason}"
+    return f"{measure.artifact:.4f} to the source model's {measure.count} detections"
+
+
+def _difference(measures: Sequence[Measure]) -> str:
+    overall, boxes, scores = (
+        one(measures, Key.OUTPUT_DIFF, group).artifact for group in ("", "boxes_px", "scores")
+    )
+    mean = one(measures, Key.OUTPUT_DIFF_MEAN).artifact
+    return f"max {overall:.4g}, mean {mean:.2g} (boxes max {boxes:.4g} px, scores max {scores:.2g})"
+
+
+def _cost(
+    measures: Sequence[Measure], conditions: Mapping[str, Any], *, with_speedup: bool
+) -> Iterator[Row]:
+    runtime = conditions["runtime"]
+    where = f"{conditions['threads']} threads, {conditions['cpu']}, {conditions['runs']} runs"
+    median, p90, ratio, speedup, memory = (
+        one(measures, key).artifact
+        for key in (Key.LATENCY, Key.LATENCY_P90, Key.LATENCY_RATIO, Key.SPEEDUP, Key.PEAK_MEMORY)
+    )
+    compared = "" if ratio is None else f", {ratio:.2f}x the fp32 export"
+    if with_speedup and speedup is not None:
+        compared += f" and {speedup:.2f} times as fast as that of the model as loaded"
+    yield "latency", f"median {median:.1f} ms, p90 {p90:.1f} ms{compared} ({where})"
+    yield "peak memory", f"{memory:.0f} MB, whole process"
+    yield "measured in", f"{runtime['name']} {runtime['version']} on {runtime['device']}"
+    if runtime["note"]:
+        yield "", runtime["note"]
+
+
+def _check(check: Mapping[str, Any]) -> Row:
+    value = "not measured" if check["value"] is None else f"{check['value']:.4g}"
+    verdict = "ok    " if check["ok"] else "FAILED"
+    limit = f"{'at least' if check['least'] else 'limit'} {check['limit']:.4g}"
+    where = f", {check['note']}" if check["note"] else ""
+    return "check", f"{verdict} {check['name']} {value} ({limit}{where})"
+
+
+def _row(label: str, text: str) -> str:
+    indent = " " * (_LABEL + 4)
+    body = textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return f"  {label:<{_LABEL}}  {body.lstrip()}"

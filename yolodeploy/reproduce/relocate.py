@@ -1,0 +1,65 @@
+"""Copies a recipe with everything that it reads into one folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from yolodeploy.backend import PinnedFile
+from yolodeploy.data import Dataset, label_file
+from yolodeploy.plan import Plan
+
+
+def relocate(plan: Plan, folder: Path) -> Path:
+    """Copy recipe, weights, pinned files, and the images and labels of every view; returns the recipe's copy.
+
+    `extends` is resolved, and paths are those of the copies. All ids of the copy's plan are the same. The folder
+    must not exist.
+    """
+    folder.mkdir(parents=True)
+    value = json.loads(json.dumps(plan.file.document.value, default=str))
+    value["name"] = plan.file.recipe.name
+    value["model"]["weights"] = _copy(plan.weights, folder / "model")
+    value["data"]["path"] = _copy_data(plan, folder / "data")
+    for name in plan.views:
+        value["data"][name] = {"split": name}
+    for number, planned in enumerate(plan.steps[1:]):
+        for field in type(planned.params).model_fields:
+            pinned = getattr(planned.params, field)
+            if isinstance(pinned, PinnedFile):
+                copied = _copy(pinned.file, folder / "pinned" / f"{number}-{field}")
+                value["steps"][number][planned.step.name][field]["file"] = copied
+    return _write(folder / f"{plan.file.recipe.name}.yaml", value)
+
+
+def _copy(file: Path, folder: Path) -> str:
+    """Copy a file into a folder; returns its absolute path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(shutil.copyfile(file, folder / file.name).absolute())
+
+
+def _copy_data(plan: Plan, folder: Path) -> str:
+    """A data set whose splits are the views, named as they are."""
+    names = list(plan.views["evaluation"].names)
+    for name, view in plan.views.items():
+        _copy_view(view, folder, name)
+    splits = {name: f"images/{name}" for name in plan.views}
+    return str(_write(folder / "data.yaml", {"names": names, **splits}))
+
+
+def _copy_view(view: Dataset, folder: Path, name: str) -> None:
+    """Copy images to numbered folders, which keep their order and images of the same name apart."""
+    for number, image in enumerate(view.images):
+        inner = Path(name, f"{number:07}")
+        _copy(image, folder / "images" / inner)
+        if (label := label_file(image)).is_file():
+            _copy(label, folder / "labels" / inner)
+
+
+def _write(file: Path, value: Any) -> Path:
+    """Write a value as JSON, which is YAML."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return file.absolute()

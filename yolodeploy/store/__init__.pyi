@@ -1,0 +1,16 @@
+from .disk_errors import DISK_ERRORS, DISK_FULL
+from .objects import Entry, Meta, Stored, damage, odd_entries
+from .store import DIGESTS, Store, default_root
+
+__all__ = [
+    "DIGESTS",
+    "DISK_ERRORS",
+    "DISK_FULL",
+    "Entry",
+    "Meta",
+    "Store",
+    "Stored",
+    "damage",
+    "default_root",
+    "odd_entries",
+]

@@ -1,0 +1,3 @@
+from .cache import SharedStore, shared_store
+
+__all__ = ["SharedStore", "shared_store"]

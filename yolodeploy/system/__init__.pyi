@@ -1,0 +1,51 @@
+from .console import WIDTH, Console, Report
+from .digest import StatCache, digest_of, file_digest, tree_bytes, tree_digest, tree_files
+from .distributions import installed, missing
+from .files import (
+    BUNDLE_BYTES,
+    IMAGE_BYTES,
+    MODEL_BYTES,
+    open_plain,
+    read_plain,
+    replace_file,
+    swap,
+)
+from .json_files import encoded, read_json, shown_json, write_json
+from .machine import conditions, cpu_name, peak_memory_mb, threads
+from .processes import PASSPHRASE, child_environment, python_command
+from .text import one_line, quotable, shown
+
+__all__ = [
+    "BUNDLE_BYTES",
+    "IMAGE_BYTES",
+    "MODEL_BYTES",
+    "PASSPHRASE",
+    "WIDTH",
+    "Console",
+    "Report",
+    "StatCache",
+    "child_environment",
+    "conditions",
+    "cpu_name",
+    "digest_of",
+    "encoded",
+    "file_digest",
+    "installed",
+    "missing",
+    "one_line",
+    "open_plain",
+    "peak_memory_mb",
+    "python_command",
+    "quotable",
+    "read_json",
+    "read_plain",
+    "replace_file",
+    "shown",
+    "shown_json",
+    "swap",
+    "threads",
+    "tree_bytes",
+    "tree_digest",
+    "tree_files",
+    "write_json",
+]

@@ -1,0 +1,43 @@
+"""Write JSON in one form, and read JSON of unknown origin within bounds."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from yolodeploy.system.files import read_plain
+
+_MAX_BYTES = 8 << 20
+
+
+def encoded(value: object) -> bytes:
+    """Encode plain data as the JSON of bundles: indented by one, no NaN."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def shown_json(value: object) -> str:
+    """Format plain data as JSON for people; values that JSON does not know are shown as text."""
+    return json.dumps(value, indent=1, ensure_ascii=False, default=str)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write plain data as a JSON file of a bundle."""
+    path.write_bytes(encoded(value))
+
+
+def read_json(file: Path, *, links: bool = False) -> dict[str, Any]:
+    """Read a JSON object of at most 8 MiB; raises ValueError with the reason, or OSError.
+
+    A link to a file is only followed if `links` is set.
+    """
+    if not links and not stat.S_ISREG(file.lstat().st_mode):
+        raise ValueError("it is a link or a device, not a file")
+    try:
+        raw = json.loads(read_plain(file, _MAX_BYTES).decode("utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(raw, dict):
+        raise ValueError("it is not a JSON object")  # noqa: TRY004 - the file's text is wrong
+    return raw

@@ -1,0 +1,28 @@
+"""Show values and paths in messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_MAX_PATH = 1000
+
+
+def quotable(value: object, max_length: int = 60) -> str:
+    """Quote a value in a message: its beginning, on one line, without characters that control a terminal."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value)[: max_length + 1])
+    return text if len(text) <= max_length else f"{text[: max_length - 3]}..."
+
+
+def one_line(text: object) -> str:
+    """Show a path on one line."""
+    return str(text).replace("\n", "\\n")
+
+
+def shown(path: Path) -> str:
+    """Show a path in a message: relative to the current folder if it lies below it."""
+    try:
+        text = str(path.resolve().relative_to(Path.cwd()))
+    except (ValueError, OSError, RuntimeError):  # RuntimeError: a link to itself
+        text = str(path)
+    text = one_line(text)
+    return text if len(text) <= _MAX_PATH else f"{text[:100]}...{text[-100:]}"

@@ -1,0 +1,62 @@
+"""Golden vectors: one image, the tensor it becomes, the raw output, and the detections.
+
+An app team runs its own pre-processing on the image and compares with the tensor, and its own
+post-processing on the raw output and compares with the detections.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from yolodeploy.data import Letterboxed
+from yolodeploy.tasks.detection.postprocess import Floats, detect
+from yolodeploy.tasks.detection.thresholds import Rules
+
+
+class Golden:
+    """Keeps the first image on which the artifact finds something, or the first of all."""
+
+    def __init__(self, folder: Path, rules: Rules) -> None:
+        self._folder, self._rules = folder, rules
+        self._chosen: tuple[Path, Letterboxed, Floats, Floats] | None = None
+        self._found = 0
+
+    @property
+    def tensor(self) -> Path:
+        """The written input tensor: float32 `[1, 3, H, W]`."""
+        return self._folder / "input.npy"
+
+    def offer(self, image: Path, box: Letterboxed, tensor: Floats, output: Floats) -> None:
+        """Consider an image; `output` is its raw head output `[4 + classes, anchors]`."""
+        if self._found:
+            return
+        found = len(detect(output, self._rules, box))
+        if self._chosen is None or found:
+            self._chosen, self._found = (image, box, tensor, output), found
+
+    def finish(self) -> None:
+        """Write the vectors."""
+        assert self._chosen is not None  # noqa: S101 - a data set without images is refused earlier
+        image, box, tensor, output = self._chosen
+        shutil.copyfile(image, self._folder / f"image{image.suffix.lower()}")
+        np.save(self.tensor, tensor)
+        np.save(self._folder / "output.npy", output)
+        found = detect(output, self._rules, box)
+        rows = zip(found.classes.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
+        text = {
+            "image": f"image{image.suffix.lower()}",
+            "output": "output.npy is the raw head output, before suppression",
+            "letterbox": {key: value for key, value in asdict(box).items() if key != "pixels"},
+            "rules": asdict(self._rules),
+            "detections": [
+                {"class": cls, "score": round(score, 6), "box": [round(edge, 3) for edge in edges]}
+                for cls, score, edges in rows
+            ],
+        }
+        file = self._folder / "detections.json"
+        file.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")

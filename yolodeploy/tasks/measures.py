@@ -1,0 +1,94 @@
+"""What was measured, as a typed list: readers of the list need no change for a new figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Key(StrEnum):
+    """What was measured: accuracies first, then costs."""
+
+    MAP50_95 = "map50_95"
+    MAP50 = "map50"
+    SIZE_AP = "size_ap50_95"  # groups: sizes of objects
+    CLASS_AP = "class_ap50_95"  # groups: classes
+    FIDELITY = "fidelity"
+    OUTPUT_DIFF = "output_diff"  # groups: outputs
+    OUTPUT_DIFF_MEAN = "output_diff_mean"
+    LATENCY = "latency_ms"
+    LATENCY_P90 = "latency_p90_ms"
+    PEAK_MEMORY = "peak_memory_mb"
+    LATENCY_RATIO = "latency_ratio"
+    SPEEDUP = "speedup"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of the artifact, and of the source model if it has one.
+
+    `group` is the class, object size or output that was measured ("": all). `interval` contains the loss with
+    90 % probability. `count` is the number of objects that were scored. A figure that is None was not
+    measured; `reason` says why.
+    """
+
+    key: Key
+    source: float | None
+    artifact: float | None
+    higher_is_better: bool = True
+    interval: tuple[float, float] | None = None
+    group: str = ""
+    count: int | None = None
+    reason: str = ""
+
+    @property
+    def loss(self) -> float | None:
+        """By how much the artifact is worse than the source; negative if it is better."""
+        if self.source is None or self.artifact is None:
+            return None
+        loss = self.source - self.artifact
+        return round(loss if self.higher_is_better else -loss, 6)
+
+
+def one(measures: Iterable[Measure], key: Key, group: str = "") -> Measure:
+    """The measure with this key and group; raises LookupError if there is none."""
+    for measure in measures:
+        if (measure.key, measure.group) == (key, group):
+            return measure
+    raise LookupError(f"{key} {group}".rstrip())
+
+
+def grouped(measures: Iterable[Measure], key: Key) -> Iterator[Measure]:
+    """The measures with this key, one for each group."""
+    return (measure for measure in measures if measure.key == key and measure.group)
+
+
+def plain_measures(measures: Iterable[Measure]) -> list[dict[str, Any]]:
+    """Measures as plain data, accuracies to six digits."""
+    return [
+        {
+            **asdict(measure),
+            "source": six_digits(measure.source),
+            "artifact": six_digits(measure.artifact),
+            "loss": measure.loss,
+        }
+        for measure in measures
+    ]
+
+
+def six_digits(value: float | None) -> float | None:
+    """A figure as reports give it."""
+    return None if value is None else round(value, 6)
+
+
+def read_measures(rows: Iterable[Mapping[str, Any]]) -> tuple[Measure, ...]:
+    """Measures from plain data."""
+    found = []
+    for row in rows:
+        values = {name: value for name, value in row.items() if name != "loss"}
+        values["key"] = Key(row["key"])
+        values["interval"] = row["interval"] and tuple(row["interval"])
+        found.append(Measure(**values))
+    return tuple(found)
