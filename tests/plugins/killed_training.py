@@ -34,7 +34,7 @@ def start(artifact: Artifact, data: Path, work: Path, resume: Path) -> int:
     """Train in a process of its own; returns its id."""
     child = os.fork()
     if child == 0:
-        view = load_view(data, View(split="train", images=24), 0)
+        view = load_view(data, View(split="train", images=16), 0)
         given = replace(context(work, 64), data={"training": view}, resume=resume, threads=1)
         finetune(artifact, PARAMS, given)
         os._exit(0)
@@ -68,12 +68,12 @@ def main() -> None:
     chance, number, killed, reached = random.Random(0), itertools.count(), 0, set()
     while killed < KILLS:
         child = start(artifact, data, root / f"work{next(number)}", root / "resume")
-        time.sleep(chance.uniform(0.8 * first, first + 3 * epoch))
+        time.sleep(chance.uniform(0.8 * first, first + 2 * epoch))
         os.kill(child, signal.SIGKILL)
         killed += os.waitpid(child, 0)[1] == signal.SIGKILL  # not counted if it ended before
         reached.add(epochs(root / "resume"))
         if epochs(root / "resume") >= PARAMS.epochs - 3 and killed < KILLS:
-            shutil.rmtree(root / "resume")  # begin another one, so that ten are killed
+            shutil.rmtree(root / "resume")  # begin another one, so that all are killed
     assert os.waitpid(start(artifact, data, root / "again", root / "resume"), 0)[1] == 0
     result = {
         "killed": killed,

@@ -365,10 +365,10 @@ def test_drop_on_coco(coco: Any, tmp_path: Path) -> None:
     from yolodeploy.tasks.detection import map50_95
 
     given = export(load(coco.weights, tmp_path / "load"), tmp_path / "plain", "17", side=coco.imgsz)
-    view = load_view(coco.data, View(split="train", images=32), 0)
+    view = load_view(coco.data, View(split="train", images=16), 0)
     made = replace(context(tmp_path / "q", (), "17", coco.imgsz), data={"calibration": view})
     small = Artifact("mlpackage", STEP.run(given, Quantize(), made), "")
-    truth = load_view(coco.data, View(images=48), 0)  # the bench takes all 128
+    truth = load_view(coco.data, View(images=24), 0)  # the bench takes all 128
     plain, ours = (
         map50_95(plugin.open(artifact, Target(PHONE, "17"), 1), truth, coco.imgsz)
         for artifact in (given, small)
