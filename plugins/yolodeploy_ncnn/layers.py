@@ -2,9 +2,9 @@
 
 ncnn's graphs name layers by number, and the numbers change with the converter. The modules of a
 checkpoint are rows of convolutions, C2f and SPPF blocks, upsamplings and concatenations in order of
-execution (`yolodeploy_torch.model`), and each of those leaves a pattern: a C2f block slices the
-output of its first convolution, an SPPF block pools it, and both end with a convolution of a
-concatenation.
+execution (`yolodeploy_torch.model.convolutions`), and each of those leaves a pattern: a C2f block
+slices the output of its first convolution, an SPPF block pools it, and both end with a convolution
+of a concatenation.
 """
 
 from __future__ import annotations

@@ -5,11 +5,9 @@ PyTorch is imported once; every attempt is a fork of its own that trains on one 
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import random
-import shutil
 import signal
 import sys
 import time
@@ -64,17 +62,19 @@ def main() -> None:
         Path(sys.argv[2]),
         Path(sys.argv[3]),
     )
+    resume = root / "resume"
     first, epoch = times(start(artifact, data, root / "whole", root / "kept"), root / "kept")
-    chance, number, killed, reached = random.Random(0), itertools.count(), 0, set()
-    while killed < KILLS:
-        child = start(artifact, data, root / f"work{next(number)}", root / "resume")
-        time.sleep(chance.uniform(0.8 * first, first + 2 * epoch))
+    chance, killed, reached = random.Random(0), 0, set()
+    for finished in range(KILLS):  # the attempt is killed some time after this many epochs
+        child = start(artifact, data, root / f"work{finished}", resume)
+        while epochs(resume) < finished:
+            assert not os.waitpid(child, os.WNOHANG)[0], "the training ended by itself"
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 1.5 * epoch if finished else first))
         os.kill(child, signal.SIGKILL)
         killed += os.waitpid(child, 0)[1] == signal.SIGKILL  # not counted if it ended before
-        reached.add(epochs(root / "resume"))
-        if epochs(root / "resume") >= PARAMS.epochs - 3 and killed < KILLS:
-            shutil.rmtree(root / "resume")  # begin another one, so that all are killed
-    assert os.waitpid(start(artifact, data, root / "again", root / "resume"), 0)[1] == 0
+        reached.add(epochs(resume))
+    assert os.waitpid(start(artifact, data, root / "again", resume), 0)[1] == 0
     result = {
         "killed": killed,
         "resumed_at": sorted(reached),
