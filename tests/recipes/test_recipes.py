@@ -111,8 +111,8 @@ print(json.dumps(done))
 def deployed(reproduced, tmp_path_factory):
     """Every recipe deployed once, from what was built elsewhere.
 
-    In one process, because the tools start slowly. It times the artifacts as well, for a shorter time and on one
-    thread: with two, a small model mostly measures how fast the machine wakes an idle processor.
+    One process deploys them all, because the tools start slowly. The same process times the artifacts, for a shorter
+    time and on one thread: on two, an idle machine needs longer to wake a processor than to run a model this small.
     """
     folder = tmp_path_factory.mktemp("deployed")
     recipes = [str(path) for path in RECIPES if path.stem in reproduced[0]]
@@ -126,7 +126,7 @@ def deployed(reproduced, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
 def test_deploys_with_its_checks(recipe, deployed):
-    """The bundle holds the locked bytes, and every check holds."""
+    """The bundle holds the locked bytes, and every check holds (latency on one thread)."""
     require_comparable(recipe)
     code, out, err = deployed[0][str(recipe)]
     assert code == 0, err
