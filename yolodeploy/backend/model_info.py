@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,16 +16,29 @@ INFO_FILE = "info.json"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model's task, class names, strides and number of parameters, kept in `info.json`."""
+    """What a model is, kept in `info.json`: task, class names, strides, number of parameters.
+
+    `imgsz` is the size that it was trained at, in pixels: the side of a square, or (height, width); None
+    if that is not known. `channels` is the depth of its images: 3 for RGB, 1 for grey. `single_cls` says
+    that it was trained with all classes taken for one.
+    """
 
     task: str
     names: tuple[str, ...]
     strides: tuple[int, ...]
     parameters: int
+    imgsz: int | tuple[int, int] | None = None
+    channels: int = 3
+    single_cls: bool = False
+
+    def plain(self) -> dict[str, Any]:
+        """The fields as plain data; those that have their default are left out."""
+        defaults = {f.name: f.default for f in fields(self) if f.default is not MISSING}
+        return {k: v for k, v in asdict(self).items() if k not in defaults or v != defaults[k]}
 
     def write(self, folder: Path) -> None:
         """Write `folder/info.json`."""
-        text = json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(self.plain(), indent=2, sort_keys=True, ensure_ascii=False)
         (folder / INFO_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
