@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from yolodeploy.backend import RESERVED
 from yolodeploy.bundle import Contents, app_digests, app_files, place_bundle
-from yolodeploy.errors import ChecksFailed, LockMismatch, StoreProblem
+from yolodeploy.errors import ChecksFailed, LockMismatch, StoreProblem, Undecided
 from yolodeploy.execution import Runner
-from yolodeploy.measure import Check, Evidence, obtain_breakdown, obtain_evidence, run_checks
+from yolodeploy.measure import (
+    Check,
+    Evidence,
+    Verdict,
+    obtain_breakdown,
+    obtain_evidence,
+    run_checks,
+)
 from yolodeploy.plan import LockFile, lock_of, plan_recipe
 from yolodeploy.report import make_report, report_page
 from yolodeploy.store import Store, Stored
@@ -34,6 +41,7 @@ class Request:
 
     `allowed` are files and folders outside the project that the recipe may read, `shared` is the address of
     a team's store (None: the one that the environment names), `locked` makes the lock binding.
+    `accept_undecided` ships an artifact even if noise could turn the verdict of a check over.
     """
 
     recipe: Path
@@ -42,6 +50,7 @@ class Request:
     locked: bool = False
     dist: Path = Path("dist")
     signer: CryptoSigner | None = None
+    accept_undecided: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,11 @@ def deploy(request: Request, store: Store, console: Console) -> Deployed:
     checks = run_checks(runner.plan.file.recipe.checks, evidence, breakdown)
     report = make_report(runner, evidence, breakdown, checks)
     _require_passed(runner, checks, report)
+    if not request.accept_undecided:
+        _require_decided(runner, evidence, checks, report)
+    for check in checks:
+        if check.doubt:
+            console.warn(f"{check.name}: {check.in_doubt()}")
     contents = _contents(runner, evidence, report)
     built = lock_of(runner.plan, contents.outputs, app_digests(contents.app_files))
     if request.locked:
@@ -124,11 +138,26 @@ def _refuse_other_bytes(runner: Runner, lock: LockFile, *, locked: bool) -> None
 
 
 def _require_passed(runner: Runner, checks: Iterable[Check], report: dict[str, Any]) -> None:
-    failed = [check for check in checks if not check.ok]
-    if failed:
-        lines = "".join(f"\n  {check.failure()}" for check in failed)
-        recipe = shown(runner.plan.file.path)
-        raise ChecksFailed(f"{recipe}: no bundle was written.{lines}", report)
+    checks = [check for check in checks if not check.ok]
+    if any(check.verdict == Verdict.FAILED for check in checks):
+        raise ChecksFailed(_not_passed(runner, checks), report)
+
+
+def _require_decided(
+    runner: Runner, evidence: Evidence, checks: Iterable[Check], report: dict[str, Any]
+) -> None:
+    """Raise Undecided; the latencies are forgotten, so that the next run measures them again."""
+    undecided = [check for check in checks if check.verdict == Verdict.UNDECIDED]
+    if not undecided:
+        return
+    runner.store.remove(evidence.timings.folder.parent)
+    remedy = "To ship it all the same, add: --undecided=accept"
+    raise Undecided(f"{_not_passed(runner, undecided)}\n{remedy}", report)
+
+
+def _not_passed(runner: Runner, checks: Iterable[Check]) -> str:
+    lines = "".join(f"\n  {check.failure()}" for check in checks)
+    return f"{shown(runner.plan.file.path)}: no bundle was written.{lines}"
 
 
 def _contents(runner: Runner, evidence: Evidence, report: dict[str, Any]) -> Contents:

@@ -34,6 +34,10 @@ class ChecksFailed(YolodeployError, exit_code=1, kind="checks failed"):
         self.report = report
 
 
+class Undecided(ChecksFailed, exit_code=12, kind="undecided"):
+    """No check failed, but noise could turn the verdict of one over."""
+
+
 class RecipeError(YolodeployError, exit_code=2, kind="recipe"):
     """The recipe file or the command line is not valid."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from yolodeploy.backend import Artifact, Runtime
@@ -75,10 +74,6 @@ class NcnnPredictor:
 
 
 def _load(folder: Path, threads: int) -> ncnn.Net:
-    # Idle OpenMP threads that spin starve each other on a busy machine. This works only before the first
-    # import of ncnn in the process.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
     import ncnn
 
     net = ncnn.Net()

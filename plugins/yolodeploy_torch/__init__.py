@@ -7,7 +7,6 @@ and `model.safetensors` (float32 weights, batch normalisation not fused). Other 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -36,10 +35,6 @@ _DISTRIBUTIONS = ("torch", "safetensors", "numpy")
 _SCORING = ("faster-coco-eval",)
 Run = Callable[[Artifact, Params, Context], Path]
 Then = Callable[[Params, Sequence[tuple[Step, Params]]], str | None]
-
-# OpenMP reads this once, when PyTorch is imported. By default its threads spin while they wait for
-# each other; beside any other busy process, two of them then take many times as long as one.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class Load(Params):

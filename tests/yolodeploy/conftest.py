@@ -43,7 +43,9 @@ def quick_measurements(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     Tests marked `apart` keep the real process, and so does every command that runs as a process of its own.
     """
     if request.node.get_closest_marker("apart") is None:
-        monkeypatch.setattr("yolodeploy.measure.evidence.time_apart", time_here)
+        monkeypatch.setattr("yolodeploy.measure.latency.time_apart", time_here)
+        monkeypatch.setattr("yolodeploy.measure.timing.SETTLE", 0.0)
+        monkeypatch.setattr("yolodeploy.measure.timing.BURST", 0.0)
         monkeypatch.setattr("yolodeploy.tasks.detection.average_precision.MAX_DRAWS", 20)
         monkeypatch.setattr("yolodeploy.tasks.detection.average_precision.MIN_DRAWS", 20)
 

@@ -10,6 +10,7 @@ import pytest
 from world import World
 
 from yolodeploy import errors
+from yolodeploy.measure.noise import Ratio
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = {
@@ -34,6 +35,13 @@ PROVOKED: dict[int, tuple[Act, tuple[str, ...]]] = {
     11: (
         lambda w, m: (w.good(), m.setenv("CLAY_FAULT", "export:clock")),
         ("reproduce", "pot.yaml"),
+    ),
+    12: (
+        lambda w, m: (
+            w.recipe(extra="checks: {latency_ratio: 1}\n"),
+            m.setattr("yolodeploy.measure.timing.ratio_of", lambda *_: Ratio(1.0, 0.9, 1.1)),
+        ),
+        DEPLOY,
     ),
     70: (lambda _, m: m.setattr("yolodeploy.deploy.plan_recipe", lambda *_: 1 / 0), DEPLOY),
     130: (lambda _, m: m.setenv("CLAY_FAULT", "press:interrupt"), DEPLOY),

@@ -50,7 +50,8 @@ class Device:
 
     `os_min` and `os_max` bound the versions of `os` that it runs (None: not applicable or open); a recipe
     that names no version gets `os_default`. `features` are the instruction sets and compute units that
-    decide what pays off there. `options` are hints that only the owning plugin reads.
+    decide what pays off there. `options` are hints that only the owning plugin reads. `threads` is a number of
+    threads on which latency is measured besides one (None: on one only).
     """
 
     name: str
@@ -62,6 +63,7 @@ class Device:
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     source: str = ""
     os_default: str | None = None
+    threads: int | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from yolodeploy.cli.commands import COMMANDS
 from yolodeploy.cli.common import common_options
 from yolodeploy.errors import ChecksFailed, Interrupted, RecipeError, YolodeployError
 from yolodeploy.execution import Run, watch
-from yolodeploy.system import Console
+from yolodeploy.system import Console, wait_passively
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,6 +80,7 @@ def _described_run(words: Sequence[str], options: argparse.Namespace) -> Run:
 
 
 def _prepare_process() -> None:
+    wait_passively()
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):

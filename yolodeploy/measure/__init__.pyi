@@ -1,5 +1,5 @@
 from .breakdown import Row, obtain_breakdown
-from .checks import Check, run_checks
+from .checks import Check, Verdict, number, run_checks
 from .evidence import Evidence, evidence_id, obtain_evidence
 from .layer_survey import survey_layers
 
@@ -7,7 +7,9 @@ __all__ = [
     "Check",
     "Evidence",
     "Row",
+    "Verdict",
     "evidence_id",
+    "number",
     "obtain_breakdown",
     "obtain_evidence",
     "run_checks",

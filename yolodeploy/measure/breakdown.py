@@ -122,17 +122,21 @@ def _drop(accuracy: Measure, rows: Sequence[Row]) -> Figure:
 
 
 def _latency(plan: Plan, index: int, evidence: Evidence) -> dict[str, Figure]:
-    """The median latency for the step, and the speedup over the first row's."""
+    """The median latency for the step, and the speedup over the first row's, from pairs of bursts."""
     ratio, speedup = one(evidence.measures, Key.LATENCY_RATIO), one(evidence.measures, Key.SPEEDUP)
     if ratio.artifact is None:
         return {"latency_ms": (None, ratio.reason), "speedup": (None, ratio.reason)}
-    times, first, timed = evidence.timing.others_ms, plan.floats.get(0), timed_step(plan, index)
-    latency = times.get(timed.id) if timed else None
+    timing, first, timed = evidence.timing, plan.floats.get(0), timed_step(plan, index)
+    latency, against = timing.others_ms.get(timed.id) if timed else None, 1.0
     if index == len(plan.steps) - 1:
-        latency = evidence.timing.median_ms
+        latency = timing.median_ms
+    elif timed and timed.id in timing.ratios:
+        against = timing.ratios[timed.id].value
     if latency is None:
         export = plan.steps[plan.export].step.name
         reason = _SKIPPED if timed else f"`{export}` does not take its format"
         return {"latency_ms": (None, reason), "speedup": (None, reason)}
-    faster = (round(times[first.id] / latency, 4), "") if first and first.id in times else None
-    return {"latency_ms": (latency, ""), "speedup": faster or (None, speedup.reason)}
+    if not first or first.id not in timing.ratios:
+        return {"latency_ms": (latency, ""), "speedup": (None, speedup.reason)}
+    faster = round(against / timing.ratios[first.id].value, 4)
+    return {"latency_ms": (latency, ""), "speedup": (faster, "")}

@@ -3,40 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from yolodeploy.measure.breakdown import BLIND, Row
 from yolodeploy.measure.evidence import Evidence
+from yolodeploy.measure.noise import images_needed, side
 from yolodeploy.recipe import Checks
-from yolodeploy.tasks import Key, grouped, one, six_digits
+from yolodeploy.tasks import Key, Measure, grouped, one, six_digits
 
-Value = tuple[float | None, str]  # the measured value and a note, or None and the reason
+Interval = tuple[float, float]
+
+
+class Verdict(StrEnum):
+    """How a check ended; UNDECIDED if noise could turn it over."""
+
+    OK = "ok"
+    FAILED = "FAILED"
+    UNDECIDED = "UNDECIDED"
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A measured value, or None and the reason (`note`); and the interval that contains it, if one is known.
+
+    `decides` means that the whole interval must lie on one side of the limit.
+    """
+
+    value: float | None
+    note: str = ""
+    interval: Interval | None = None
+    decides: bool = False
 
 
 @dataclass(frozen=True)
 class Check:
     """One check: the limit, the measured value (None: not measured, see `note`), the verdict.
 
-    `least` means that the limit is the smallest value allowed, not the largest.
+    `least` means that the limit is the smallest value allowed, not the largest. `interval` contains the value; `doubt`
+    says what would tell more where it straddles the limit.
     """
 
     name: str
     limit: float
     value: float | None
-    ok: bool
+    verdict: Verdict
     note: str = ""
     least: bool = False
+    interval: Interval | None = None
+    doubt: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the check passed."""
+        return self.verdict == Verdict.OK
 
     def failure(self) -> str:
-        """A failed check in one sentence, and what to try."""
+        """A check that did not pass, in a sentence or two, and what to try."""
         if self.value is None:
             return f"{self.name}: not measured ({self.note}), so the check cannot pass. Remove it or provide the data."
-        distance = _number(abs(self.value - self.limit))
+        subject = f"{self.name} ({self.note})" if self.note else self.name
+        if self.verdict == Verdict.UNDECIDED:
+            return f"{subject}: {self.in_doubt()}"
+        distance = number(abs(self.value - self.limit))
         side = "below" if self.least else "over"
-        subject = f" ({self.note})" if self.note else ""
         return (
-            f"{self.name}{subject}: {_number(self.value)} is {distance} {side} the limit of "
-            f"{_number(self.limit)}. {_KINDS[self.name.partition('.')[0]].remedy}"
+            f"{subject}: {number(self.value)} is {distance} {side} the limit of "
+            f"{number(self.limit)}. {_KINDS[self.name.partition('.')[0]].remedy}"
+        )
+
+    def in_doubt(self) -> str:
+        """Why noise could turn the verdict over, and what would tell more."""
+        low, high = self.interval or (self.value, self.value)
+        return (
+            f"{number(self.value)} was measured, but it may be anything from {number(low)} to {number(high)}, "
+            f"and the limit is {number(self.limit)}. {self.doubt}"
         )
 
 
@@ -45,47 +86,56 @@ class _Kind:
     """How a check finds its value, and what to do if it fails."""
 
     remedy: str
-    value: Callable[[Evidence], Value] | None = None  # None: from the breakdown
+    value: Callable[[Evidence, Checks], _Value] | None = None  # None: from the breakdown
     least: bool = False
 
 
-def _map_drop(evidence: Evidence) -> Value:
+def _map_drop(evidence: Evidence, wanted: Checks) -> _Value:
     """The drop of mAP, unless the source model finds nothing and so has nothing to lose."""
     measure = one(evidence.measures, Key.MAP50_95)
-    return (None, BLIND) if measure.source == 0 else (measure.loss, measure.reason)
+    if measure.source == 0:
+        return _Value(None, BLIND)
+    return _drop(measure, measure.reason, wanted)
 
 
-def _worst_class(evidence: Evidence) -> Value:
+def _worst_class(evidence: Evidence, wanted: Checks) -> _Value:
     """The largest drop among the classes that the source model finds."""
     labelled = [m for m in grouped(evidence.measures, Key.CLASS_AP) if m.loss is not None]
     found = [measure for measure in labelled if measure.source]
     if not found:
-        return None, BLIND if labelled else "no class has labels"
+        return _Value(None, BLIND if labelled else "no class has labels")
     worst = max(found, key=lambda measure: measure.loss or 0.0)
-    return worst.loss, f"class `{worst.group}`"
+    return _drop(worst, f"class `{worst.group}`", wanted)
 
 
-def _score(key: Key) -> Callable[[Evidence], Value]:
-    def value(evidence: Evidence) -> Value:
+def _drop(measure: Measure, note: str, wanted: Checks) -> _Value:
+    return _Value(measure.loss, note, measure.interval, decides=wanted.confidence is not None)
+
+
+def _score(key: Key) -> Callable[[Evidence, Checks], _Value]:
+    def value(evidence: Evidence, _: Checks) -> _Value:
         measure = one(evidence.measures, key)
-        return six_digits(measure.artifact), measure.reason
+        return _Value(six_digits(measure.artifact), measure.reason)
 
     return value
 
 
-def _timed(key: Key) -> Callable[[Evidence], Value]:
-    def value(evidence: Evidence) -> Value:
+def _timed(key: Key) -> Callable[[Evidence, Checks], _Value]:
+    def value(evidence: Evidence, _: Checks) -> _Value:
         measure = one(evidence.measures, key)
-        return measure.artifact, measure.reason or f"on {evidence.timing.cpu}"
+        note = measure.reason or f"on {evidence.timing.cpu}"
+        return _Value(measure.artifact, note, measure.interval, decides=True)
 
     return value
 
 
+_TIMED = {"latency_ratio", "speedup"}
+_NOT_LIMITS = {"step_drop", "confidence"}
 _LAYERS = "Compress less, or keep the sensitive layers in floating point; or allow a"
 _KINDS: Mapping[str, _Kind] = {
     "size_mb": _Kind(
         "Store weights in fp16, or compress further; or raise the limit.",
-        lambda evidence: (round(evidence.artifact.bytes / 1e6, 6), ""),
+        lambda evidence, _: _Value(round(evidence.artifact.bytes / 1e6, 6)),
     ),
     "map_drop": _Kind(f"{_LAYERS} larger drop.", _map_drop),
     "class_ap_drop": _Kind(
@@ -115,21 +165,44 @@ def run_checks(wanted: Checks, evidence: Evidence, breakdown: Sequence[Row]) -> 
 
 
 def _checks(wanted: Checks, evidence: Evidence, breakdown: Sequence[Row]) -> Iterator[Check]:
-    for name, limit in wanted.model_dump(exclude_none=True, exclude={"step_drop"}).items():
+    limits: dict[str, float] = wanted.model_dump(exclude_none=True, exclude=_NOT_LIMITS)
+    for name, limit in limits.items():
         if value := _KINDS[name].value:
-            yield _check(name, limit, *value(evidence))
-    limits = wanted.step_drop or {}
+            yield _check(name, limit, value(evidence, wanted), evidence)
     for row in breakdown:
-        if row.step in limits:
+        if row.step in (limits := wanted.step_drop or {}):
             note = f"{row.reasons['drop']}; {row.at}" if row.drop is None else row.at
-            yield _check(f"step_drop.{row.step}", limits[row.step], row.drop, note)
+            yield _check(
+                f"step_drop.{row.step}", limits[row.step], _Value(row.drop, note), evidence
+            )
 
 
-def _check(name: str, limit: float, value: float | None, note: str) -> Check:
+def _check(name: str, limit: float, found: _Value, evidence: Evidence) -> Check:
     least = _KINDS[name.partition(".")[0]].least
-    ok = value is not None and (value >= limit if least else value <= limit)
-    return Check(name, limit, value, ok, note, least)
+    check = Check(name, limit, found.value, Verdict.FAILED, found.note, least, found.interval)
+    if found.value is None:
+        return check
+    straddles = bool(found.interval and not side(found.interval, limit))
+    passed = found.value >= limit if least else found.value <= limit
+    verdict = Verdict.OK if passed else Verdict.FAILED
+    if straddles and found.decides:
+        verdict = Verdict.UNDECIDED
+    doubt = _doubt(check, found.value, found.interval, evidence) if straddles else ""
+    return replace(check, verdict=verdict, doubt=doubt)
 
 
-def _number(value: float) -> str:
-    return f"{value:.4g}"
+def _doubt(check: Check, value: float, interval: Interval | None, evidence: Evidence) -> str:
+    """What would tell on which side of its limit a value lies."""
+    if check.name in _TIMED:
+        waited = evidence.timing.waited
+        busy = "" if waited is None else f" (this one let it wait for {waited:.0%} of the time)"
+        return f"Measure on a quieter machine{busy}, or change the limit."
+    images, limit = evidence.images, check.limit
+    needed = images_needed(images, value, interval or (value, value), limit)
+    more = "more would hardly tell, either" if needed is None else f"it takes about {needed:,}"
+    return f"{images} images cannot tell; {more}."
+
+
+def number(value: float | None) -> str:
+    """A figure as messages give it."""
+    return "?" if value is None else f"{value:.4g}"

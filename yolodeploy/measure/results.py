@@ -7,7 +7,7 @@ Each is kept in the store by step, so that a change of a late step does not meas
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -80,14 +80,22 @@ class Opened:
 
 
 def remember_as(
-    kind: type[_Value], runner: Runner, id_: str, label: str, measure: Callable[[Path], _Value]
+    kind: type[_Value],
+    runner: Runner,
+    id_: str,
+    label: str,
+    measure: Callable[[Path], _Value],
+    views: Sequence[str] = ("evaluation",),
 ) -> tuple[_Value, Path]:
-    """A typed value from the store, or measured now on the evaluation images; and the object's folder."""
+    """A typed value from the store, or measured now; and the object's folder.
+
+    Raises DataError if images of the views changed meanwhile.
+    """
     adapter = TypeAdapter(kind)
 
     def compute(folder: Path) -> Any:
         value = measure(folder)
-        require_views(runner.plan, ["evaluation"])
+        require_views(runner.plan, views)
         return adapter.dump_python(value, mode="json")
 
     raw, folder = runner.store.remember(id_, label, compute)

@@ -3,9 +3,10 @@
     python -P -m yolodeploy.measure.timing REQUEST_AS_JSON > figures.json
 
 A fresh process, because the peak memory and the thread pools of the build's process say nothing about the
-artifact. The artifact is opened and run alone first (peak memory). Then it takes turns with what it is compared
-with, so that a drift of the machine's speed affects all of them. A turn is a burst, whose first run is not
-counted: it finds another model in the caches and the threads asleep, but a device runs one model again and again.
+artifact, and without the build's settings for threads, which distort latencies. The artifact is opened and run
+alone first (peak memory). Then it takes turns with what it is compared with, so that a drift of the machine's
+speed affects all of them. A turn is a burst, long enough to be what a camera loop of one model sees; its first runs
+are not counted, because they find another model in the caches and the threads asleep.
 """
 
 from __future__ import annotations
@@ -17,23 +18,32 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from yolodeploy.backend import Artifact, Predictor, Target, load_registry
 from yolodeploy.errors import StepFailed
+from yolodeploy.measure.noise import Ratio, ratio_of
+from yolodeploy.measure.run_delay import RunDelay
 from yolodeploy.system import child_environment, cpu_name, peak_memory_mb, python_command
 
-WARM_UP = 3
-BURST = 4  # timed runs of a turn
-MIN_ROUNDS, MAX_ROUNDS = 6, 60
-SECONDS = 2.0  # for each artifact
+WARM_UP = 3  # runs
+SETTLE, BURST = 0.015, 0.06  # seconds of a turn: not counted, counted
+BURST_RUNS = 3  # at least
+ROUNDS = (12, 24, 48, 96, 192)  # after which the figures are looked at
+SECONDS = 60.0  # in all; no round begins later
+DISTURBED = 0.02  # share of a run that waited; others are preferred
+NARROW = 0.03  # half of an interval, relative to the ratio: precise enough to report
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to time: the folders of the artifact and (by name) of others, and an input tensor (.npy)."""
+    """What to time: the folders of the artifact and (by name) of others, and an input tensor (.npy).
+
+    `limits` are the ratios of the artifact's latency to that of another, by its name, at which a verdict
+    turns: while one lies within the ratio's interval, measuring goes on.
+    """
 
     backend: str
     device: str
@@ -43,29 +53,35 @@ class Request:
     others: Mapping[str, str]
     tensor: str
     threads: int
+    limits: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Timing:
     """Latencies in milliseconds, peak memory in megabytes (1e6 bytes), and where they were measured.
 
-    `others_ms` are the medians of what took turns with the artifact, by name; `runs` are the timed runs of each.
+    A latency is the time of a run less the time for which it waited for a processor, where the system
+    counts that (see `RunDelay`); of a burst only the runs that hardly waited count, if there are any. `others_ms` are the medians of what took turns with the artifact, by name,
+    `ratios` the artifact's latency relative to theirs; `runs` are the timed runs of the artifact. `waited` is the
+    share of the time for which the process waited for a processor (None: not known).
     """
 
     median_ms: float
     p90_ms: float
     others_ms: Mapping[str, float]
+    ratios: Mapping[str, Ratio]
     peak_memory_mb: float
     runs: int
     threads: int
     cpu: str
+    waited: float | None
 
 
 def time_apart(request: Request) -> Timing:
     """Time in a fresh process; raises StepFailed with the reason if that fails."""
     done = subprocess.run(
         python_command("yolodeploy.measure.timing", json.dumps(asdict(request))),
-        env=child_environment(),
+        env=child_environment(own_threading=True),
         capture_output=True,
         text=True,
         errors="replace",
@@ -74,9 +90,14 @@ def time_apart(request: Request) -> Timing:
     if done.returncode:
         raise StepFailed(_failure(done.returncode, done.stderr))
     try:
-        return Timing(**json.loads(done.stdout.strip().splitlines()[-1]))
-    except (IndexError, ValueError, TypeError):
+        return _timing(json.loads(done.stdout.strip().splitlines()[-1]))
+    except (IndexError, KeyError, ValueError, TypeError):
         raise StepFailed("it printed no figures") from None
+
+
+def _timing(figures: dict[str, Any]) -> Timing:
+    ratios = {name: Ratio(**ratio) for name, ratio in figures.pop("ratios").items()}
+    return Timing(ratios=ratios, **figures)
 
 
 def _failure(code: int, messages: str) -> str:
@@ -92,23 +113,25 @@ def time_here(request: Request) -> Timing:
 
     tensor = np.load(request.tensor)
     artifact = _open(request, request.artifact)
-    for _ in range(WARM_UP):
-        artifact(tensor)
+    _warm_up(artifact, tensor)
     peak = peak_memory_mb()
     others = [_open(request, folder) for folder in request.others.values()]
     for other in others:
-        for _ in range(WARM_UP):
-            other(tensor)
-    times = _take_turns([artifact, *others], tensor)
-    median, *medians = (round(statistics.median(values), 4) for values in times)
+        _warm_up(other, tensor)
+    with RunDelay(request.threads) as delay:
+        times = _take_turns(request, [artifact, *others], _Clock(tensor, delay))
+    runs = [[run for burst in bursts for run in burst] for bursts in times]
+    median, *medians = (round(statistics.median(of_one), 4) for of_one in runs)
     return Timing(
         median_ms=median,
-        p90_ms=round(statistics.quantiles(times[0], n=10)[-1], 4),
+        p90_ms=round(statistics.quantiles(runs[0], n=10)[-1], 4),
         others_ms=dict(zip(request.others, medians, strict=True)),
+        ratios=_ratios(request, times),
         peak_memory_mb=round(peak, 1),
-        runs=len(times[0]),
+        runs=len(runs[0]),
         threads=request.threads,
         cpu=cpu_name(),
+        waited=delay.share,
     )
 
 
@@ -119,27 +142,73 @@ def _open(request: Request, folder: str) -> Predictor:
     return registry.backends[request.backend].open(artifact, target, request.threads)
 
 
-def _take_turns(predictors: Sequence[Predictor], tensor: Any) -> list[list[float]]:
-    """Milliseconds of every run, by predictor; each is first, second, ... equally often."""
-    times: list[list[float]] = [[] for _ in predictors]
-    end = time.monotonic() + SECONDS * len(predictors)
-    for number in range(MAX_ROUNDS):
-        if number >= MIN_ROUNDS and time.monotonic() >= end:
+def _warm_up(predictor: Predictor, tensor: Any) -> None:
+    for _ in range(WARM_UP):
+        predictor(tensor)
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Times a predictor on one tensor."""
+
+    tensor: Any
+    delay: RunDelay
+
+    def burst(self, predictor: Predictor) -> list[float]:
+        """Milliseconds of runs in a row, after some that wake caches and threads."""
+        end = time.perf_counter() + SETTLE
+        predictor(self.tensor)
+        while time.perf_counter() < end:
+            predictor(self.tensor)
+        self.delay.notice_threads()
+        runs: list[tuple[float, bool]] = []
+        end = time.perf_counter() + BURST
+        while len(runs) < BURST_RUNS or time.perf_counter() < end:
+            runs.append(self._run(predictor))
+        return [run for run, disturbed in runs if not disturbed] or [run for run, _ in runs]
+
+    def _run(self, predictor: Predictor) -> tuple[float, bool]:
+        """Milliseconds of a run less its wait, and whether it had to wait: then its caches are cold, too."""
+        before, start = self.delay.seconds(), time.perf_counter()
+        predictor(self.tensor)
+        passed = time.perf_counter() - start
+        waited = max(self.delay.seconds() - before, 0.0)
+        return max(passed - waited, 0.0) * 1e3, waited > DISTURBED * passed
+
+
+Bursts = list[list[float]]  # milliseconds of the runs of each burst
+
+
+def _take_turns(request: Request, predictors: Sequence[Predictor], clock: _Clock) -> list[Bursts]:
+    """The bursts of every predictor; each is first, second, ... equally often."""
+    times: list[Bursts] = [[] for _ in predictors]
+    end = time.monotonic() + SECONDS
+    for number in range(ROUNDS[-1]):
+        if number in ROUNDS and _precise(request, _ratios(request, times), number):
+            break
+        if number >= ROUNDS[0] and time.monotonic() >= end:
             break
         for which in _order(number, len(predictors)):
-            times[which] += _burst(predictors[which], tensor)
+            times[which].append(clock.burst(predictors[which]))
     return times
 
 
-def _burst(predictor: Predictor, tensor: Any) -> list[float]:
-    """Milliseconds of runs in a row, after one that wakes caches and threads."""
-    predictor(tensor)
-    times = []
-    for _ in range(BURST):
-        start = time.perf_counter()
-        predictor(tensor)
-        times.append((time.perf_counter() - start) * 1e3)
-    return times
+def _precise(request: Request, ratios: Mapping[str, Ratio], rounds: int) -> bool:
+    """Whether no verdict can turn, and the ratios are narrow enough or were looked at twice."""
+    decided = all(
+        ratio.side(limit)
+        for name, ratio in ratios.items()
+        for limit in request.limits.get(name, ())
+    )
+    narrow = all(ratio.high - ratio.low <= 2 * NARROW * ratio.value for ratio in ratios.values())
+    return decided and (narrow or rounds > ROUNDS[0])
+
+
+def _ratios(request: Request, times: Sequence[Bursts]) -> dict[str, Ratio]:
+    first, *others = ([statistics.median(burst) for burst in bursts] for bursts in times)
+    return {
+        name: ratio_of(first, other) for name, other in zip(request.others, others, strict=True)
+    }
 
 
 def _order(number: int, count: int) -> list[int]:

@@ -75,6 +75,8 @@ class Target(Part):
     """A device name; `yolodeploy devices` lists them."""
     os: str | None = Field(default=None, pattern=VERSION)
     """Oldest OS version that the artifact must run on, quoted: "16" or "17.4"."""
+    threads: int | None = Field(default=None, ge=1, le=64)
+    """Measure latency on this many threads, too; one thread decides the checks."""
 
 
 class StepRequest(Part):
@@ -86,6 +88,12 @@ class StepRequest(Part):
 
 class Checks(Part):
     """What the artifact must satisfy before a bundle is written. A check that is left out is not made."""
+
+    confidence: Annotated[float, Field(ge=0.5, le=0.99)] | None = Field(
+        default=None,
+        description="If given, `map_drop` and `class_ap_drop` pass or fail only with this probability: their "
+        "whole interval must lie on one side of the limit.",
+    )
 
     size_mb: Positive | None = None
     """Largest size of the artifact in megabytes (1e6 bytes)."""

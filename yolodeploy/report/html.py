@@ -10,6 +10,7 @@ import jinja2
 
 from yolodeploy.report import breakdown_table
 from yolodeploy.report.report import forms_of_layers
+from yolodeploy.report.table import count_of_threads
 from yolodeploy.tasks import Key, Measure, grouped, one, read_measures
 
 
@@ -60,22 +61,29 @@ def report_page(report: Mapping[str, Any]) -> str:
 def _cost(report: Mapping[str, Any], measures: Sequence[Measure]) -> list[tuple[str, str]]:
     """Labels and figures of what the artifact costs."""
     conditions = report["conditions"]
-    runtime, where = conditions["runtime"], f"{conditions['threads']} threads, {conditions['cpu']}"
+    runtime, cpu = conditions["runtime"], conditions["cpu"]
+    where = f"{count_of_threads(conditions['threads'])}, {cpu}, {conditions['runs']} runs"
+    if conditions["waited"]:
+        where += f", waited {conditions['waited']:.0%} of the time for a processor"
     differences, times = (Key.OUTPUT_DIFF, Key.OUTPUT_DIFF_MEAN), (Key.LATENCY, Key.LATENCY_P90)
     difference, mean = (one(measures, key).artifact for key in differences)
     median, p90 = (one(measures, key).artifact for key in times)
-    memory = one(measures, Key.PEAK_MEMORY).artifact
+    memory, more = one(measures, Key.PEAK_MEMORY).artifact, grouped(measures, Key.LATENCY)
     ratio, speedup = one(measures, Key.LATENCY_RATIO), one(measures, Key.SPEEDUP)
     return [
         ("size", f"{report['artifact']['bytes'] / 1e6:.3f} MB"),
         ("output difference", f"max {difference:.4g}, mean {mean:.3g}"),
-        ("latency", f"median {median:.2f} ms, p90 {p90:.2f} ms"),
+        ("latency", f"median {median:.2f} ms, p90 {p90:.2f} ms ({where})"),
+        *((f"latency on {m.group}", _figure(m, ".2f", " ms")) for m in more),
         ("latency / fp32 export of the same model", _figure(ratio, ".3f")),
         ("speedup over the fp32 export of the model as loaded", _figure(speedup, ".2f", "x")),
         ("peak memory", f"{memory:.0f} MB (whole process)"),
-        ("runtime", f"{runtime['name']} {runtime['version']}, {where}"),
+        ("runtime", f"{runtime['name']} {runtime['version']} on {runtime['device']}"),
     ]
 
 
 def _figure(measure: Measure, form: str, unit: str = "") -> str:
-    return measure.reason if measure.artifact is None else f"{measure.artifact:{form}}{unit}"
+    if measure.artifact is None:
+        return measure.reason
+    interval = measure.interval and ", {0:{2}} to {1:{2}}".format(*measure.interval, form)
+    return f"{measure.artifact:{form}}{unit}{interval or ''}"

@@ -33,7 +33,7 @@ def make_report(
         "evidence": _evidence_block(evidence),
         "chain": [asdict(row) for row in breakdown],
         "interface": asdict(evidence.interface),
-        "checks": [asdict(check) for check in checks],
+        "checks": [{**asdict(check), "ok": check.ok} for check in checks],
         "versions": {"yolodeploy": yolodeploy.__version__, **plan.versions()},
     }
 
@@ -95,7 +95,8 @@ def _evidence_block(evidence: Evidence) -> dict[str, Any]:
 
 def _conditions(evidence: Evidence) -> dict[str, Any]:
     timing, runtime = evidence.timing, asdict(evidence.artifact.runtime)
-    return {"runs": timing.runs, "threads": timing.threads, "cpu": timing.cpu, "runtime": runtime}
+    timed = {name: getattr(timing, name) for name in ("runs", "threads", "cpu", "waited")}
+    return {**timed, "runtime": runtime}
 
 
 def _compared(measure: Measure) -> dict[str, Any]:
@@ -123,6 +124,8 @@ def _difference(measures: tuple[Measure, ...], group: str) -> dict[str, float | 
 
 def _with_reason(measure: Measure) -> Iterator[tuple[str, Any]]:
     yield measure.key, measure.artifact
+    if measure.interval:
+        yield f"{measure.key}_interval", list(measure.interval)
     if measure.artifact is None:
         yield f"{measure.key}_reason", measure.reason
 

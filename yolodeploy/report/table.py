@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from yolodeploy.measure import number
 from yolodeploy.report import breakdown_table
 from yolodeploy.report.report import forms_of_layers, signed
 from yolodeploy.system import WIDTH
@@ -110,27 +111,58 @@ def _cost(
     measures: Sequence[Measure], conditions: Mapping[str, Any], *, with_speedup: bool
 ) -> Iterator[Row]:
     runtime = conditions["runtime"]
-    where = f"{conditions['threads']} threads, {conditions['cpu']}, {conditions['runs']} runs"
-    median, p90, ratio, speedup, memory = (
-        one(measures, key).artifact
-        for key in (Key.LATENCY, Key.LATENCY_P90, Key.LATENCY_RATIO, Key.SPEEDUP, Key.PEAK_MEMORY)
+    median, p90, memory = (
+        one(measures, key).artifact for key in (Key.LATENCY, Key.LATENCY_P90, Key.PEAK_MEMORY)
     )
-    compared = "" if ratio is None else f", {ratio:.2f}x the fp32 export"
-    if with_speedup and speedup is not None:
-        compared += f" and {speedup:.2f} times as fast as that of the model as loaded"
-    yield "latency", f"median {median:.1f} ms, p90 {p90:.1f} ms{compared} ({where})"
+    ratio, speedup = one(measures, Key.LATENCY_RATIO), one(measures, Key.SPEEDUP)
+    compared = "" if ratio.artifact is None else f", {_ranged(ratio)}x the fp32 export"
+    if with_speedup and speedup.artifact is not None:
+        compared += f" and {_ranged(speedup)} times as fast as that of the model as loaded"
+    where = (
+        f"{count_of_threads(conditions['threads'])}, {conditions['cpu']}, {conditions['runs']} runs"
+    )
+    busy = (
+        conditions["waited"] and f", waited {conditions['waited']:.0%} of the time for a processor"
+    )
+    yield "latency", f"median {median:.1f} ms, p90 {p90:.1f} ms{compared} ({where}{busy or ''})"
+    yield from map(_on_more, grouped(measures, Key.LATENCY))
     yield "peak memory", f"{memory:.0f} MB, whole process"
     yield "measured in", f"{runtime['name']} {runtime['version']} on {runtime['device']}"
     if runtime["note"]:
         yield "", runtime["note"]
 
 
+def _ranged(measure: Measure) -> str:
+    """A figure with its interval."""
+    low, high = measure.interval or (0.0, 0.0)
+    return f"{measure.artifact:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _on_more(latency: Measure) -> Row:
+    """The latency on more than one thread."""
+    if latency.artifact is None:
+        return "", f"not measured on {latency.group}: {latency.reason}"
+    return (
+        "",
+        f"on {latency.group}: median {latency.artifact:.1f} ms, fp32 export {latency.source:.1f} ms",
+    )
+
+
+def count_of_threads(count: int) -> str:
+    """A number of threads in words."""
+    return f"{count} thread{'s' * (count != 1)}"
+
+
 def _check(check: Mapping[str, Any]) -> Row:
-    value = "not measured" if check["value"] is None else f"{check['value']:.4g}"
-    verdict = "ok    " if check["ok"] else "FAILED"
-    limit = f"{'at least' if check['least'] else 'limit'} {check['limit']:.4g}"
-    where = f", {check['note']}" if check["note"] else ""
-    return "check", f"{verdict} {check['name']} {value} ({limit}{where})"
+    value = number(check["value"]) if check["value"] is not None else "not measured"
+    limit = f"{'at least' if check['least'] else 'limit'} {number(check['limit'])}"
+    interval, notes = check["interval"], [limit]
+    if interval:
+        notes.append(f"{number(interval[0])} to {number(interval[1])}")
+    if check["note"]:
+        notes.append(check["note"])
+    doubt = f". {check['doubt']}" if check["doubt"] else ""
+    return "check", f"{check['verdict']:<6} {check['name']} {value} ({', '.join(notes)}){doubt}"
 
 
 def _row(label: str, text: str) -> str:

@@ -12,7 +12,7 @@ from .files import (
 )
 from .json_files import encoded, read_json, shown_json, write_json
 from .machine import conditions, cpu_name, peak_memory_mb, threads
-from .processes import PASSPHRASE, child_environment, python_command
+from .processes import PASSPHRASE, child_environment, python_command, wait_passively
 from .text import one_line, quotable, shown
 
 __all__ = [
@@ -47,5 +47,6 @@ __all__ = [
     "tree_bytes",
     "tree_digest",
     "tree_files",
+    "wait_passively",
     "write_json",
 ]

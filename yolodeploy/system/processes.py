@@ -6,6 +6,7 @@ import os
 import sys
 
 PASSPHRASE = "YOLODEPLOY_KEY_PASSPHRASE"  # noqa: S105 - the name of the variable
+_THREADING = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_NUM_THREADS", "TBB_")
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
@@ -13,8 +14,23 @@ def python_command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def child_environment() -> dict[str, str]:
-    """This process's environment with its import path, but without the passphrase of the signing key."""
+def child_environment(*, own_threading: bool = False) -> dict[str, str]:
+    """This process's environment with its import path, but without the passphrase of the signing key.
+
+    With `own_threading` also without what decides how threads are started, placed and made to wait: the child's
+    runtimes do that in their own way.
+    """
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100
-    kept = {name: value for name, value in os.environ.items() if name != PASSPHRASE}
+    dropped = (PASSPHRASE, *(_THREADING if own_threading else ()))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return {**kept, "PYTHONPATH": path}
+
+
+def wait_passively() -> None:
+    """Let idle OpenMP threads sleep, unless the user chose otherwise; call it before they can start.
+
+    By default they spin while they wait for each other. Beside any other busy process two of them then take
+    many times as long as one. Latencies are not measured like this, see `child_environment`.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")

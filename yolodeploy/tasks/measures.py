@@ -30,7 +30,7 @@ class Measure:
     """One figure of the artifact, and of the source model if it has one.
 
     `group` is the class, object size or output that was measured ("": all). `interval` contains the loss with
-    90 % probability. `count` is the number of objects that were scored. A figure that is None was not
+    90 % probability; that of a ratio of latencies contains the ratio with 99.9 %. `count` is the number of objects that were scored. A figure that is None was not
     measured; `reason` says why.
     """
 

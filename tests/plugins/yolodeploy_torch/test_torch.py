@@ -218,13 +218,8 @@ def test_same_bytes_in_every_process_and_no_ultralytics(checkpoint: Path, tmp_pa
 
 
 def test_importing_the_plugin_imports_no_toolchain() -> None:
-    code = (
-        "import os, sys, yolodeploy_torch;"
-        "print({'torch', 'numpy'} & set(sys.modules), os.environ['OMP_WAIT_POLICY'])"
-    )
+    code = "import sys, yolodeploy_torch; print({'torch', 'numpy'} & set(sys.modules))"
     path = os.pathsep.join([str(ROOT), str(ROOT / "plugins")])
-    for given, used in ({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"):
-        environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
-        environment |= {"PYTHONPATH": path, **given}
-        out = subprocess.check_output([sys.executable, "-c", code], env=environment)
-        assert out.decode() == f"set() {used}\n"
+    environment = {**os.environ, "PYTHONPATH": path}
+    out = subprocess.check_output([sys.executable, "-c", code], env=environment)
+    assert out.decode() == "set()\n"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import numpy as np
 import pytest
 from world import World
 
-from yolodeploy.measure.timing import BURST, _order, _take_turns
 from yolodeploy.tasks.detection.postprocess import Detections, load_detections, save_detections
 
 STEPS = "  - export: {precision: fp16}\n"
@@ -68,7 +65,7 @@ def test_latencies_tell_what_a_step_before_the_export_bought(world: World) -> No
     assert rows[0]["speedup"] == 1
     for row in rows[1:]:  # width 4 takes 4 ms, width 2 half of it
         assert row["latency_ms"] < 0.8 * rows[0]["latency_ms"]
-        assert row["speedup"] == pytest.approx(rows[0]["latency_ms"] / row["latency_ms"], abs=1e-3)
+        assert row["speedup"] == pytest.approx(rows[0]["latency_ms"] / row["latency_ms"], rel=0.1)
     assert evidence["speedup"] == rows[-1]["speedup"] > 1.5
     assert evidence["latency_ratio"] > 0.7  # against the trimmed model's fp32 export
     assert [check["ok"] for check in result.json["checks"]] == [True, True]
@@ -234,31 +231,6 @@ def test_a_model_in_between_that_is_broken(world: World) -> None:
             "Change the step's parameters, or report it with the recipe."
         ),
     )
-
-
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_everybody_takes_every_place_equally_often(count: int) -> None:
-    rounds = np.array([_order(number, count) for number in range(2 * count)])
-    for place in rounds.T:
-        assert np.bincount(place).tolist() == [2] * count
-
-
-def test_a_turn_does_not_count_the_run_that_wakes_a_model_up() -> None:
-    """Ten times slower right after another model has run: no latency that a device would see."""
-    last: list[str] = []
-
-    def model(name: str) -> Callable[[Any], None]:
-        def run(tensor: Any) -> None:
-            time.sleep(0.001 if last[-1:] == [name] else 0.01)
-            last.append(name)
-
-        return run
-
-    ours, theirs = _take_turns([model("ours"), model("theirs")], None)
-    assert len(ours) == len(theirs) >= 6 * BURST
-    assert np.median(ours) < 5 > np.median(theirs)
-    turns = [name for at, name in enumerate(last) if last[at - 1 : at] != [name]]
-    assert len(turns) >= 9  # they did take turns
 
 
 def test_detections_come_back_image_by_image(tmp_path: Path) -> None:

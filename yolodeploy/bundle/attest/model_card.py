@@ -61,7 +61,8 @@ def _metrics(
         name = NAMES.get(measure.key, measure.key)
         if measure.key in _COST:
             if measure.artifact is not None:
-                yield _metric(name, measure.artifact, where)
+                part = f"{where}, {measure.group}" if measure.group else where
+                yield _metric(name, measure.artifact, part)
             continue
         part = measure.group or "all classes"
         if measure.key == Key.CLASS_AP:

@@ -22,6 +22,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--key", type=Path, metavar="FILE", help="the Ed25519 private key (PEM) to sign with"
     )
+    command.add_argument(
+        "--undecided",
+        choices=("refuse", "accept"),
+        default="refuse",
+        help="ship the artifact although noise could turn the verdict of a check over (default: refuse)",
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -34,7 +40,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     # The key comes first: a wrong one should not cost a build.
     signer = read_private(options.key, console.warn) if options.key else None
     request = Request(
-        options.recipe, options.allow, options.store, options.locked, options.dist, signer
+        options.recipe,
+        options.allow,
+        options.store,
+        options.locked,
+        options.dist,
+        signer,
+        accept_undecided=options.undecided == "accept",
     )
     try:
         deployed = deploy(request, open_store(options, console), console)

@@ -6,6 +6,7 @@ post-processing on the raw output and compares with the detections.
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from dataclasses import asdict
@@ -44,8 +45,8 @@ class Golden:
         assert self._chosen is not None  # noqa: S101 - a data set without images is refused earlier
         image, box, tensor, output = self._chosen
         shutil.copyfile(image, self._folder / f"image{image.suffix.lower()}")
-        np.save(self.tensor, tensor)
-        np.save(self._folder / "output.npy", output)
+        _save(self.tensor, tensor)
+        _save(self._folder / "output.npy", output)
         found = detect(output, self._rules, box)
         rows = zip(found.classes.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
         text = {
@@ -60,3 +61,10 @@ class Golden:
         }
         file = self._folder / "detections.json"
         file.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+
+
+def _save(file: Path, array: Floats) -> None:
+    """Write an array; np.save to a full disk raises an error that does not say so."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    file.write_bytes(buffer.getvalue())

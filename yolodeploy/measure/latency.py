@@ -1,0 +1,151 @@
+"""Latency and memory: how an artifact takes turns with what it is compared with, and what follows from it.
+
+The figures are kept in the store under their own id, because how long they were measured depends on the limits of
+the recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from yolodeploy.backend import Runtime
+from yolodeploy.errors import StepFailed
+from yolodeploy.execution import Runner
+from yolodeploy.measure.noise import Ratio
+from yolodeploy.measure.results import remember_as, timed, timed_result
+from yolodeploy.measure.timing import Request, Timing, time_apart
+from yolodeploy.plan import Plan
+from yolodeploy.system import conditions, digest_of, threads
+from yolodeploy.tasks import Key, Measure
+
+REVISION = 1
+THREADS = 1  # decides the checks: stable, and what small models on phones profit from
+
+
+@dataclass(frozen=True)
+class Timings:
+    """The timing that decides, and one on more threads where the recipe or the device asks for it.
+
+    `folder` is where the store keeps them.
+    """
+
+    timing: Timing
+    more: Timing | None = None
+    folder: Path = Path()
+
+
+def obtain_timings(runner: Runner, runtime: Runtime, tensor: Path) -> Timings:
+    """Latencies of the artifact in its runtime: from the store, or measured now on an input tensor (.npy)."""
+    plan = runner.plan
+    indexes = timed(plan) if runtime.timing else {plan.reference.id: plan.export - 1}
+    others = {id_: timed_result(runner, index) for id_, index in indexes.items()}
+    counts = [THREADS, *(count for count in _more_threads(plan) if count <= threads())]
+    request = Request(
+        backend=plan.backend.NAME,
+        device=plan.target.device.name,
+        os_version=plan.target.os_version,
+        format=runner.final().meta.format,
+        artifact=str(runner.final().path),
+        others={id_: str(stored.path) for id_, stored in others.items()},
+        tensor=str(tensor),
+        threads=THREADS,
+        limits=_limits(plan) if runtime.timing else {},
+    )
+
+    def measure(_: Path) -> Timings:
+        with runner.console.task("measure latency") as report:
+            report(0.0, _threads(THREADS))
+            timing, more = _time(plan, request), None
+            for count in counts[1:]:
+                report(0.5, _threads(count))
+                more = _time(plan, replace(request, threads=count, limits={}))
+        return Timings(timing, more)
+
+    id_ = digest_of(
+        {
+            "revision": REVISION,
+            "artifact": [plan.final.id, runner.final().meta.digest],
+            "others": {id_: stored.meta.digest for id_, stored in others.items()},
+            "limits": request.limits,
+            "threads": counts,
+            "imgsz": plan.imgsz,
+            "conditions": conditions(),
+            "versions": plan.versions(),
+        }
+    )
+    timings, folder = remember_as(Timings, runner, id_, "timings", measure, views=())
+    return replace(timings, folder=folder)
+
+
+def _more_threads(plan: Plan) -> Iterator[int]:
+    count = plan.file.recipe.target.threads or plan.target.device.threads
+    if count and count != THREADS:
+        yield count
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' * (count > 1)}"
+
+
+def _limits(plan: Plan) -> dict[str, list[float]]:
+    """The ratios at which the verdict of a check turns, by the id of what the artifact is compared with."""
+    checks, limits = plan.file.recipe.checks, dict[str, list[float]]()
+    if checks.latency_ratio:
+        limits.setdefault(plan.reference.id, []).append(checks.latency_ratio)
+    if checks.speedup and 0 in plan.floats:
+        limits.setdefault(plan.floats[0].id, []).append(1 / checks.speedup)
+    return limits
+
+
+def _time(plan: Plan, request: Request) -> Timing:
+    try:
+        return time_apart(request)
+    except StepFailed as error:
+        raise StepFailed(
+            f"{plan.final.at}: timing the artifact in a process of its own failed: {error}"
+        ) from None
+
+
+def costs(plan: Plan, runtime: Runtime, timings: Timings) -> Iterator[Measure]:
+    """Latencies and memory; ratios only if this runtime's speed says something about the device."""
+    timing = timings.timing
+    yield _latency(plan, timing)
+    yield Measure(Key.LATENCY_P90, None, timing.p90_ms, higher_is_better=False)
+    yield Measure(Key.PEAK_MEMORY, None, timing.peak_memory_mb, higher_is_better=False)
+    silent = "" if runtime.timing else f"the speed of {runtime.name} says nothing about the device"
+    yield _latency_ratio(plan, timing, silent)
+    first = plan.floats.get(0)
+    if silent or not first:
+        export = plan.steps[plan.export].step.name
+        reason = silent or f"`{export}` does not take the model as loaded"
+        yield Measure(Key.SPEEDUP, None, None, reason=reason)
+    else:
+        speedup = timing.ratios[first.id].inverse()
+        yield Measure(Key.SPEEDUP, None, speedup.value, interval=(speedup.low, speedup.high))
+    for count in _more_threads(plan):
+        yield from _on_more(plan, timings.more, count, silent)
+
+
+def _on_more(plan: Plan, timing: Timing | None, count: int, silent: str) -> Iterator[Measure]:
+    group = _threads(count)
+    if timing:
+        yield replace(_latency(plan, timing), group=group)
+        yield replace(_latency_ratio(plan, timing, silent), group=group)
+    else:
+        reason = f"this machine has {threads()} processors"
+        yield Measure(Key.LATENCY, None, None, higher_is_better=False, group=group, reason=reason)
+
+
+def _latency(plan: Plan, timing: Timing) -> Measure:
+    reference = timing.others_ms[plan.reference.id]
+    return Measure(Key.LATENCY, reference, timing.median_ms, higher_is_better=False)
+
+
+def _latency_ratio(plan: Plan, timing: Timing, silent: str) -> Measure:
+    if silent:
+        return Measure(Key.LATENCY_RATIO, None, None, higher_is_better=False, reason=silent)
+    ratio: Ratio = timing.ratios[plan.reference.id]
+    interval = ratio.low, ratio.high
+    return Measure(Key.LATENCY_RATIO, None, ratio.value, higher_is_better=False, interval=interval)

@@ -1,0 +1,74 @@
+"""Intervals around what was measured, and on which side of a limit they lie."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.999  # of a ratio's interval; it is looked at several times, see timing.ROUNDS
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of two latencies, and the interval that contains it with the probability `CONFIDENCE`."""
+
+    value: float
+    low: float
+    high: float
+
+    def side(self, limit: float) -> int:
+        """-1 if the interval lies at or below the limit, 1 if it lies above, 0 if noise could turn it over."""
+        return side((self.low, self.high), limit)
+
+    def inverse(self) -> Ratio:
+        """The ratio of the same two latencies the other way round."""
+        return Ratio(round(1 / self.value, 4), round(1 / self.high, 4), round(1 / self.low, 4))
+
+
+def ratio_of(times: Sequence[float], others: Sequence[float]) -> Ratio:
+    """The median ratio of pairs that were measured one after the other.
+
+    The interval is that of the sign test, between two of the sorted ratios: it assumes nothing of the noise but
+    that it favours neither side (Conover, Practical Nonparametric Statistics, section 3.2). It needs at least
+    eleven pairs to reach its probability; with fewer it spans all of them.
+    """
+    ratios = sorted(time / other for time, other in zip(times, others, strict=True))
+    skipped = _skipped(len(ratios))
+    low, high = ratios[skipped], ratios[-1 - skipped]
+    return Ratio(round(statistics.median(ratios), 4), round(low, 4), round(high, 4))
+
+
+def _skipped(count: int) -> int:
+    """How many values at either end lie outside the interval of the median of `count` values."""
+    outside, allowed = 0, (1 - CONFIDENCE) / 2 * 2**count
+    for below in range(count):
+        outside += math.comb(count, below)
+        if outside > allowed:
+            return max(below - 1, 0)
+    return 0
+
+
+def side(interval: tuple[float, float], limit: float) -> int:
+    """-1 if an interval lies at or below the limit, 1 if it lies above, 0 if it straddles the limit."""
+    low, high = interval
+    return -1 if high <= limit else 1 if low > limit else 0
+
+
+def images_needed(
+    images: int, value: float, interval: tuple[float, float], limit: float
+) -> int | None:
+    """About how many images would put the interval on one side of the limit; None if hardly any number would.
+
+    The width of an interval shrinks with the square root of the number of images.
+    """
+    low, high = interval
+    reach, distance = (
+        (high - value, limit - value) if value <= limit else (value - low, value - limit)
+    )
+    if distance <= 0.05 * reach:
+        return None
+    needed = float(images * (reach / distance) ** 2)
+    digits: int = max(10 ** (math.floor(math.log10(needed)) - 1), 1)
+    return math.ceil(needed / digits - 1e-9) * digits
