@@ -25,6 +25,7 @@ from fire import fire
 from fuzz import fuzz
 from hostile_files import hostile
 from intel import openvino
+from latency import clocks, verdicts
 from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
 from sensitivity import sensitivity
@@ -215,6 +216,8 @@ SECTIONS = {
     "hostile": hostile,
     "fuzz": fuzz,
     "verify": verify,
+    "clocks": clocks,
+    "verdicts": verdicts,
 }
 
 

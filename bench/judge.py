@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from yolodeploy.tasks.detection.accuracy import Tally, accuracy
 from yolodeploy.tasks.detection.average_precision import Truth
 from yolodeploy.tasks.detection.postprocess import detect
 from yolodeploy.tasks.detection.thresholds import EVALUATION
+from yolodeploy.tasks.measures import Key, one
 
 # float32 RGB [1, 3, H, W] in 0..1 -> raw head output [1, 4 + classes, anchors], boxes in pixels
 Predict = Callable[[Any], Any]
@@ -50,8 +52,9 @@ class Judge:
         """Judge a model."""
         tally = Tally(self._truths, self._source, self._detections(predict))
         found = accuracy(tally, self._view.names, labelled=True)
-        row = found["map50_95"]
-        return Verdict(row["artifact"], row["drop"], *row["drop_90"], found["fidelity"]["value"])
+        row, fidelity = one(found, Key.MAP50_95), one(found, Key.FIDELITY)
+        low, high = row.interval or (math.nan, math.nan)
+        return Verdict(row.artifact, row.loss, low, high, fidelity.artifact)
 
     def _detections(self, predict: Predict) -> list[Any]:
         found = []
