@@ -38,7 +38,7 @@ def ncnn(bench: Bench) -> None:
         recipe = bench.compressed(f"ncnn-{number}", DEVICES["android"], steps, IMAGES)
         times[title] = _build(bench, recipe)
         folders[title] = _folder(bench, recipe)
-    view, imgsz = bench.evaluation(), bench.options.imgsz
+    view, imgsz = bench.evaluation(), bench.imgsz
     tensor = next(view.letterboxed(imgsz))
     plain = _opened(folders["fp32"])
     judge = Judge(plain, view, imgsz)
@@ -69,7 +69,7 @@ def _references(bench: Bench, export: Path) -> list[tuple[str, Path, float]]:
     loaded = model.read(Artifact("ncnn", export, ""))
     dfl = [name for name, place in loaded.places.items() if place.part == "dfl"]
     start = time.process_time()
-    made = Reference(loaded, view, bench.options.imgsz)
+    made = Reference(loaded, view, bench.imgsz)
     seconds = time.process_time() - start
     found = []
     for method, thresholds in (("KL", made.kl), ("ACIQ", made.aciq)):

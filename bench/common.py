@@ -14,6 +14,7 @@ from process import BIN
 
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.recipe.fields import View
+from yolodeploy.system import ImageShape
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("YOLODEPLOY_SHARED", ROOT.parent / "shared"))
@@ -50,6 +51,11 @@ class Bench:
             f"target: {target}\nsteps: {steps}\n"
         )
         return path
+
+    @property
+    def imgsz(self) -> ImageShape:
+        """The size of the input."""
+        return ImageShape.square(self.options.imgsz)
 
     def calibration(self) -> Dataset:
         """All images of the training split."""

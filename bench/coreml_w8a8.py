@@ -44,7 +44,7 @@ def coreml_w8a8(bench: Bench) -> None:
     start = time.process_time()
     theirs = _theirs(bench, exported / "model.mlpackage")
     seconds = time.process_time() - start
-    judge = Judge(source(bench), bench.evaluation(), bench.options.imgsz)
+    judge = Judge(source(bench), bench.evaluation(), bench.imgsz)
     for name, package, cpu in (
         ("fp16 export", exported / "model.mlpackage", 0.0),
         ("yolodeploy", built(bench, recipe) / "model.mlpackage", ours.cpu),
@@ -92,9 +92,7 @@ def source(bench: Bench) -> Predict:
     step = next(step for step in yolodeploy_torch.STEPS if step.name == "load")
     target, work = Target(Device("none", "none", "none")), bench.work / "source"
     work.mkdir()
-    context = Context(
-        work, 0, bench.options.imgsz, THREADS, target, (), {}, lambda _done, _text: None
-    )
+    context = Context(work, 0, bench.imgsz, THREADS, target, (), {}, lambda _done, _text: None)
     folder = step.run(Artifact(".pt", Path(bench.options.weights), ""), step.params(), context)
     return yolodeploy_torch.open(Artifact("yolo", folder, ""), target, THREADS)
 
@@ -146,7 +144,7 @@ def _ranges(bench: Bench, package: Path) -> dict[str, dict[str, float]]:
 def _images(bench: Bench) -> Iterator[Any]:
     import torch
 
-    for image in bench.calibration().spread(IMAGES).letterboxed(bench.options.imgsz):
+    for image in bench.calibration().spread(IMAGES).letterboxed(bench.imgsz):
         yield torch.from_numpy(image) * 255
 
 

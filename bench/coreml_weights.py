@@ -27,7 +27,7 @@ OURS = {
 def coreml(bench: Bench) -> None:
     """Size, CPU time and accuracy of both, from the same fp16 export; no training anywhere."""
     exported = built(bench, bench.compressed("coreml-fp16", TARGET, f"[{EXPORT}]", IMAGES))
-    judge = Judge(source(bench), bench.evaluation(), bench.options.imgsz)
+    judge = Judge(source(bench), bench.evaluation(), bench.imgsz)
 
     def report(name: str, package: Path, cpu: float, note: str = "") -> None:
         verdict = judge(opened(package))

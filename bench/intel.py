@@ -83,7 +83,7 @@ def _theirs(bench: Bench, data: Path, images: int, keep: Path) -> Run:
 
 def _artifacts(bench: Bench, folders: dict[str, Path]) -> None:
     """Size, latency and accuracy of both, in one process and by one judge."""
-    view, imgsz = bench.evaluation(), bench.options.imgsz
+    view, imgsz = bench.evaluation(), bench.imgsz
     predict = {name: _opened(folder) for name, folder in folders.items()}
     sizes = {name: sum(f.stat().st_size for f in p.iterdir()) for name, p in folders.items()}
     tensor = next(view.letterboxed(imgsz))

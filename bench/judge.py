@@ -13,6 +13,7 @@ import numpy as np
 
 from yolodeploy.data.dataset import Dataset
 from yolodeploy.data.images import letterboxed_file, to_tensor
+from yolodeploy.system import ImageShape
 from yolodeploy.tasks.detection.accuracy import Tally, accuracy
 from yolodeploy.tasks.detection.average_precision import Truth
 from yolodeploy.tasks.detection.postprocess import detect
@@ -43,7 +44,7 @@ class Verdict:
 class Judge:
     """Holds models against the labels of a view and against the source model, run once."""
 
-    def __init__(self, source: Predict, view: Dataset, imgsz: int) -> None:
+    def __init__(self, source: Predict, view: Dataset, imgsz: ImageShape) -> None:
         self._view, self._imgsz = view, imgsz
         self._source = self._detections(source)
         self._truths = [self._truth(image) for image in view.images]

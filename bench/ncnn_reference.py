@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from yolodeploy.data.dataset import Dataset
+from yolodeploy.system import ImageShape
 from yolodeploy_ncnn import bin_file as weights
 from yolodeploy_ncnn import layers as structure
 from yolodeploy_ncnn import model
@@ -36,7 +37,7 @@ _RANGE_TO_DEVIATION = 0.5 * 0.35 * (1 + math.sqrt(math.pi * math.log(4)))
 class Reference:
     """The two thresholds of every layer, from one pass for ranges and one for histograms."""
 
-    def __init__(self, loaded: model.Model, view: Dataset, imgsz: int) -> None:
+    def __init__(self, loaded: model.Model, view: Dataset, imgsz: ImageShape) -> None:
         self._loaded = loaded
         graph, kernels = loaded.graph, loaded.kernels
         self._reads = {

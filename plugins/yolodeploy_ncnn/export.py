@@ -12,7 +12,7 @@ from pydantic import Field
 from yolodeploy.backend import Export
 from yolodeploy.compress import carry
 from yolodeploy.errors import EnvironmentProblem, StepFailed
-from yolodeploy.system import child_environment
+from yolodeploy.system import ImageShape, child_environment
 from yolodeploy_ncnn import param_file
 from yolodeploy_ncnn.bin_file import BIN_FILE
 from yolodeploy_ncnn.decode import keep_fp32
@@ -39,7 +39,7 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     """Convert a checkpoint to ncnn: fp32 or fp16 weights, boxes decoded in fp32.
 
     Returns a folder with `model.ncnn.param` and `model.ncnn.bin`, and the learned ranges of the model,
-    if it has any. Input blob `in0` is `[3, imgsz, imgsz]` in 0..1, output blob `out0` is
+    if it has any. Input blob `in0` is `[channels, height, width]` in 0..1, output blob `out0` is
     `[4 + classes, anchors]`.
     """
     from yolodeploy_torch.model import traced
@@ -51,7 +51,8 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     _convert(context.work, context.imgsz, half=options.precision == "fp16")
     graph = param_file.read(context.work / PARAM_FILE)
     # pnnx leaves out the width, the height and the channels of the input.
-    shape = {0: str(context.imgsz), 1: str(context.imgsz), 2: "3"}
+    size = context.imgsz
+    shape = {0: str(size.width), 1: str(size.height), 2: str(size.channels)}
     graph = graph.with_params(shape, [graph.producers[graph.input].name])
     graph = keep_fp32(graph, everywhere=options.arithmetic == "fp32")
     result = context.work / "artifact"
@@ -62,12 +63,12 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     return result
 
 
-def _convert(work: Path, imgsz: int, *, half: bool) -> None:
+def _convert(work: Path, imgsz: ImageShape, *, half: bool) -> None:
     """Run pnnx in `work`; it names its files after the script and writes no paths into them."""
     command = [
         str(_converter()),
         SCRIPT_FILE,
-        f"inputshape=[1,3,{imgsz},{imgsz}]f32",
+        f"inputshape=[{','.join(map(str, imgsz.batch))}]f32",
         f"fp16={int(half)}",
     ]
     # One thread: constants are folded by libtorch, whose sums may depend on the thread count.

@@ -21,7 +21,7 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     script = traced(artifact.path, context.imgsz)
     context.progress(0.5, "converting")
     with failing("convert this model", OTHER_VERSION):
-        model = openvino().convert_model(script, input=[1, 3, context.imgsz, context.imgsz])
+        model = openvino().convert_model(script, input=list(context.imgsz.batch))
         _name_ports(model)
         save_model(model, context.work, half=cast("Export", params).precision == "fp16")
     carry(artifact.path, context.work)

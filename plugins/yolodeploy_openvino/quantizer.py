@@ -113,10 +113,9 @@ class Quantizer:
         overflow_fix = "disable" if device.features & {"vnni", "amx"} else "enable"
         operations = self.structure.operations
         ignored = sorted(operations[name] for name in operations.keys() - set(names))
-        side = self.context.imgsz
         stream: Any = _Stream(self.view, self.context)
         if self.learned:  # NNCF needs an image to place quantizers, whatever it shows
-            stream = [np.full((1, 3, side, side), 0.5, np.float32)]
+            stream = [np.full(self.context.imgsz.batch, 0.5, np.float32)]
         return {
             "calibration_dataset": tool.Dataset(stream),
             "preset": tool.QuantizationPreset(self.params.preset),

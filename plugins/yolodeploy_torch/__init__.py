@@ -24,7 +24,7 @@ from yolodeploy.backend import (
     Target,
     Tensor,
 )
-from yolodeploy.system import installed, missing
+from yolodeploy.system import ImageShape, installed, missing
 from yolodeploy_torch import checkpoint, model, pruning, qat, training
 from yolodeploy_torch.params import Distill, Finetune, Prune, Qat, Training
 
@@ -128,7 +128,7 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
     return model.TorchPredictor(model.fused(model.read(artifact.path)), threads)
 
 
-def count(artifact: Artifact, imgsz: int) -> Counts:
+def count(artifact: Artifact, imgsz: ImageShape) -> Counts:
     """Count the parameters of the model, and what it computes for one image."""
     return model.counts(artifact.path, imgsz)
 

@@ -25,6 +25,7 @@ from yolodeploy.backend import Artifact, Backend, Context, Device, ModelInfo, St
 from yolodeploy.backend.params import Params
 from yolodeploy.data.dataset import Dataset
 from yolodeploy.errors import PlanRefused
+from yolodeploy.system import ImageShape
 
 GROUP = "yolodeploy.backends"
 WEIGHTS = ".pt"
@@ -139,7 +140,9 @@ class Job:
         wanted = Target(devices[self.device], self.os_version) if self.device else target(plugin)
         view = Dataset(Path("data.yaml"), names, tuple(map(Path, self.images)))
         work, data = Path(self.work), {"calibration": view}
-        return Context(work, 0, IMGSZ, THREADS, wanted, names, data, lambda *_: None)
+        return Context(
+            work, 0, ImageShape.square(IMGSZ), THREADS, wanted, names, data, lambda *_: None
+        )
 
 
 @dataclass(frozen=True)

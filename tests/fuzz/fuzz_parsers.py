@@ -74,9 +74,10 @@ def _data(folder: Path) -> object:
 
 def _images(folder: Path) -> object:
     from yolodeploy.data.images import letterboxed_file
+    from yolodeploy.system import ImageShape
 
     for path in sorted((folder / "images/val").iterdir()):
-        letterboxed_file(path, 64)
+        letterboxed_file(path, ImageShape.square(64))
     return None
 
 

@@ -20,6 +20,7 @@ from yolodeploy.plan.planner import plan_recipe
 from yolodeploy.store.objects import Entry
 from yolodeploy.store.remote.tarball import pack
 from yolodeploy.store.store import Store
+from yolodeploy.system import ImageShape
 
 SIDE = 32
 TARGETS = {"ncnn": "pixel-8", "openvino": "xeon-icelake", "coreml": "iphone-13"}
@@ -99,7 +100,9 @@ def _run(backend: str, step: str, artifact: Artifact, folder: Path) -> Artifact:
     work = folder.parent / f"{folder.name}.work"
     work.mkdir()
     target = Target(device, device.os_default)
-    context = Context(work, 0, SIDE, 1, target, ("circle", "square"), {}, lambda *_: None)
+    context = Context(
+        work, 0, ImageShape.square(SIDE), 1, target, ("circle", "square"), {}, lambda *_: None
+    )
     shutil.move(found.run(artifact, found.params(), context), folder)
     shutil.rmtree(work, ignore_errors=True)
     return Artifact(found.produces, folder, "")

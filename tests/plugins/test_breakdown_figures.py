@@ -20,6 +20,7 @@ from yolodeploy.errors import StepFailed
 from yolodeploy.execution.runner import Runner
 from yolodeploy.plan.planner import plan_recipe
 from yolodeploy.store.store import Store
+from yolodeploy.system import ImageShape
 from yolodeploy.system.console import Console
 from yolodeploy_torch.model.exportable import exportable
 from yolodeploy_torch.model.flops import counts
@@ -58,7 +59,7 @@ def report(runner: Runner) -> dict[str, Any]:
 
 def _flops(folder: Path) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        exportable(folder, 160)(torch.zeros(1, 3, 160, 160))
+        exportable(folder, ImageShape.square(160))(torch.zeros(1, 3, 160, 160))
     total: int = counter.get_total_flops()
     return total
 
@@ -106,4 +107,4 @@ def test_only_the_source_counts() -> None:
 def test_counting_a_damaged_artifact(tmp_path: Path) -> None:
     (tmp_path / "arch.json").write_text(json.dumps({"layers": []}), encoding="utf-8")
     with pytest.raises(StepFailed, match="Build it again"):
-        counts(tmp_path, 160)
+        counts(tmp_path, ImageShape.square(160))

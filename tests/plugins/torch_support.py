@@ -8,6 +8,7 @@ from real_model import DEMO, ROOT, SHARED  # noqa: F401 - for the tests beside i
 
 import yolodeploy_torch
 from yolodeploy.backend import Artifact, Context, Device, Target
+from yolodeploy.system import ImageShape
 
 COCO_MODEL = SHARED / "models" / "yolov8n-coco.pt"
 COCO_IMAGES = SHARED / "coco" / "images" / "val2017"
@@ -16,7 +17,7 @@ TARGET = Target(Device("any", "Any device", "linux"))
 
 def context(work: Path, imgsz: int = 160) -> Context:
     work.mkdir(parents=True)
-    return Context(work, 0, imgsz, 1, TARGET, (), {}, lambda *_: None)
+    return Context(work, 0, ImageShape.square(imgsz), 1, TARGET, (), {}, lambda *_: None)
 
 
 def load(checkpoint: Path, work: Path) -> Artifact:

@@ -16,6 +16,7 @@ from world import World, copy_world
 from yolodeploy.data.images import letterboxed_file, to_tensor
 from yolodeploy.measure.checks import run_checks
 from yolodeploy.recipe.fields import Checks
+from yolodeploy.system import ImageShape
 from yolodeploy.system.distributions import installed
 from yolodeploy.tasks import Key, Measure
 from yolodeploy.tasks.detection.postprocess import detect
@@ -296,7 +297,7 @@ def test_bundle_contents_and_manifest(deployed: World) -> None:
 def test_golden_vectors_are_consistent(deployed: World) -> None:
     folder = deployed.bundle / "golden"
     text = json.loads((folder / "detections.json").read_text())
-    box = letterboxed_file(folder / text["image"], 64)
+    box = letterboxed_file(folder / text["image"], ImageShape.square(64))
     assert {k: getattr(box, k) for k in text["letterbox"]} == text["letterbox"]
     tensor = np.load(folder / "input.npy")
     assert (tensor.shape, tensor.dtype) == ((1, 3, 64, 64), np.float32)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from yolodeploy.system import installed
+from yolodeploy.system import ImageShape, installed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,8 +78,8 @@ class Target:
 class Context:
     """What a running step gets besides its input and parameters.
 
-    `work` is an empty folder; the step returns that folder or one below it. `imgsz` is the side of the
-    square input in pixels. `names` are the model's class names (empty for the loading step). `data` holds
+    `work` is an empty folder; the step returns that folder or one below it. `imgsz` is the height and width
+    of the input in pixels, and its channels. `names` are the model's class names (empty for the loading step). `data` holds
     the views that the step named in `reads`. `progress(done, text)` takes a fraction in 0..1.
     `memo(key, compute)` returns plain data (what JSON can hold) that an earlier run computed for the same
     key, input, tool versions and image size, or computes and keeps it; the key must name everything else
@@ -91,7 +91,7 @@ class Context:
 
     work: Path
     seed: int
-    imgsz: int
+    imgsz: ImageShape
     threads: int
     target: Target
     names: tuple[str, ...]
@@ -257,7 +257,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters of a model, and multiply-accumulates for one square image."""
+    """Parameters of a model, and multiply-accumulates for one image."""
 
     parameters: int
     macs: int
@@ -275,8 +275,8 @@ class Counting(Protocol):
     Plugins with devices need not: exporting and compressing change neither figure.
     """
 
-    def count(self, artifact: Artifact, imgsz: int) -> Counts:
-        """Count parameters, and multiply-accumulates for one image of imgsz x imgsz pixels."""
+    def count(self, artifact: Artifact, imgsz: ImageShape) -> Counts:
+        """Count parameters, and multiply-accumulates for one image of this size."""
 
 
 Parts = Mapping[str, str]

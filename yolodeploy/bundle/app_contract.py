@@ -17,6 +17,15 @@ from yolodeploy.plan import Plan
 from yolodeploy.system import encoded
 from yolodeploy.tasks.detection import APP
 
+_SQUARE = (
+    "s = input_size / max(width, height); resize to round(width * s) x round(height * s), "
+    "bilinear, round half to even; place at left = (input_size - new width) // 2, top likewise; fill the rest"
+)
+_RECTANGLE = (
+    "input_size is [H, W]; s = min(W / width, H / height); resize to round(width * s) x round(height * s), "
+    "bilinear, round half to even; place at left = (W - new width) // 2, top = (H - new height) // 2; fill the rest"
+)
+
 
 def app_files(plan: Plan, info: ModelInfo, interface: Interface) -> dict[str, bytes]:
     """The files by name; `interface` is what the backend says about the artifact."""
@@ -37,13 +46,10 @@ def _contract(plan: Plan, info: ModelInfo, interface: Interface) -> dict[str, An
         "task": info.task,
         "classes": len(info.names),
         "strides": list(info.strides),
-        "input_size": [plan.imgsz, plan.imgsz],
+        "input_size": [plan.imgsz.height, plan.imgsz.width],
         "colour_order": "RGB",
         "letterbox": {
-            "rule": (
-                "s = input_size / max(width, height); resize to round(width * s) x round(height * s), "
-                "bilinear, round half to even; place at left = (input_size - new width) // 2, top likewise; fill the rest"
-            ),
+            "rule": _SQUARE if plan.imgsz.height == plan.imgsz.width else _RECTANGLE,
             "fill": [FILL, FILL, FILL],
             "inverse": "x = (x_letterboxed - left) / s; y = (y_letterboxed - top) / s",
         },

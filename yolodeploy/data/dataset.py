@@ -17,6 +17,7 @@ from yolodeploy.errors import DataError
 from yolodeploy.recipe import AllowedPaths, Document, Position, View, load_yaml, suggestion
 from yolodeploy.system import (
     IMAGE_BYTES,
+    ImageShape,
     StatCache,
     digest_of,
     open_plain,
@@ -96,8 +97,8 @@ class Dataset:
             )
         return self if count is None else self.spread(count)
 
-    def letterboxed(self, imgsz: int) -> Iterator[NDArray[np.float32]]:
-        """Stream the images as float32 RGB `[1, 3, imgsz, imgsz]` in 0..1, one at a time."""
+    def letterboxed(self, imgsz: ImageShape) -> Iterator[NDArray[np.float32]]:
+        """Stream the images as float32 `[1, channels, height, width]` in 0..1, one at a time."""
         for image in self.images:
             yield to_tensor(letterboxed_file(image, imgsz).pixels)
 

@@ -1,6 +1,6 @@
 """Decode and letterbox images, one at a time.
 
-As Ultralytics does for square inputs: scale the longer side to `imgsz` with bilinear interpolation,
+As Ultralytics does for inputs of one fixed size: scale with bilinear interpolation until one side fits,
 centre, and fill the border with grey 114.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from yolodeploy.errors import DataError
-from yolodeploy.system import IMAGE_BYTES, read_plain, shown
+from yolodeploy.system import IMAGE_BYTES, ImageShape, read_plain, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,9 +42,9 @@ def readable(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Letterboxed:
-    """A square image and how it was made from the original.
+    """An image of the model's input size, and how it was made from the original.
 
-    `pixels` is uint8 RGB `[imgsz, imgsz, 3]`. A point of the original, in pixels, lies at
+    `pixels` is uint8 `[height, width, channels]` of the input. A point of the original, in pixels, lies at
     `point * scale + (left, top)`. `width` and `height` are the original's.
     """
 
@@ -101,24 +101,24 @@ def _decode(raw: bytes) -> Pixels | None:
     return None if image is None else image.astype(np.uint8, copy=False)
 
 
-def letterbox(image: Pixels, imgsz: int) -> Letterboxed:
-    """Fit uint8 RGB `[H, W, 3]` into a square of `imgsz` pixels."""
+def letterbox(image: Pixels, imgsz: ImageShape) -> Letterboxed:
+    """Fit uint8 `[H, W, channels]` into an input of this size."""
     import cv2
     import numpy as np
 
     height, width = image.shape[:2]
-    scale = imgsz / max(height, width)
+    scale = min(imgsz.height / height, imgsz.width / width)
     new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
     if (new_width, new_height) != (width, height):
         resized = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
         image = resized.astype(np.uint8, copy=False)
-    left, top = (imgsz - new_width) // 2, (imgsz - new_height) // 2
-    square = np.full((imgsz, imgsz, 3), FILL, np.uint8)
-    square[top : top + new_height, left : left + new_width] = image
-    return Letterboxed(square, scale, left, top, width, height)
+    left, top = (imgsz.width - new_width) // 2, (imgsz.height - new_height) // 2
+    canvas = np.full((imgsz.height, imgsz.width, 3), FILL, np.uint8)
+    canvas[top : top + new_height, left : left + new_width] = image
+    return Letterboxed(canvas, scale, left, top, width, height)
 
 
-def letterboxed_file(path: Path, imgsz: int) -> Letterboxed:
+def letterboxed_file(path: Path, imgsz: ImageShape) -> Letterboxed:
     """Read and letterbox an image file."""
     return letterbox(read_image(path), imgsz)
 

@@ -163,7 +163,7 @@ class Runner:
         about = {
             "step": [planned.backend.NAME, planned.step.name, planned.step.revision],
             "input": given.digest,
-            "imgsz": recipe.model.imgsz,
+            "imgsz": self.plan.imgsz.plain,
             "seed": recipe.seed,
             "target": described_target(self.plan.target),
             "versions": planned.versions,
@@ -171,7 +171,7 @@ class Runner:
         return Context(
             work=work,
             seed=recipe.seed,
-            imgsz=recipe.model.imgsz,
+            imgsz=self.plan.imgsz,
             threads=threads(),
             target=self.plan.target,
             names=() if loading else self.info().names,

@@ -74,7 +74,7 @@ def evidence_id(plan: Plan) -> str:
             "artifact": plan.final.id,
             "source": plan.steps[0].id,
             "data": plan.view_digests["evaluation"],
-            "imgsz": plan.imgsz,
+            "imgsz": plan.imgsz.plain,
             "conditions": conditions(),
             "versions": plan.versions(),
         }

@@ -145,7 +145,7 @@ def obtain_stage(runner: Runner, index: int, evidence: Path) -> Stage:
             "result": result.meta.digest,  # a training step may give other bytes next time
             "source": plan.steps[0].id,
             "data": plan.view_digests["evaluation"],
-            "imgsz": plan.imgsz,
+            "imgsz": plan.imgsz.plain,
             "conditions": conditions(),
         }
     )

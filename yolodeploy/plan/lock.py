@@ -70,7 +70,7 @@ def lock_of(
         recipe=plan.file.recipe.name,
         target={"device": plan.target.device.name, "os": plan.target.os_version},
         model=plan.weights_digest,
-        imgsz=plan.imgsz,
+        imgsz=plan.imgsz.plain,
         seed=plan.file.recipe.seed,
         data=dict(plan.view_digests),
         versions=plan.versions(),

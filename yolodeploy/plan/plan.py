@@ -10,7 +10,7 @@ from typing import Any
 from yolodeploy.backend import Backend, Params, Step, Target, problem_of
 from yolodeploy.data import Dataset
 from yolodeploy.recipe import Position, RecipeFile
-from yolodeploy.system import installed
+from yolodeploy.system import ImageShape, installed
 
 IMAGE_LIBRARIES = ("numpy", "opencv-python-headless")
 
@@ -77,8 +77,8 @@ class Plan:
         return self.floats[self.export - 1]
 
     @property
-    def imgsz(self) -> int:
-        """Side of the square input in pixels."""
+    def imgsz(self) -> ImageShape:
+        """Size of the input in pixels."""
         return self.file.recipe.model.imgsz
 
     @property

@@ -102,7 +102,7 @@ def _plan_step(
             "step": [backend.NAME, step.name, step.revision],
             "params": params.model_dump(mode="json"),
             "input": input_id,
-            "imgsz": file.recipe.model.imgsz,
+            "imgsz": file.recipe.model.imgsz.plain,
             "seed": file.recipe.seed,
             "target": described_target(target) if backend.DEVICES else None,
             "data": {name: view_digests[name] for name in step.needs(params)},

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from yolodeploy.recipe.image_size import ImageSize
 from yolodeploy.recipe.messages import NAME, SHA256, VERSION
-from yolodeploy.system import quotable
+from yolodeploy.system import ImageShape, quotable
 
 
 class Part(BaseModel):
@@ -40,8 +41,8 @@ class Model(Part):
     """The checkpoint (.pt), relative to the recipe."""
     sha256: str | None = Field(default=None, pattern=SHA256)
     """Digest that the weights file must have; a build with another file is refused."""
-    imgsz: int = Field(default=640, ge=32, le=4096, multiple_of=32)
-    """Side of the square input in pixels."""
+    imgsz: ImageSize = Field(default=ImageShape.square(640), json_schema_extra={"default": 640})
+    """Size of the input in pixels: the side of a square, or [height, width]. Multiples of 32."""
 
 
 class View(Part):

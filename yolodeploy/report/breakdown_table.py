@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from yolodeploy.report.report import signed
-from yolodeploy.system import WIDTH
+from yolodeploy.system import WIDTH, ImageShape
 
 Row = Mapping[str, Any]  # a `measure.Row` as plain data
 
@@ -57,7 +57,7 @@ def _text(row: Row, field: str) -> str:
     return "-" if row[field] is None else _COLUMNS[field][2](row[field])
 
 
-def lines(rows: Sequence[Row], imgsz: int) -> Iterator[str]:
+def lines(rows: Sequence[Row], imgsz: ImageShape) -> Iterator[str]:
     """The table, what its columns mean, and why figures are missing."""
     yield _line(TITLES)
     for row in rows:
@@ -72,10 +72,10 @@ def _line(texts: Sequence[str]) -> str:
     return "  " + " ".join([first.strip().ljust(len(first)), *rest])
 
 
-def notes(rows: Sequence[Row], imgsz: int) -> Iterator[str]:
+def notes(rows: Sequence[Row], imgsz: ImageShape) -> Iterator[str]:
     """What the columns mean, which runtime gave the accuracy, and why figures are missing."""
     yield (
-        f"FLOPs: two per multiply-accumulate, one image of {imgsz} x {imgsz}. drop: of mAP50-95, "
+        f"FLOPs: two per multiply-accumulate, one image of {imgsz}. drop: of mAP50-95, "
         "against the step before. fidelity: to the first model's detections. ms: median latency on "
         "the target's runtime, all in turns; before `export`, that of the step's plain fp32 export. "
         "speed: how many times as fast as the first row."

@@ -11,6 +11,7 @@ import jinja2
 from yolodeploy.report import breakdown_table
 from yolodeploy.report.report import forms_of_layers
 from yolodeploy.report.table import count_of_threads
+from yolodeploy.system import ImageShape
 from yolodeploy.tasks import Key, Measure, grouped, one, read_measures
 
 
@@ -54,7 +55,7 @@ def report_page(report: Mapping[str, Any]) -> str:
         titles=breakdown_table.TITLES,
         rows=[breakdown_table.cells(row) for row in report["chain"]],
         bars=breakdown_table.bars(report["chain"]),
-        notes=list(breakdown_table.notes(report["chain"], report["imgsz"])),
+        notes=list(breakdown_table.notes(report["chain"], ImageShape.of(report["imgsz"]))),
     )
 
 

@@ -24,7 +24,7 @@ def make_report(
         "name": plan.file.recipe.name,
         "target": {"device": device.name, "title": device.title, "os": plan.target.os_version},
         "backend": plan.backend.NAME,
-        "imgsz": plan.imgsz,
+        "imgsz": plan.imgsz.plain,
         "steps": [_step(planned, runner) for planned in plan.steps],
         "artifact": {"format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes},
         "data": {name: _view(plan, name) for name in plan.views},

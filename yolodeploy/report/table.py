@@ -9,7 +9,7 @@ from typing import Any
 from yolodeploy.measure import number
 from yolodeploy.report import breakdown_table
 from yolodeploy.report.report import forms_of_layers, signed
-from yolodeploy.system import WIDTH
+from yolodeploy.system import WIDTH, ImageShape
 from yolodeploy.tasks import Key, Measure, grouped, one, read_measures
 
 _LABEL = 14
@@ -34,7 +34,7 @@ def report_table(report: Mapping[str, Any]) -> str:
     ]
     lines = [report["name"], *(_row(label, text) for label, text in rows)]
     if with_breakdown:
-        lines += ["", *breakdown_table.lines(report["chain"], report["imgsz"])]
+        lines += ["", *breakdown_table.lines(report["chain"], ImageShape.of(report["imgsz"]))]
     return "\n".join(lines)
 
 

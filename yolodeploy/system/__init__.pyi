@@ -10,6 +10,7 @@ from .files import (
     replace_file,
     swap,
 )
+from .image_shape import GREY, RGB, ImageShape
 from .json_files import encoded, read_json, shown_json, write_json
 from .machine import conditions, cpu_name, peak_memory_mb, threads
 from .processes import PASSPHRASE, child_environment, python_command, wait_passively
@@ -17,11 +18,14 @@ from .text import one_line, quotable, shown
 
 __all__ = [
     "BUNDLE_BYTES",
+    "GREY",
     "IMAGE_BYTES",
     "MODEL_BYTES",
     "PASSPHRASE",
+    "RGB",
     "WIDTH",
     "Console",
+    "ImageShape",
     "Report",
     "StatCache",
     "child_environment",

@@ -27,7 +27,7 @@ def run(artifact: Artifact, params: Params, context: Context) -> Path:
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             module,
-            (torch.zeros(1, 3, context.imgsz, context.imgsz),),
+            (torch.zeros(context.imgsz.batch),),
             raw,
             dynamo=False,
             opset_version=OPSET,

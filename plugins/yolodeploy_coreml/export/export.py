@@ -50,30 +50,28 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
 
 
 def _traced(source: Path, context: Context, *, split: bool) -> Any:
-    side = context.imgsz
-    detector = exportable(source, side)
+    detector = exportable(source, context.imgsz)
     # The detector is part of another module also without nms: torch then traces the number of anchors
     # as a plain integer, while `aten::Int` at the top level fails in coremltools 9 with numpy 2.4
     # (github.com/apple/coremltools/issues/2633).
     module: nn.Module = nn.Sequential(OrderedDict(detector=detector))
     if split:
-        module = SplitHead(detector, side, len(context.names))
+        module = SplitHead(detector, context.imgsz, len(context.names))
     with warnings.catch_warnings(), torch.inference_mode():
         # PyTorch warns that TorchScript is deprecated, but coremltools reads nothing else.
         warnings.filterwarnings("ignore", message="`torch.jit", category=Warning)
-        example = torch.zeros(1, 3, side, side)
+        example = torch.zeros(context.imgsz.batch)
         return torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
 
 
 def _convert(script: Any, options: CoreMLExport, context: Context) -> Any:
     ct = coremltools()
-    side = context.imgsz
     # From iOS 16 the outputs of fp16 programs are fp16 by default, which Core ML's NMS does
     # not take and Swift has no plain array for; float32 outputs work on every version.
     outputs = RAW_OUTPUTS if options.nms else (OUTPUT,)
     precision = {"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}
     image = ct.ImageType(
-        "image", shape=(1, 3, side, side), scale=1 / 255, color_layout=ct.colorlayout.RGB
+        "image", shape=context.imgsz.batch, scale=1 / 255, color_layout=ct.colorlayout.RGB
     )
     try:
         with quiet(), warnings.catch_warnings():
@@ -95,20 +93,20 @@ def _annotate(spec: Any, info: ModelInfo, options: CoreMLExport, context: Contex
 
     No preview type: Xcode's list has none for detectors ("Xcode Model Preview Types").
     """
-    side, classes = context.imgsz, len(context.names)
+    size, classes = context.imgsz, len(context.names)
     described = {feature.name: feature for feature in spec.description.input}
-    described["image"].shortDescription = f"RGB image, letterboxed to {side} x {side}"
+    described["image"].shortDescription = f"RGB image, letterboxed to {size}"
     for feature in spec.description.output:
         if feature.name == OUTPUT:
             feature.shortDescription = "x, y, width, height in pixels, then a score per class"
     metadata = spec.description.metadata
     metadata.shortDescription = (
-        f"YOLO detector, {classes} classes, {side} x {side} px, {options.precision}"
+        f"YOLO detector, {classes} classes, {size.height} x {size.width} px, {options.precision}"
     )
     metadata.userDefined.update(
         {
             "classes": ",".join(context.names),
-            "imgsz": str([side, side]),
+            "imgsz": str([size.height, size.width]),
             "names": str(dict(enumerate(context.names))),
             "stride": str(max(info.strides)),
             "task": info.task,

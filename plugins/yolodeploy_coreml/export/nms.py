@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from yolodeploy.system import ImageShape
 from yolodeploy_coreml.mlpackage import RAW_OUTPUTS, messages
 
 if TYPE_CHECKING:
@@ -28,19 +30,22 @@ _CLASS_MULTIPLE = 80
 class SplitHead(nn.Module):
     """A detector whose output is what the NMS stage takes.
 
-    Maps [1, 3, S, S] in 0..1 to scores [A, padded classes] and boxes [A, 4], xywh in 0..1.
+    Maps [1, channels, height, width] in 0..1 to scores [A, padded classes] and boxes [A, 4], xywh in 0..1.
     """
 
-    def __init__(self, detector: nn.Module, imgsz: int, classes: int) -> None:
+    def __init__(self, detector: nn.Module, imgsz: ImageShape, classes: int) -> None:
         super().__init__()
         self.detector = detector
-        self.imgsz = imgsz
+        # a number for a square, as ever; a tensor would change the bytes of the program
+        size = [float(imgsz.width), float(imgsz.height)] * 2
+        square = imgsz.height == imgsz.width
+        self.size: float | Tensor = imgsz.width if square else torch.tensor(size)
         self.padding = -classes % _CLASS_MULTIPLE
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Run the detector and split its head output."""
         rows = self.detector(images)[0].transpose(0, 1)
-        return functional.pad(rows[:, 4:], (0, self.padding)), rows[:, :4] / self.imgsz
+        return functional.pad(rows[:, 4:], (0, self.padding)), rows[:, :4] / self.size
 
 
 def with_nms(detector: Any, names: Sequence[str], params: CoreMLExport) -> Any:

@@ -106,7 +106,8 @@ class Head:
     def __init__(self, package: Package) -> None:
         description = package.spec.description
         self._names = [feature.name for feature in inner(package.spec).description.output]
-        self._side: int = description.input[0].type.imageType.width
+        image = description.input[0].type.imageType
+        self._size = torch.tensor([image.width, image.height] * 2)
         self._classes = len(ast.literal_eval(description.metadata.userDefined["names"]).values())
 
     @report_damage("the output of the saved program")
@@ -115,5 +116,5 @@ class Head:
         if len(self._names) == 1:
             return outputs[self._names[0]]
         confidence, coordinates = (outputs[name] for name in RAW_OUTPUTS)
-        rows = torch.cat((coordinates * self._side, confidence[:, : self._classes]), 1)
+        rows = torch.cat((coordinates * self._size, confidence[:, : self._classes]), 1)
         return rows.transpose(0, 1)[None]

@@ -35,7 +35,7 @@ Images = Iterable[NDArray[np.float32]]
 def moments(
     package: Package, layers: Iterable[Layer], images: Images, seed: int
 ) -> Mapping[str, Moments]:
-    """Moments of every layer, by name; images are float32 RGB `[1, 3, side, side]` in 0..1.
+    """Moments of every layer, by name; images are float32 `[1, channels, height, width]` in 0..1.
 
     One image is in memory at a time. The sums are computed with one thread: their order, and with
     it the last bits, depends on the number of threads.

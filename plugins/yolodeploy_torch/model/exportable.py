@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from yolodeploy.errors import PlanRefused
+from yolodeploy.system import ImageShape
 from yolodeploy_torch.model.artifact import read
 from yolodeploy_torch.model.modules import Conv, Grid, Yolo
 from yolodeploy_torch.model.runtime import threads
@@ -18,40 +19,42 @@ from yolodeploy_torch.model.runtime import threads
 class Exportable(nn.Module):
     """A fused model for one image of one size, with its anchor points as constants."""
 
-    def __init__(self, model: Yolo, imgsz: int) -> None:
+    def __init__(self, model: Yolo, imgsz: ImageShape) -> None:
         super().__init__()
         self.model = model
-        self.grid = Grid(imgsz, imgsz, model.arch.strides)
+        self.grid = Grid(imgsz.height, imgsz.width, model.arch.strides)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map [1, 3, imgsz, imgsz] in 0..1 to [1, 4 + nc, A]: xywh in px, scores in 0..1."""
+        """Map [1, channels, height, width] in 0..1 to [1, 4 + nc, A]: xywh in px, scores in 0..1."""
         boxes, scores = self.model.logits(images)
         return self.model.decode(boxes, scores, self.grid, batch=1)
 
 
-def exportable(folder: Path, imgsz: int) -> nn.Module:
-    """Rebuild the artifact in `folder`, fused and in evaluation mode, for square images of `imgsz` pixels.
+def exportable(folder: Path, imgsz: ImageShape) -> nn.Module:
+    """Rebuild the artifact in `folder`, fused and in evaluation mode, for images of this size.
 
-    Raises PlanRefused if `imgsz` is not a multiple of the coarsest stride.
+    Raises PlanRefused if a side is not a multiple of the coarsest stride.
     """
     model = read(folder)
     step = max(model.arch.strides)
-    if imgsz <= 0 or imgsz % step:
-        nearest = max(step, round(imgsz / step) * step)
-        raise PlanRefused(
-            f"imgsz {imgsz} is not a multiple of {step}, the coarsest stride of this model. Use {nearest}."
-        )
+    for side in (imgsz.height, imgsz.width):
+        if side <= 0 or side % step:
+            below = side // step * step
+            nearest = f"{below} or {below + step}" if below > 0 else str(step)
+            raise PlanRefused(
+                f"imgsz: {side} is not a multiple of {step}, the coarsest stride of this model: use {nearest}."
+            )
     return Exportable(fused(model), imgsz).eval()
 
 
-def traced(folder: Path, imgsz: int) -> torch.jit.ScriptModule:
+def traced(folder: Path, imgsz: ImageShape) -> torch.jit.ScriptModule:
     """Trace `exportable` into TorchScript; its weights stay named parameters without gradients."""
     # One pass over small tensors: a second thread costs more than it saves.
     with warnings.catch_warnings(), threads(1), torch.no_grad():
         module = exportable(folder, imgsz)
         # PyTorch announces the end of TorchScript, but it is what the converters read.
         warnings.filterwarnings("ignore", message="`torch.jit", category=Warning)
-        example = torch.zeros(1, 3, imgsz, imgsz)
+        example = torch.zeros(imgsz.batch)
         script = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
     return cast("torch.jit.ScriptModule", script)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from yolodeploy.backend import Counts, ModelInfo
+from yolodeploy.system import ImageShape
 from yolodeploy_torch.model.artifact import read_arch
 from yolodeploy_torch.model.layers import structure
 
 _SIDES = 4
 
 
-def counts(path: Path, imgsz: int) -> Counts:
+def counts(path: Path, imgsz: ImageShape) -> Counts:
     """Parameters as trained (batch normalisation included), and the convolutions' operations.
 
     Activations, additions and pooling are left out, as in PyTorch's own FLOP counter. Raises
@@ -20,7 +21,11 @@ def counts(path: Path, imgsz: int) -> Counts:
     arch = read_arch(path)
     found = structure(arch)
     # the fixed convolution that turns the distribution of each box side into its mean
-    decoding = arch.reg_max * _SIDES * sum((imgsz // stride) ** 2 for stride in arch.strides)
+    decoding = (
+        arch.reg_max
+        * _SIDES
+        * sum((imgsz.height // stride) * (imgsz.width // stride) for stride in arch.strides)
+    )
     return Counts(
-        ModelInfo.read(path).parameters, round(found.macs(found.sizes, imgsz**2)) + decoding
+        ModelInfo.read(path).parameters, round(found.macs(found.sizes, imgsz.pixels)) + decoding
     )

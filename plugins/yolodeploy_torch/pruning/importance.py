@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from yolodeploy.data import Dataset
+from yolodeploy.system import ImageShape
 from yolodeploy_torch.model import Group, Structure, Yolo
 from yolodeploy_torch.params import Augment
 from yolodeploy_torch.training import Batches, DetectionLoss
@@ -48,7 +49,11 @@ def relative(scores: Mapping[Group, Tensor]) -> dict[Group, Tensor]:
 
 
 def taylor(
-    model: Yolo, found: Structure, view: Dataset, imgsz: int, progress: Callable[[float, str], None]
+    model: Yolo,
+    found: Structure,
+    view: Dataset,
+    imgsz: ImageShape,
+    progress: Callable[[float, str], None],
 ) -> dict[Group, Tensor]:
     """Rate channels by how much the loss would change without them, to first order.
 

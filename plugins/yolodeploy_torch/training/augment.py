@@ -1,7 +1,7 @@
 """Vary a training image: mosaic, one affine warp, mirroring, colour; its boxes follow.
 
 All random numbers are drawn in a fixed order, whatever the strengths are. Geometry is in pixels of the
-square image, with pixel centres at halves.
+letterboxed image, with pixel centres at halves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HUES = 180  # values of hue in a byte, as OpenCV has them
 class Sample:
     """A letterboxed image and its objects.
 
-    `pixels` uint8 RGB [s, s, 3]; `cls` int64 [n]; `corners` float32 [n, 4] left, top, right, bottom in px;
+    `pixels` uint8 [h, w, channels]; `cls` int64 [n]; `corners` float32 [n, 4] left, top, right, bottom in px;
     `content` left, top, right, bottom of the image within its grey border.
     """
 
@@ -57,7 +57,8 @@ def augment_sample(
 ) -> Sample:
     """Vary a sample; a mosaic takes three of the `count` samples that `other` gives by number."""
     draws, partners = rng.random(12), rng.integers(count, size=3)
-    size = len(sample.pixels)
+    height, width = sample.pixels.shape[:2]
+    size = np.array([width, height])
     tiles = [_Tile(sample, 0, 0)]
     if draws[0] < augment.mosaic:
         tiles = _mosaic([sample, *(other(int(i)) for i in partners)], draws[1:3])
@@ -70,8 +71,8 @@ def augment_sample(
 
 
 def _mosaic(samples: list[Sample], draws: Matrix) -> list[_Tile]:
-    """Place four images around a point in the middle half of the square, without their grey borders."""
-    size = len(samples[0].pixels)
+    """Place four images around a point in the middle half of the image, without their grey borders."""
+    size = np.array(samples[0].pixels.shape[1::-1])
     x, y = (round(float(draw)) for draw in size * (0.25 + draws / 2))
     tiles = []
     for number, sample in enumerate(samples):
@@ -82,7 +83,7 @@ def _mosaic(samples: list[Sample], draws: Matrix) -> list[_Tile]:
     return tiles
 
 
-def _warp_matrix(size: int, augment: Augment, draws: Matrix) -> Matrix:
+def _warp_matrix(size: NDArray[np.int64], augment: Augment, draws: Matrix) -> Matrix:
     """The matrix [3, 3] that scales and rotates around the middle, shifts and mirrors points in px."""
     zoom = 1 + augment.scale * (2 * draws[0] - 1)
     angle = math.radians(augment.rotate) * (2 * draws[1] - 1)
@@ -93,25 +94,27 @@ def _warp_matrix(size: int, augment: Augment, draws: Matrix) -> Matrix:
     )
     warp = np.eye(3)
     warp[:2, :2] = mirror[:, None] * turned
-    middle = np.full(2, size / 2)
+    middle = size / 2
     warp[:2, 2] = middle + shift - warp[:2, :2] @ middle
     return warp
 
 
-def _compose(tiles: list[_Tile], warp: Matrix, size: int) -> Sample:
+def _compose(tiles: list[_Tile], warp: Matrix, size: NDArray[np.int64]) -> Sample:
     """Warp the tiles onto grey; objects that end up tiny or mostly outside are dropped."""
-    pixels = np.full((size, size, 3), FILL, np.uint8)
+    width, height = map(int, size)
+    whole = 0, 0, width, height
+    pixels = np.full((height, width, 3), FILL, np.uint8)
     classes, corners = [], []
     for tile in tiles:
         sample, place = tile.sample, warp @ _translation(tile.left, tile.top)
-        left, top, right, bottom = (0, 0, size, size) if len(tiles) == 1 else sample.content
+        left, top, right, bottom = whole if len(tiles) == 1 else sample.content
         _paint(pixels, sample.pixels[top:bottom, left:right], place @ _translation(left, top))
         moved = _warp_boxes(sample.corners, place)
-        visible = np.clip(moved, 0, size)
+        visible = np.clip(moved, 0, np.tile(size, 2).astype(np.float32))
         stays = _visible_enough(moved, visible)
         classes.append(sample.cls[stays])
         corners.append(visible[stays])
-    return Sample(pixels, np.concatenate(classes), np.concatenate(corners), (0, 0, size, size))
+    return Sample(pixels, np.concatenate(classes), np.concatenate(corners), whole)
 
 
 def _paint(canvas: Pixels, pixels: Pixels, place: Matrix) -> None:

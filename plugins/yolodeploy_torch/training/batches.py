@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from yolodeploy.data import Dataset, Letterboxed, letterboxed_file
+from yolodeploy.system import ImageShape
 from yolodeploy_torch.params import Augment
 from yolodeploy_torch.training.augment import Sample, augment_sample
 from yolodeploy_torch.training.detection_loss import Targets
@@ -19,7 +20,7 @@ CACHE_BYTES = 512 << 20
 
 
 class Batch(NamedTuple):
-    """Images float32 RGB [b, 3, s, s] in 0..1 (in memory the channels come last) and their objects."""
+    """Images float32 RGB [b, channels, h, w] in 0..1 (in memory the channels come last) and their objects."""
 
     images: Tensor
     targets: Targets
@@ -32,13 +33,13 @@ class Batches:
     Decoded images stay in memory up to CACHE_BYTES.
     """
 
-    def __init__(self, view: Dataset, imgsz: int, augment: Augment, seed: int) -> None:
+    def __init__(self, view: Dataset, imgsz: ImageShape, augment: Augment, seed: int) -> None:
         self._view = view
         self._imgsz = imgsz
         self._augment = augment
         self._seed = seed
         self._cache: dict[int, Sample] = {}
-        self._cache_size = CACHE_BYTES // (3 * imgsz**2)
+        self._cache_size = CACHE_BYTES // (3 * imgsz.pixels)
 
     def __len__(self) -> int:
         """The number of images."""
@@ -66,7 +67,8 @@ class Batches:
         samples = [self._varied(number, start + at, int(i)) for at, i in enumerate(chosen)]
         pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
         image = np.repeat(np.arange(len(samples)), [len(sample.cls) for sample in samples])
-        corners = np.concatenate([sample.corners for sample in samples]) / np.float32(self._imgsz)
+        span = np.array([self._imgsz.width, self._imgsz.height] * 2, np.float32)
+        corners = np.concatenate([sample.corners for sample in samples]) / span
         centre, extent = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
         targets = Targets(
             torch.from_numpy(image),
@@ -101,6 +103,6 @@ class Batches:
 
 
 def _content(box: Letterboxed) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the image within its square, in whole px."""
+    """Left, top, right, bottom of the image within its grey border, in whole px."""
     width, height = max(1, round(box.width * box.scale)), max(1, round(box.height * box.scale))
     return box.left, box.top, box.left + width, box.top + height

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from yolodeploy.system import ImageShape
 from yolodeploy_torch.model import Arch, Grid
 from yolodeploy_torch.training.assigner import Matches, assign, find_candidates
 from yolodeploy_torch.training.iou import ciou
@@ -58,12 +59,12 @@ class DetectionLoss:
         self._strides = arch.strides
         self._least = arch.strides[:2][-1]
         self._bins = arch.reg_max
-        self._grids: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
+        self._grids: dict[tuple[ImageShape, torch.device], tuple[Tensor, Tensor]] = {}
 
     def __call__(
-        self, boxes: list[Tensor], scores: list[Tensor], targets: Targets, imgsz: int
+        self, boxes: list[Tensor], scores: list[Tensor], targets: Targets, imgsz: ImageShape
     ) -> Losses:
-        """The loss of what `Yolo.logits` gives for square images of `imgsz` pixels.
+        """The loss of what `Yolo.logits` gives for images of this size.
 
         Computes in float32 whatever the logits are. Some or all of the images may have no objects.
         """
@@ -71,7 +72,7 @@ class DetectionLoss:
         classes = torch.cat([level.float().flatten(2) for level in scores], dim=2)
         points, steps = self._grid(imgsz, sides.device)
         targets = targets.to(sides.device)
-        corners = _corners(targets.boxes * imgsz)
+        corners = _corners(targets.boxes * _span(imgsz, sides.device))
         with torch.no_grad():
             matches = find_candidates(corners, targets.image, points, self._least)
             predicted = self._decode(_at(sides, matches), matches, points, steps)
@@ -91,11 +92,11 @@ class DetectionLoss:
             DFL_GAIN * (self._spread(sides, distances) * wanted).sum() / total,
         )
 
-    def _grid(self, imgsz: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _grid(self, imgsz: ImageShape, device: torch.device) -> tuple[Tensor, Tensor]:
         """The anchors' centres [2, A] and strides [A] in px."""
         key = imgsz, device
         if key not in self._grids:
-            grid = Grid(imgsz, imgsz, self._strides)
+            grid = Grid(imgsz.height, imgsz.width, self._strides)
             self._grids[key] = (
                 (grid.points * grid.steps)[0].to(device),
                 grid.steps[0, 0].to(device),
@@ -125,6 +126,12 @@ class DetectionLoss:
 def _at(values: Tensor, matches: Matches) -> Tensor:
     """Take the values of the matches' anchors [p, C] out of [N, C, A]."""
     return values[matches.image, :, matches.anchor]
+
+
+def _span(imgsz: ImageShape, device: torch.device) -> Tensor:
+    """What turns centre and size as fractions into px."""
+    span = [float(imgsz.width), float(imgsz.height)] * 2
+    return torch.tensor(span, device=device)
 
 
 def _corners(boxes: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from yolodeploy.errors import ModelError
+from yolodeploy.system import ImageShape
 from yolodeploy_torch.model import Arch, Yolo
 from yolodeploy_torch.params import Training
 from yolodeploy_torch.training.batches import Batch
@@ -24,7 +25,7 @@ class Objective:
     """
 
     def __init__(
-        self, student: Yolo, params: Training, imgsz: int, teacher: Yolo | None = None
+        self, student: Yolo, params: Training, imgsz: ImageShape, teacher: Yolo | None = None
     ) -> None:
         self._student, self._gains, self._imgsz = student, params.gains, imgsz
         self._labels = DetectionLoss(student.arch)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 import yolodeploy_coreml as plugin
 from yolodeploy.backend import Artifact, Context, ModelInfo, Target
+from yolodeploy.system import ImageShape
 from yolodeploy_coreml.mlpackage.package import PACKAGE, read_package
 from yolodeploy_coreml.params import CoreMLExport
 
@@ -25,7 +26,9 @@ def context(
 ) -> Context:
     work.mkdir(parents=True)
     target = Target(PHONES["iphone-13"], os_version)
-    return Context(work, 0, side, 1, target, names, {}, lambda _done, _text: None)
+    return Context(
+        work, 0, ImageShape.square(side), 1, target, names, {}, lambda _done, _text: None
+    )
 
 
 def load(checkpoint: Path, work: Path) -> Artifact:

@@ -17,6 +17,7 @@ from yolodeploy.backend import Artifact, Target
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import DataError, PlanRefused
 from yolodeploy.recipe.fields import View
+from yolodeploy.system import ImageShape
 from yolodeploy.tasks.detection.noise import output_noise
 from yolodeploy_coreml.weights.bit_allocation import (
     Option,
@@ -52,7 +53,9 @@ def calibration(demo: Any) -> Dataset:
 
 @pytest.fixture(scope="module")
 def images(demo: Any) -> np.ndarray:
-    return np.concatenate(list(load_view(demo.data, View(images=4), 0).letterboxed(SIDE)))
+    return np.concatenate(
+        list(load_view(demo.data, View(images=4), 0).letterboxed(ImageShape.square(SIDE)))
+    )
 
 
 def compress(

@@ -18,6 +18,7 @@ from yolodeploy.compress.layer_cost import measure_layers
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import DataError, PlanRefused, StepFailed, YolodeployError
 from yolodeploy.recipe.fields import View
+from yolodeploy.system import ImageShape
 from yolodeploy.tasks.detection.noise import output_noise
 from yolodeploy_coreml.activations.ranges import Histogram
 from yolodeploy_coreml.mlpackage.layers import block_of, layers
@@ -64,7 +65,7 @@ def quantized(
 @pytest.fixture(scope="module")
 def batch(demo: Any) -> np.ndarray:
     view = load_view(demo.data, View(split="val", images=4), 0)
-    return np.concatenate(list(view.letterboxed(SIDE)))
+    return np.concatenate(list(view.letterboxed(ImageShape.square(SIDE))))
 
 
 def noise(reference: Artifact, artifact: Artifact, batch: np.ndarray) -> float:
@@ -226,7 +227,7 @@ def test_probe_costs_add_up(plain, images, tmp_path) -> None:
     assert len(probe.trials) == 18
     costs = measure_layers(probe, plain, _open, images, made, images=2)
     whole = quantize(plain, tmp_path / "q", images, keep_float=kept)
-    view = np.concatenate(list(images.spread(2).letterboxed(SIDE)))
+    view = np.concatenate(list(images.spread(2).letterboxed(ImageShape.square(SIDE))))
     assert 0.5 < sum(cost.noise for cost in costs) / noise(plain, whole, view) < 2
 
 
@@ -236,7 +237,7 @@ def test_budget_keeps_the_costliest_convolutions_float(plain, images, tmp_path) 
     forms = plugin.describe(made).layers
     chosen = [name for name, form in forms.items() if form == "int8"]
     assert 0 < len(chosen) < 9
-    view = np.concatenate(list(images.spread(4).letterboxed(SIDE)))
+    view = np.concatenate(list(images.spread(4).letterboxed(ImageShape.square(SIDE))))
     assert noise(plain, made, view) <= 10**-3.6 * 1.001  # what the choice was held to
 
 
@@ -370,7 +371,9 @@ def test_drop_on_coco(coco: Any, tmp_path: Path) -> None:
     small = Artifact("mlpackage", STEP.run(given, Quantize(), made), "")
     truth = load_view(coco.data, View(images=24), 0)  # the bench takes all 128
     plain, ours = (
-        map50_95(plugin.open(artifact, Target(PHONE, "17"), 1), truth, coco.imgsz)
+        map50_95(
+            plugin.open(artifact, Target(PHONE, "17"), 1), truth, ImageShape.square(coco.imgsz)
+        )
         for artifact in (given, small)
     )
     assert plain - ours <= 0.015

@@ -18,6 +18,7 @@ import yolodeploy_ncnn as backend
 import yolodeploy_torch
 from yolodeploy.backend import Artifact, Context, ModelInfo, Target
 from yolodeploy.errors import StepFailed
+from yolodeploy.system import ImageShape
 from yolodeploy_ncnn import bin_file, decode, export, param_file
 from yolodeploy_torch.model.exportable import exportable
 
@@ -43,7 +44,7 @@ class Built:
 def make_context(work: Path) -> Context:
     work.mkdir(parents=True)
     target = Target(backend.DEVICES[0])
-    return Context(work, 0, IMGSZ, 1, target, (), {}, lambda *_: None)
+    return Context(work, 0, ImageShape.square(IMGSZ), 1, target, (), {}, lambda *_: None)
 
 
 def build(checkpoint: Path, work: Path) -> Built:
@@ -102,7 +103,12 @@ def test_fp32_agrees_with_torch(built):
 
 def test_fp16_stores_the_rounded_weights(built):
     full, half = ((built.exports[p].path / FILES[0]).read_bytes() for p in ("fp32", "fp16"))
-    first = next(exportable(built.source.path, IMGSZ).parameters()).numpy().astype("<f2").tobytes()
+    first = (
+        next(exportable(built.source.path, ImageShape.square(IMGSZ)).parameters())
+        .numpy()
+        .astype("<f2")
+        .tobytes()
+    )
     assert FP16_TAG + first in half
     assert 0.5 < len(half) / len(full) < 0.51
     graphs = [(built.exports[p].path / FILES[1]).read_bytes() for p in ("fp32", "fp16")]
@@ -229,4 +235,4 @@ def test_a_layer_of_less_than_nothing_is_refused():
 def test_a_failing_converter_shows_its_log(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"not TorchScript")
     with pytest.raises(StepFailed, match=r"(?s)pnnx ended with code .*inputshape|pnnx ended with"):
-        export._convert(tmp_path, IMGSZ, half=True)
+        export._convert(tmp_path, ImageShape.square(IMGSZ), half=True)

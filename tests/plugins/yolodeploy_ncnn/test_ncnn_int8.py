@@ -18,6 +18,7 @@ from yolodeploy.backend import Artifact, Context, Device, Target
 from yolodeploy.data.dataset import load_view
 from yolodeploy.errors import DataError, PlanRefused
 from yolodeploy.recipe.fields import View
+from yolodeploy.system import ImageShape
 from yolodeploy.tasks.detection.noise import output_noise
 from yolodeploy_ncnn import bin_file, model, param_file
 from yolodeploy_ncnn.int8.calibrate import BINS, EDGES, Statistics, calibrate
@@ -165,7 +166,7 @@ def test_noise_of_each_method(built, demo, make, method, most):
 def measured(built: Built, demo, artifact: Artifact) -> float:
     """Relative noise of the output on 12 validation images."""
     view = load_view(demo.data, View(split="val"), 0).spread(12)
-    images = np.concatenate(list(view.letterboxed(IMGSZ)))
+    images = np.concatenate(list(view.letterboxed(ImageShape.square(IMGSZ))))
     return output_noise(
         open_with(backend, built.exports["fp32"])(images), open_with(backend, artifact)(images)
     )
@@ -309,11 +310,13 @@ def test_figures_on_coco(coco, tmp_path, monkeypatch):
     built = build(coco.weights, tmp_path / "float")
     view = load_view(coco.data, View(split="train"), 0)
     context = replace(
-        make_context(tmp_path / "w"), imgsz=coco.imgsz, data={"calibration": view.spread(8)}
+        make_context(tmp_path / "w"),
+        imgsz=ImageShape.square(coco.imgsz),
+        data={"calibration": view.spread(8)},
     )
     params = STEP.params.model_validate({"min_sqnr": None})
     made = Artifact("ncnn", STEP.run(built.exports["fp16"], params, context), "")
     assert (made.path / FILES[0]).stat().st_size <= 3_400_000
-    images = np.concatenate(list(view.spread(4).letterboxed(coco.imgsz)))
+    images = np.concatenate(list(view.spread(4).letterboxed(ImageShape.square(coco.imgsz))))
     plain, rough = (open_with(backend, a)(images) for a in (built.exports["fp32"], made))
     assert output_noise(plain, rough) < 0.03

@@ -21,6 +21,7 @@ from yolodeploy.backend import Artifact, Device, Target
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import DataError, PlanRefused
 from yolodeploy.recipe.fields import View
+from yolodeploy.system import ImageShape
 from yolodeploy.system.distributions import missing
 from yolodeploy_openvino.params import Quantize
 
@@ -89,7 +90,7 @@ def quantized(floats: dict[str, Artifact], tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def image() -> NDArray[np.float32]:
-    return next(load_view(DATA, View(split="val", images=1), 0).letterboxed(160))
+    return next(load_view(DATA, View(split="val", images=1), 0).letterboxed(ImageShape.square(160)))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -190,7 +191,7 @@ def test_the_mean_error_of_layers_is_corrected(
     plain = quantize(floats["fp32"], tmp_path / "work")
     view = load_view(DATA, View(split="val", images=8), 0)
     outputs = [
-        [run(backend, artifact, image)[0] for image in view.letterboxed(160)]
+        [run(backend, artifact, image)[0] for image in view.letterboxed(ImageShape.square(160))]
         for artifact in (floats["fp32"], plain, quantized)
     ]
     without, corrected = (output_noise(outputs[0], found) for found in outputs[1:])

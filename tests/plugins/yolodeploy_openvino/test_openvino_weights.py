@@ -17,6 +17,7 @@ from yolodeploy.backend import Artifact, Target
 from yolodeploy.data.dataset import load_view
 from yolodeploy.errors import PlanRefused, StepFailed
 from yolodeploy.recipe.fields import View
+from yolodeploy.system import ImageShape
 from yolodeploy_openvino.params import CompressWeights
 
 DATA = DEMO.parents[1] / "examples" / "shapes" / "data" / "data.yaml"
@@ -70,7 +71,7 @@ def test_output_is_close(half: Artifact, bytes8: Artifact, bytes4: Artifact) -> 
 
     view = load_view(DATA, View(split="val", images=4), 0)
     outputs = [
-        [run(backend, artifact, image)[0] for image in view.letterboxed(160)]
+        [run(backend, artifact, image)[0] for image in view.letterboxed(ImageShape.square(160))]
         for artifact in (half, bytes8, bytes4)
     ]
     noise8, noise4 = (output_noise(outputs[0], found) for found in outputs[1:])

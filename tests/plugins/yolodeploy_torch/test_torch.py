@@ -16,6 +16,7 @@ from torch_support import COCO_IMAGES, COCO_MODEL, DEMO, ROOT, TARGET, load
 import yolodeploy_torch
 from yolodeploy.backend import Artifact, ModelInfo
 from yolodeploy.errors import PlanRefused, StepFailed
+from yolodeploy.system import ImageShape
 from yolodeploy_torch.model.arch import Arch
 from yolodeploy_torch.model.artifact import read, write
 from yolodeploy_torch.model.exportable import exportable, traced
@@ -143,7 +144,10 @@ def test_exported_forms_agree(artifact: Artifact, recwarn: pytest.WarningsRecord
     images = noise(1, 160)
     with torch.no_grad():
         expected = read(artifact.path)(images)
-        for module in (exportable(artifact.path, 160), traced(artifact.path, 160)):
+        for module in (
+            exportable(artifact.path, ImageShape.square(160)),
+            traced(artifact.path, ImageShape.square(160)),
+        ):
             output = module(images)
             assert output.shape == (1, 84, 525)
             box, score = differences(output, expected)
@@ -153,8 +157,8 @@ def test_exported_forms_agree(artifact: Artifact, recwarn: pytest.WarningsRecord
 
 
 def test_image_size_must_fit_the_strides(artifact: Artifact) -> None:
-    with pytest.raises(PlanRefused, match=r"imgsz 100 is not a multiple of 32.* Use 96\."):
-        exportable(artifact.path, 100)
+    with pytest.raises(PlanRefused, match=r"imgsz: 100 is not a multiple of 32.* use 96 or 128\."):
+        exportable(artifact.path, ImageShape.square(100))
 
 
 def test_predictor_keeps_the_threads_of_others(artifact: Artifact) -> None:
@@ -172,13 +176,14 @@ import hashlib, json, os, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from torch_support import load
+from yolodeploy.system import ImageShape
 from yolodeploy_torch.model import exportable, traced
 os.umask(int(sys.argv[3], 8))
 artifact = load(Path(sys.argv[1]), Path(sys.argv[2]))
 weights = b"".join(
-    value.numpy().tobytes() for _, value in sorted(exportable(artifact.path, 160).state_dict().items())
+    value.numpy().tobytes() for _, value in sorted(exportable(artifact.path, ImageShape.square(160)).state_dict().items())
 )
-graph = str(traced(artifact.path, 160).inlined_graph)
+graph = str(traced(artifact.path, ImageShape.square(160)).inlined_graph)
 graph = "".join(line.split(" # ")[0] for line in graph.splitlines(keepends=True))
 digests = {{
     path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in artifact.path.iterdir()

@@ -13,11 +13,13 @@ from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.data.images import letterboxed_file, to_tensor
 from yolodeploy.errors import DataError
 from yolodeploy.recipe.fields import View
+from yolodeploy.system import ImageShape
 from yolodeploy_torch.params import Augment
 from yolodeploy_torch.training import batches as module
 from yolodeploy_torch.training.batches import Batch, Batches
 
 SIZE = 96
+SHAPE = ImageShape.square(SIZE)
 COLOURS = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])  # of the classes of the drawn images
 
 
@@ -53,11 +55,11 @@ def _coloured(image: torch.Tensor, cls: int) -> torch.Tensor:
 
 def test_without_variation_the_images_are_those_that_the_model_will_see(view: Dataset) -> None:
     seen = []
-    for batch in Batches(view, SIZE, _augment(), seed=0).epoch(0, 5):
+    for batch in Batches(view, SHAPE, _augment(), seed=0).epoch(0, 5):
         assert batch.images.dtype == torch.float32
         assert batch.targets.boxes.dtype == torch.float32
         for number, image in enumerate(batch.images):
-            plain = [to_tensor(letterboxed_file(path, SIZE).pixels)[0] for path in view.images]
+            plain = [to_tensor(letterboxed_file(path, SHAPE).pixels)[0] for path in view.images]
             (index,) = (i for i, one in enumerate(plain) if np.array_equal(one, image.numpy()))
             labels = view.boxes(view.images[index])
             mine = batch.targets.image == number
@@ -70,9 +72,9 @@ def test_without_variation_the_images_are_those_that_the_model_will_see(view: Da
 
 
 def test_mirroring_is_exact(view: Dataset) -> None:
-    (plain,) = Batches(view, SIZE, _augment(), seed=0).epoch(0, 10)
+    (plain,) = Batches(view, SHAPE, _augment(), seed=0).epoch(0, 10)
     for axis, strengths in ((3, {"flip": 1}), (2, {"flip_vertical": 1})):
-        (mirrored,) = Batches(view, SIZE, _augment(**strengths), seed=0).epoch(0, 10)
+        (mirrored,) = Batches(view, SHAPE, _augment(**strengths), seed=0).epoch(0, 10)
         assert torch.equal(mirrored.images, plain.images.flip(axis))
         column = 3 - axis
         expected = plain.targets.boxes.clone()
@@ -91,7 +93,7 @@ def test_mirroring_is_exact(view: Dataset) -> None:
 )
 def test_boxes_follow_the_pixels(view: Dataset, strengths: dict[str, float]) -> None:
     """Each box is filled with its colour, and every pixel of the colour is in a box."""
-    batches = Batches(view, SIZE, _augment(**strengths), seed=2)
+    batches = Batches(view, SHAPE, _augment(**strengths), seed=2)
     count = 0
     for batch in (batch for epoch in range(3) for batch in batches.epoch(epoch, 10)):
         claimed = torch.zeros(10, 3, SIZE, SIZE, dtype=torch.bool)
@@ -116,8 +118,8 @@ def test_boxes_follow_the_pixels(view: Dataset, strengths: dict[str, float]) -> 
 
 
 def test_what_is_cut_off_or_tiny_is_no_object(view: Dataset) -> None:
-    whole = Batches(view, SIZE, _augment(), seed=0)
-    cut = Batches(view, SIZE, _augment(mosaic=1, scale=0.9), seed=0)
+    whole = Batches(view, SHAPE, _augment(), seed=0)
+    cut = Batches(view, SHAPE, _augment(mosaic=1, scale=0.9), seed=0)
     (all_,) = whole.epoch(0, 10)
     sides = torch.cat([batch.targets.boxes[:, 2:] for e in range(8) for batch in cut.epoch(e, 10)])
     assert (all_.targets.boxes[:, 2:] * SIZE).min() > 10
@@ -125,8 +127,8 @@ def test_what_is_cut_off_or_tiny_is_no_object(view: Dataset) -> None:
 
 
 def test_colours_vary_within_their_strength(view: Dataset) -> None:
-    (plain,) = Batches(view, SIZE, _augment(), seed=0).epoch(0, 10)
-    (varied,) = Batches(view, SIZE, _augment(brightness=0.3), seed=0).epoch(0, 10)
+    (plain,) = Batches(view, SHAPE, _augment(), seed=0).epoch(0, 10)
+    (varied,) = Batches(view, SHAPE, _augment(brightness=0.3), seed=0).epoch(0, 10)
     gain = varied.images[:, :, 0, 0].mean(1) / (114 / 255)  # of the grey border
     assert ((gain > 0.69) & (gain < 1.31)).all()
     assert float(gain.max() - gain.min()) > 0.2
@@ -139,34 +141,34 @@ def test_an_epoch_depends_on_seed_and_number_alone(
     view: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     how = Augment(mosaic=0.5)
-    first = Batches(view, SIZE, how, seed=0)
+    first = Batches(view, SHAPE, how, seed=0)
     for batch in first.epoch(0, 3):
         assert len(batch.images) == 3
         break  # a run that was stopped
     went_on = list(first.epoch(1, 3))
     monkeypatch.setattr(module, "CACHE_BYTES", 0)
-    resumed = list(Batches(view, SIZE, how, seed=0).epoch(1, 3))
+    resumed = list(Batches(view, SHAPE, how, seed=0).epoch(1, 3))
     assert len(resumed) == 3  # the tenth image is left over
     assert all(_same(*pair) for pair in zip(went_on, resumed, strict=True))
     assert not _same(resumed[0], next(first.epoch(2, 3)))
-    assert not _same(resumed[0], next(Batches(view, SIZE, how, seed=1).epoch(1, 3)))
+    assert not _same(resumed[0], next(Batches(view, SHAPE, how, seed=1).epoch(1, 3)))
 
 
 def test_fewer_images_than_a_batch_are_one_batch(view: Dataset) -> None:
-    (batch,) = Batches(view, SIZE, Augment(), seed=0).epoch(0, 64)
+    (batch,) = Batches(view, SHAPE, Augment(), seed=0).epoch(0, 64)
     assert len(batch.images) == 10
 
 
 def test_memory_for_images_is_bounded(view: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
 
-    def noting(path: Path, imgsz: int) -> object:
+    def noting(path: Path, imgsz: ImageShape) -> object:
         read.append(path)
         return letterboxed_file(path, imgsz)
 
     monkeypatch.setattr(module, "letterboxed_file", noting)
     monkeypatch.setattr(module, "CACHE_BYTES", 4 * 3 * SIZE**2)
-    batches = Batches(view, SIZE, _augment(), seed=0)
+    batches = Batches(view, SHAPE, _augment(), seed=0)
     list(batches.epoch(0, 5))
     assert len(read) == 10
     list(batches.epoch(1, 5))
@@ -179,4 +181,4 @@ def test_an_image_that_cannot_be_read_is_named(
     view = load_view(dataset_in(tmp_path, train=4), View(split="train"), 0)
     view.images[2].write_bytes(b"no image")
     with pytest.raises(DataError, match=view.images[2].name):
-        list(Batches(view, SIZE, Augment(), seed=0).epoch(0, 2))
+        list(Batches(view, SHAPE, Augment(), seed=0).epoch(0, 2))

@@ -13,6 +13,7 @@ from torch import Tensor
 from yolodeploy.backend import Artifact
 from yolodeploy.data.dataset import load_view
 from yolodeploy.recipe.fields import View
+from yolodeploy.system import ImageShape
 from yolodeploy_torch.model.artifact import read
 from yolodeploy_torch.model.modules import Yolo
 from yolodeploy_torch.model.runtime import threads
@@ -25,6 +26,7 @@ NONE = Targets(
     torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4)
 )
 SIZE = 160
+SHAPE = ImageShape.square(SIZE)
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +56,7 @@ def theirs(demo: RealModel) -> Any:
 def batch(demo: RealModel) -> Batch:
     """Real images joined by fours, so that boxes are cut, small, and many."""
     view = load_view(demo.data, View(split="val", images=8), 0)
-    return next(Batches(view, SIZE, Augment(mosaic=1.0), seed=1).epoch(0, 8))
+    return next(Batches(view, SHAPE, Augment(mosaic=1.0), seed=1).epoch(0, 8))
 
 
 def _logits(model: Yolo, images: Tensor) -> Logits:
@@ -110,7 +112,7 @@ def test_value_and_gradient_are_those_of_ultralytics(
         logits = _fresh((random[0], random[1]))
         targets = _crowd() if case == "crowd" else NONE
     count, copy = len(logits[0][0]), _fresh(logits)
-    ours: Losses = DetectionLoss(model.arch)(*logits, targets, SIZE)
+    ours: Losses = DetectionLoss(model.arch)(*logits, targets, SHAPE)
     expected = _ask(theirs, copy, targets, count)
     assert torch.allclose(torch.stack(tuple(ours)), expected, rtol=1e-4, atol=1e-7)
     found, wanted = _gradients(ours.total, logits), _gradients(expected.sum(), copy)
@@ -121,7 +123,7 @@ def test_value_and_gradient_are_those_of_ultralytics(
 
 def test_images_without_objects_teach_low_scores_alone(model: Yolo, batch: Batch) -> None:
     logits = _logits(model, batch.images[:2])
-    loss = DetectionLoss(model.arch)(*logits, NONE, SIZE)
+    loss = DetectionLoss(model.arch)(*logits, NONE, SHAPE)
     assert loss.box.item() == loss.dfl.item() == 0
     assert loss.cls.item() > 0
     gradients = _gradients(loss.total, logits)
@@ -133,11 +135,11 @@ def test_float32_whatever_the_logits_are(model: Yolo, batch: Batch) -> None:
     targets = Targets(*(part[batch.targets.image == 0] for part in batch.targets))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         logits = model.logits(batch.images[:1])
-        found = DetectionLoss(model.arch)(*logits, targets, SIZE)
+        found = DetectionLoss(model.arch)(*logits, targets, SHAPE)
     assert logits[0][0].dtype == torch.bfloat16
     assert found.total.dtype == torch.float32
     exact = ([x.float() for x in levels] for levels in logits)
-    assert found == DetectionLoss(model.arch)(*exact, targets, SIZE)
+    assert found == DetectionLoss(model.arch)(*exact, targets, SHAPE)
 
 
 def test_same_bits_twice(model: Yolo, batch: Batch) -> None:
@@ -145,6 +147,6 @@ def test_same_bits_twice(model: Yolo, batch: Batch) -> None:
     runs = []
     for _ in range(2):
         logits = _logits(model, batch.images)
-        found = loss(*logits, batch.targets, SIZE)
+        found = loss(*logits, batch.targets, SHAPE)
         runs.append([*found, *_gradients(found.total, logits)])
     assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))

@@ -17,6 +17,7 @@ from yolodeploy.backend.registry import load_registry
 from yolodeploy.data.dataset import load_view
 from yolodeploy.errors import StepFailed
 from yolodeploy.recipe.fields import View
+from yolodeploy.system import ImageShape
 from yolodeploy_torch.model.artifact import WEIGHTS_FILE, read, rebuild, write
 from yolodeploy_torch.model.layers import Convolution, Group, Structure, structure
 from yolodeploy_torch.model.modules import Yolo
@@ -114,7 +115,9 @@ def test_every_backend_exports_odd_numbers_of_channels(
     step = next(step for step in plugin.STEPS if step.name == "export")
     work = tmp_path / "work"
     target = Target(plugin.DEVICES[0], plugin.DEVICES[0].os_default)
-    given = replace(context(work), target=target, imgsz=160, names=model.arch.names)
+    given = replace(
+        context(work), target=target, imgsz=ImageShape.square(160), names=model.arch.names
+    )
     made = step.run(
         Artifact("yolo", tmp_path, ""), step.params.model_validate({"precision": "fp32"}), given
     )
@@ -163,7 +166,9 @@ def test_statistics_are_mended(loaded: Artifact, model: Yolo, shapes: Path, tmp_
 
     def score(one: Yolo) -> float:
         with torch.inference_mode():
-            return map50_95(lambda x: one(torch.from_numpy(x)).numpy(), view, 160)
+            return map50_95(
+                lambda x: one(torch.from_numpy(x)).numpy(), view, ImageShape.square(160)
+            )
 
     assert score(mended) > score(plain) + 0.05
 
@@ -223,13 +228,13 @@ def test_taylor_is_the_change_of_the_loss(model: Yolo, shapes: Path) -> None:
 
     view = load_view(shapes, View(split="train", images=4), 0)
     plain = Augment.model_validate(dict.fromkeys(Augment.model_fields, 0))
-    (batch,) = Batches(view, 160, plain, 0).epoch(0, 4)
+    (batch,) = Batches(view, ImageShape.square(160), plain, 0).epoch(0, 4)
     found, loss = structure(model.arch), DetectionLoss(model.arch)
-    scores = taylor(model, found, view, 160, lambda *_: None)
+    scores = taylor(model, found, view, ImageShape.square(160), lambda *_: None)
     (group,) = found.convolutions["model.3.conv"].outputs
     gate = torch.ones(1, group.size, 1, 1, requires_grad=True)
     hook = model.get_submodule("model.3.bn").register_forward_hook(lambda *given: given[2] * gate)
-    losses = loss(*model.logits(batch.images), batch.targets, 160)
+    losses = loss(*model.logits(batch.images), batch.targets, ImageShape.square(160))
     hook.remove()
     (slope,) = torch.autograd.grad(losses.total, gate)
     expected = slope.flatten().abs().double()
@@ -248,7 +253,9 @@ def test_taylor_finds_the_half_that_is_hardly_used(
     assert _macs(smaller) <= 0.6 * _macs(model)
     with threads(1), torch.inference_mode():
         before, after = (
-            map50_95(lambda x, one=one: one(torch.from_numpy(x)).numpy(), view, 160)
+            map50_95(
+                lambda x, one=one: one(torch.from_numpy(x)).numpy(), view, ImageShape.square(160)
+            )
             for one in (model, smaller)
         )
     assert after > before - 0.15

@@ -26,6 +26,7 @@ from yolodeploy.plan.inputs import Inputs
 from yolodeploy.plan.planner import make_plan
 from yolodeploy.recipe.fields import View
 from yolodeploy.recipe.load import load_recipe
+from yolodeploy.system import ImageShape
 from yolodeploy.system.digest import StatCache, tree_digest
 from yolodeploy.tasks.detection.noise import output_noise
 from yolodeploy_torch.model.artifact import read, write
@@ -48,7 +49,9 @@ def view(demo: RealModel) -> Dataset:
 @pytest.fixture(scope="module")
 def grids(loaded: Artifact, view: Dataset) -> InitialRanges:
     model = read(loaded.path)
-    return observe(model, (torch.from_numpy(image) for image in view.letterboxed(160)))
+    return observe(
+        model, (torch.from_numpy(image) for image in view.letterboxed(ImageShape.square(160)))
+    )
 
 
 def given(work: Path, view: Dataset, loaded: Artifact) -> Context:
@@ -177,7 +180,7 @@ def test_the_artifact_computes_what_was_trained(
     )
     assert read_ranges(exported.path) == read_ranges(artifact.path)
     assert read_ranges(made.path) is None, "it is no part of what ships"
-    images = list(view.spread(4).letterboxed(160))
+    images = list(view.spread(4).letterboxed(ImageShape.square(160)))
     with torch.inference_mode():
         wanted, exact = (
             np.concatenate([model(torch.from_numpy(image)).numpy() for image in images])
@@ -202,7 +205,7 @@ def test_learned_numbers_are_all_that_differs_from_calibration(
     )
     assert graph(backend, taken[1]) == graph(backend, given[1])
     assert tree_digest(taken[1].path) != tree_digest(given[1].path)
-    image = next(view.letterboxed(160))
+    image = next(view.letterboxed(ImageShape.square(160)))
     exact = read(loaded.path)(torch.from_numpy(image)).detach().numpy()
     noise = [output_noise(exact, predict(image)) for _, _, predict in (taken, given)]
     assert max(noise) < 0.1
@@ -262,7 +265,10 @@ def test_the_step_learns_and_stopped_and_run_again_gives_the_same_bytes(
     learned = read_ranges(results[0])
     assert learned is not None
     assert len(learned.reads) == 57
-    first = observe(read(loaded.path), (torch.from_numpy(image) for image in view.letterboxed(96)))
+    first = observe(
+        read(loaded.path),
+        (torch.from_numpy(image) for image in view.letterboxed(ImageShape.square(96))),
+    )
     name = "model.1.conv"
     assert learned.reads[name].low == pytest.approx(-128 / 127 * learned.reads[name].high)
     assert learned.reads[name].high != pytest.approx(first.reads["model.0"].high, rel=1e-6)

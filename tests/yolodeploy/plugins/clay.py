@@ -37,6 +37,7 @@ from yolodeploy.backend import (
     Target,
 )
 from yolodeploy.errors import ModelError
+from yolodeploy.system import ImageShape
 
 NAME = "clay"
 DEVICES: Sequence[Device] = ()
@@ -157,10 +158,10 @@ def trim(given: Artifact, params: Params, context: Context) -> Path:
     return context.work
 
 
-def count(artifact: Artifact, imgsz: int) -> Counts:
+def count(artifact: Artifact, imgsz: ImageShape) -> Counts:
     """An optional member of the contract."""
     width = json.loads((artifact.path / "model.json").read_text(encoding="utf-8")).get("width", 4)
-    return Counts(10 * width, 10 * width * imgsz**2)
+    return Counts(10 * width, 10 * width * imgsz.pixels)
 
 
 class Teach(Params):

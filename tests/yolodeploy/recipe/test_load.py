@@ -40,17 +40,17 @@ WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
     "quoted number": (
         [("imgsz: 64", 'imgsz: "64"')],
         2,
-        'pot.yaml:3:3: `model.imgsz: "64"` must be a whole number.',
+        'pot.yaml:3:3: `model.imgsz: "64"` must be a whole number, or [height, width].',
     ),
     "not a multiple": (
         [("imgsz: 64", "imgsz: 65")],
         2,
-        "pot.yaml:3:3: `model.imgsz: 65` must be a multiple of 32.",
+        "pot.yaml:3:3: `model.imgsz: 65` is not a multiple of 32: use 64 or 96.",
     ),
     "boolean": (
         [("imgsz: 64", "imgsz: true")],
         2,
-        "pot.yaml:3:3: `model.imgsz: true` must be a whole number.",
+        "pot.yaml:3:3: `model.imgsz: true` must be a whole number, or [height, width].",
     ),
     "block is a word": (
         [("target: kiln-a", "target: 5")],
@@ -430,7 +430,7 @@ def test_extends_merges_blocks_and_keeps_each_files_paths(world: World) -> None:
     world.write("sub/pot.yaml", "extends: ../base/base.yaml\nmodel: {imgsz: 96}\nsteps: [export]\n")
     plan = world.plan("sub/pot.yaml")
     recipe = plan.file.recipe
-    assert (recipe.name, recipe.model.imgsz, recipe.target.device) == ("pot", 96, "kiln-a")
+    assert (recipe.name, recipe.model.imgsz.plain, recipe.target.device) == ("pot", 96, "kiln-a")
     assert recipe.model.weights.resolve() == (world.root / "model.clay").resolve()
     assert [step.name for step in recipe.steps] == ["export"]
     assert str(plan.file.where("model", "imgsz")) == "sub/pot.yaml:2:9"
@@ -493,7 +493,7 @@ def test_a_fault_in_the_extended_file_is_reported_there(world: World) -> None:
     world.recipe(("imgsz: 64", "imgsz: 1"), name="base.yaml")
     world.write("pot.yaml", "extends: base.yaml\nseed: 1\n")
     result = world.run("check", "pot.yaml")
-    assert result.error == ("base.yaml:3:3: `model.imgsz: 1` must be a multiple of 32.")
+    assert result.error == ("base.yaml:3:3: `model.imgsz: 1` must be at least 32.")
 
 
 def test_large_recipes_that_extend_each_other_are_merged_at_once(world: World) -> None:
@@ -535,7 +535,7 @@ def test_check_goes_on_after_a_bad_recipe(world: World) -> None:
     world.recipe(("imgsz: 64", "imgsz: 1"), name="bad.yaml")
     result = world.run("check", "bad.yaml", "pot.yaml")
     assert (result.code, result.out) == (2, "pot.yaml: ok\n")
-    assert result.error == "bad.yaml:3:3: `model.imgsz: 1` must be a multiple of 32."
+    assert result.error == "bad.yaml:3:3: `model.imgsz: 1` must be at least 32."
 
 
 def test_a_name_is_not_inherited(world: World) -> None:

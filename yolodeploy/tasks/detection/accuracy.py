@@ -17,6 +17,7 @@ import numpy as np
 from yolodeploy.backend import Predictor
 from yolodeploy.data import Box, Dataset, Letterboxed, letterboxed_file, to_tensor
 from yolodeploy.errors import DataError
+from yolodeploy.system import ImageShape
 from yolodeploy.tasks.detection.average_precision import Truth, average_precision, drop_interval
 from yolodeploy.tasks.detection.postprocess import Detections, Floats, detect
 from yolodeploy.tasks.detection.thresholds import APP, EVALUATION
@@ -31,7 +32,7 @@ _OUTPUTS = ("boxes_px", "scores")
 class Seen:
     """One image, its labels, and the output of each model.
 
-    `tensor` is float32 RGB `[1, 3, imgsz, imgsz]` in 0..1; `outputs` are raw head outputs
+    `tensor` is float32 `[1, channels, height, width]` in 0..1; `outputs` are raw head outputs
     `[4 + classes, anchors]`, in the order of the models.
     """
 
@@ -48,7 +49,7 @@ class Seen:
 
 def evaluate(
     view: Dataset,
-    imgsz: int,
+    imgsz: ImageShape,
     *models: Predictor,
     progress: Callable[[float, str], None] = lambda _done, _text: None,
 ) -> Iterator[Seen]:
@@ -114,7 +115,7 @@ class Tally:
             yield from differences.measures(group)
 
 
-def map50_95(model: Predictor, view: Dataset, imgsz: int) -> float:
+def map50_95(model: Predictor, view: Dataset, imgsz: ImageShape) -> float:
     """The mAP50-95 of an opened artifact on labelled images; NaN without labels."""
     tally = Tally()
     for seen in evaluate(view, imgsz, model):

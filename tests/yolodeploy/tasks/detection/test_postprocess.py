@@ -14,6 +14,7 @@ from world import World
 
 from yolodeploy.data.dataset import Box
 from yolodeploy.data.images import FILL, letterbox, to_tensor
+from yolodeploy.system import ImageShape
 from yolodeploy.tasks import Key, Measure
 from yolodeploy.tasks.detection.accuracy import Tally, fidelity
 from yolodeploy.tasks.detection.average_precision import Truth, average_precision, drop_interval
@@ -94,7 +95,7 @@ def test_decode_with_one_or_several_labels() -> None:
 
 
 def test_nothing_found() -> None:
-    box = letterbox(np.zeros((10, 20, 3), np.uint8), 32)
+    box = letterbox(np.zeros((10, 20, 3), np.uint8), ImageShape.square(32))
     for multi_label in (True, False):
         found = detect(_raw((1, 1, 1, 1, 0.0)), Rules(0.25, 0.7, 300, multi_label), box)
         assert (len(found), found.boxes.shape) == (0, (0, 4))
@@ -103,7 +104,7 @@ def test_nothing_found() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([32, 64, 96]))
 def test_letterbox_maps_points_there_and_back(width: int, height: int, imgsz: int) -> None:
-    box = letterbox(np.full((height, width, 3), 7, np.uint8), imgsz)
+    box = letterbox(np.full((height, width, 3), 7, np.uint8), ImageShape.square(imgsz))
     assert box.pixels.shape == (imgsz, imgsz, 3)
     corners = np.array([[0, 0, width, height]], np.float32)
     there = corners * box.scale + np.array([box.left, box.top] * 2)
@@ -116,7 +117,7 @@ def test_letterbox_maps_points_there_and_back(width: int, height: int, imgsz: in
 
 
 def test_letterbox_of_a_wide_image() -> None:
-    box = letterbox(np.zeros((48, 64, 3), np.uint8), 64)
+    box = letterbox(np.zeros((48, 64, 3), np.uint8), ImageShape.square(64))
     assert (box.scale, box.left, box.top) == (1.0, 0, 8)
     assert (box.pixels[:8] == FILL).all()
     assert (box.pixels[8:56] == 0).all()

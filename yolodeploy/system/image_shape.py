@@ -1,0 +1,49 @@
+"""The shape of the images that a model takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+RGB, GREY = 3, 1  # channels
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """Height and width in pixels, and the number of channels: 3 (RGB) or 1 (grey).
+
+    Everywhere the height comes first, as in Ultralytics.
+    """
+
+    height: int
+    width: int
+    channels: int = RGB
+
+    @classmethod
+    def square(cls, side: int) -> Self:
+        """As high as wide."""
+        return cls(side, side)
+
+    @classmethod
+    def of(cls, plain: int | list[int]) -> Self:
+        """From its plain form: the side of a square, or height and width."""
+        return cls.square(plain) if isinstance(plain, int) else cls(*plain)
+
+    @property
+    def plain(self) -> int | list[int]:
+        """Its size as recipes, ids, locks and reports have it: the side of a square, else height and width."""
+        return self.height if self.height == self.width else [self.height, self.width]
+
+    @property
+    def pixels(self) -> int:
+        """Height times width."""
+        return self.height * self.width
+
+    @property
+    def batch(self) -> tuple[int, int, int, int]:
+        """The shape of a batch of one: `(1, channels, height, width)`."""
+        return 1, self.channels, self.height, self.width
+
+    def __str__(self) -> str:
+        text = f"{self.height} x {self.width}"
+        return text if self.height == self.width else f"{text} (height x width)"
