@@ -39,13 +39,13 @@ def _drawn(split: str, count: int) -> NDArray[np.uint8]:
     generate = importlib.util.module_from_spec(spec)
     suite.sys.modules["generate"] = generate  # dataclasses look their module up there
     spec.loader.exec_module(generate)
-    return np.stack([generate.draw(split, i, suite.IMGSZ).image for i in range(count)])
+    return np.stack([generate.draw(split, i, suite.IMGSZ.width).image for i in range(count)])
 
 
 @pytest.fixture(scope="session")
 def images() -> NDArray[np.float32]:
-    """Two images of the shapes task, float32 RGB [2, 3, H, W] in 0..1."""
-    drawn = _drawn("val", 2)
+    """The upper parts of two images of the shapes task, float32 RGB [2, 3, H, W] in 0..1."""
+    drawn = _drawn("val", 2)[:, : suite.IMGSZ.height]
     return np.ascontiguousarray(drawn.transpose(0, 3, 1, 2), dtype=np.float32) / 255
 
 

@@ -29,7 +29,7 @@ from yolodeploy.system import ImageShape
 
 GROUP = "yolodeploy.backends"
 WEIGHTS = ".pt"
-IMGSZ = 160
+IMGSZ = ImageShape(128, 160)  # a rectangle, so that height and width cannot be confused
 THREADS = 1  # more would wait for each other on a busy machine
 TOOLCHAINS = frozenset(
     {
@@ -140,9 +140,7 @@ class Job:
         wanted = Target(devices[self.device], self.os_version) if self.device else target(plugin)
         view = Dataset(Path("data.yaml"), names, tuple(map(Path, self.images)))
         work, data = Path(self.work), {"calibration": view}
-        return Context(
-            work, 0, ImageShape.square(IMGSZ), THREADS, wanted, names, data, lambda *_: None
-        )
+        return Context(work, 0, IMGSZ, THREADS, wanted, names, data, lambda *_: None)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from yolodeploy.tasks.detection.noise import output_noise
 
 Images = NDArray[np.float32]
 
-BOX = 0.05 * suite.IMGSZ  # pixels, of the boxes that a user gets to see
+BOX = 0.05 * suite.IMGSZ.width  # pixels, of the boxes that a user gets to see
 SCORE = 0.15
 
 

@@ -27,7 +27,7 @@ from yolodeploy_torch.model.flops import counts
 
 RECIPE = """\
 name: chain
-model: {{weights: {weights}, imgsz: 160}}
+model: {{weights: {weights}, imgsz: [128, 160]}}
 data:
   path: {data}
   evaluation: {{split: val, images: 16}}
@@ -59,7 +59,7 @@ def report(runner: Runner) -> dict[str, Any]:
 
 def _flops(folder: Path) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        exportable(folder, ImageShape.square(160))(torch.zeros(1, 3, 160, 160))
+        exportable(folder, ImageShape(128, 160))(torch.zeros(1, 3, 128, 160))
     total: int = counter.get_total_flops()
     return total
 
