@@ -294,6 +294,31 @@ def test_bundle_contents_and_manifest(deployed: World) -> None:
     assert str(deployed.root) not in files["plan.json"].read_text()
 
 
+def test_a_rectangle_goes_through_to_the_bundle_and_back(world: World) -> None:
+    world.recipe(("imgsz: 64", "imgsz: [64, 96]"))
+    assert world.run("deploy", "pot.yaml").code == 0
+    contract = json.loads((world.bundle / "contract.json").read_text())
+    assert contract["input_size"] == [64, 96]
+    assert "[H, W]; s = min(W / width, H / height)" in contract["letterbox"]["rule"]
+    folder = world.bundle / "golden"
+    text = json.loads((folder / "detections.json").read_text())
+    box = letterboxed_file(folder / text["image"], ImageShape(64, 96))
+    # 64 x 48 px: scaled by 64 / 48, and centred between 5 and 6 columns of grey
+    assert text["letterbox"] == {
+        "scale": 64 / 48, "left": 5, "top": 0, "width": 64, "height": 48,
+    }  # fmt: skip
+    tensor = np.load(folder / "input.npy")
+    assert tensor.shape == (1, 3, 64, 96)
+    assert np.array_equal(tensor, to_tensor(box.pixels))
+    found = detect(np.load(folder / "output.npy"), Rules(**text["rules"]), box)
+    assert len(found) == len(text["detections"]) == 3
+    report = json.loads((world.bundle / "report.json").read_text())
+    assert report["imgsz"] == json.loads(world.lock.read_text())["imgsz"] == [64, 96]
+    assert report["evidence"]["map50_95"]["source"] > 0.85  # enlarged edges are blurred
+    assert world.run("verify", "dist/pot", "--lock", "pot.lock").code == 0
+    assert world.run("deploy", "--locked", "pot.yaml").code == 0
+
+
 def test_golden_vectors_are_consistent(deployed: World) -> None:
     folder = deployed.bundle / "golden"
     text = json.loads((folder / "detections.json").read_text())

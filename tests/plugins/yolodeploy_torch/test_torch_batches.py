@@ -40,12 +40,18 @@ def view(tmp_path_factory: pytest.TempPathFactory, dataset_in: Callable[..., Pat
     return load_view(file, View(split="train"), 0)
 
 
-def _objects(batch: Batch) -> Iterator[tuple[torch.Tensor, int, list[float]]]:
+def _objects(
+    batch: Batch, shape: ImageShape = SHAPE
+) -> Iterator[tuple[torch.Tensor, int, list[float]]]:
     """Image, class, and left, top, right, bottom in px of every object."""
     rows = zip(*(part.tolist() for part in batch.targets), strict=True)
     for owner, cls, (x, y, width, height) in rows:
         box = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
-        yield batch.images[owner], cls, [side * SIZE for side in box]
+        yield (
+            batch.images[owner],
+            cls,
+            [side * size for side, size in zip(box, [shape.width, shape.height] * 2, strict=True)],
+        )
 
 
 def _coloured(image: torch.Tensor, cls: int) -> torch.Tensor:
@@ -91,15 +97,19 @@ def test_mirroring_is_exact(view: Dataset) -> None:
     ],
     ids="-".join,
 )
-def test_boxes_follow_the_pixels(view: Dataset, strengths: dict[str, float]) -> None:
+@pytest.mark.parametrize("shape", [SHAPE, ImageShape(64, 160)], ids=str)
+def test_boxes_follow_the_pixels(
+    view: Dataset, shape: ImageShape, strengths: dict[str, float]
+) -> None:
     """Each box is filled with its colour, and every pixel of the colour is in a box."""
-    batches = Batches(view, SHAPE, _augment(**strengths), seed=2)
+    batches = Batches(view, shape, _augment(**strengths), seed=2)
     count = 0
     for batch in (batch for epoch in range(3) for batch in batches.epoch(epoch, 10)):
-        claimed = torch.zeros(10, 3, SIZE, SIZE, dtype=torch.bool)
-        for number, (image, cls, (left, top, right, bottom)) in enumerate(_objects(batch)):
+        claimed = torch.zeros(10, 3, shape.height, shape.width, dtype=torch.bool)
+        for number, (image, cls, (left, top, right, bottom)) in enumerate(_objects(batch, shape)):
             assert min(left, top) >= -1e-3
-            assert max(right, bottom) <= SIZE + 1e-3
+            assert right <= shape.width + 1e-3
+            assert bottom <= shape.height + 1e-3
             inner = _coloured(image, cls)[
                 int(top) + 2 : int(bottom) - 1, int(left) + 2 : int(right) - 1
             ]

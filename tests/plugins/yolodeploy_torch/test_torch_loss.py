@@ -11,7 +11,7 @@ from real_model import RealModel
 from torch import Tensor
 
 from yolodeploy.backend import Artifact
-from yolodeploy.data.dataset import load_view
+from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.recipe.fields import View
 from yolodeploy.system import ImageShape
 from yolodeploy_torch.model.artifact import read
@@ -53,9 +53,13 @@ def theirs(demo: RealModel) -> Any:
 
 
 @pytest.fixture(scope="module")
-def batch(demo: RealModel) -> Batch:
+def view(demo: RealModel) -> Dataset:
+    return load_view(demo.data, View(split="val", images=8), 0)
+
+
+@pytest.fixture(scope="module")
+def batch(view: Dataset) -> Batch:
     """Real images joined by fours, so that boxes are cut, small, and many."""
-    view = load_view(demo.data, View(split="val", images=8), 0)
     return next(Batches(view, SHAPE, Augment(mosaic=1.0), seed=1).epoch(0, 8))
 
 
@@ -96,11 +100,13 @@ def _crowd() -> Targets:
     return Targets(image, torch.arange(40) % 5, boxes)
 
 
-@pytest.mark.parametrize("case", ["real", "crowd", "none"])
+@pytest.mark.parametrize("case", ["real", "wide", "crowd", "none"])
 def test_value_and_gradient_are_those_of_ultralytics(
-    case: str, model: Yolo, theirs: Any, batch: Batch
+    case: str, model: Yolo, theirs: Any, batch: Batch, view: Dataset
 ) -> None:
-    if case == "real":
+    shape = ImageShape(96, 160) if case == "wide" else SHAPE
+    if case in ("real", "wide"):
+        batch = next(Batches(view, shape, Augment(mosaic=1.0), seed=1).epoch(0, 8))
         logits, targets = _logits(model, batch.images), batch.targets
     else:
         generator = torch.Generator().manual_seed(5)
@@ -112,7 +118,7 @@ def test_value_and_gradient_are_those_of_ultralytics(
         logits = _fresh((random[0], random[1]))
         targets = _crowd() if case == "crowd" else NONE
     count, copy = len(logits[0][0]), _fresh(logits)
-    ours: Losses = DetectionLoss(model.arch)(*logits, targets, SHAPE)
+    ours: Losses = DetectionLoss(model.arch)(*logits, targets, shape)
     expected = _ask(theirs, copy, targets, count)
     assert torch.allclose(torch.stack(tuple(ours)), expected, rtol=1e-4, atol=1e-7)
     found, wanted = _gradients(ours.total, logits), _gradients(expected.sum(), copy)

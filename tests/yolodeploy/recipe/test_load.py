@@ -47,6 +47,24 @@ WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
         2,
         "pot.yaml:3:3: `model.imgsz: 65` is not a multiple of 32: use 64 or 96.",
     ),
+    "not a multiple, in a pair": (
+        [("imgsz: 64", "imgsz: [736, 720]")],
+        2,
+        (
+            "pot.yaml:3:3: `model.imgsz` has the width 720, which is not a multiple of 32: "
+            "use 704 or 736."
+        ),
+    ),
+    "a pair of one": (
+        [("imgsz: 64", "imgsz: [64]")],
+        2,
+        "pot.yaml:3:3: `model.imgsz` must be a whole number, or [height, width].",
+    ),
+    "a size too large": (
+        [("imgsz: 64", "imgsz: [64, 4128]")],
+        2,
+        "pot.yaml:3:3: `model.imgsz` has the width 4128, which must be at most 4096.",
+    ),
     "boolean": (
         [("imgsz: 64", "imgsz: true")],
         2,
@@ -438,6 +456,19 @@ def test_extends_merges_blocks_and_keeps_each_files_paths(world: World) -> None:
     world.write("sub/pot.yaml", "extends: ../base/base.yaml\nmodel: {weights: here.clay}\n")
     result = world.run("check", "sub/pot.yaml")
     assert result.error == "sub/pot.yaml:2:9: the weights file sub/here.clay does not exist"
+
+
+def test_a_pair_of_equal_sides_is_the_square(world: World) -> None:
+    square = world.plan()
+    world.recipe(("imgsz: 64", "imgsz: [64, 64]"))
+    assert world.plan().final.id == square.final.id
+    ids = [square.final.id]
+    for size in ("[64, 96]", "[96, 64]"):
+        world.recipe(("imgsz: 64", f"imgsz: {size}"))
+        plan = world.plan()
+        assert str(plan.file.recipe.model_dump(mode="json")["model"]["imgsz"]) == size
+        ids.append(plan.final.id)
+    assert len(set(ids)) == 3
 
 
 def test_extends_has_the_id_of_the_whole_recipe(world: World) -> None:
