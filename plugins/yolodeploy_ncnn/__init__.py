@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from yolodeploy.backend import Interface, Step, Tensor
 from yolodeploy.compress import refuse_missing
-from yolodeploy.system import installed, missing
+from yolodeploy.system import GREY, installed, missing
 from yolodeploy_ncnn.devices import DEVICES as DEVICES
 from yolodeploy_ncnn.export import NcnnExport, run_export
 from yolodeploy_ncnn.int8 import probe_quantize, run_quantize
@@ -91,14 +91,16 @@ def describe(artifact: Artifact) -> Interface:
     graph = loaded.graph
     decode = find_decode(graph)
     pixels = graph.producers[graph.input]
+    channels = pixels.number(2)
+    colours, factors = "grey" if channels == GREY else "RGB", ", ".join(["1/255.f"] * channels)
     return Interface(
         entry=PARAM_FILE,
         inputs=(
             Tensor(
                 name=graph.input,
-                shape=(3, pixels.number(1), pixels.number(0)),
+                shape=(channels, pixels.number(1), pixels.number(0)),
                 dtype="float32",
-                meaning="RGB pixels of the letterboxed image, multiplied with the scale",
+                meaning=f"{colours} pixels of the letterboxed image, multiplied with the scale",
             ),
         ),
         outputs=(
@@ -111,7 +113,7 @@ def describe(artifact: Artifact) -> Interface:
         ),
         scale=1 / 255,
         note=(
-            "Scale with ncnn::Mat::substract_mean_normalize(0, {1/255.f, 1/255.f, 1/255.f}). "
+            f"Scale with ncnn::Mat::substract_mean_normalize(0, {{{factors}}}). "
             "The boxes are decoded, in fp32; non-maximum suppression is the app's. On Arm ncnn "
             "computes the convolutions in fp16 unless the app sets opt.use_fp16_arithmetic = "
             "false or the model was exported with `arithmetic: fp32`."

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.backend import Interface, Runtime, Target, Tensor
+from yolodeploy.system import GREY
 from yolodeploy_openvino.graph import find_structure
 from yolodeploy_openvino.layers import form
 from yolodeploy_openvino.toolchain import MODEL_FILE, failing, openvino, read_model, version
@@ -52,9 +53,9 @@ def available_unit(wanted: str, present: Sequence[str]) -> str:
 def describe(folder: Path) -> Interface:
     """Describe the inputs, outputs and convolutions of the IR in `folder`."""
     model = read_model(folder)
-    image = Tensor(
-        "images", tuple(model.input(0).shape), "float32", "RGB, planes one after the other, 0..1"
-    )
+    shape = tuple(model.input(0).shape)
+    layout = "grey, 0..1" if shape[1] == GREY else "RGB, planes one after the other, 0..1"
+    image = Tensor("images", shape, "float32", layout)
     output = Tensor(
         "output0",
         tuple(model.output(0).shape),

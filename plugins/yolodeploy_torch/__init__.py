@@ -24,7 +24,7 @@ from yolodeploy.backend import (
     Target,
     Tensor,
 )
-from yolodeploy.system import ImageShape, installed, missing
+from yolodeploy.system import GREY, ImageShape, installed, missing
 from yolodeploy_torch import checkpoint, model, pruning, qat, training
 from yolodeploy_torch.params import Distill, Finetune, Prune, Qat, Training
 
@@ -136,7 +136,8 @@ def count(artifact: Artifact, imgsz: ImageShape) -> Counts:
 def describe(artifact: Artifact) -> Interface:
     """The inputs and outputs of the source model; its image size is free."""
     info = ModelInfo.read(artifact.path)
-    image = Tensor("images", (-1, 3, -1, -1), "float32", "RGB, NCHW, 0..1")
+    colours = "grey" if info.channels == GREY else "RGB"
+    image = Tensor("images", (-1, info.channels, -1, -1), "float32", f"{colours}, NCHW, 0..1")
     output = Tensor(
         "output0",
         (-1, 4 + len(info.names), -1),

@@ -186,7 +186,7 @@ class Runtime:
 class Predictor(Protocol):
     """An opened artifact, ready to run.
 
-    Takes float32 RGB images `[N, 3, H, W]` in 0..1 and returns the raw head output
+    Takes float32 images `[N, channels, H, W]` in 0..1, RGB or grey as the model was trained, and returns the raw head output
     `[N, 4 + classes, anchors]` float32: boxes as centre x, centre y, width, height in input
     pixels, then one score in 0..1 per class.
     """

@@ -14,7 +14,7 @@ from typing import Any
 from yolodeploy.backend import CONTRACT, LABELS, Interface, ModelInfo
 from yolodeploy.data import FILL
 from yolodeploy.plan import Plan
-from yolodeploy.system import encoded
+from yolodeploy.system import GREY, encoded
 from yolodeploy.tasks.detection import APP
 
 _SQUARE = (
@@ -47,10 +47,10 @@ def _contract(plan: Plan, info: ModelInfo, interface: Interface) -> dict[str, An
         "classes": len(info.names),
         "strides": list(info.strides),
         "input_size": [plan.imgsz.height, plan.imgsz.width],
-        "colour_order": "RGB",
+        "colour_order": "GREY" if info.channels == GREY else "RGB",
         "letterbox": {
             "rule": _SQUARE if plan.imgsz.height == plan.imgsz.width else _RECTANGLE,
-            "fill": [FILL, FILL, FILL],
+            "fill": [FILL] * info.channels,
             "inverse": "x = (x_letterboxed - left) / s; y = (y_letterboxed - top) / s",
         },
         "thresholds": asdict(thresholds),

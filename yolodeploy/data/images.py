@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from yolodeploy.errors import DataError
-from yolodeploy.system import IMAGE_BYTES, ImageShape, read_plain, shown
+from yolodeploy.system import GREY, IMAGE_BYTES, RGB, ImageShape, read_plain, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,8 +56,8 @@ class Letterboxed:
     height: int
 
 
-def read_image(path: Path) -> Pixels:
-    """Decode an image file to uint8 RGB `[H, W, 3]`, turned upright by its EXIF tag."""
+def read_image(path: Path, channels: int = RGB) -> Pixels:
+    """Decode an image file to uint8 `[H, W, channels]`, RGB or grey, turned upright by its EXIF tag."""
     import numpy as np
 
     with readable(path):
@@ -67,13 +67,13 @@ def read_image(path: Path) -> Pixels:
             f"{shown(path)}: has more than {_MAX_SCANS} scans, and each takes as long to decode as the image "
             "itself. Save it again, or remove it from the split."
         )
-    image = _decode(raw)
+    image = _decode(raw, channels)
     if image is None:
         raise DataError(
             f"{shown(path)}: cannot be decoded as an image, or has more than {_MAX_PIXELS / 1e6:.0f} million "
             "pixels. Remove it from the split or restore the file."
         )
-    return np.ascontiguousarray(image[:, :, ::-1])
+    return np.ascontiguousarray(image[:, :, None] if channels == GREY else image[:, :, ::-1])
 
 
 def _count_scans(raw: bytes) -> int:
@@ -90,12 +90,14 @@ def _count_scans(raw: bytes) -> int:
     return _MAX_MARKERS
 
 
-def _decode(raw: bytes) -> Pixels | None:
+def _decode(raw: bytes, channels: int) -> Pixels | None:
     import cv2
     import numpy as np
 
     try:
-        image = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR)
+        # grey as OpenCV decodes it, which Ultralytics trains on; not computed from the colours
+        how = cv2.IMREAD_GRAYSCALE if channels == GREY else cv2.IMREAD_COLOR
+        image = cv2.imdecode(np.frombuffer(raw, np.uint8), how)
     except cv2.error:
         return None
     return None if image is None else image.astype(np.uint8, copy=False)
@@ -111,20 +113,22 @@ def letterbox(image: Pixels, imgsz: ImageShape) -> Letterboxed:
     new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
     if (new_width, new_height) != (width, height):
         resized = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
-        image = resized.astype(np.uint8, copy=False)
+        image = resized.astype(np.uint8, copy=False).reshape(
+            new_height, new_width, -1
+        )  # or grey loses its axis
     left, top = (imgsz.width - new_width) // 2, (imgsz.height - new_height) // 2
-    canvas = np.full((imgsz.height, imgsz.width, 3), FILL, np.uint8)
+    canvas = np.full((imgsz.height, imgsz.width, imgsz.channels), FILL, np.uint8)
     canvas[top : top + new_height, left : left + new_width] = image
     return Letterboxed(canvas, scale, left, top, width, height)
 
 
 def letterboxed_file(path: Path, imgsz: ImageShape) -> Letterboxed:
     """Read and letterbox an image file."""
-    return letterbox(read_image(path), imgsz)
+    return letterbox(read_image(path, imgsz.channels), imgsz)
 
 
 def to_tensor(pixels: Pixels) -> NDArray[np.float32]:
-    """uint8 RGB `[H, W, 3]` to float32 `[1, 3, H, W]` in 0..1."""
+    """uint8 `[H, W, channels]` to float32 `[1, channels, H, W]` in 0..1."""
     import numpy as np
 
     planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from yolodeploy.plan import (
 )
 from yolodeploy.store import DIGESTS, DISK_ERRORS, Entry, Store, Stored, odd_entries
 from yolodeploy.store.remote import SharedStore
-from yolodeploy.system import Console, Report, digest_of, threads, tree_files
+from yolodeploy.system import Console, ImageShape, Report, digest_of, threads, tree_files
 
 
 class Runner:
@@ -64,6 +65,11 @@ class Runner:
         info = ModelInfo.read(self.source().path)
         check_names(info.names, self.plan)
         return info
+
+    @property
+    def imgsz(self) -> ImageShape:
+        """The images that the model takes: the size that the plan says, the channels that the weights have."""
+        return replace(self.plan.imgsz, channels=self.info().channels)
 
     def result(self, index: int) -> Stored:
         """The result of a step: from the store, from the shared store, or made now."""
@@ -171,7 +177,7 @@ class Runner:
         return Context(
             work=work,
             seed=recipe.seed,
-            imgsz=self.plan.imgsz,
+            imgsz=self.plan.imgsz if loading else self.imgsz,
             threads=threads(),
             target=self.plan.target,
             names=() if loading else self.info().names,

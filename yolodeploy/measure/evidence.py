@@ -127,7 +127,7 @@ class _Pair:
 
     def __init__(self, runner: Runner) -> None:
         plan = runner.plan
-        self.plan, self.view = plan, plan.views["evaluation"]
+        self.plan, self.view, self.imgsz = plan, plan.views["evaluation"], runner.imgsz
         self.source = Opened(plan, plan.steps[0], runner.source(), "the source model")
         name = f"the result of `{plan.final.step.name}` in {plan.backend.NAME}"
         self.artifact = Opened(plan, plan.final, runner.final(), name)
@@ -140,7 +140,7 @@ class _Pair:
             interface = self.plan.backend.describe(as_artifact(self.artifact.result))
         rules = detection.APP.with_thresholds(interface.confidence, interface.iou)
         golden, tally = detection.Golden(folder / "golden", rules), detection.Tally()
-        models, imgsz = (self.source, self.artifact), self.plan.imgsz
+        models, imgsz = (self.source, self.artifact), self.imgsz
         for seen in detection.evaluate(
             self.view, imgsz, *models, progress=lambda done, text: report(0.9 * done, text)
         ):

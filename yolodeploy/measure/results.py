@@ -154,19 +154,19 @@ def obtain_stage(runner: Runner, index: int, evidence: Path) -> Stage:
         name = f"the result of `{planned.step.name}`"
         model = Opened(plan, planned, result, name)
         with runner.console.task(f"measure {name}") as report:
-            return Stage(model.facts(), _scores(plan, model, evidence, report))
+            return Stage(model.facts(), _scores(runner, model, evidence, report))
 
     stage, _ = remember_as(Stage, runner, id_, "stage", measure)
     return stage
 
 
-def _scores(plan: Plan, model: Opened, evidence: Path, report: Report) -> tuple[Measure, ...]:
+def _scores(runner: Runner, model: Opened, evidence: Path, report: Report) -> tuple[Measure, ...]:
     from yolodeploy.tasks.detection import Tally, evaluate, load_detections, scores
 
-    view = plan.views["evaluation"]
+    view = runner.plan.views["evaluation"]
     tally = Tally(source=load_detections(evidence / SOURCE_DETECTIONS))
     remedy = "Change the step's parameters, or report it with the recipe."
-    for seen in evaluate(view, plan.imgsz, model, progress=report):
+    for seen in evaluate(view, runner.imgsz, model, progress=report):
         model.require_finite(seen.outputs[0], seen.image, StepFailed, remedy)
         tally.add(seen)
     return scores(tally, view.names, labelled=view.labelled)

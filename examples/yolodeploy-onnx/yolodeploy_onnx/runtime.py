@@ -37,9 +37,10 @@ def interface(folder: Path) -> Interface:
     """Read names and shapes of inputs and outputs from the file."""
     session = _open(folder, threads=1)
     (image,), (output,) = session.get_inputs(), session.get_outputs()
+    colours = "grey" if image.shape[1] == 1 else "RGB"
     return Interface(
         entry=FILE,
-        inputs=(Tensor(image.name, tuple(image.shape), "float32", "RGB, 0..1"),),
+        inputs=(Tensor(image.name, tuple(image.shape), "float32", f"{colours}, 0..1"),),
         outputs=(Tensor(output.name, tuple(output.shape), "float32", "xywh, then scores"),),
         scale=1 / 255,
     )

@@ -14,6 +14,7 @@ from torch import nn
 from yolodeploy.backend import ModelInfo
 from yolodeploy.compress import carry
 from yolodeploy.errors import StepFailed
+from yolodeploy.system import GREY
 from yolodeploy_coreml.devices import ios_format
 from yolodeploy_coreml.export.nms import SplitHead, with_nms
 from yolodeploy_coreml.mlpackage import OUTPUT, PACKAGE, RAW_OUTPUTS, messages, write_package
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     """Convert a model; returns a folder with `model.mlpackage`, and learned ranges if there are any.
 
-    The image input holds 8-bit RGB and is scaled inside. Plain form: `output0` [1, 4 + classes,
+    The image input holds 8-bit RGB or grey and is scaled inside. Plain form: `output0` [1, 4 + classes,
     anchors], xywh in pixels, then scores. With nms: a pipeline, see `with_nms`. Raises
     StepFailed if coremltools cannot convert the model.
     """
@@ -70,9 +71,8 @@ def _convert(script: Any, options: CoreMLExport, context: Context) -> Any:
     # not take and Swift has no plain array for; float32 outputs work on every version.
     outputs = RAW_OUTPUTS if options.nms else (OUTPUT,)
     precision = {"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}
-    image = ct.ImageType(
-        "image", shape=context.imgsz.batch, scale=1 / 255, color_layout=ct.colorlayout.RGB
-    )
+    layout = ct.colorlayout.GRAYSCALE if context.imgsz.channels == GREY else ct.colorlayout.RGB
+    image = ct.ImageType("image", shape=context.imgsz.batch, scale=1 / 255, color_layout=layout)
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -95,7 +95,8 @@ def _annotate(spec: Any, info: ModelInfo, options: CoreMLExport, context: Contex
     """
     size, classes = context.imgsz, len(context.names)
     described = {feature.name: feature for feature in spec.description.input}
-    described["image"].shortDescription = f"RGB image, letterboxed to {size}"
+    colours = "Grey" if size.channels == GREY else "RGB"
+    described["image"].shortDescription = f"{colours} image, letterboxed to {size}"
     for feature in spec.description.output:
         if feature.name == OUTPUT:
             feature.shortDescription = "x, y, width, height in pixels, then a score per class"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from yolodeploy.backend import Interface, Tensor
+from yolodeploy.system import GREY, RGB, ImageShape
 from yolodeploy_coreml.mlpackage.layers import block_of, stored_layers
 from yolodeploy_coreml.mlpackage.package import PACKAGE, read_package, report_damage
 
@@ -49,7 +50,8 @@ def read_interface(folder: Path) -> Interface:
 def _input(feature: Any) -> Tensor:
     if feature.type.WhichOneof("Type") == "imageType":
         image = feature.type.imageType
-        shape = (1, 3, image.height, image.width)
+        channels = GREY if image.colorSpace == image.GRAYSCALE else RGB
+        shape = ImageShape(image.height, image.width, channels).batch
         return Tensor(feature.name, shape, "uint8", feature.shortDescription)
     return Tensor(feature.name, (), "float64", f"optional: {feature.shortDescription}")
 

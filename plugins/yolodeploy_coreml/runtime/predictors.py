@@ -15,7 +15,7 @@ from torch import Tensor
 
 from yolodeploy.backend import Predictor, Runtime
 from yolodeploy.errors import StepFailed
-from yolodeploy.system import installed
+from yolodeploy.system import GREY, installed
 from yolodeploy_coreml.mlpackage import RAW_OUTPUTS, Package, inner, read_package, report_damage
 from yolodeploy_coreml.runtime.executor import Program
 from yolodeploy_coreml.toolchain import coremltools
@@ -95,7 +95,9 @@ class CoreMLPredictor:
         from PIL import Image
 
         pixels = (image.transpose(1, 2, 0) * 255).round().clip(0, 255).astype(np.uint8)
-        outputs = self._model.predict({"image": Image.fromarray(pixels)})
+        outputs = self._model.predict(
+            {"image": Image.fromarray(pixels[..., 0] if pixels.shape[2] == GREY else pixels)}
+        )
         return self._head({name: torch.from_numpy(v) for name, v in outputs.items()}).numpy()
 
 

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from yolodeploy.system import GREY, RGB
+
 MAX_COUNT = 1 << 16  # channels, or input pixels per cell
 Count = Annotated[int, Field(gt=0, le=MAX_COUNT)]
 Small = Annotated[int, Field(gt=0, le=64)]
@@ -133,6 +135,17 @@ class Arch(Row):
         if not isinstance(head, DetectLayer):
             raise Unsupported("its last layer is not a detection head")
         return head
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images; raises `Unsupported` unless they are RGB or grey."""
+        first = self.layers[0] if self.layers else None
+        channels = first.conv.inputs if isinstance(first, ConvLayer) else RGB
+        if channels not in (RGB, GREY):
+            raise Unsupported(
+                f"it takes images of {channels} channels, and only 3 (RGB) and 1 (grey) are supported"
+            )
+        return channels
 
     def inputs_of_head(self) -> tuple[int, ...]:
         """Channels of the maps that the head reads, one per level."""

@@ -133,7 +133,7 @@ class Structure:
 
 def structure(arch: Arch) -> Structure:
     """Read the structure off a table; raises `Unsupported` if its numbers do not fit together."""
-    head, walk = arch.head, _Walk()
+    head, walk = arch.head, _Walk(arch.channels)
     maps: list[FeatureMap] = []
     for row, layer in enumerate(arch.layers):
         what = f"layer {row} ({layer.kind})"
@@ -187,9 +187,10 @@ def unified_scales(arch: Arch) -> dict[str, str]:
 class _Walk:
     """Follows the table and notes the convolutions that it meets."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         self.found = Structure()
-        self._image = FeatureMap("image", (self._group("image", 3, fixed=True),), 3, 1)
+        image = self._group("image", channels, fixed=True)
+        self._image = FeatureMap("image", (image,), channels, 1)
 
     def sources(self, layer: AnyLayer, maps: Sequence[FeatureMap]) -> list[FeatureMap]:
         """The maps that a row reads."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.data import FILL, Pixels
+from yolodeploy.system import GREY
 from yolodeploy_torch.params import Augment
 
 Floats = NDArray[np.float32]
@@ -103,7 +104,7 @@ def _compose(tiles: list[_Tile], warp: Matrix, size: NDArray[np.int64]) -> Sampl
     """Warp the tiles onto grey; objects that end up tiny or mostly outside are dropped."""
     width, height = map(int, size)
     whole = 0, 0, width, height
-    pixels = np.full((height, width, 3), FILL, np.uint8)
+    pixels = np.full((height, width, tiles[0].sample.pixels.shape[2]), FILL, np.uint8)
     classes, corners = [], []
     for tile in tiles:
         sample, place = tile.sample, warp @ _translation(tile.left, tile.top)
@@ -147,15 +148,23 @@ def _visible_enough(moved: Floats, visible: Floats) -> NDArray[np.bool_]:
 
 
 def _vary_colours(pixels: Pixels, augment: Augment, draws: Matrix) -> Pixels:
-    """Shift the hue, and scale saturation and brightness."""
+    """Shift the hue, and scale saturation and brightness; a grey image has only the last."""
     strength = np.array([augment.hue, augment.saturation, augment.brightness])
     if not strength.any():
         return pixels
     turn, *gains = strength * (2 * draws - 1)
     steps = np.arange(256)
+    if pixels.shape[2] == GREY:
+        return _scaled(steps, gains[1])[pixels]
     tables = [(steps + round(_HUES * turn)) % _HUES]
-    tables += [np.clip(np.rint(steps * (1 + gain)), 0, 255) for gain in gains]
+    tables += [_scaled(steps, gain) for gain in gains]
     varied = cv2.LUT(
         cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV), np.stack(tables, axis=1)[None].astype(np.uint8)
     )
     return cv2.cvtColor(varied, cv2.COLOR_HSV2RGB).astype(np.uint8, copy=False)
+
+
+def _scaled(steps: NDArray[np.int64], gain: float) -> Pixels:
+    """What becomes of every value of a byte."""
+    scaled: Pixels = np.clip(np.rint(steps * (1 + gain)), 0, 255).astype(np.uint8)
+    return scaled

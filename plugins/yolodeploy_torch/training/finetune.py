@@ -59,6 +59,11 @@ def read_teacher(params: Distill, context: Context) -> Yolo:
                 f"({_first(teacher.arch.names)}), the model {len(context.names)} ({_first(context.names)}). "
                 "Use a teacher that was trained for the same classes in the same order."
             )
+        if teacher.arch.channels != context.imgsz.channels:
+            raise ModelError(
+                f"the teacher {params.teacher.file.name} takes images of {teacher.arch.channels} channels, the model "
+                f"{context.imgsz.channels}. Use a teacher that was trained on the same kind of images."
+            )
         return teacher
     if context.source is None:
         raise StepFailed("`distill` without `teacher` needs the model that the recipe starts from")
