@@ -70,7 +70,7 @@ def obtain_timings(runner: Runner, runtime: Runtime, tensor: Path) -> Timings:
             "others": {id_: stored.meta.digest for id_, stored in others.items()},
             "limits": request.limits,
             "threads": counts,
-            "imgsz": plan.imgsz,
+            "imgsz": plan.imgsz.plain,
             "conditions": conditions(),
             "versions": plan.versions(),
         }
