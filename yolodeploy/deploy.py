@@ -25,7 +25,7 @@ from yolodeploy.measure import (
     obtain_evidence,
     run_checks,
 )
-from yolodeploy.plan import LockFile, lock_of, plan_recipe
+from yolodeploy.plan import LockFile, label_warnings, lock_of, plan_recipe
 from yolodeploy.report import make_report, report_page
 from yolodeploy.store import Store, Stored
 from yolodeploy.store.remote import shared_store
@@ -98,6 +98,8 @@ def build(request: Request, store: Store, console: Console) -> Stored:
 def _prepare(request: Request, store: Store, console: Console) -> tuple[Runner, LockFile]:
     """Plan the recipe and read its lock."""
     plan = plan_recipe(request.recipe, store.root, request.allowed)
+    for warning in label_warnings(plan):
+        console.warn(warning)
     lock = LockFile.beside(plan)
     shared = shared_store(request.shared, console, lock.outputs, store.root, RESERVED)
     return Runner(plan, store, console, shared, lock.outputs), lock

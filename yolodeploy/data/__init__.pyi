@@ -1,14 +1,21 @@
-from .dataset import Box, Dataset, label_file, load_view
+from .dataset import Counts, Dataset, load_view, survey_view
 from .images import FILL, Letterboxed, Pixels, letterboxed_file, to_tensor
+from .labels import Box, label_file
+from .names import same_name
+from .survey import image_faults
 
 __all__ = [
     "FILL",
     "Box",
+    "Counts",
     "Dataset",
     "Letterboxed",
     "Pixels",
+    "image_faults",
     "label_file",
     "letterboxed_file",
     "load_view",
+    "same_name",
+    "survey_view",
     "to_tensor",
 ]

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from yolodeploy.data.decoding import EMPTY, HEIF_SUFFIXES, heif_library
 from yolodeploy.data.images import letterboxed_file, readable, to_tensor
+from yolodeploy.data.label_search import missing_labels
+from yolodeploy.data.labels import Box, label_file, read_labels
+from yolodeploy.data.names import read_names
+from yolodeploy.data.paths import Found, find_images, skipped_text
 from yolodeploy.errors import DataError
-from yolodeploy.recipe import AllowedPaths, Document, Position, View, load_yaml, suggestion
+from yolodeploy.recipe import AllowedPaths, View, load_yaml
 from yolodeploy.system import (
     IMAGE_BYTES,
     ImageShape,
     StatCache,
     digest_of,
+    installed,
     open_plain,
-    quotable,
-    read_plain,
     shown,
 )
 
@@ -31,46 +33,68 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-SPLITS = ("train", "val", "test")
-_BAD_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|.{256}")  # checkpoints refuse these too
-_LABEL_BYTES, _LIST_BYTES = 4 << 20, 16 << 20
-_MAX_BOXES = 10_000  # in an image; each is compared with up to 300 detections
+_SHOWN_FAULTS = 20
 
 
 @dataclass(frozen=True)
-class Box:
-    """A labelled object: its class index, then its centre and size as fractions of the image (0..1)."""
+class Counts:
+    """What was read for a view, and what was left out.
 
-    cls: int
-    x: float
-    y: float
-    width: float
-    height: float
+    `images` were chosen of `available`; `labelled` have a label file, `background` show no object, with or
+    without one; `skipped` says how many files among the images are none, by reason.
+    """
+
+    images: int = 0
+    available: int = 0
+    labelled: int = 0
+    background: int = 0
+    objects: int = 0
+    skipped: tuple[tuple[str, int], ...] = ()
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data."""
+        return {**vars(self), "skipped": dict(self.skipped)}
+
+    def __str__(self) -> str:
+        chosen = f"{self.images} of {self.available}"
+        images = f"{self.images if self.images == self.available else chosen} images"
+        shows = f"{self.labelled} with a label file, {self.background} without objects"
+        return f"{images}, {shows}, {self.objects} objects{skipped_text(self.skipped)}"
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A selection of images of one split, in the order of their names.
 
-    `names` are the class names, `images` absolute paths. Labels and pixels are read when asked for.
+    `names` are the class names, `images` absolute paths. Labels and pixels are read when asked for. `named` is
+    false if the file gives only the number of classes. `counts` are those of the view as it was loaded.
     """
 
     file: Path
     names: tuple[str, ...]
     images: tuple[Path, ...]
+    named: bool = True
+    counts: Counts = Counts()
 
     def __len__(self) -> int:
         return len(self.images)
 
     def boxes(self, image: Path) -> tuple[Box, ...]:
         """Read the labels of one image; an image without a label file has no objects."""
-        return _boxes(label_file(image), len(self.names))
+        found = read_labels(label_file(image), len(self.names))
+        if found.faults:
+            raise DataError(_listed(found.faults))
+        return found.boxes
 
     @cached_property
     def labelled(self) -> bool:
         """Whether any image has a label file."""
         return any(label_file(image).is_file() for image in self.images)
+
+    @cached_property
+    def missing_labels(self) -> str | None:
+        """If most images have no label file: where those were looked for, and what is there; else None."""
+        return missing_labels(self.images)
 
     def spread(self, count: int) -> Dataset:
         """Take at most `count` of the images, evenly spread over the selection."""
@@ -110,169 +134,79 @@ class Dataset:
             has_label = label.is_file()
             return [image.name, _digest(image, cache), _digest(label, cache) if has_label else None]
 
-        return digest_of({"names": list(self.names), "images": list(map(entry, self.images))})
+        value: dict[str, Any] = {"names": list(self.names), "images": list(map(entry, self.images))}
+        library = heif_library()
+        if library and any(image.suffix.lower() in HEIF_SUFFIXES for image in self.images):
+            value["decoded with"] = installed(library.replace("_", "-"))
+        return digest_of(value)
 
 
 def load_view(file: Path, view: View, seed: int, allowed: AllowedPaths | None = None) -> Dataset:
     """Choose the images of a view by the seed alone, not by folder, platform or listing order.
 
-    Raises DataError if the file, the split, the images or the labels cannot be used, and PlanRefused
-    if `allowed` is given and they lie outside it.
+    Raises DataError if the file, the split, the images or the labels cannot be used, with all faults of the
+    labels at once, and PlanRefused if `allowed` is given and they lie outside it.
     """
-    document = load_yaml(file, DataError)
-    names = _names(document)
-    found = _split_images(document, view.split, allowed)
-    if view.images is not None and view.images > len(found):
+    dataset, faults = survey_view(file, view, seed, allowed)
+    if faults:
+        raise DataError(_listed(faults))
+    return dataset
+
+
+def survey_view(
+    file: Path, view: View, seed: int, allowed: AllowedPaths | None = None
+) -> tuple[Dataset, list[str]]:
+    """As `load_view`, but return what is wrong with images and labels, one line for each fault."""
+    document = load_yaml(file, DataError, pyyaml=True)
+    names, named = read_names(document)
+    found = find_images(document, view.split, allowed)
+    if view.images is not None and view.images > len(found.images):
         raise DataError(
             f"{shown(file)}: the recipe asks for {view.images} images of `{view.split}`, which has "
-            f"{len(found)}. Ask for fewer, or leave `images` out to take all."
+            f"{len(found.images)}. Ask for fewer, or leave `images` out to take all."
         )
-    chosen = sorted(found, key=lambda image: _rank(image, seed))[: view.images]
-    dataset = Dataset(file, names, tuple(sorted(chosen, key=lambda image: image.name)))
+    ordered = sorted(found.images)  # gives images of the same name in two folders a fixed order
+    chosen = sorted(ordered, key=lambda image: _rank(image, seed))[: view.images]
+    dataset = Dataset(file, names, tuple(sorted(chosen, key=lambda image: image.name)), named)
     if allowed:
         files = (file for image in dataset.images for file in (image, label_file(image)))
         allowed.require_all(files, document.where((view.split,)), f"`{view.split}` has")
+    return _counted(dataset, found)
+
+
+def _counted(dataset: Dataset, found: Found) -> tuple[Dataset, list[str]]:
+    """Read every label, and look whether every image can be opened."""
+    faults, classes = list(found.faults), len(dataset.names)
+    labelled = background = objects = 0
     for image in dataset.images:
-        _check_header(image)
-        dataset.boxes(image)
-    return dataset
+        faults += _header_faults(image)
+        labels = read_labels(label_file(image), classes)
+        faults += labels.faults
+        labelled += labels.exists
+        background += not labels.boxes
+        objects += len(labels.boxes)
+    counts = Counts(len(dataset), len(found.images), labelled, background, objects, found.reasons())
+    return replace(dataset, counts=counts), faults
+
+
+def _listed(faults: Iterable[str]) -> str:
+    """The first faults, one a line, and how many more there are."""
+    lines = list(faults)
+    more = len(lines) - _SHOWN_FAULTS
+    return "\n".join([*lines[:_SHOWN_FAULTS], f"and {more} more"] if more > 0 else lines)
 
 
 def _rank(image: Path, seed: int) -> str:
     return hashlib.sha256(os.fsencode(f"{seed}:{image.name}")).hexdigest()
 
 
-def _names(document: Document) -> tuple[str, ...]:
-    value = document.value.get("names") if isinstance(document.value, dict) else None
-    at = document.where(("names",))
-    if isinstance(value, dict) and sorted(value, key=str) == sorted(range(len(value)), key=str):
-        value = [value[index] for index in range(len(value))]
-    if not isinstance(value, list) or not value:
-        raise DataError(f"{at}: `names` must list the class names, numbered from 0")
-    names = tuple(map(str, value))
-    if bad := next((name for name in names if _BAD_NAME.search(name)), None):
-        raise DataError(
-            f"{at}: the class name `{quotable(bad)}` must have fewer than 256 characters and no control characters"
-        )
-    return names
-
-
-def _split_images(document: Document, split: str, allowed: AllowedPaths | None) -> list[Path]:
-    raw = document.value if isinstance(document.value, dict) else {}
-    if not raw.get(split):
-        known = [name for name in SPLITS if raw.get(name)]
-        at = document.where(())
-        raise DataError(f"{at}: there is no split `{split}`.{suggestion(split, known)}")
-    at = document.where((split,))
-    sources = _sources(document, split, allowed)
-    images = {image for source in sources for image in _images_of(source, at, split)}
-    if not images:
-        raise DataError(f"{at}: `{split}` has no images ({', '.join(sorted(SUFFIXES))})")
-    return sorted(images)  # gives images of the same name in two folders a fixed order
-
-
-def _sources(document: Document, split: str, allowed: AllowedPaths | None) -> Iterator[Path]:
-    raw, at = document.value, document.where((split,))
-    listed = raw[split] if isinstance(raw[split], list) else [raw[split]]
-    for source in listed:
-        path = document.file.parent.joinpath(str(raw.get("path") or "."), str(source))
-        if "\0" in str(path) or "\n" in str(path):
-            raise DataError(f"{at}: `{split}` holds a NUL character or a line break")
-        if allowed:
-            allowed.require(path, at, f"`{split}`:")
-        yield path
-
-
-def _images_of(source: Path, at: Position, split: str) -> list[Path]:
-    """Find images by absolute path; links are not followed, because labels lie beside the link."""
-    if os.path.isdir(source):  # noqa: PTH112 - unlike Path's, it takes any text
-        files = (Path(root) / name for root, _, names in os.walk(source) for name in names)
-        return [file.absolute() for file in files if file.suffix.lower() in SUFFIXES]
-    if source.suffix == ".txt" and os.path.exists(source):  # noqa: PTH110
-        return _listed(source, at, split)
-    raise DataError(
-        f"{at}: `{split}` must be a folder or a .txt list of images, but {shown(source)} is neither"
-    )
-
-
-def _listed(source: Path, at: Position, split: str) -> list[Path]:
+def _header_faults(image: Path) -> list[str]:
     try:
-        lines = read_plain(source, _LIST_BYTES).decode("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = f" ({error.strerror})" if isinstance(error, OSError) else ""
-        raise DataError(
-            f"{at}: `{split}` names {shown(source)}, which is not a text file of image paths{reason}"
-        ) from None
-    if any("\0" in line for line in lines):
-        raise DataError(f"{at}: `{split}` names {shown(source)}, which holds NUL characters")
-    images = [(source.parent / line.strip()).absolute() for line in lines if line.strip()]
-    if other := next((image for image in images if image.suffix.lower() not in SUFFIXES), None):
-        known = ", ".join(sorted(SUFFIXES))
-        raise DataError(f"{at}: `{split}` names {shown(other)}, which is not an image ({known})")
-    return images
-
-
-def label_file(image: Path) -> Path:
-    """Find an image's label file by Ultralytics' rule: the last `images` folder becomes `labels`."""
-    parts = list(image.parts)
-    for index in range(len(parts) - 2, -1, -1):
-        if parts[index] == "images":
-            parts[index] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
-
-
-def _boxes(label: Path, classes: int) -> tuple[Box, ...]:
-    try:
-        text = read_plain(label, _LABEL_BYTES).decode("utf-8")
-    except FileNotFoundError:
-        return ()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise DataError(f"{shown(label)}: cannot be read as a label file: {reason}") from None
-    found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if fields := line.split():
-            box = _box(fields, classes)
-            if isinstance(box, str):
-                raise DataError(f"{shown(label)}:{number}: {box}")
-            found.append(box)
-        if len(found) > _MAX_BOXES:
-            raise DataError(
-                f"{shown(label)}:{number}: an image may have at most {_MAX_BOXES:,} objects. Restore the file."
-            )
-    return tuple(dict.fromkeys(found))  # Ultralytics drops repeated rows too
-
-
-def _box(fields: list[str], classes: int) -> Box | str:
-    """Parse a row; returns its box, or what is wrong with the row."""
-    try:
-        values = [float(field) for field in fields]
-    except ValueError:
-        values = [math.nan]
-    if not all(map(math.isfinite, values)):
-        return f"`{' '.join(fields)[:60]}` must be a row of numbers"
-    cls, rest = values[0], values[1:]
-    if len(rest) != 4 and (len(rest) < 6 or len(rest) % 2):
-        return f"a row must be `class x y width height` or `class` and a polygon, but here are {len(values)} numbers"
-    if cls != int(cls) or not 0 <= cls < classes:
-        return f"class {fields[0]} is out of range; data.yaml names {classes} classes (0..{classes - 1})"
-    if not all(0 <= value <= 1 for value in rest):
-        return f"`{' '.join(fields[1:])[:60]}` must be fractions of the image, each in 0..1"
-    return Box(int(cls), *(rest if len(rest) == 4 else _bounding_box(rest)))
-
-
-def _bounding_box(polygon: list[float]) -> tuple[float, float, float, float]:
-    xs, ys = polygon[::2], polygon[1::2]
-    width, height = max(xs) - min(xs), max(ys) - min(ys)
-    return min(xs) + width / 2, min(ys) + height / 2, width, height
-
-
-def _check_header(image: Path) -> None:
-    with readable(image), open_plain(image, IMAGE_BYTES) as file:
-        empty = not file.read(1)
-    if empty:
-        raise DataError(f"{shown(image)}: the image is empty. Remove it or restore the file.")
+        with readable(image), open_plain(image, IMAGE_BYTES) as file:
+            empty = not file.read(1)
+    except DataError as error:
+        return [str(error)]
+    return [f"{shown(image)}: {EMPTY}"] if empty else []
 
 
 def _digest(path: Path, cache: StatCache) -> str:

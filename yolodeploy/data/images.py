@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from yolodeploy.data.decoding import MIN_SIDE, decode_heif, why_not
 from yolodeploy.errors import DataError
 from yolodeploy.system import GREY, IMAGE_BYTES, RGB, ImageShape, read_plain, shown
 
@@ -27,6 +28,7 @@ _JPEG, _MARKER = b"\xff\xd8", re.compile(rb"\xff+[\xc0-\xcf\xd8-\xfe]")
 _SCAN, _END, _START = 0xDA, 0xD9, 0xD8  # only the start has no length
 _MAX_SCANS, _MAX_MARKERS = 100, 10_000  # encoders write about ten scans
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MAX_PIXELS))  # read when cv2 is loaded
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # a message says what is wrong with an image
 
 Pixels: TypeAlias = "NDArray[np.uint8]"
 
@@ -69,9 +71,13 @@ def read_image(path: Path, channels: int = RGB) -> Pixels:
         )
     image = _decode(raw, channels)
     if image is None:
+        image = decode_heif(raw, _MAX_PIXELS)
+    if image is None:
+        raise DataError(f"{shown(path)}: {why_not(raw, _MAX_PIXELS)}")
+    if min(image.shape[:2]) < MIN_SIDE:
         raise DataError(
-            f"{shown(path)}: cannot be decoded as an image, or has more than {_MAX_PIXELS / 1e6:.0f} million "
-            "pixels. Remove it from the split or restore the file."
+            f"{shown(path)}: has {image.shape[1]} x {image.shape[0]} pixels; each side must have at least "
+            f"{MIN_SIDE}. Remove it from the split."
         )
     return np.ascontiguousarray(image[:, :, None] if channels == GREY else image[:, :, ::-1])
 

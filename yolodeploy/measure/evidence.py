@@ -128,6 +128,7 @@ class _Pair:
     def __init__(self, runner: Runner) -> None:
         plan = runner.plan
         self.plan, self.view, self.imgsz = plan, plan.views["evaluation"], runner.imgsz
+        self.names = runner.info().names
         self.source = Opened(plan, plan.steps[0], runner.source(), "the source model")
         name = f"the result of `{plan.final.step.name}` in {plan.backend.NAME}"
         self.artifact = Opened(plan, plan.final, runner.final(), name)
@@ -149,7 +150,7 @@ class _Pair:
             golden.offer(seen.image, seen.box, seen.tensor, seen.outputs[1])
         golden.finish()
         detection.save_detections(folder / SOURCE_DETECTIONS, tally.source)
-        scores = detection.accuracy(tally, self.view.names, labelled=self.view.labelled)
+        scores = detection.accuracy(tally, self.names, labelled=self.view.labelled)
         return Comparison(
             images=len(self.view),
             measures=tuple(scores),

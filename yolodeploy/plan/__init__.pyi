@@ -1,4 +1,11 @@
-from .inputs import calibration_count, check_names, forgetful, require_unchanged, require_views
+from .inputs import (
+    calibration_count,
+    check_names,
+    forgetful,
+    label_warnings,
+    require_unchanged,
+    require_views,
+)
 from .lock import Lock, LockFile, differences, lock_of, read_lock
 from .plan import Plan, PlannedStep, described_target, problem_here
 from .planner import Planner, plan_recipe
@@ -14,6 +21,7 @@ __all__ = [
     "described_target",
     "differences",
     "forgetful",
+    "label_warnings",
     "lock_of",
     "plan_recipe",
     "problem_here",

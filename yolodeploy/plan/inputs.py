@@ -11,14 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from yolodeploy.backend import Params, Quantize, verify_pinned
-from yolodeploy.data import Dataset, load_view
+from yolodeploy.data import Dataset, image_faults, load_view, same_name, survey_view
 from yolodeploy.errors import DataError, ModelError, PlanRefused
 from yolodeploy.plan.plan import Plan, PlannedStep
 from yolodeploy.plan.resolve import ResolvedStep
 from yolodeploy.recipe import AllowedPaths, RecipeFile, View
-from yolodeploy.system import MODEL_BYTES, StatCache, file_digest, shown
+from yolodeploy.system import MODEL_BYTES, Console, StatCache, file_digest, shown
 
 _AGAIN = "The result was not kept. Run again when nothing writes there any more."
+_LABELLED = ("evaluation", "training")  # views whose labels are read
 _Key = tuple[Path, View, int, AllowedPaths]
 
 
@@ -29,6 +30,9 @@ class Inputs:
         self.digests = digests
         self._views: dict[_Key, tuple[Dataset, str]] = {}
         self._disjoint: set[tuple[str, str]] = set()  # digests of views without a common image
+        self._decoded: dict[
+            Path, str
+        ] = {}  # what is wrong with each image that was looked at; "" for nothing
 
     def views(self, file: RecipeFile, resolved: Sequence[ResolvedStep]) -> dict[str, Dataset]:
         """The data views of a recipe; raises PlanRefused if it lacks one that a step needs, or DataError."""
@@ -49,6 +53,22 @@ class Inputs:
             if name != "evaluation":
                 self._refuse_overlap(file, name, pair, pairs["evaluation"])
         return {name: digest for name, (_, digest) in pairs.items()}
+
+    def survey(self, file: RecipeFile, console: Console) -> list[str]:
+        """What is wrong with the images and labels of a recipe's views, one line for each fault.
+
+        Looks at every image and label; raises DataError if the data set cannot be read at all.
+        """
+        data, faults, images = file.recipe.data, dict[str, None](), dict[Path, None]()
+        for view in filter(None, (data.evaluation, data.calibration, data.training)):
+            dataset, found = survey_view(data.path, view, data.seed, file.allowed)
+            faults.update(dict.fromkeys(found))
+            images.update(dict.fromkeys(dataset.images))
+        if new := [image for image in images if image not in self._decoded]:
+            with console.task(f"look at {len(new)} images") as report:
+                self._decoded.update(dict.fromkeys(new, "") | image_faults(new, report))
+        faults.update(dict.fromkeys(filter(None, (self._decoded[image] for image in images))))
+        return list(faults)
 
     def weights_digest(self, file: RecipeFile) -> str:
         """Digest of the weights file; raises ModelError if it cannot be read or is not the pinned one."""
@@ -93,6 +113,15 @@ class Inputs:
         self._disjoint.add(pair)
 
 
+def label_warnings(plan: Plan) -> list[str]:
+    """What to say of views whose labels matter and most of whose images have none."""
+    data, found = plan.file.recipe.data, dict[str, None]()
+    for name in _LABELLED:
+        if name in plan.views and (text := plan.views[name].missing_labels):
+            found[f"{shown(data.path)}, `{getattr(data, name).split}`: {text}"] = None
+    return list(found)
+
+
 def _wanted_views(file: RecipeFile, resolved: Sequence[ResolvedStep]) -> dict[str, View]:
     names = ("evaluation", "calibration", "training")
     named: dict[str, View | None] = {name: getattr(file.recipe.data, name) for name in names}
@@ -116,7 +145,8 @@ def _require_usable(file: RecipeFile, views: Mapping[str, Dataset], resolved: Re
     if "training" in step.needs(params) and not views["training"].labelled:
         raise DataError(
             f"{at}: `{step.name}` learns from labels, and none of the {len(views['training'])} images "
-            f"of `data: training:` ({file.where('data', 'training')}) has a label file."
+            f"of `data: training:` ({file.where('data', 'training')}) has a label file. "
+            f"{views['training'].missing_labels}"
         )
 
 
@@ -157,8 +187,12 @@ def forgetful() -> StatCache:
 
 
 def check_names(names: tuple[str, ...], plan: Plan) -> None:
-    """Raise DataError if the classes of the data set are not the model's."""
-    ours = plan.views["evaluation"].names
+    """Raise DataError if the classes of the data set are not the model's.
+
+    A data set that gives only their number has the model's names.
+    """
+    view = plan.views["evaluation"]
+    ours = view.names
     at = plan.file.where("data", "path")
     remedy = "Use the data.yaml that the model was trained with."
     if len(ours) != len(names):
@@ -168,7 +202,7 @@ def check_names(names: tuple[str, ...], plan: Plan) -> None:
             f"{at}: the data set names {classes}, the model {len(names)} ({listed}). {remedy}"
         )
     for index, (our, their) in enumerate(zip(ours, names, strict=True)):
-        if our != their:
+        if view.named and not same_name(our, their):
             raise DataError(
                 f"{at}: class {index} is `{our}` in the data set but `{their}` in the model. {remedy}"
             )

@@ -23,7 +23,7 @@ from yolodeploy.plan.resolve import (
 )
 from yolodeploy.recipe import RecipeFile, load_recipe
 from yolodeploy.store import DIGESTS
-from yolodeploy.system import StatCache, digest_of
+from yolodeploy.system import Console, StatCache, digest_of
 
 
 def plan_recipe(recipe: Path, store: Path, allowed: Iterable[Path] = ()) -> Plan:
@@ -57,6 +57,10 @@ class Planner:
     def plan(self, recipe: Path) -> Plan:
         """Read and plan a recipe; raises RecipeError, PlanRefused, ModelError or DataError."""
         return make_plan(load_recipe(recipe, self._allowed), self._registry, self._inputs)
+
+    def survey(self, recipe: Path, console: Console) -> list[str]:
+        """Everything that is wrong with the images and labels of a recipe; looks at every one of them."""
+        return self._inputs.survey(load_recipe(recipe, self._allowed), console)
 
 
 def make_plan(file: RecipeFile, registry: Registry, inputs: Inputs) -> Plan:

@@ -2,7 +2,7 @@ from .allowed_paths import AllowedPaths, allowed_paths
 from .fields import Checks, Recipe, StepRequest, View
 from .load import MAX_EXTENDS, RecipeFile, load_recipe
 from .messages import SHA256, describe_errors, suggestion
-from .yaml_file import Document, Position, load_yaml
+from .yaml_file import Document, Position, load_yaml, scalar_readings
 
 __all__ = [
     "MAX_EXTENDS",
@@ -19,5 +19,6 @@ __all__ = [
     "describe_errors",
     "load_recipe",
     "load_yaml",
+    "scalar_readings",
     "suggestion",
 ]

@@ -1,14 +1,15 @@
 """Read a small, safe subset of YAML in which every value knows its file, line and column.
 
 Only plain data: mappings, sequences, and scalars by the YAML 1.2 core schema (so `no` is a
-string, not a boolean). Anchors, aliases, tags and duplicate keys are refused.
+string, not a boolean). Anchors, aliases, tags and duplicate keys are refused. Files that were written for
+PyYAML are read by its rules, those of YAML 1.1.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ MAX_DEPTH = 32
 MAX_NODES = 20_000  # values; a data.yaml may name thousands of classes
 _MAX_VALUE = 4096  # characters of a value in a recipe; no path is longer
 
+_MAX_SCALAR = 64  # characters of the longest value that may be a number or a date
 Loc = tuple[str | int, ...]
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -64,16 +66,25 @@ class Document:
 
 
 def load_yaml(
-    path: Path, error_class: type[YolodeployError] = RecipeError, *, short: bool = False
+    path: Path,
+    error_class: type[YolodeployError] = RecipeError,
+    *,
+    short: bool = False,
+    pyyaml: bool = False,
 ) -> Document:
     """Read a YAML file; raises `error_class` with file, line and column for anything wrong.
 
-    With `short`, every value must be one line of at most 4096 characters.
+    With `short`, every value must be one line of at most 4096 characters. With `pyyaml`, scalars are read by the
+    rules of YAML 1.1, and bytes that are no UTF-8 or not printable are left out, as Ultralytics does.
     """
-    text = _read(path, error_class)
+    text = _read(path, error_class, strict=not pyyaml)
+    if pyyaml:
+        text = yaml.reader.Reader.NON_PRINTABLE.sub("", text)
     document = Document(path, None)
     try:
-        _Builder(document, error_class, short).build(iter(yaml.parse(text, Loader=Loader)))
+        _Builder(document, error_class, short, _pyyaml_scalar if pyyaml else _core_scalar).build(
+            iter(yaml.parse(text, Loader=Loader))
+        )
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = Position(path, mark.line + 1, mark.column + 1) if mark else Position(path, 1, 1)
@@ -87,7 +98,7 @@ def load_yaml(
     return document
 
 
-def _read(path: Path, error_class: type[YolodeployError]) -> str:
+def _read(path: Path, error_class: type[YolodeployError], *, strict: bool) -> str:
     name = shown(path)
     try:
         raw = read_plain(path, MAX_BYTES)
@@ -98,16 +109,51 @@ def _read(path: Path, error_class: type[YolodeployError]) -> str:
     except ValueError as error:  # not a path at all
         raise error_class(f"{name}: cannot be read: {error}") from None
     try:
-        return raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig", "strict" if strict else "ignore")
     except UnicodeDecodeError:
         raise error_class(f"{name}: not a text file; it must be encoded as UTF-8") from None
+
+
+def scalar_readings(text: str) -> frozenset[str]:
+    """The texts that a plain YAML scalar may become: as it stands, by YAML 1.1, and by YAML 1.2."""
+    return frozenset({text, str(_pyyaml_scalar(text)), str(_core_scalar(text))})
+
+
+def _core_scalar(text: str) -> object:
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text) and len(text) < 20:
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def _pyyaml_scalar(text: str) -> object:
+    if len(text) > _MAX_SCALAR:
+        return text
+    loader = yaml.SafeLoader("")
+    tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    try:
+        return loader.construct_object(yaml.ScalarNode(tag, text))
+    except (
+        ValueError,
+        OverflowError,
+        yaml.YAMLError,
+    ):  # a date that does not exist; a lone `=` or `<<`
+        return text
 
 
 class _Builder:
     """Builds the value from the parser's events, so that depth and size are bounded and aliases refused."""
 
-    def __init__(self, document: Document, error_class: type[YolodeployError], short: bool) -> None:
+    def __init__(
+        self,
+        document: Document,
+        error_class: type[YolodeployError],
+        short: bool,
+        scalar: Callable[[str], object],
+    ) -> None:
         self._document = document
+        self._scalar = scalar
         self._error_class = error_class
         self._short = short
         self._nodes = 0
@@ -147,7 +193,7 @@ class _Builder:
         if self._short and ("\n" in event.value or len(event.value) > _MAX_VALUE):
             limit = f"must be one line of at most {_MAX_VALUE:,} characters"
             raise self._error(event, f"`{quotable(event.value)}` {limit}")
-        return event.value if event.style else self._scalar(event)
+        return event.value if event.style else self._scalar(event.value)
 
     def _mapping(self, events: Iterator[yaml.Event], loc: Loc) -> dict[str | int, object]:
         result: dict[str | int, object] = {}
@@ -176,18 +222,10 @@ class _Builder:
             raise self._error(event, "a key must be a plain word, without an anchor or a tag")
         if "\n" in event.value:
             raise self._error(event, "a key must be on one line")
-        value = event.value if event.style else self._scalar(event)
+        value = event.value if event.style else self._scalar(event.value)
         if isinstance(value, bool) or not isinstance(value, str | int):
             return str(event.value)
         return value
-
-    def _scalar(self, event: yaml.ScalarEvent) -> object:
-        text = event.value
-        if text in _WORDS:
-            return _WORDS[text]
-        if _INT.fullmatch(text) and len(text) < 20:
-            return int(text)
-        return float(text) if _FLOAT.fullmatch(text) else text
 
     def _error(self, event: yaml.Event, message: str) -> YolodeployError:
         return self._error_class(f"{self._at(event)}: {message}")

@@ -50,10 +50,15 @@ def _step(planned: PlannedStep, runner: Runner) -> dict[str, Any]:
 
 
 def _view(plan: Plan, name: str) -> dict[str, Any]:
-    """A data view: how many images of which split, their digest, and the steps that read it."""
-    total = len(plan.views[name])
+    """A data view: how many images of which split, their digest, and the steps that read it.
+
+    Of the evaluation also how many have labels, and what was left out.
+    """
+    view = plan.views[name]
+    total = len(view)
     readers = [planned for planned in plan.steps if name in planned.data]
     return {
+        **(view.counts.plain() if name == "evaluation" else {}),
         "images": total,
         "split": getattr(plan.file.recipe.data, name).split,
         "digest": plan.view_digests[name],

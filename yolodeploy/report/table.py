@@ -27,6 +27,7 @@ def report_table(report: Mapping[str, Any]) -> str:
         ("steps", ", ".join(map(_step, report["steps"]))),
         ("size", f"{artifact['bytes'] / 1e6:.2f} MB, {artifact['format']}"),
         *_layers(report["interface"]["layers"]),
+        *_evaluation(report["data"]),
         *_calibration(report["data"]),
         *_accuracy(measures, report["conditions"]["images"]),
         *_cost(measures, report["conditions"], with_speedup=with_breakdown),
@@ -46,6 +47,14 @@ def _step(step: Mapping[str, Any]) -> str:
 def _layers(layers: Mapping[str, str]) -> Iterator[Row]:
     if forms := forms_of_layers(layers):
         yield "convolutions", ", ".join(f"{len(names)} {form}" for form, names in forms)
+
+
+def _evaluation(data: Mapping[str, Any]) -> Iterator[Row]:
+    view = data["evaluation"]
+    images = f"{view['images']} images of `{view['split']}`, {view['labelled']} with a label file"
+    skipped = sum(view["skipped"].values())
+    left_out = f", {skipped} files skipped" if skipped else ""
+    yield "evaluation", f"{images}, {view['objects']} objects{left_out}"
 
 
 def _calibration(data: Mapping[str, Any]) -> Iterator[Row]:

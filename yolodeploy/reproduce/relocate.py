@@ -42,11 +42,12 @@ def _copy(file: Path, folder: Path) -> str:
 
 def _copy_data(plan: Plan, folder: Path) -> str:
     """A data set whose splits are the views, named as they are."""
-    names = list(plan.views["evaluation"].names)
+    view = plan.views["evaluation"]
+    names = {"names": list(view.names)} if view.named else {"nc": len(view.names)}
     for name, view in plan.views.items():
         _copy_view(view, folder, name)
     splits = {name: f"images/{name}" for name in plan.views}
-    return str(_write(folder / "data.yaml", {"names": names, **splits}))
+    return str(_write(folder / "data.yaml", {**names, **splits}))
 
 
 def _copy_view(view: Dataset, folder: Path, name: str) -> None:

@@ -556,17 +556,22 @@ def test_planning_reads_only_the_digest_of_the_weights(world: World) -> None:
 def test_check_takes_several_recipes(world: World) -> None:
     world.recipe(name="two.yaml")
     result = world.run("check", "pot.yaml", "two.yaml", "--json")
-    assert result.json == [
-        {"recipe": "pot.yaml", "name": "pot", "ok": True, "problem": None},
-        {"recipe": "two.yaml", "name": "two", "ok": True, "problem": None},
-    ]
+    seen = {"labelled": 6, "background": 0, "objects": 18, "skipped": {}}
+    views = {"images": 6, "available": 6, **seen}
+    for row, name in zip(result.json, ("pot", "two"), strict=True):
+        assert row.pop("views")["evaluation"] == views
+        assert row == {"recipe": f"{name}.yaml", "name": name, "ok": True, "problem": None}
 
 
 def test_check_goes_on_after_a_bad_recipe(world: World) -> None:
     world.recipe(("imgsz: 64", "imgsz: 1"), name="bad.yaml")
     result = world.run("check", "bad.yaml", "pot.yaml")
     assert (result.code, result.out) == (2, "pot.yaml: ok\n")
-    assert result.error == "bad.yaml:3:3: `model.imgsz: 1` must be at least 32."
+    assert result.error.splitlines() == [
+        "bad.yaml:3:3: `model.imgsz: 1` must be at least 32.",
+        "data/data.yaml, `val`: 6 images, 6 with a label file, 0 without objects, 18 objects",
+        "data/data.yaml, `train`: 4 images, 4 with a label file, 0 without objects, 12 objects",
+    ]
 
 
 def test_a_name_is_not_inherited(world: World) -> None:

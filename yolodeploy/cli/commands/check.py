@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from yolodeploy.cli.common import add_recipes, open_store, print_result
-from yolodeploy.errors import YolodeployError
-from yolodeploy.system import Console
+from yolodeploy.errors import DataError, YolodeployError
+from yolodeploy.system import Console, shown
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from yolodeploy.plan import Plan, Planner
 
 HELP = "check whether recipes can be built"
-add_options = add_recipes
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Recipes, and whether to look at every image."""
+    add_recipes(command)
+    every = "look at every image and label of the recipes, and report all that is wrong with them"
+    command.add_argument("--data", action="store_true", help=every)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Plan every recipe and print what is wrong with it; return the exit code of the first error."""
-    from yolodeploy.plan import Planner, problem_here
+    from yolodeploy.plan import Planner, label_warnings
 
-    code, rows = 0, []
+    code, rows, said = 0, [], set[str]()
     with Planner.of_store(open_store(options, console).root, options.allow) as planner:
         for recipe in options.recipes:
             row: dict[str, Any] = {"recipe": str(recipe), "ok": True}
             try:
+                if options.data:
+                    _require_sound(planner, recipe, row, console)
                 plan = planner.plan(recipe)
-                row.update(name=plan.file.recipe.name, problem=problem_here(plan))
+                row |= _described(plan)
+                _say_once(_views(plan), said, console.info)
+                _say_once(label_warnings(plan), said, console.warn)
             except YolodeployError as error:
                 row.update(ok=False, error=str(error))
                 code = code or error.exit_code
@@ -33,6 +49,35 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if good or options.json:
         print_result(console, options, rows, good)
     return code
+
+
+def _require_sound(planner: Planner, recipe: Path, row: dict[str, Any], console: Console) -> None:
+    """Raise DataError with every fault of the recipe's images and labels; the row lists them, too."""
+    if faults := planner.survey(recipe, console):
+        row["faults"] = faults
+        count = f"{len(faults)} fault{'s' * (len(faults) != 1)}"
+        raise DataError("\n".join([f"{recipe}: {count} in images and labels.", *faults]))
+
+
+def _described(plan: Plan) -> dict[str, Any]:
+    from yolodeploy.plan import problem_here
+
+    views = {name: view.counts.plain() for name, view in plan.views.items()}
+    return {"name": plan.file.recipe.name, "problem": problem_here(plan), "views": views}
+
+
+def _views(plan: Plan) -> Iterator[str]:
+    data = plan.file.recipe.data
+    for name, view in plan.views.items():
+        yield f"{shown(data.path)}, `{getattr(data, name).split}`: {view.counts}"
+
+
+def _say_once(texts: Iterable[str], said: set[str], say: Callable[[str], None]) -> None:
+    """Recipes share data sets: what is true of several is said once."""
+    for text in texts:
+        if text not in said:
+            said.add(text)
+            say(text)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -1,0 +1,91 @@
+"""Where label files were looked for, and where else they may lie: the hint for a data set that lacks them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from yolodeploy.data.labels import label_file
+from yolodeploy.system import shown
+
+_SAMPLE = 200  # images without a label file that are looked for elsewhere
+_FORMATS = (".txt", ".xml", ".json")
+_LIKELY = ("label", "annotation", "txt")  # a folder beside `images` whose name holds one of these
+
+
+def missing_labels(images: Sequence[Path]) -> str | None:
+    """Say where labels were looked for and what is there, if most images have none; else None."""
+    without = [image for image in images if not label_file(image).is_file()]
+    missing = len(without)
+    if 2 * missing <= len(images):
+        return None
+    have = "has no label file and counts" if missing == 1 else "have no label file and count"
+    looked = ", ".join(_described(folder) for folder in _frequent(map(_label_folder, without)))
+    lines = f"{missing} of {len(images)} images {have} as showing nothing. Looked in {looked}."
+    return f"{lines} {_elsewhere(without[:_SAMPLE])}".rstrip()
+
+
+def _label_folder(image: Path) -> Path:
+    return label_file(image).parent
+
+
+def _frequent(folders: Iterable[Path]) -> list[Path]:
+    return [folder for folder, _ in Counter(folders).most_common(3)]
+
+
+def _described(folder: Path) -> str:
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names alone
+    except OSError:
+        return f"{shown(folder)} (which does not exist)"
+    texts = sum(name.endswith(".txt") for name in names)
+    if not names:
+        return f"{shown(folder)} (which is empty)"
+    return f"{shown(folder)} (which has {texts} .txt files of {len(names)})"
+
+
+def _elsewhere(without: Sequence[Path]) -> str:
+    """The folder that has most files with the names of the images, and what to do about it."""
+    found = Counter(place for image in without for place in set(_other_places(image)))
+    if not found:
+        return ""
+    (folder, suffix), count = max(found.items(), key=lambda item: (item[1], str(item[0])))
+    there = f"{shown(folder)} has {count} {suffix} files with the names of these images"
+    if suffix != ".txt":
+        return f"{there}: convert them to YOLO's format, one .txt file per image."
+    return (
+        f"{there}: move them to where they are looked for. Ultralytics' rule: the last folder `images` in an "
+        "image's path becomes `labels`, and without one they lie beside the image."
+    )
+
+
+def _other_places(image: Path) -> Iterator[tuple[Path, str]]:
+    """Folder and suffix of files with the image's name in likely places."""
+    own = label_file(image)
+    for folder in _likely_folders(image):
+        for suffix in _FORMATS:
+            file = folder / f"{image.stem}{suffix}"
+            if file != own and os.path.isfile(file):  # noqa: PTH113
+                yield folder, suffix
+
+
+def _likely_folders(image: Path) -> Iterator[Path]:
+    yield image.parent
+    parts = [part.lower() for part in image.parts]
+    above = next((n for n in range(len(parts) - 2, 0, -1) if "image" in parts[n]), len(parts) - 2)
+    base, inner = Path(*image.parts[:above]), image.parts[above + 1 : -1]
+    for folder in (base, image.parent):
+        for name in _listing(folder):
+            if any(word in name.lower() for word in _LIKELY):
+                yield folder / name
+                if inner:
+                    yield folder.joinpath(name, *inner)
+
+
+def _listing(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208
+    except OSError:
+        return []
