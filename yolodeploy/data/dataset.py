@@ -94,7 +94,8 @@ class Dataset:
     @cached_property
     def missing_labels(self) -> str | None:
         """If most images have no label file: where those were looked for, and what is there; else None."""
-        return missing_labels(self.images)
+        enough = 2 * self.counts.labelled >= max(len(self), 1)
+        return None if enough else missing_labels(self.images)
 
     def spread(self, count: int) -> Dataset:
         """Take at most `count` of the images, evenly spread over the selection."""

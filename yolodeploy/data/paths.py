@@ -23,6 +23,7 @@ SUFFIXES = frozenset(  # Ultralytics' IMG_FORMATS
 SPLITS = ("train", "val", "test")
 _LIST_BYTES = 16 << 20
 _OWN = frozenset({".cache", ".npy", ".txt"})  # of the trainer: never meant as images
+_READ_BY = dict.fromkeys(HEIF_SUFFIXES, ", which yolodeploy[heif] reads")
 HIDDEN, LINKED, BARE = "hidden", "in a folder that is linked twice", "without a suffix"
 
 
@@ -83,7 +84,7 @@ def find_images(document: Document, split: str, allowed: AllowedPaths | None) ->
 
 def skipped_text(reasons: Iterable[tuple[str, int]]) -> str:
     """`; 5 files skipped (3 .gif, 2 hidden)`; empty if nothing was left out."""
-    parts = [f"{count} {reason}" for reason, count in reasons]
+    parts = [f"{count} {reason}{_READ_BY.get(reason, '')}" for reason, count in reasons]
     total = sum(count for _, count in reasons)
     more = [*parts[:5], "..."] if len(parts) > 6 else parts
     return f"; {total} file{'s' * (total != 1)} skipped ({', '.join(more)})" if parts else ""

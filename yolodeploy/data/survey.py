@@ -14,13 +14,15 @@ from yolodeploy.system import Report, threads
 def image_faults(images: Iterable[Path], report: Report) -> dict[Path, str]:
     """Decode every image, on all cores; returns what is wrong, by image. OpenCV decodes without Python's lock."""
     wanted, faults = list(images), dict[Path, str]()
-    with ThreadPoolExecutor(threads()) as pool:
-        for number, (image, fault) in enumerate(
-            zip(wanted, pool.map(_fault, wanted), strict=True), 1
-        ):
+    pool = ThreadPoolExecutor(threads())
+    try:
+        found = zip(wanted, pool.map(_fault, wanted), strict=True)
+        for number, (image, fault) in enumerate(found, 1):
             if fault:
                 faults[image] = fault
             report(number / len(wanted), f"{number}/{len(wanted)} images, {len(faults)} faults")
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
     return faults
 
 

@@ -155,7 +155,7 @@ def test_heic_without_a_library(world: World, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("yolodeploy.data.paths.heif_library", lambda: None)
     monkeypatch.setattr("yolodeploy.data.decoding.heif_library", lambda: None)
     world.write("data/images/val/photo.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-    assert "1 file skipped (1 .heic)" in check(world)
+    assert "1 file skipped (1 .heic, which yolodeploy[heif] reads)" in check(world)
     renamed = world.write("data/photo.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     with pytest.raises(DataError, match=r"is a HEIC image\. Install the extra yolodeploy\[heif\]"):
         read_image(renamed)
