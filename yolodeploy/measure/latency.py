@@ -13,7 +13,7 @@ from pathlib import Path
 from yolodeploy.backend import Runtime
 from yolodeploy.errors import StepFailed
 from yolodeploy.execution import Runner
-from yolodeploy.measure.noise import Ratio
+from yolodeploy.measure.noise import CONFIDENCE, Ratio
 from yolodeploy.measure.results import remember_as, timed, timed_result
 from yolodeploy.measure.timing import Request, Timing, time_apart
 from yolodeploy.plan import Plan
@@ -123,7 +123,13 @@ def costs(plan: Plan, runtime: Runtime, timings: Timings) -> Iterator[Measure]:
         yield Measure(Key.SPEEDUP, None, None, reason=reason)
     else:
         speedup = timing.ratios[first.id].inverse()
-        yield Measure(Key.SPEEDUP, None, speedup.value, interval=(speedup.low, speedup.high))
+        yield Measure(
+            Key.SPEEDUP,
+            None,
+            speedup.value,
+            interval=(speedup.low, speedup.high),
+            confidence=CONFIDENCE,
+        )
     for count in _more_threads(plan):
         yield from _on_more(plan, timings.more, count, silent)
 
@@ -148,4 +154,5 @@ def _latency_ratio(plan: Plan, timing: Timing, silent: str) -> Measure:
         return Measure(Key.LATENCY_RATIO, None, None, higher_is_better=False, reason=silent)
     ratio: Ratio = timing.ratios[plan.reference.id]
     interval = ratio.low, ratio.high
-    return Measure(Key.LATENCY_RATIO, None, ratio.value, higher_is_better=False, interval=interval)
+    bare = Measure(Key.LATENCY_RATIO, None, ratio.value, higher_is_better=False)
+    return replace(bare, interval=interval, confidence=CONFIDENCE)

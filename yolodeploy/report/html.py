@@ -12,7 +12,7 @@ from yolodeploy.report import breakdown_table
 from yolodeploy.report.report import forms_of_layers
 from yolodeploy.report.table import count_of_threads
 from yolodeploy.system import ImageShape
-from yolodeploy.tasks import Key, Measure, grouped, one, read_measures
+from yolodeploy.tasks import Key, Measure, grouped, one, percent, read_measures
 
 
 @cache
@@ -48,6 +48,7 @@ def report_page(report: Mapping[str, Any]) -> str:
         report=report,
         accuracy=[("mAP50-95", overall), ("mAP50", one(measures, Key.MAP50)), *sizes],
         interval=overall.interval,
+        confidence=percent(overall.confidence),
         fidelity=one(measures, Key.FIDELITY),
         cost=_cost(report, measures),
         classes=list(grouped(measures, Key.CLASS_AP)),

@@ -110,7 +110,7 @@ def _compared(measure: Measure) -> dict[str, Any]:
     if measure.reason:
         row["reason"] = measure.reason
     if measure.interval:
-        row["drop_90"] = list(measure.interval)
+        row[f"drop_{100 * measure.confidence:.4g}"] = list(measure.interval)
     return row
 
 

@@ -10,7 +10,7 @@ from yolodeploy.measure import number
 from yolodeploy.report import breakdown_table
 from yolodeploy.report.report import forms_of_layers, signed
 from yolodeploy.system import WIDTH, ImageShape
-from yolodeploy.tasks import Key, Measure, grouped, one, read_measures
+from yolodeploy.tasks import Key, Measure, grouped, one, percent, read_measures
 
 _LABEL = 14
 Row = tuple[str, str]  # label and text
@@ -86,7 +86,7 @@ def _compared(measure: Measure, images: int) -> str:
     interval = ""
     if measure.interval:
         low, high = measure.interval
-        interval = f"90 % interval {low:+.4f} to {high:+.4f}, "
+        interval = f"{percent(measure.confidence)} interval {low:+.4f} to {high:+.4f}, "
     figures = f"{measure.artifact:.4f}, source {measure.source:.4f}, drop {signed(measure.loss)}"
     return f"{figures} ({interval}{images} images)"
 

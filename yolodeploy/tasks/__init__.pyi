@@ -1,3 +1,23 @@
-from .measures import Key, Measure, grouped, one, plain_measures, read_measures, six_digits
+from .measures import (
+    USUAL,
+    Key,
+    Measure,
+    grouped,
+    one,
+    percent,
+    plain_measures,
+    read_measures,
+    six_digits,
+)
 
-__all__ = ["Key", "Measure", "grouped", "one", "plain_measures", "read_measures", "six_digits"]
+__all__ = [
+    "USUAL",
+    "Key",
+    "Measure",
+    "grouped",
+    "one",
+    "percent",
+    "plain_measures",
+    "read_measures",
+    "six_digits",
+]

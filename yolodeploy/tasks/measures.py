@@ -25,12 +25,15 @@ class Key(StrEnum):
     SPEEDUP = "speedup"
 
 
+USUAL = 0.9  # confidence of an interval unless the recipe asks for another
+
+
 @dataclass(frozen=True)
 class Measure:
     """One figure of the artifact, and of the source model if it has one.
 
-    `group` is the class, object size or output that was measured ("": all). `interval` contains the loss with
-    90 % probability; that of a ratio of latencies contains the ratio with 99.9 %. `count` is the number of objects that were scored. A figure that is None was not
+    `group` is the class, object size or output that was measured ("": all). `interval` contains the loss with the
+    probability `confidence`; that of a ratio of latencies contains the ratio. `count` is the number of objects that were scored. A figure that is None was not
     measured; `reason` says why.
     """
 
@@ -39,6 +42,7 @@ class Measure:
     artifact: float | None
     higher_is_better: bool = True
     interval: tuple[float, float] | None = None
+    confidence: float = USUAL
     group: str = ""
     count: int | None = None
     reason: str = ""
@@ -81,6 +85,11 @@ def plain_measures(measures: Iterable[Measure]) -> list[dict[str, Any]]:
 def six_digits(value: float | None) -> float | None:
     """A figure as reports give it."""
     return None if value is None else round(value, 6)
+
+
+def percent(confidence: float) -> str:
+    """A probability as reports give it: 0.9 is "90 %"."""
+    return f"{100 * confidence:.4g} %"
 
 
 def read_measures(rows: Iterable[Mapping[str, Any]]) -> tuple[Measure, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from yolodeploy.tasks import Key, Measure, one, read_measures
+from yolodeploy.tasks import Key, Measure, one, percent, read_measures
 
 NAMES = {
     Key.MAP50_95: "mAP50-95",
@@ -79,7 +79,12 @@ def _loss(name: str, measure: Measure, part: str) -> dict[str, Any]:
         return _metric(f"drop of {name}", measure.loss, part)
     low, high = map(str, measure.interval)
     interval = {"confidenceInterval": {"lowerBound": low, "upperBound": high}}
-    return {**_metric(f"drop of {name}", measure.loss, f"{part}, 90 % interval"), **interval}
+    return {
+        **_metric(
+            f"drop of {name}", measure.loss, f"{part}, {percent(measure.confidence)} interval"
+        ),
+        **interval,
+    }
 
 
 def _metric(name: str, value: object, part: str) -> dict[str, Any]:
