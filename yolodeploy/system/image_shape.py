@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -25,7 +26,7 @@ class ImageShape:
         return cls(side, side)
 
     @classmethod
-    def of(cls, plain: int | list[int]) -> Self:
+    def of(cls, plain: int | Sequence[int]) -> Self:
         """From its plain form: the side of a square, or height and width."""
         return cls.square(plain) if isinstance(plain, int) else cls(*plain)
 
