@@ -8,10 +8,12 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INPUTS := pyproject.toml constraints.txt
+# Where another interpreter is asked for on the command line, it gets an environment of its own.
+OTHER   = $(VENV)$(if $(filter command,$(word 1,$(origin PYTHON))),-$(notdir $(PYTHON)))
 NAMES   = $(patsubst recipes/%.yaml,%,$(wildcard recipes/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev deploy reproduce reproduce-here lint type test bench schema clean
+.PHONY: help setup dev deploy reproduce reproduce-here lint type test test-here bench schema clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -33,7 +35,7 @@ else
 endif
 
 reproduce: ## Build every recipe again elsewhere, compare with the locks; PYTHON=python3.12 for another one
-	@$(MAKE) --no-print-directory reproduce-here VENV=$(VENV)$(if $(filter command,$(word 1,$(origin PYTHON))),-$(notdir $(PYTHON)))
+	@$(MAKE) --no-print-directory reproduce-here VENV=$(OTHER)
 
 reproduce-here: $(VENV)/.setup
 	@$(BIN)/yolodeploy reproduce $(if $(TARGET),recipes/$(TARGET).yaml,$(sort $(wildcard recipes/*.yaml))) $(ARGS)
@@ -46,7 +48,10 @@ lint: $(VENV)/.dev ## Check style, formatting and the layers of imports
 type: $(VENV)/.dev ## Check types (strict)
 	@$(BIN)/mypy
 
-test: $(VENV)/.dev ## Run the whole suite
+test: ## Run the whole suite; PYTHON=python3.13 for another interpreter
+	@$(MAKE) --no-print-directory test-here VENV=$(OTHER)
+
+test-here: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 bench: $(VENV)/.dev ## Measure against what a user would run instead

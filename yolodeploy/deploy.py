@@ -98,7 +98,7 @@ def build(request: Request, store: Store, console: Console) -> Stored:
 def _prepare(request: Request, store: Store, console: Console) -> tuple[Runner, LockFile]:
     """Plan the recipe and read its lock."""
     plan = plan_recipe(request.recipe, store.root, request.allowed)
-    for warning in label_warnings(plan):
+    for warning in [*label_warnings(plan), *plan.warnings]:
         console.warn(warning)
     lock = LockFile.beside(plan)
     shared = shared_store(request.shared, console, lock.outputs, store.root, RESERVED)

@@ -5,6 +5,7 @@ An artifact is a folder with one `model.mlpackage`, an ML program for iOS 15 to 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 NAME = "coreml"
 
 _DISTRIBUTIONS = ("coremltools", "numpy", "protobuf", "torch")
+_NEWEST_PYTHON = (3, 13)  # that coremltools 9 has a wheel for; pyproject.toml has it too
 
 
 # Using a name of a package's face imports the toolchain: so only when a step runs.
@@ -91,6 +93,15 @@ def versions() -> Mapping[str, str]:
 
 def problem() -> str | None:
     """Name the distributions that are missing, with the remedy."""
+    if (
+        sys.version_info[:2] > _NEWEST_PYTHON
+        and installed("coremltools")["coremltools"] == "missing"
+    ):
+        newest, here = (".".join(map(str, v)) for v in (_NEWEST_PYTHON, sys.version_info[:3]))
+        return (
+            f"coremltools has no release for Python newer than {newest}, and this is {here}. "
+            f"Install yolodeploy under Python 3.11 to {newest} to ship to iOS; the other backends run here"
+        )
     return missing("coreml", *_DISTRIBUTIONS)
 
 

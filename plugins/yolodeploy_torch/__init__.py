@@ -133,6 +133,11 @@ def count(artifact: Artifact, imgsz: ImageShape) -> Counts:
     return model.counts(artifact.path, imgsz)
 
 
+def facts(weights: Path) -> ModelInfo:
+    """What a checkpoint says of its model: classes, strides, training size; ModelError if it cannot be loaded."""
+    return checkpoint.facts(weights)
+
+
 def describe(artifact: Artifact) -> Interface:
     """The inputs and outputs of the source model; its image size is free."""
     info = ModelInfo.read(artifact.path)

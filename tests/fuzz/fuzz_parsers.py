@@ -195,6 +195,14 @@ def _digests(folder: Path) -> object:
     return cache.digest(folder / "data.yaml")
 
 
+def _facts(folder: Path) -> object:
+    from yolodeploy.plan.facts import WeightsFacts
+    from yolodeploy.system import Memo
+
+    memo = Memo(folder / "store/facts.json")
+    return [WeightsFacts(memo)._remembered(key) for key in memo._known]
+
+
 def _info(folder: Path) -> object:
     return ModelInfo.read(folder / "yolo")
 
@@ -225,6 +233,7 @@ PARSERS = {
     ),
     "archive of a result": Parser(["object.tar"], _archive, (tar_headers, tar_headers, *BLIND)),
     "digests.json": Parser(["store/digests.json"], _digests, SEALED),
+    "facts.json": Parser(["store/facts.json"], _facts, SEALED),
     "ncnn: .param": Parser(["ncnn/model.ncnn.param"], _ncnn, TEXT, backend="ncnn"),
     "ncnn: .bin": Parser(["ncnn/model.ncnn.bin"], _ncnn, backend="ncnn"),
     "mlpackage: manifest": Parser([f"{PACKAGE}/Manifest.json"], _coreml, JSON, backend="coreml"),

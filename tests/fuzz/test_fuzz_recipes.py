@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from real_model import DEMO
 
 from yolodeploy.backend.pinned_file import PinnedFile
 from yolodeploy.backend.registry import load_registry
@@ -122,7 +124,7 @@ def recipes(draw: Callable[..., Any]) -> dict[str, Any]:
     if current == "yolo" and not wild:
         steps.append("export")
     recipe = {
-        "model": {"weights": "tiny.pt", "imgsz": draw(st.sampled_from([32, 64, 640]))},
+        "model": {"weights": "tiny.pt", "imgsz": draw(st.sampled_from([32, 640, None]))},
         "data": {
             "path": "data.yaml",
             "evaluation": {"split": "val", "images": 1},
@@ -147,7 +149,7 @@ def recipes(draw: Callable[..., Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("recipes")
-    (root / "tiny.pt").write_bytes(b"weights")
+    shutil.copy(DEMO, root / "tiny.pt")
     for split in ("train", "val"):
         for number in range(3):
             image = root / "images" / split / f"{number}.png"
@@ -157,7 +159,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             label.parent.mkdir(parents=True, exist_ok=True)
             label.write_text("0 0.5 0.5 0.5 0.5\n", encoding="utf-8")
     (root / "data.yaml").write_text(
-        "train: images/train\nval: images/val\nnames: [a]\n", encoding="utf-8"
+        "train: images/train\nval: images/val\nnames: [circle, triangle, square, pentagon, star]\n",
+        encoding="utf-8",
     )
     return root
 

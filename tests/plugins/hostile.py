@@ -89,7 +89,7 @@ def pickles(command: str) -> dict[str, tuple[bytes, str]]:
         ),
         "dotted name in an allowed class": (
             whole(call(named("ultralytics.nn.modules.conv", "Conv.forward.__globals__"))),
-            "not a plain YOLOv8 detection model",
+            RUNS.format(r"ultralytics\.nn\.modules\.conv\.Conv\.forward\.__globals__"),
         ),
         "dotted module": (whole(call(named("torch.os", "system"), run)), r"`torch\.os\.system`"),
         "getattr": (

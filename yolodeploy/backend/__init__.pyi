@@ -29,7 +29,7 @@ from .contract import (
     Trial,
     content,
 )
-from .model_info import ModelInfo
+from .model_info import Inspecting, ModelInfo
 from .params import Export, Params, Quantize, Selector
 from .pinned_file import PinnedFile, verify_pinned
 from .recipe_schema import recipe_schema
@@ -53,6 +53,7 @@ __all__ = [
     "Counts",
     "Device",
     "Export",
+    "Inspecting",
     "Interface",
     "ModelInfo",
     "Params",

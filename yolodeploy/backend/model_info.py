@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -51,3 +51,15 @@ class ModelInfo:
             raise StepFailed(
                 f"{file} is damaged ({type(error).__name__}). Build it again."
             ) from error
+
+
+@runtime_checkable
+class Inspecting(Protocol):
+    """A plugin that loads weights and can say what they are without loading them into an artifact.
+
+    Planning asks it, so a recipe may leave `imgsz` out, and weights that cannot be used are refused
+    before anything runs. The answer is remembered by the digest of the weights and `versions()`.
+    """
+
+    def facts(self, weights: Path) -> ModelInfo:
+        """Read a weights file safely, in seconds; raises ModelError if the loading step would refuse it."""

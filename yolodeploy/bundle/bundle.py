@@ -176,6 +176,7 @@ def resolved_plan(plan: Plan) -> dict[str, Any]:
     return {
         "recipe": {
             **recipe,
+            "model": {**recipe["model"], "imgsz": plan.imgsz.plain},
             "steps": [
                 {"name": planned.step.name, "params": planned.params.model_dump(mode="json")}
                 for planned in plan.steps[1:]  # the first loads the weights

@@ -68,6 +68,7 @@ class Dataset:
 
     `names` are the class names, `images` absolute paths. Labels and pixels are read when asked for. `named` is
     false if the file gives only the number of classes. `counts` are those of the view as it was loaded.
+    `merged` is the number of classes that the labels name where `names` has one for all of them, else 0.
     """
 
     file: Path
@@ -75,16 +76,21 @@ class Dataset:
     images: tuple[Path, ...]
     named: bool = True
     counts: Counts = Counts()
+    merged: int = 0
 
     def __len__(self) -> int:
         return len(self.images)
 
     def boxes(self, image: Path) -> tuple[Box, ...]:
         """Read the labels of one image; an image without a label file has no objects."""
-        found = read_labels(label_file(image), len(self.names))
+        found = read_labels(label_file(image), self.merged or len(self.names))
         if found.faults:
             raise DataError(_listed(found.faults))
-        return found.boxes
+        return tuple(replace(box, cls=0) for box in found.boxes) if self.merged else found.boxes
+
+    def as_one_class(self, name: str) -> Dataset:
+        """The same images and boxes with all classes taken for one, as Ultralytics does with `single_cls`."""
+        return replace(self, names=(name,), named=True, merged=self.merged or len(self.names))
 
     @cached_property
     def labelled(self) -> bool:

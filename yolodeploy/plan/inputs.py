@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
-from yolodeploy.backend import Params, Quantize, verify_pinned
+from yolodeploy.backend import Params, PinnedFile, Quantize, verify_pinned
 from yolodeploy.data import Dataset, image_faults, load_view, same_name, survey_view
 from yolodeploy.errors import DataError, ModelError, PlanRefused
+from yolodeploy.plan.facts import Loader, WeightsFacts
 from yolodeploy.plan.plan import Plan, PlannedStep
 from yolodeploy.plan.resolve import ResolvedStep
-from yolodeploy.recipe import AllowedPaths, RecipeFile, View
-from yolodeploy.system import MODEL_BYTES, Console, StatCache, file_digest, shown
+from yolodeploy.recipe import AllowedPaths, Position, RecipeFile, View
+from yolodeploy.store import DIGESTS, FACTS
+from yolodeploy.system import MODEL_BYTES, Console, Memo, StatCache, file_digest, shown
 
 _AGAIN = "The result was not kept. Run again when nothing writes there any more."
 _LABELLED = ("evaluation", "training")  # views whose labels are read
@@ -24,15 +27,29 @@ _Key = tuple[Path, View, int, AllowedPaths]
 
 
 class Inputs:
-    """Reads what recipes name, and what several share only once; `digests` remembers the digests of files."""
+    """Reads what recipes name, and what several share only once.
 
-    def __init__(self, digests: StatCache) -> None:
-        self.digests = digests
+    `digests` remembers the digests of files, `facts` what weights say of their model.
+    """
+
+    def __init__(self, digests: StatCache, facts: WeightsFacts) -> None:
+        self.digests, self.facts = digests, facts
         self._views: dict[_Key, tuple[Dataset, str]] = {}
         self._disjoint: set[tuple[str, str]] = set()  # digests of views without a common image
         self._decoded: dict[
             Path, str
         ] = {}  # what is wrong with each image that was looked at; "" for nothing
+        self._merged: dict[tuple[str, str], str] = {}
+
+    @classmethod
+    def of_store(cls, store: Path) -> Self:
+        """With what a store remembers of files."""
+        return cls(StatCache(store / DIGESTS), WeightsFacts(Memo(store / FACTS)))
+
+    def save(self) -> None:
+        """Keep what was read for later runs."""
+        self.digests.save()
+        self.facts.save()
 
     def views(self, file: RecipeFile, resolved: Sequence[ResolvedStep]) -> dict[str, Dataset]:
         """The data views of a recipe; raises PlanRefused if it lacks one that a step needs, or DataError."""
@@ -46,13 +63,13 @@ class Inputs:
             _require_usable(file, views, step)
         return views
 
-    def view_digests(self, file: RecipeFile, names: Iterable[str]) -> dict[str, str]:
+    def view_digests(self, file: RecipeFile, views: Mapping[str, Dataset]) -> dict[str, str]:
         """Digests of views; raises DataError if an evaluation image is also in another view."""
-        pairs = {name: self._view(file, getattr(file.recipe.data, name)) for name in names}
+        pairs = {name: self._view(file, getattr(file.recipe.data, name)) for name in views}
         for name, pair in pairs.items():
             if name != "evaluation":
                 self._refuse_overlap(file, name, pair, pairs["evaluation"])
-        return {name: digest for name, (_, digest) in pairs.items()}
+        return {name: self._digest_as(views[name], *pair) for name, pair in pairs.items()}
 
     def survey(self, file: RecipeFile, console: Console) -> list[str]:
         """What is wrong with the images and labels of a recipe's views, one line for each fault.
@@ -89,6 +106,23 @@ class Inputs:
                 "one. Restore the file, or change the pin if the new weights are meant."
             )
         return digest
+
+    def _digest_as(self, used: Dataset, read: Dataset, digest: str) -> str:
+        """The digest of a view as it is used: with its classes taken for one, it is another."""
+        if used.names == read.names:
+            return digest
+        key = digest, used.names[0]
+        if key not in self._merged:
+            self._merged[key] = used.digest(self.digests)
+        return self._merged[key]
+
+    def verify_pinned(self, file: RecipeFile, loader: Loader, params: Params, at: Position) -> None:
+        """Raise ModelError if a pinned file is missing or another one, or weights that cannot be used."""
+        verify_pinned(params, at, self.digests, file.allowed)
+        for name in type(params).model_fields:
+            pinned = getattr(params, name)
+            if isinstance(pinned, PinnedFile) and pinned.file.suffix.lower() == loader[1].accepts:
+                self.facts.of(loader, pinned.file, pinned.sha256, at)
 
     def _view(self, file: RecipeFile, view: View) -> tuple[Dataset, str]:
         data = file.recipe.data

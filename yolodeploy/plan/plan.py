@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yolodeploy.backend import Backend, Params, Step, Target, problem_of
+from yolodeploy.backend import Backend, ModelInfo, Params, Step, Target, problem_of
 from yolodeploy.data import Dataset
+from yolodeploy.plan.facts import size_note, size_warning
 from yolodeploy.recipe import Position, RecipeFile
 from yolodeploy.system import ImageShape, installed
 
@@ -53,7 +54,8 @@ class Plan:
     `steps[0]` loads the weights, `steps[export]` exports the model. `floats` are the plain float exports that
     latencies are compared with, by index of the step whose result they export; results in a format that the
     export does not take have none. `views` are the data views by name ("evaluation", "calibration",
-    "training"), `view_digests` their digests.
+    "training"), `view_digests` their digests. `imgsz` is the size of the input in pixels. `facts` are
+    what the weights say of their model (None if the plugin that loads them reads none, or cannot run here).
     """
 
     file: RecipeFile
@@ -65,6 +67,8 @@ class Plan:
     views: Mapping[str, Dataset]
     weights_digest: str
     view_digests: Mapping[str, str]
+    imgsz: ImageShape
+    facts: ModelInfo | None = None
 
     @property
     def final(self) -> PlannedStep:
@@ -77,9 +81,22 @@ class Plan:
         return self.floats[self.export - 1]
 
     @property
-    def imgsz(self) -> ImageShape:
-        """Size of the input in pixels."""
-        return self.file.recipe.model.imgsz
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the figures must know about model and data, one sentence each."""
+        found = [size_note(self.facts, self.imgsz)]
+        view = self.views["evaluation"]
+        if view.merged:
+            found.append(
+                "the model was trained with all classes taken for one (`single_cls`), so the data set's "
+                f"{view.merged} are measured as one, `{view.names[0]}`"
+            )
+        return tuple(filter(None, found))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What may not be meant, one sentence or two each."""
+        found = size_warning(self.file, self.facts, self.imgsz)
+        return (found,) if found else ()
 
     @property
     def weights(self) -> Path:

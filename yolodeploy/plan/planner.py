@@ -1,6 +1,6 @@
 """Recipe -> Plan: resolve every step, refuse what cannot work, and give each step its id.
 
-Planning imports no toolchain and only takes the digest of the weights. An id is the digest of everything
+Planning imports no toolchain, except to read weights that it has not seen before: see facts.py. An id is the digest of everything
 that determines a step's bytes, the id of its input included, so the last id stands for all steps.
 """
 
@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from yolodeploy.backend import Registry, Target, load_registry, verify_pinned
-from yolodeploy.plan.inputs import Inputs
+from yolodeploy.backend import Backend, Registry, Step, Target, load_registry
+from yolodeploy.plan.facts import chosen_imgsz
+from yolodeploy.plan.inputs import Inputs, check_names
 from yolodeploy.plan.plan import Plan, PlannedStep, described_target, step_versions
 from yolodeploy.plan.resolve import (
     ResolvedStep,
@@ -22,8 +23,7 @@ from yolodeploy.plan.resolve import (
     resolve_steps,
 )
 from yolodeploy.recipe import RecipeFile, load_recipe
-from yolodeploy.store import DIGESTS
-from yolodeploy.system import Console, StatCache, digest_of
+from yolodeploy.system import Console, ImageShape, digest_of
 
 
 def plan_recipe(recipe: Path, store: Path, allowed: Iterable[Path] = ()) -> Plan:
@@ -38,21 +38,19 @@ class Planner:
     `allowed` are files and folders outside their projects that the recipes may read.
     """
 
-    def __init__(
-        self, registry: Registry, digests: StatCache, allowed: Iterable[Path] = ()
-    ) -> None:
-        self._registry, self._inputs, self._allowed = registry, Inputs(digests), tuple(allowed)
+    def __init__(self, registry: Registry, inputs: Inputs, allowed: Iterable[Path] = ()) -> None:
+        self._registry, self._inputs, self._allowed = registry, inputs, tuple(allowed)
 
     @classmethod
     def of_store(cls, store: Path, allowed: Iterable[Path] = ()) -> Self:
-        """A planner with the installed plugins and the file digests that a store remembers."""
-        return cls(load_registry(), StatCache(store / DIGESTS), allowed)
+        """A planner with the installed plugins, and what a store remembers of files."""
+        return cls(load_registry(), Inputs.of_store(store), allowed)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._inputs.digests.save()
+        self._inputs.save()
 
     def plan(self, recipe: Path) -> Plan:
         """Read and plan a recipe; raises RecipeError, PlanRefused, ModelError or DataError."""
@@ -71,10 +69,16 @@ def make_plan(file: RecipeFile, registry: Registry, inputs: Inputs) -> Plan:
     refuse_unknown_checks(file, resolved)
     views = inputs.views(file, resolved)
     weights_digest = inputs.weights_digest(file)
+    loader = _owned(registry, resolved[0][0])
+    at = file.where("model", "weights")
+    facts = inputs.facts.of(loader, file.recipe.model.weights, weights_digest, at)
+    imgsz = chosen_imgsz(file, loader, facts)
+    if facts and facts.single_cls:
+        views = {name: view.as_one_class(facts.names[0]) for name, view in views.items()}
     view_digests = inputs.view_digests(file, views)
     for _, params, at in resolved:
-        verify_pinned(params, at, inputs.digests, file.allowed)
-    plan_step = partial(_plan_step, file, registry, target, view_digests)
+        inputs.verify_pinned(file, loader, params, at)
+    plan_step = partial(_plan_step, file, registry, target, imgsz, view_digests)
     steps: list[PlannedStep] = []
     for each in resolved:
         steps.append(plan_step(each, steps[-1].id if steps else weights_digest))
@@ -85,28 +89,35 @@ def make_plan(file: RecipeFile, registry: Registry, inputs: Inputs) -> Plan:
         for index, model in enumerate(steps[:export])
         if model.step.produces == step.accepts
     }
-    return Plan(
-        file, backend, target, tuple(steps), export, floats, views, weights_digest, view_digests
-    )
+    digests = weights_digest, view_digests
+    plan = Plan(file, backend, target, tuple(steps), export, floats, views, *digests, imgsz, facts)
+    if facts:
+        check_names(facts.names, plan)
+    return plan
+
+
+def _owned(registry: Registry, step: Step) -> tuple[Backend, Step]:
+    return next(b for b in registry.backends.values() if step in b.STEPS), step
 
 
 def _plan_step(
     file: RecipeFile,
     registry: Registry,
     target: Target,
+    imgsz: ImageShape,
     view_digests: dict[str, str],
     resolved: ResolvedStep,
     input_id: str,
 ) -> PlannedStep:
     """Give a step its id."""
     step, params, at = resolved
-    backend = next(b for b in registry.backends.values() if step in b.STEPS)
+    backend, _ = _owned(registry, step)
     id_ = digest_of(
         {
             "step": [backend.NAME, step.name, step.revision],
             "params": params.model_dump(mode="json"),
             "input": input_id,
-            "imgsz": file.recipe.model.imgsz.plain,
+            "imgsz": imgsz.plain,
             "seed": file.recipe.seed,
             "target": described_target(target) if backend.DEVICES else None,
             "data": {name: view_digests[name] for name in step.needs(params)},

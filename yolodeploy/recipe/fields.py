@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from yolodeploy.recipe.image_size import ImageSize
 from yolodeploy.recipe.messages import NAME, SHA256, VERSION
-from yolodeploy.system import ImageShape, quotable
+from yolodeploy.system import quotable
 
 
 class Part(BaseModel):
@@ -41,8 +41,8 @@ class Model(Part):
     """The checkpoint (.pt), relative to the recipe."""
     sha256: str | None = Field(default=None, pattern=SHA256)
     """Digest that the weights file must have; a build with another file is refused."""
-    imgsz: ImageSize = Field(default=ImageShape.square(640), json_schema_extra={"default": 640})
-    """Size of the input in pixels: the side of a square, or [height, width]. Multiples of 32."""
+    imgsz: ImageSize | None = None
+    """Size of the input in pixels: the side of a square, or [height, width]. Multiples of 32; the size that the model was trained at if left out."""
 
 
 class View(Part):

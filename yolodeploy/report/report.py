@@ -25,6 +25,7 @@ def make_report(
         "target": {"device": device.name, "title": device.title, "os": plan.target.os_version},
         "backend": plan.backend.NAME,
         "imgsz": plan.imgsz.plain,
+        "notes": list(plan.notes),
         "steps": [_step(planned, runner) for planned in plan.steps],
         "artifact": {"format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes},
         "data": {name: _view(plan, name) for name in plan.views},

@@ -26,6 +26,7 @@ def report_table(report: Mapping[str, Any]) -> str:
         ("target", f"{target['title']} ({target['device']}{system}), {report['backend']}"),
         ("steps", ", ".join(map(_step, report["steps"]))),
         ("size", f"{artifact['bytes'] / 1e6:.2f} MB, {artifact['format']}"),
+        *(("note", text) for text in report["notes"]),
         *_layers(report["interface"]["layers"]),
         *_evaluation(report["data"]),
         *_calibration(report["data"]),

@@ -1,11 +1,12 @@
 from .disk_errors import DISK_ERRORS, DISK_FULL
 from .objects import Entry, Meta, Stored, damage, odd_entries
-from .store import DIGESTS, Store, default_root
+from .store import DIGESTS, FACTS, Store, default_root
 
 __all__ = [
     "DIGESTS",
     "DISK_ERRORS",
     "DISK_FULL",
+    "FACTS",
     "Entry",
     "Meta",
     "Store",

@@ -45,6 +45,7 @@ from yolodeploy.store.objects import (
 from yolodeploy.system import tree_bytes
 
 DIGESTS = "digests.json"  # of input files: see `StatCache`
+FACTS = "facts.json"  # of weights, by their digest
 _ID = re.compile("[0-9a-f]{64}")
 _DAMAGED = "is damaged"
 _DATA = "data.json"

@@ -13,6 +13,7 @@ from .files import (
 from .image_shape import GREY, RGB, ImageShape
 from .json_files import encoded, read_json, shown_json, write_json
 from .machine import conditions, cpu_name, peak_memory_mb, threads
+from .memo import Memo
 from .processes import PASSPHRASE, child_environment, python_command, wait_passively
 from .text import one_line, quotable, shown
 
@@ -26,6 +27,7 @@ __all__ = [
     "WIDTH",
     "Console",
     "ImageShape",
+    "Memo",
     "Report",
     "StatCache",
     "child_environment",

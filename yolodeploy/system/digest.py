@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import time
 from pathlib import Path
 
-from yolodeploy.system.files import MODEL_BYTES, open_plain, replace_file, require_plain
+from yolodeploy.system.files import MODEL_BYTES, open_plain, require_plain
+from yolodeploy.system.memo import Memo
 
 _SETTLED_NS = 2_000_000_000  # a file changed since may change again without a new timestamp
 
@@ -56,14 +56,11 @@ class StatCache:
     A file whose inode, size, mtime or ctime differs is read again, and one that changed within the last two
     seconds, or in the future by this clock, is not remembered. The kernel sets the ctime, so no program
     can set it back. Writing through a memory mapping changes neither at once, so a step's inputs are
-    read again when it is done: see plan/inputs.py. A cache that cannot be read or written, or whose first
-    line is not the digest of the rest, only costs time.
+    read again when it is done: see plan/inputs.py. The cache may be lost: see `Memo`.
     """
 
     def __init__(self, file: Path) -> None:
-        self._file = file
-        self._known: dict[str, list[object]] = _read_cache(file)
-        self._changed = False
+        self._memo = Memo(file)
 
     def digest(self, path: Path) -> str:
         """Digest of a file's bytes; OSError if it cannot be read, or has more than `MODEL_BYTES`."""
@@ -71,35 +68,14 @@ class StatCache:
         stat = path.stat()
         require_plain(stat, MODEL_BYTES)  # reading it first could take hours
         state = [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-        known = self._known.get(name)
-        if known is not None and known[:4] == state:
+        known = self._memo.get(name)
+        if isinstance(known, list) and len(known) == 5 and known[:4] == state:
             return str(known[4])
         value = file_digest(path)
         if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED_NS:
-            self._known[name] = [*state, value]
-            self._changed = True
+            self._memo.put(name, [*state, value])
         return value
 
     def save(self) -> None:
         """Write the cache file, if anything is new, in one atomic step."""
-        if not self._changed:
-            return
-        with contextlib.suppress(OSError):  # a read-only cache folder must not stop a plan
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(self._known)
-            replace_file(self._file, f"{_text_digest(text)}\n{text}".encode())
-            self._changed = False
-
-
-def _text_digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _read_cache(file: Path) -> dict[str, list[object]]:
-    try:
-        digest, _, text = file.read_text(encoding="utf-8").partition("\n")
-        raw = json.loads(text) if digest == _text_digest(text) else {}
-        found = raw.items()
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return {}
-    return {name: row for name, row in found if isinstance(row, list) and len(row) == 5}
+        self._memo.save()

@@ -1,4 +1,4 @@
-from .load import load, read_checkpoint_model
+from .load import facts, load, read_checkpoint_model
 from .ultralytics import read_values
 
-__all__ = ["load", "read_checkpoint_model", "read_values"]
+__all__ = ["facts", "load", "read_checkpoint_model", "read_values"]

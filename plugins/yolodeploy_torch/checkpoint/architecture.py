@@ -40,13 +40,13 @@ _ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|.{256}")
 
 def architecture(root: Node) -> Arch:
     """Read the table of a detection model; raises `Unsupported` for anything but YOLOv8."""
-    modules = [node for _, node in _modules(root)]
+    nodes = [node for _, node in modules(root)]
     rows = _children(_child(root, "model", "Sequential"))
     layers = tuple(_layer(node, row) for row, node in enumerate(rows))
     if not layers:
         raise Unsupported("it has no layers")
     arch = Arch(
-        eps=_epsilon(modules),
+        eps=_epsilon(nodes),
         names=_names(_get(root, "names", dict | list)),
         reg_max=_get(rows[-1], "reg_max", int),
         strides=_strides(_get(rows[-1], "stride", Tensor)),
@@ -59,7 +59,7 @@ def architecture(root: Node) -> Arch:
 def weights(root: Node) -> dict[str, Tensor]:
     """Collect the state dict as it is stored; raises `Unsupported` for anything but plain tensors."""
     found: dict[str, Tensor] = {}
-    for prefix, node in _modules(root):
+    for prefix, node in modules(root):
         named = node.state.get("_non_persistent_buffers_set")
         transient = named if isinstance(named, set) else set()
         tensors = {**_table(node, "_parameters"), **_table(node, "_buffers")}
@@ -69,7 +69,7 @@ def weights(root: Node) -> dict[str, Tensor]:
     return found
 
 
-def _modules(root: Node) -> Iterator[tuple[str, Node]]:
+def modules(root: Node) -> Iterator[tuple[str, Node]]:
     """Every module with the prefix of its weights' names.
 
     Refuses a tree that is deep, or that contains itself: a small file can make one without end.

@@ -1,14 +1,15 @@
 """Read an Ultralytics checkpoint without Ultralytics and without running what is in it.
 
 A checkpoint is a pickle, and a pickle can call anything. The reader in `unpickler.py` calls only our own
-functions, which are given here for exactly the names in a YOLOv8 detection checkpoint. A file with any
-other name in it is refused.
+functions: those here make containers and tensors, those in `names.py` stand-ins. A file that names
+anything else is refused, unless it is another layer: then the model in it is described.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from yolodeploy.errors import ModelError
-from yolodeploy.system import quotable
+from yolodeploy_torch.checkpoint.names import Names, inert
 from yolodeploy_torch.checkpoint.unpickler import (
     MAX_BYTES,
     Factory,
@@ -26,40 +27,6 @@ from yolodeploy_torch.checkpoint.unpickler import (
     key_of,
 )
 from yolodeploy_torch.checkpoint.zip_archive import SAVE_AGAIN, Archive, open_archive
-
-_MODULES = {
-    "torch.nn.modules.activation": ("SiLU",),
-    "torch.nn.modules.batchnorm": ("BatchNorm2d",),
-    "torch.nn.modules.container": ("ModuleList", "Sequential"),
-    "torch.nn.modules.conv": ("Conv2d",),
-    "torch.nn.modules.linear": ("Identity",),
-    "torch.nn.modules.pooling": ("MaxPool2d",),
-    "torch.nn.modules.upsampling": ("Upsample",),
-    "ultralytics.nn.tasks": ("DetectionModel",),
-    "ultralytics.nn.modules.block": ("Bottleneck", "C2f", "DFL", "SPPF"),
-    "ultralytics.nn.modules.conv": ("Concat", "Conv"),
-    "ultralytics.nn.modules.head": ("Detect",),
-    # Up to Ultralytics 8.0.9x all layers were in one module.
-    "ultralytics.nn.modules": ("Bottleneck", "C2f", "DFL", "SPPF", "Concat", "Conv", "Detect"),
-}
-
-# What else checkpoints hold beside the model: settings, losses, paths, dates, scores.
-_COMPANIONS = {
-    "ultralytics.utils": ("IterableSimpleNamespace",),
-    "ultralytics.yolo.utils": ("IterableSimpleNamespace",),
-    "ultralytics.utils.loss": ("v8DetectionLoss", "BboxLoss", "DFLoss"),
-    "ultralytics.yolo.utils.loss": ("v8DetectionLoss", "BboxLoss"),
-    "ultralytics.yolo.v8.detect.train": ("Loss",),
-    "ultralytics.utils.tal": ("TaskAlignedAssigner",),
-    "ultralytics.yolo.utils.tal": ("TaskAlignedAssigner",),
-    "torch": ("device",),
-    "torch.nn.modules.loss": ("BCEWithLogitsLoss",),
-    "pathlib": ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"),
-    "datetime": ("date", "datetime", "timedelta", "timezone"),
-    "numpy": ("dtype",),
-    "numpy.core.multiarray": ("scalar",),
-    "numpy._core.multiarray": ("scalar",),
-}
 
 _STORAGES = {
     "torch.BFloat16Storage": torch.bfloat16,
@@ -73,28 +40,44 @@ _STORAGES = {
     "torch.LongStorage": torch.int64,
     "torch.ShortStorage": torch.int16,
 }
-_TYPES = (*(str(dtype) for dtype in _STORAGES.values()), "torch.nn.parameter.Parameter")
+_TYPES = (
+    *(str(kind) for kind in vars(torch).values() if isinstance(kind, torch.dtype)),
+    "torch.nn.parameter.Parameter",
+)
 
-_TASKS = {
-    "SegmentationModel": "a segmentation model",
-    "PoseModel": "a pose model",
-    "OBBModel": "an oriented-box model",
-    "ClassificationModel": "a classification model",
-}
-
-_MAX_AXES = 8
+_WRAPPERS = ("DataParallel", "DistributedDataParallel")
+_MAX_AXES, _MAX_WRAPPERS = 8, 4
+_MAX_SIDE = 1 << 16  # pixels
 
 
-def read_checkpoint(path: Path) -> Node:
-    """Return the detection model in an Ultralytics checkpoint, as a tree of stand-ins.
+@dataclass(frozen=True)
+class Checkpoint:
+    """The model in a checkpoint, as a tree of stand-ins, and the arguments that it was trained with."""
+
+    model: Node
+    arguments: Mapping[Any, Any]
+
+    @property
+    def imgsz(self) -> int | tuple[int, int] | None:
+        """The size that the model was trained at; None if the file does not say it."""
+        return _size_of(self.arguments.get("imgsz"))
+
+    @property
+    def single_cls(self) -> bool:
+        """Whether it was trained with all classes taken for one."""
+        return self.arguments.get("single_cls") is True
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read an Ultralytics checkpoint of any model.
 
     Takes the averaged weights (`ema`) where the file has them, as Ultralytics does. Raises
-    ModelError for a file that is missing, damaged, unsafe or of another kind of model.
+    ModelError for a file that is missing, damaged, unsafe, or no checkpoint.
     """
     with open_archive(path) as file:
         if file.content("byteorder", 9) not in (b"", b"little"):
             raise ModelError(f"{path} was written on a big-endian machine. {SAVE_AGAIN} elsewhere.")
-        return _model(path, _content(path, file))
+        return _checkpoint(path, _content(path, file))
 
 
 def read_values(path: Path) -> object:
@@ -104,14 +87,19 @@ def read_values(path: Path) -> object:
 
 
 def _content(path: Path, file: Archive) -> object:
-    machine = Unpickler(_FACTORIES, functools.partial(_storage, file))
+    machine = Unpickler(_factory, functools.partial(_storage, file))
     try:
         content = machine.run(file.content("data.pkl", MAX_BYTES + 1))
     except Malformed as error:
-        _check_names(path, machine.unknown)
+        _check_names(path, machine)
         raise ModelError(f"{path} is damaged ({error}). {SAVE_AGAIN}.") from error
-    _check_names(path, machine.unknown)
+    _check_names(path, machine)
     return content
+
+
+def _check_names(path: Path, machine: Unpickler) -> None:
+    if problem := Names.of(machine.unknown, machine.called).problem():
+        raise ModelError(f"{path} {problem}")
 
 
 def _storage(file: Archive, given: object) -> Tensor:
@@ -163,73 +151,44 @@ def _bytes(text: str = "", encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-def _node(kind: str, *_: object) -> Node:
-    return Node(kind)
-
-
-def _size(values: object) -> tuple[Any, ...]:
+def _tuple(values: object = (), *_: object) -> tuple[Any, ...]:
     return tuple(values) if isinstance(values, list | tuple) else ()
+
+
+def _list(values: object = (), *_: object) -> list[Any]:
+    return list(_tuple(values))
+
+
+def _dict(pairs: object = (), *_: object) -> dict[Any, Any]:
+    return dict(pairs) if isinstance(pairs, dict) else _ordered(pairs)
 
 
 def _refused(*_: object) -> object:
     raise Malformed("its pickle calls a type of numbers")
 
 
-# What makes the things that an allowed name stands for.
+# What makes the containers and tensors that a name stands for.
 _FACTORIES: Mapping[str, Factory] = {
-    **{
-        f"{module}.{name}": functools.partial(_node, name)
-        for table in (_MODULES, _COMPANIONS)
-        for module, names in table.items()
-        for name in names
-    },
     **dict.fromkeys((*_STORAGES, *_TYPES), _refused),
     **dict.fromkeys(("builtins.set", "builtins.frozenset"), _set),
     **dict.fromkeys(("_codecs.encode", "builtins.bytes"), _bytes),
+    **dict.fromkeys(("builtins.dict", "collections.Counter"), _dict),
+    **dict.fromkeys(("builtins.list", "collections.deque"), _list),
+    **dict.fromkeys(("builtins.tuple", "torch.Size"), _tuple),
     "collections.OrderedDict": _ordered,
-    "torch.Size": _size,
+    "collections.defaultdict": lambda _kind=None, pairs=(), *_: _dict(pairs),
     "torch._utils._rebuild_parameter": lambda data, *_: data,
+    "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
 }
 
 
-def _check_names(path: Path, unknown: Iterable[str]) -> None:
-    """Raise ModelError if the pickle gave names that are not in the table."""
-    names = sorted(unknown)
-    layers = [name for name in names if name.startswith(("ultralytics.nn.", "torch.nn.modules."))]
-    unsafe = [name for name in names if name not in layers]
-    if unsafe:
-        known = "before `fuse()`, which adds this, " if unsafe == ["builtins.getattr"] else ""
-        raise ModelError(
-            f"{path} asks to run {_quoted(unsafe)}, which a YOLOv8 detection checkpoint never "
-            f"needs; nothing was run. If you trained it yourself, save it again {known}with "
-            "Ultralytics' `model.save()`; if not, do not open it with any tool."
-        )
-    if layers:
-        raise ModelError(f"{path} is {_other_model(layers)}")
+def _factory(name: str) -> Factory | None:
+    return _FACTORIES.get(name) or inert(name)
 
 
-def _other_model(layers: Iterable[str]) -> str:
-    names = sorted({quotable(name.rpartition(".")[2]) for name in layers})
-    for name in names:
-        if name in _TASKS:
-            return (
-                f"{_TASKS[name]} where a detection model is needed. "
-                "This version supports YOLOv8 detection only."
-            )
-    return (
-        f"not a plain YOLOv8 detection model: it has the layers {', '.join(names[:9])}. "
-        "This version supports YOLOv8 detection only; train one, for example from yolov8n.pt."
-    )
-
-
-def _quoted(names: list[str]) -> str:
-    shown = ", ".join(f"`{quotable(name)}`" for name in names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
-
-
-def _model(path: Path, content: object) -> Node:
+def _checkpoint(path: Path, content: object) -> Checkpoint:
     if not isinstance(content, dict):
         raise ModelError(f"{path} is not an Ultralytics checkpoint. {SAVE_AGAIN}.")
     if content and all(isinstance(value, Tensor) for value in content.values()):
@@ -238,7 +197,39 @@ def _model(path: Path, content: object) -> Node:
             f"{SAVE_AGAIN}."
         )
     for key in ("ema", "model"):
-        model = content.get(key)
-        if isinstance(model, Node) and model.kind == "DetectionModel":
-            return model
+        model = _unwrapped(content.get(key))
+        if isinstance(model, Node) and model.kind.endswith("Model"):
+            return Checkpoint(model, _arguments(content, model))
     raise ModelError(f"{path} holds no Ultralytics detection model. {SAVE_AGAIN}.")
+
+
+def _unwrapped(model: object) -> object:
+    """The model inside DataParallel or DistributedDataParallel, which only spread its batches."""
+    for _ in range(_MAX_WRAPPERS):
+        if not isinstance(model, Node) or model.kind not in _WRAPPERS:
+            break
+        modules = model.state.get("_modules")
+        model = modules.get("module") if isinstance(modules, dict) else None
+    return model
+
+
+def _arguments(content: Mapping[Any, Any], model: Node) -> Mapping[Any, Any]:
+    """The training arguments: of the whole checkpoint, or those that the model itself keeps."""
+    for found in (content.get("train_args"), model.state.get("args")):
+        # A namespace has them as attributes. OmegaConf (Ultralytics 8.0.x) has a table of nodes with a value each.
+        table = found.state.get("_content", found.state) if isinstance(found, Node) else found
+        if isinstance(table, dict) and table:
+            return {key: _plain_value(value) for key, value in table.items()}
+    return {}
+
+
+def _plain_value(value: object) -> object:
+    return value.state.get("_val") if isinstance(value, Node) else value
+
+
+def _size_of(value: object) -> int | tuple[int, int] | None:
+    sides: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
+    if not 1 <= len(sides) <= 2 or not all(type(s) is int and 0 < s <= _MAX_SIDE for s in sides):
+        return None
+    height, width = int(sides[0]), int(sides[-1])
+    return height if height == width else (height, width)

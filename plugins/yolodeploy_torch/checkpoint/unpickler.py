@@ -1,8 +1,8 @@
 """Read a pickle without importing or running anything that it names.
 
 A pickle is a program for a small stack machine, and some of its instructions call any function that it
-names. This machine builds plain values: every name is looked up in one table of our own functions,
-which make plain values and stand-ins. A name that is not in the table makes a stand-in too, and is
+names. This machine builds plain values: every name is looked up among our own functions, which make
+plain values and stand-ins. A name that is not among them makes a stand-in too, and is
 reported. Instructions: `pickletools` of the standard library.
 """
 
@@ -49,18 +49,22 @@ class Name(str):
 class Unpickler:
     """Runs one pickle.
 
-    `factories` make what an allowed name stands for, by "module.name"; `persistent` gives what a persistent
-    id stands for. `unknown` are the other names in the pickle; it is filled even if reading fails.
+    `factory` gives what makes the things that an allowed name ("module.name") stands for, None for another name;
+    `persistent` gives what a persistent id stands for. `unknown` are the other names in the pickle,
+    `called` those of them that it calls, except to make an object without arguments. Both are filled even
+    if reading fails.
     """
 
     def __init__(
-        self, factories: Mapping[str, Factory], persistent: Callable[[object], object]
+        self, factory: Callable[[str], Factory | None], persistent: Callable[[object], object]
     ) -> None:
-        self._factories, self._persistent = factories, persistent
+        self._factory, self._persistent = factory, persistent
+        self._factories: dict[str, Factory | None] = {}
         self._stack: list[Any] = []
         self._copies = 0
         self.memo: dict[int, Any] = {}
         self.unknown: set[str] = set()
+        self.called: set[str] = set()
 
     def run(self, pickled: bytes) -> object:
         """Return the value; raises Malformed if the bytes are not a pickle that can be read."""
@@ -130,6 +134,8 @@ class Unpickler:
             raise Malformed(f"its pickle gives a name of {len(found):,} characters")
         self._count(len(found))
         if found not in self._factories:
+            self._factories[found] = self._factory(found)
+        if self._factories[found] is None:
             self.unknown.add(str(found))
         self.push(found)
 
@@ -138,14 +144,17 @@ class Unpickler:
         self._count(_CALL)
         self.push(self._persistent(self.pop()))
 
-    def call(self, what: object, arguments: object) -> None:
-        """Push what a name makes of a tuple of arguments."""
+    def call(self, what: object, arguments: object, *, new: bool = False) -> None:
+        """Push what a name makes of a tuple of arguments; `new` if that only makes an object of a class."""
         if not isinstance(arguments, tuple):
             raise Malformed("its pickle calls something without a tuple")
         self._count(_CALL, *arguments)
-        if isinstance(what, Name) and what in self._factories:
-            self.push(self._factories[what](*arguments))
-        else:  # the file is refused in the end; until then the pickle may build on it
+        factory = self._factories.get(what) if isinstance(what, Name) else None
+        if factory:
+            self.push(factory(*arguments))
+        else:  # a layer that is not known, or the file is refused in the end
+            if isinstance(what, Name) and (arguments or not new):
+                self.called.add(str(what))
             self.push(Node(str(what) if isinstance(what, Name) else ""))
 
     def call_named(self, argument: str) -> None:
@@ -203,7 +212,8 @@ _INSTRUCTIONS: Mapping[str, Callable[[Unpickler, Any], object]] = {
     **dict.fromkeys((*_TEXTS, "SHORT_BINBYTES", "BINFLOAT"), Unpickler.push),
     **dict.fromkeys(_INTEGERS, Unpickler.push_integer),
     **dict.fromkeys(("PROTO", "FRAME"), lambda _machine, _argument: None),
-    **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda machine, _: machine.call(*machine.pop_last(2))),
+    "REDUCE": lambda machine, _: machine.call(*machine.pop_last(2)),
+    "NEWOBJ": lambda machine, _: machine.call(*machine.pop_last(2), new=True),
     **dict.fromkeys(("BINPUT", "LONG_BINPUT"), Unpickler.put),
     **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda machine, n: machine.push(machine.memo[n])),
     "NONE": lambda machine, _: machine.push(None),
@@ -213,6 +223,8 @@ _INSTRUCTIONS: Mapping[str, Callable[[Unpickler, Any], object]] = {
     "EMPTY_LIST": lambda machine, _: machine.push([]),
     "EMPTY_DICT": lambda machine, _: machine.push({}),
     "EMPTY_SET": lambda machine, _: machine.push(set()),
+    "FROZENSET": lambda machine, _: machine.push(set(map(key_of, machine.pop_to_mark()))),
+    "BYTEARRAY8": lambda machine, argument: machine.push(bytes(argument)),
     "TUPLE": lambda machine, _: machine.push(tuple(machine.pop_to_mark())),
     "TUPLE1": lambda machine, _: machine.push(tuple(machine.pop_last(1))),
     "TUPLE2": lambda machine, _: machine.push(tuple(machine.pop_last(2))),

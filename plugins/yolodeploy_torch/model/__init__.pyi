@@ -12,7 +12,7 @@ from .arch import (
     Unsupported,
     UpsampleLayer,
 )
-from .artifact import read, rebuild, write
+from .artifact import info, read, rebuild, write
 from .exportable import exportable, fused, traced
 from .flops import counts
 from .layers import Group, Groups, Structure, convolutions, structure, unified_scales
@@ -43,6 +43,7 @@ __all__ = [
     "counts",
     "exportable",
     "fused",
+    "info",
     "read",
     "rebuild",
     "structure",

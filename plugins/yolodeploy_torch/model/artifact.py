@@ -25,13 +25,18 @@ WEIGHTS_FILE = "model.safetensors"
 
 def write(folder: Path, arch: Arch, state: Mapping[str, Tensor]) -> None:
     """Write a model as an artifact: unfused float32 weights, sorted by name."""
-    parameters = sum(value.numel() for name, value in state.items() if _is_parameter(name))
-    ModelInfo("detect", arch.names, arch.strides, parameters, channels=arch.channels).write(folder)
+    info(arch, state).write(folder)
     table = arch.model_dump(mode="json", by_alias=True)
     text = json.dumps(table, indent=1, sort_keys=True, ensure_ascii=False)
     (folder / ARCH_FILE).write_text(text + "\n", encoding="utf-8")
     ordered = {name: state[name].contiguous() for name in sorted(state)}
     save_file(ordered, folder / WEIGHTS_FILE)
+
+
+def info(arch: Arch, state: Mapping[str, Tensor]) -> ModelInfo:
+    """What table and weights say of a model."""
+    parameters = sum(value.numel() for name, value in state.items() if _is_parameter(name))
+    return ModelInfo("detect", arch.names, arch.strides, parameters, channels=arch.channels)
 
 
 def read(folder: Path) -> Yolo:

@@ -112,23 +112,82 @@ def test_flipped_bytes(good: Path, tmp_path: Path, position: float) -> None:
         load(path, tmp_path / "work")
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("yolov8n-seg", "is a segmentation model where a detection model is needed"),
-        ("yolov8n-pose", "is a pose model"),
-        ("yolov8n-obb", "is an oriented-box model"),
-        ("yolov8n-cls", "is a classification model"),
-        ("yolo11n", "has the layers .*C3k2.*supports YOLOv8 detection only"),
-        ("yolov5n", "has the layers C3[.] .*supports YOLOv8 detection only"),
-        ("yolov10n", "has the layers .*v10Detect"),
-        ("yolo26n", "has the layers .*C3k2"),
-    ],
-)
-def test_other_models(name: str, message: str, tmp_path: Path) -> None:
+FAMILIES = {
+    "yolov3-tiny": "a YOLOv3 detection model with a head of 2 levels",
+    "yolov5n": "a YOLOv5 detection model",
+    "yolov5n-p6": "a YOLOv5 detection model with the P6 head",
+    "yolov6n": "a YOLOv6 detection model",
+    "yolov8n-seg": "a YOLOv8 segmentation model",
+    "yolov8n-pose": "a YOLOv8 pose model",
+    "yolov8n-obb": "a YOLOv8 oriented-box model",
+    "yolov8n-cls": "a YOLOv8 classification model",
+    "yolov8n-p6": "a YOLOv8 detection model with the P6 head",
+    "yolov8n-seg-p6": "a YOLOv8 segmentation model with the P6 head",
+    "yolov8n-ghost": "a YOLOv8 detection model with ghost convolutions",
+    "yolov8n-ghost-p2": "a YOLOv8 detection model with the P2 head and ghost convolutions",
+    "yolov8n-world": "a YOLO-World detection model",
+    "yoloe-v8n-seg": "a YOLOE segmentation model",
+    "yolov9t": "a YOLOv9 detection model",
+    "yolov10n": "a YOLOv10 detection model",
+    "yolo11n": "a YOLO11 detection model",
+    "yolo11n-cls": "a YOLO11 classification model",
+    "yolo12n": "a YOLO12 detection model",
+    "yolo12n-seg": "a YOLO12 segmentation model",
+    "yolo26n": "a YOLO26 detection model",
+    "yolo26n-cls": "a YOLO26 classification model",
+    "yolo26n-p2": "a YOLO26 detection model with the P2 head",
+    "yolo26n-depth": "a YOLO26 depth model",
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_another_model_is_named_as_what_it_is(name: str, tmp_path: Path) -> None:
     path = checkpoint(name, tmp_path / "other.pt")
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ModelError) as caught:
         load(path, tmp_path / "work")
+    assert str(caught.value) == f"{path} is {FAMILIES[name]}. {WAY_ON}"
+
+
+WAY_ON = (
+    "This version ships YOLOv8 detection models with SiLU activations, as Ultralytics trains them from "
+    "yolov8n.pt to yolov8x.pt. Train one of these on your data."
+)
+
+
+def test_rt_detr_is_named(tmp_path: Path) -> None:
+    small = {"nc": 2, "backbone": [[-1, 1, "HGStem", [8, 16]], [-1, 1, "Conv", [32, 3, 2]]]}
+    rows = [
+        [0, 1, "Conv", [32]],
+        [1, 1, "Conv", [32]],
+        [[1, 2, 3], 1, "RTDETRDecoder", ["nc", 32, 4]],
+    ]
+    from ultralytics.nn.tasks import RTDETRDetectionModel
+
+    model = RTDETRDetectionModel({**small, "head": rows}, verbose=False)
+    torch.save({"model": model}, tmp_path / "rt.pt")
+    with pytest.raises(ModelError, match=r"rt\.pt is an RT-DETR detection model\. This version"):
+        load(tmp_path / "rt.pt", tmp_path / "work")
+
+
+@pytest.mark.parametrize("activation", ["ReLU", "LeakyReLU", "Hardswish"])
+def test_other_activations_are_named(activation: str, tmp_path: Path) -> None:
+    """As people train them: with the line `activation:` in a YAML of their own."""
+    from ultralytics.utils import ROOT, YAML
+
+    table = YAML.load(ROOT / "cfg/models/v8/yolov8.yaml")
+    file = tmp_path / "my-yolov8n.yaml"
+    YAML.save(file, {**table, "activation": f"torch.nn.{activation}()"})
+    ultralytics.YOLO(file, verbose=False).save(tmp_path / "own.pt")
+    with pytest.raises(ModelError) as caught:
+        load(tmp_path / "own.pt", tmp_path / "work")
+    expected = f"own.pt is a YOLOv8 detection model with {activation} activations. {WAY_ON}"
+    assert str(caught.value).endswith(expected)
+
+
+def test_the_p2_head_is_still_read(tmp_path: Path) -> None:
+    """It has the layers of YOLOv8, one level more."""
+    path = checkpoint("yolov8n-p2", tmp_path / "p2.pt")
+    assert ModelInfo.read(load(path, tmp_path / "work").path).strides == (4, 8, 16, 32)
 
 
 @pytest.mark.parametrize("size", "nsmlx")
@@ -257,7 +316,7 @@ SPOILED = {
     _cut: r"layer 4 \(c2f\) does not fit",
     _widen: r"model\.4\.cv1\.bn\.running_mean is \(7,\), but its layers need \(64,\)",
     _fuse: r"asks to run `builtins\.getattr`.* save it again before `fuse\(\)`",
-    _activation: "has the layers ReLU",
+    _activation: "is a YOLOv8 detection model with ReLU activations",
     _strides: r"states the strides \(4, 8, 16\), but its layers make \(8, 16, 32\)",
     _escape: r"its class name .* is too long, or has characters that cannot be shown",
     _lines: r"its class name .* is too long, or has characters that cannot be shown",

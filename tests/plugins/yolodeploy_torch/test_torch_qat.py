@@ -27,7 +27,7 @@ from yolodeploy.plan.planner import make_plan
 from yolodeploy.recipe.fields import View
 from yolodeploy.recipe.load import load_recipe
 from yolodeploy.system import ImageShape
-from yolodeploy.system.digest import StatCache, tree_digest
+from yolodeploy.system.digest import tree_digest
 from yolodeploy.tasks.detection.noise import output_noise
 from yolodeploy_torch.model.artifact import read, write
 from yolodeploy_torch.model.layers import convolutions, unified_scales
@@ -338,7 +338,7 @@ def test_what_follows_is_checked_when_the_recipe_is_planned(
         "  training: {split: train}\n"
         f"target: {target}\nsteps: {steps}\n"
     )
-    file, inputs = load_recipe(path, [Path("/")]), Inputs(StatCache(tmp_path / "digests.json"))
+    file, inputs = load_recipe(path, [Path("/")]), Inputs.of_store(tmp_path)
     if message is None:
         assert "qat" in [
             planned.step.name for planned in make_plan(file, load_registry(), inputs).steps

@@ -71,14 +71,16 @@ def test_plan_text_and_json(deployed: World) -> None:
     plan = deployed.plan()
     lines = deployed.run("plan", "pot.yaml").out.splitlines()
     assert lines == [
-        "pot: model.clay -> Kiln A (2021)",
+        "pot: model.clay -> Kiln A (2021), 64 x 64 px",
         f"  cached    {plan.steps[0].id[:12]}  load       -> clay",
         f"  cached    {plan.steps[1].id[:12]}  export     -> brick      precision=fp16",
         f"  cached    {plan.steps[2].id[:12]}  press      -> brick      strength=0.25 method=flat",
         "  cached                  measure    6 images of data/data.yaml",
     ]
     value = deployed.run("plan", "pot.yaml", "--json").json
-    assert value.keys() == {"name", "device", "backend", "steps", "measured", "problem"}
+    assert value.keys() == {
+        "name", "device", "backend", "imgsz", "warnings", "steps", "measured", "problem",
+    }  # fmt: skip
     assert [step["cached"] for step in value["steps"]] == [True, True, True]
     deployed.recipe(("0.25", "0.5"))
     value = deployed.run("plan", "pot.yaml", "--json").json
@@ -97,6 +99,7 @@ def test_plan_text_and_json(deployed: World) -> None:
                 "target",
                 "backend",
                 "imgsz",
+                "notes",
                 "steps",
                 "data",
                 "artifact",

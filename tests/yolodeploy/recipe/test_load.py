@@ -560,7 +560,8 @@ def test_check_takes_several_recipes(world: World) -> None:
     views = {"images": 6, "available": 6, **seen}
     for row, name in zip(result.json, ("pot", "two"), strict=True):
         assert row.pop("views")["evaluation"] == views
-        assert row == {"recipe": f"{name}.yaml", "name": name, "ok": True, "problem": None}
+        good = {"ok": True, "problem": None, "imgsz": 64, "warnings": []}
+        assert row == {"recipe": f"{name}.yaml", "name": name, **good}
 
 
 def test_check_goes_on_after_a_bad_recipe(world: World) -> None:
@@ -593,4 +594,6 @@ def test_a_path_that_is_none(world: World, path: str) -> None:
 def test_paths_with_spaces_and_unicode(world: World, tmp_path: Path) -> None:
     (world.root / "model.clay").rename(world.root / "mödel naïve.clay")
     world.recipe(("model.clay", "mödel naïve.clay"))
-    assert world.run("plan", "pot.yaml").out.startswith("pot: mödel naïve.clay -> Kiln A (2021)\n")
+    assert world.run("plan", "pot.yaml").out.startswith(
+        "pot: mödel naïve.clay -> Kiln A (2021), 64 x 64 px\n"
+    )

@@ -26,7 +26,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Plan every recipe and print what is wrong with it; return the exit code of the first error."""
+    """Plan every recipe, which reads its weights and labels, and print what is wrong with it.
+
+    Returns the exit code of the first error.
+    """
     from yolodeploy.plan import Planner, label_warnings
 
     code, rows, said = 0, [], set[str]()
@@ -40,6 +43,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
                 row |= _described(plan)
                 _say_once(_views(plan), said, console.info)
                 _say_once(label_warnings(plan), said, console.warn)
+                _say_once(plan.warnings, said, console.warn)
             except YolodeployError as error:
                 row.update(ok=False, error=str(error))
                 code = code or error.exit_code
@@ -63,7 +67,13 @@ def _described(plan: Plan) -> dict[str, Any]:
     from yolodeploy.plan import problem_here
 
     views = {name: view.counts.plain() for name, view in plan.views.items()}
-    return {"name": plan.file.recipe.name, "problem": problem_here(plan), "views": views}
+    return {
+        "name": plan.file.recipe.name,
+        "problem": problem_here(plan),
+        "imgsz": plan.imgsz.plain,
+        "warnings": list(plan.warnings),
+        "views": views,
+    }
 
 
 def _views(plan: Plan) -> Iterator[str]:

@@ -24,6 +24,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     store = open_store(options, console)
     plan = plan_recipe(options.recipe, store.root, options.allow)
+    for text in plan.warnings:
+        console.warn(text)
     steps = [
         {
             "name": planned.step.name,
@@ -39,6 +41,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         "name": plan.file.recipe.name,
         "device": plan.target.device.name,
         "backend": plan.backend.NAME,
+        "imgsz": plan.imgsz.plain,
+        "warnings": list(plan.warnings),
         "steps": steps,
         "measured": store.peek(evidence_id(plan)),
         "problem": problem_here(plan),
@@ -49,7 +53,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _text(plan: Plan, value: dict[str, Any]) -> str:
     data, weights = plan.views["evaluation"], shown(plan.file.recipe.model.weights)
-    lines = [f"{value['name']}: {weights} -> {plan.target.device.title}"]
+    lines = [f"{value['name']}: {weights} -> {plan.target.device.title}, {plan.imgsz} px"]
     for step in value["steps"]:
         params = " ".join(f"{key}={_plain(item)}" for key, item in step["params"].items())
         line = f"  {_state(step['cached'])}  {step['id'][:12]}  {step['name']:<10} -> {step['makes']:<10}"

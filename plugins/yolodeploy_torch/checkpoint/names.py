@@ -1,0 +1,169 @@
+"""Which classes and functions a pickle may name, and what the others say of a checkpoint.
+
+The reader runs nothing, whatever a name stands for. A name decides what becomes of it: an inert one makes plain
+data or a stand-in, a layer makes a stand-in, and any other makes the file refused. Whoever opens
+such a file with a reader that does look names up may run what they stand for, so the user is told.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from yolodeploy.system import quotable
+from yolodeploy_torch.checkpoint.unpickler import Node
+
+# The layers of a YOLOv8 detection model.
+_MODULES = {
+    "torch.nn.modules.activation": ("SiLU",),
+    "torch.nn.modules.batchnorm": ("BatchNorm2d",),
+    "torch.nn.modules.container": ("ModuleList", "Sequential"),
+    "torch.nn.modules.conv": ("Conv2d",),
+    "torch.nn.modules.linear": ("Identity",),
+    "torch.nn.modules.pooling": ("MaxPool2d",),
+    "torch.nn.modules.upsampling": ("Upsample",),
+    "torch.nn.parallel.data_parallel": ("DataParallel",),
+    "torch.nn.parallel.distributed": ("DistributedDataParallel",),
+    "ultralytics.nn.tasks": ("DetectionModel",),
+    "ultralytics.nn.modules.block": ("Bottleneck", "C2f", "DFL", "SPPF"),
+    "ultralytics.nn.modules.conv": ("Concat", "Conv"),
+    "ultralytics.nn.modules.head": ("Detect",),
+    # Up to Ultralytics 8.0.9x all layers were in one module.
+    "ultralytics.nn.modules": ("Bottleneck", "C2f", "DFL", "SPPF", "Concat", "Conv", "Detect"),
+}
+KNOWN = frozenset(name for names in _MODULES.values() for name in names)
+
+# What else checkpoints hold beside the model: settings, paths, dates, scores, losses, optimizers.
+_COMPANIONS = (
+    r"argparse\.Namespace|types\.SimpleNamespace|typing\.Any|uuid\.UUID|decimal\.Decimal|fractions\.Fraction"
+    r"|builtins\.(bool|bytearray|complex|float|int|long|object|range|slice|str|type|unicode|xrange)"
+    r"|datetime\.(date|datetime|time|timedelta|timezone)"
+    r"|pathlib(\._\w+)?\.(Pure)?(Posix|Windows)?Path"
+    r"|numpy\.(ndarray|matrix|dtype|dtypes\.\w+DType|str_|bytes_|object_|(bool|u?int|float|complex)\d*_?)"
+    r"|numpy\._?core\.multiarray\.(scalar|_reconstruct)|numpy\._?core\.numeric\._frombuffer"
+    r"|numpy\.ma(\.core)?\.(MaskedArray|_mareconstruct)"
+    r"|numpy\.random\.(_pickle\.__\w+_ctor|_\w+\.(MT19937|PCG64|PCG64DXSM|Philox|SFC64))"
+    r"|numpy\.random\.bit_generator\.(SeedSequence|__pyx_unpickle_SeedSequence)"
+    r"|torch\.(device|serialization\._get_layout|optim\.(\w+\.)?[A-Z]\w*)"
+    r"|torch\.(cuda\.)?amp\.grad_scaler\.(GradScaler|OptState|_refresh_per_optimizer_state)"
+    r"|torch\.nn\.parallel\.distributed\._[A-Z]\w*|torch\.distributed\.algorithms\.join\._JoinConfig"
+    r"|torch\.nn\.modules\.loss\.\w+Loss"
+    r"|omegaconf\.(base|dictconfig|listconfig|nodes)\.[A-Z]\w*"
+    r"|ultralytics\.(yolo\.)?utils\.(IterableSimpleNamespace|SimpleClass|torch_utils\.ModelEMA)"
+    r"|ultralytics\.(yolo\.)?utils\.(loss|tal)\.\w*(Loss|Assigner)"
+    r"|ultralytics\.yolo\.v8\.\w+\.train\.\w*Loss"
+)
+_INERT = re.compile(_COMPANIONS)
+_LAYER = re.compile(
+    r"(ultralytics\.nn|torch\.nn\.modules|torchvision\.(models|ops)|timm\.(layers|models))"
+    r"(\.\w+)*\.([A-Z]\w*|v10Detect)|torch\.nn\.functional\.\w+"
+)
+_CLASS = re.compile(r"\w+(\.\w+)*\.[A-Z]\w*")
+_LIBRARIES = {"torch", "torchvision", "numpy", "ultralytics", *sys.stdlib_module_names}
+
+# What `fuse()` adds to a model, and what `torch.compile()` adds besides.
+_FUSING = "builtins.getattr"
+_COMPILING = ("torch._dynamo.", "torch._TorchCompile", "contextlib.nullcontext")
+
+# Programs whose checkpoints are met, by the first part of their classes' names.
+_PROGRAMS = {
+    "models": "YOLOv5's own repository",
+    "yolov6": "YOLOv6's own repository",
+    "yolox": "YOLOX",
+    "super_gradients": "SuperGradients (YOLO-NAS)",
+    "mmengine": "OpenMMLab",
+    "mmdet": "OpenMMLab",
+    "mmyolo": "OpenMMLab",
+    "detectron2": "Detectron2",
+    "rfdetr": "RF-DETR",
+    "transformers": "Hugging Face Transformers",
+}
+_BLOCKS_OF_REPOSITORIES = {
+    "RepNCSPELAN4": "YOLOv9's own repository",
+    "RepConv": "YOLOv7's own repository",
+    "MP": "YOLOv7's own repository",
+    "SPPCSPC": "YOLOv7's own repository",
+}
+
+
+def inert(name: str) -> Callable[..., Node] | None:
+    """What makes the stand-in of a layer of YOLOv8 or of plain data; None for another name."""
+    if name in _STAND_INS or _INERT.fullmatch(name):
+        return functools.partial(_node, name.rpartition(".")[2])
+    return None
+
+
+def _node(kind: str, *_: object) -> Node:
+    return Node(kind)
+
+
+_STAND_INS = frozenset(f"{module}.{name}" for module, names in _MODULES.items() for name in names)
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of a pickle that are not inert.
+
+    `unsafe` could run something in another reader. `foreign` are plain classes of other programs.
+    """
+
+    unsafe: tuple[str, ...]
+    foreign: tuple[str, ...]
+
+    @classmethod
+    def of(cls, unknown: Iterable[str], called: Iterable[str]) -> Names:
+        """Sort the unknown names; `called` are those that the pickle calls with arguments or as functions."""
+        others = sorted(name for name in unknown if not _LAYER.fullmatch(name))
+        ran = frozenset(called)
+        foreign = tuple(name for name in others if name not in ran and _is_foreign_class(name))
+        return cls(tuple(name for name in others if name not in foreign), foreign)
+
+    def problem(self) -> str | None:
+        """Why a file with these names is refused, as the rest of a sentence about it; None if it is not."""
+        if self.unsafe:
+            return (
+                f"asks to run {_quoted(self.unsafe)}, which a YOLOv8 detection checkpoint never "
+                f"needs; nothing was run. If you trained it yourself, save it again {self._before()}with "
+                "Ultralytics' `model.save()`; if not, do not open it with any tool."
+            )
+        if not self.foreign:
+            return None
+        if program := _program(self.foreign):
+            return (
+                f"is a checkpoint of {program}. This version reads those of Ultralytics: train a YOLOv8 "
+                "detection model on the same data, for example from yolov8n.pt."
+            )
+        return (
+            f"needs {_quoted(self.foreign)} of another program, which yolodeploy does not have; nothing was run. "
+            "This version reads models of Ultralytics' own layers: train one, for example from yolov8n.pt. "
+            "Open this file elsewhere only if you trust where it comes from."
+        )
+
+    def _before(self) -> str:
+        if not all(name.startswith((_FUSING, *_COMPILING)) for name in self.unsafe):
+            return ""
+        what = "fuse()" if self.unsafe == (_FUSING,) else "torch.compile()"
+        return f"before `{what}`, which adds this, "
+
+
+def _is_foreign_class(name: str) -> bool:
+    """Whether a name looks like a class of a program, not of Python or a library that can do harm."""
+    return _CLASS.fullmatch(name) is not None and name.partition(".")[0] not in _LIBRARIES
+
+
+def _program(names: Iterable[str]) -> str | None:
+    parts = [name.split(".") for name in names]
+    found = next((_PROGRAMS[first] for first, *_ in parts if first in _PROGRAMS), None)
+    if found != _PROGRAMS["models"]:
+        return found
+    blocks = (_BLOCKS_OF_REPOSITORIES.get(last) for *_, last in parts)
+    return next(filter(None, blocks), found)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    listed = list(names)
+    shown = ", ".join(f"`{quotable(name)}`" for name in listed[:3])
+    return shown if len(listed) <= 3 else f"{shown} and {len(listed) - 3} more"

@@ -1,0 +1,216 @@
+"""What a plan learns from the weights: the size, the classes, and whether they can be used at all."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from world import World
+
+from yolodeploy.backend import ModelInfo
+from yolodeploy.errors import ModelError, PlanRefused
+
+INFO = ModelInfo("detect", ("red", "green", "blue"), (8, 16, 32), 42, imgsz=96)
+Answer = Callable[[Path], ModelInfo]
+
+
+@pytest.fixture
+def reads(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Path]]:
+    """Make the plugin of the weights answer; returns the list of the files that it read."""
+    world.recipe(("\n  imgsz: 64", ""))
+    world.recipe(name="stated.yaml")
+
+    def install(answer: ModelInfo | Exception = INFO) -> list[Path]:
+        read: list[Path] = []
+
+        def facts(weights: Path) -> ModelInfo:
+            read.append(weights)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        clay = importlib.import_module("clay")
+        monkeypatch.setattr(clay, "facts", facts, raising=False)
+        return read
+
+    return install
+
+
+Reads = Callable[..., list[Path]]
+
+
+def test_the_training_size_is_the_default(world: World, reads: Reads) -> None:
+    reads()
+    plan = world.plan()
+    assert (plan.imgsz.plain, plan.warnings) == (96, ())
+    world.recipe(("imgsz: 64", "imgsz: 96"), name="same.yaml")
+    same = world.plan("same.yaml")
+    assert [step.id for step in same.steps] == [step.id for step in plan.steps]
+    report = world.good("--json").json
+    assert (report["imgsz"], report["notes"]) == (96, [])
+    bundled = json.loads((world.bundle / "plan.json").read_text(encoding="utf-8"))
+    assert bundled["recipe"]["model"]["imgsz"] == 96
+    assert world.run("verify", "dist/pot", "--lock", "pot.lock").code == 0
+
+
+def test_another_size_is_warned_about(world: World, reads: Reads) -> None:
+    reads()
+    note = "the model was trained at 96 px and runs at 64 px, which usually costs accuracy"
+    warning = f"stated.yaml:3:3: {note}. Leave `imgsz` out to take the training size."
+    checked = world.run("check", "stated.yaml")
+    assert (checked.code, checked.out) == (0, "stated.yaml: ok\n")
+    assert checked.err.endswith(f"\nwarning: {warning}\n")
+    assert world.run("check", "stated.yaml", "--json").json[0]["warnings"] == [warning]
+    deployed = world.run("deploy", "stated.yaml")
+    assert f"warning: {warning}" in deployed.err
+    assert f"note            {note[:40]}" in deployed.out
+    report = (world.root / "dist" / "stated" / "report.html").read_text(encoding="utf-8")
+    assert f"Note: {note}." in report
+
+
+def test_a_rectangle_of_the_training_size_is_not_another_size(world: World, reads: Reads) -> None:
+    reads()
+    world.recipe(("imgsz: 64", "imgsz: [64, 96]"), name="wide.yaml")
+    world.recipe(("imgsz: 64", "imgsz: [64, 128]"), name="wider.yaml")
+    assert world.plan("wide.yaml").notes == ()
+    assert "runs at 64 x 128 px" in world.plan("wider.yaml").notes[0]
+    reads(ModelInfo("detect", INFO.names, INFO.strides, 42, imgsz=(96, 64)))
+    world.weights(padding=1)
+    assert world.plan().imgsz.plain == [96, 64]
+
+
+def test_a_size_that_the_weights_do_not_say(world: World, reads: Reads) -> None:
+    reads(ModelInfo("detect", INFO.names, INFO.strides, 42))
+    plan = world.plan()
+    assert plan.imgsz.plain == 640
+    assert plan.warnings == (
+        "pot.yaml:1:1: model.clay does not say at which size the model was trained, so 640 px are taken. "
+        "Write the size as `imgsz`.",
+    )
+    assert world.plan("stated.yaml").warnings == ()
+
+
+@pytest.mark.parametrize("imgsz", [(96, 100), 100, 8192])
+def test_a_training_size_that_no_recipe_may_have(world: World, reads: Reads, imgsz: object) -> None:
+    reads(ModelInfo("detect", INFO.names, INFO.strides, 42, imgsz=imgsz))  # type: ignore[arg-type]
+    with pytest.raises(PlanRefused, match=r"was trained at .* px.*Write `imgsz: 640` or another"):
+        world.plan()
+    assert world.plan("stated.yaml").imgsz.plain == 64
+
+
+def test_weights_are_read_once_and_remembered_by_their_digest(world: World, reads: Reads) -> None:
+    read = reads()
+    recipes = [world.recipe(name=f"{n}.yaml").name for n in range(20)]
+    assert world.run("check", *recipes, "pot.yaml").code == 0
+    assert world.run("check", "pot.yaml").code == 0
+    assert world.plan().facts == INFO
+    assert len(read) == 1
+    (world.cache / "facts.json").write_text("damaged")
+    assert world.plan().facts == INFO
+    world.weights(padding=1)
+    assert world.plan().facts == INFO
+    assert len(read) == 3
+
+
+def test_bad_weights_are_refused_by_check_as_by_deploy(world: World, reads: Reads) -> None:
+    read = reads(ModelError("model.clay is a teapot. Fire a pot instead."))
+    recipes = [world.recipe(name=f"{n}.yaml").name for n in range(3)]
+    checked, deployed = world.run("check", *recipes), world.deploy()
+    assert checked.code == deployed.code == 5
+    assert checked.err.count("is a teapot") == 3
+    assert len(read) == 2  # once for each command
+    assert deployed.error == "pot.yaml:2:3: model.clay is a teapot. Fire a pot instead."
+    assert world.run("check", "pot.yaml").error == deployed.error
+    assert world.log == []
+
+
+def test_other_classes_are_refused_by_check_as_by_deploy(world: World, reads: Reads) -> None:
+    reads(ModelInfo("detect", ("red", "green"), INFO.strides, 42))
+    checked, deployed = world.run("check", "pot.yaml"), world.deploy()
+    assert checked.code == deployed.code == 6
+    assert "the data set names 3 classes, the model 2 (red, green)" in checked.error
+    assert checked.error == deployed.error
+
+
+def test_one_class_for_all_is_measured_so(world: World, reads: Reads) -> None:
+    reads(ModelInfo("detect", ("item",), INFO.strides, 42, imgsz=64, single_cls=True))
+    several = world.plan("stated.yaml").views["evaluation"]
+    assert (several.names, several.merged) == (("item",), 3)
+    assert {box.cls for image in several.images for box in several.boxes(image)} == {0}
+    note = "the data set's 3 are measured as one, `item`"
+    assert note in world.plan("stated.yaml").notes[0]
+    before = world.plan("stated.yaml").view_digests
+    reads(INFO)
+    world.weights(padding=1)
+    assert before["evaluation"] != world.plan("stated.yaml").view_digests["evaluation"]
+
+
+def test_a_plugin_that_fails_in_its_own_way(world: World, reads: Reads) -> None:
+    reads(KeyError("names"))
+    result = world.deploy()
+    assert result.code == 7
+    assert result.error == "pot.yaml:2:3: reading model.clay failed: KeyError: 'names'"
+
+
+def test_a_plugin_that_cannot_run_here(
+    world: World, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = reads()
+    monkeypatch.setattr("clay.problem", lambda: "no clay. Run: pip install clay")
+    refused = world.run("plan", "pot.yaml")
+    assert refused.code == 4
+    assert refused.error == (
+        "pot.yaml:1:1: `imgsz` is left out, so it is the size that the model was trained at. To read that, the "
+        "clay backend must run here: no clay. Run: pip install clay"
+    )
+    assert world.run("check", "stated.yaml").out == (
+        "stated.yaml: ok, but not here: no clay. Run: pip install clay\n"
+    )
+    assert read == []
+
+
+def test_a_pinned_checkpoint_is_read_too(
+    world: World, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a teacher: else a deploy would fail after the steps before it."""
+    pin = f"{{file: pupil.clay, sha256: {hashlib.sha256(b'x').hexdigest()}}}"
+    world.write("pupil.clay", "x")
+    taught = ("  - export: {precision: fp16}", f"  - teach: {{like: {pin}}}\n  - export")
+    world.recipe(
+        ("\n  imgsz: 64", ""),
+        taught,
+        ("split: train}", "split: train}\n  training: {split: train}"),
+    )
+
+    def facts(weights: Path) -> ModelInfo:
+        if weights.name == "pupil.clay":
+            raise ModelError(f"{weights.name} is no teacher.")
+        return INFO
+
+    reads()
+    monkeypatch.setattr("clay.facts", facts)
+    checked, deployed = world.run("check", "pot.yaml"), world.deploy()
+    assert checked.code == deployed.code == 5
+    assert checked.error == deployed.error == "pot.yaml:10:5: pupil.clay is no teacher."
+
+
+def test_weights_that_change_while_they_are_read_are_not_remembered(
+    world: World, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads()
+
+    def facts(weights: Path) -> ModelInfo:
+        world.weights(padding=7)
+        return INFO
+
+    monkeypatch.setattr("clay.facts", facts)
+    refused = world.run("check", "pot.yaml")
+    assert (
+        refused.error
+        == "pot.yaml:2:3: model.clay changed meanwhile. Run again when it is complete."
+    )
+    assert not (world.cache / "facts.json").exists()
