@@ -26,6 +26,7 @@ from fuzz import fuzz
 from hostile_files import hostile
 from intel import openvino
 from latency import clocks, verdicts
+from measuring import measuring
 from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
 from sensitivity import sensitivity
@@ -205,6 +206,7 @@ SECTIONS = {
     "export": export,
     "accuracy": accuracy,
     "memory": memory,
+    "measuring": measuring,
     "sensitivity": sensitivity,
     "openvino": openvino,
     "ncnn": ncnn,

@@ -27,7 +27,7 @@ def openvino(bench: Bench) -> None:
     count = min(IMAGES, len(bench.calibration()))
     images = load_view(bench.options.data, View(split="train", images=count), 0).images
     # the peer calibrates on `val`
-    data = _data_set(bench, "peer", images, images)
+    data = data_set(bench, "peer", images, images)
     steps = (
         f"[{{export: {{precision: fp32}}}}, {{quantize: {{subset: {min(SUBSET, len(images))}}}}}]"
     )
@@ -128,7 +128,7 @@ def _memory(bench: Bench) -> None:
     for count in (64, 512):
         images = bench.calibration().images
         images = [images[number % len(images)] for number in range(count)]
-        data = _data_set(bench, f"calibration-{count}", images, bench.evaluation().images[:1])
+        data = data_set(bench, f"calibration-{count}", images, bench.evaluation().images[:1])
         recipe = bench.work / f"calibration-{count}.yaml"
         recipe.write_text(
             f"name: {recipe.stem}\n"
@@ -151,7 +151,7 @@ def _memory(bench: Bench) -> None:
     print(f"calibration memory       512 / 64 images {peaks[512] / peaks[64]:.3f} (goal <= 1.1)")
 
 
-def _data_set(bench: Bench, name: str, train: Sequence[Path], val: Sequence[Path]) -> Path:
+def data_set(bench: Bench, name: str, train: Sequence[Path], val: Sequence[Path]) -> Path:
     """Copy images, under numbered names, and their labels into a data set; return its data.yaml.
 
     A copy, because the peer leaves a cache beside the labels.

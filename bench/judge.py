@@ -15,7 +15,7 @@ from yolodeploy.data.dataset import Dataset
 from yolodeploy.data.images import letterboxed_file, to_tensor
 from yolodeploy.system import ImageShape
 from yolodeploy.tasks.detection.accuracy import Tally, accuracy
-from yolodeploy.tasks.detection.average_precision import Truth
+from yolodeploy.tasks.detection.matching import Truth
 from yolodeploy.tasks.detection.postprocess import detect
 from yolodeploy.tasks.detection.thresholds import EVALUATION
 from yolodeploy.tasks.measures import Key, one

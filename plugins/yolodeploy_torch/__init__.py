@@ -32,6 +32,7 @@ NAME = "torch"
 DEVICES: Sequence[Device] = ()
 
 _DISTRIBUTIONS = ("torch", "safetensors", "numpy")
+# It scored held-out images until that was done in numpy, with the same figures; ids of trained steps still name it.
 _SCORING = ("faster-coco-eval",)
 Run = Callable[[Artifact, Params, Context], Path]
 Then = Callable[[Params, Sequence[tuple[Step, Params]]], str | None]
@@ -84,7 +85,7 @@ def _varies(params: Params) -> str | None:
 def _training_step(
     name: str, params: type[Params], run: Run, then: Then | None = None, revision: int = 1
 ) -> Step:
-    """A step that may train; mAP on held-out images is computed with the distribution in `tools`."""
+    """A step that may train and score held-out images."""
     return Step(
         name,
         "yolo",

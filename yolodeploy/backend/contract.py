@@ -189,7 +189,8 @@ class Predictor(Protocol):
 
     Takes float32 images `[N, channels, H, W]` in 0..1, RGB or grey as the model was trained, and returns the raw head output
     `[N, 4 + classes, anchors]` float32: boxes as centre x, centre y, width, height in input
-    pixels, then one score in 0..1 per class.
+    pixels, then one score in 0..1 per class. One thread at a time calls it, but other copies of the artifact, opened
+    in the same process, may run meanwhile.
     """
 
     runtime: Runtime

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
+from collections.abc import Mapping
 from typing import IO
 
 from yolodeploy.cli.bug_report import log_sentence, write_log
@@ -22,12 +24,13 @@ _SIGNALS = {  # as the fault handler names them: Modules/faulthandler.c of CPyth
     "Illegal instruction": signal.SIGILL,
     _KILLED: getattr(signal, "SIGKILL", signal.SIGTERM),
 }
+_THREAD = re.compile(r"Current thread 0x([0-9a-f]+)")
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 def listen(run: Run, pipe: IO[bytes]) -> None:
     """Read the pipe until it closes; if work was under way then, report the crash."""
-    work, trace = "", []
+    work, trace = dict[str, str](), []
     for raw in pipe:
         line = raw.decode("utf-8", "replace")
         if line.startswith(MARK):
@@ -38,7 +41,15 @@ def listen(run: Run, pipe: IO[bytes]) -> None:
             trace.append(line)
     if work:
         name = next((name for name in _SIGNALS if any(name in line for line in trace)), _KILLED)
-        _print(run, _message(run, work, name, "".join(trace)), 128 + _SIGNALS[name])
+        text = "".join(trace)
+        _print(run, _message(run, _crashed(work, text), name, text), 128 + _SIGNALS[name])
+
+
+def _crashed(work: Mapping[str, str], trace: str) -> str:
+    """What the thread did that crashed; of a killed process, what all threads did."""
+    found = _THREAD.search(trace)
+    thread = str(int(found[1], 16)) if found else ""
+    return work.get(thread) or " or ".join(work.values())
 
 
 def _message(run: Run, work: str, name: str, trace: str) -> str:

@@ -60,6 +60,7 @@ class Letterboxed:
 
 def read_image(path: Path, channels: int = RGB) -> Pixels:
     """Decode an image file to uint8 `[H, W, channels]`, RGB or grey, turned upright by its EXIF tag."""
+    import cv2
     import numpy as np
 
     with readable(path):
@@ -79,7 +80,9 @@ def read_image(path: Path, channels: int = RGB) -> Pixels:
             f"{shown(path)}: has {image.shape[1]} x {image.shape[0]} pixels; each side must have at least "
             f"{MIN_SIDE}. Remove it from the split."
         )
-    return np.ascontiguousarray(image[:, :, None] if channels == GREY else image[:, :, ::-1])
+    if channels == GREY:
+        return np.ascontiguousarray(image[:, :, None])
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
 def _count_scans(raw: bytes) -> int:

@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import faulthandler
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from typing import IO, NamedTuple, cast
 
@@ -35,21 +36,31 @@ class _Watcher:
 
         from yolodeploy.system import child_environment, python_command
 
-        self._work: list[str] = []
+        self._work: dict[int, list[str]] = {}  # by thread, innermost last
+        self._lock = threading.Lock()
         command = python_command(_WATCHER, json.dumps(run._asdict()))
         self._process = subprocess.Popen(command, env=child_environment(), stdin=subprocess.PIPE)
         self._pipe = cast("IO[bytes]", self._process.stdin)
         atexit.register(self.end)
         if not faulthandler.is_enabled():
-            faulthandler.enable(self._pipe, all_threads=False)
+            faulthandler.enable(self._pipe)
 
     def begin(self, work: str) -> None:
-        self._work.append(work)
-        self._send(work)
+        with self._lock:
+            self._work.setdefault(threading.get_ident(), []).append(work)
+            self._send(self._now())
 
     def done(self) -> None:
-        self._work.pop()
-        self._send(self._work[-1] if self._work else "")
+        with self._lock:
+            thread = threading.get_ident()
+            self._work[thread].pop()
+            if not self._work[thread]:
+                del self._work[thread]
+            self._send(self._now())
+
+    def _now(self) -> dict[str, str]:
+        """What every thread does, by the number that the fault handler gives threads."""
+        return {str(thread): stack[-1] for thread, stack in self._work.items()}
 
     def end(self) -> None:
         faulthandler.disable()
@@ -58,7 +69,7 @@ class _Watcher:
             self._pipe.close()
         self._process.wait()
 
-    def _send(self, work: str | None) -> None:
+    def _send(self, work: dict[str, str] | None) -> None:
         with contextlib.suppress(OSError):  # without a watcher, work goes on
             self._pipe.write(f"{MARK}{json.dumps(work)}\n".encode())
             self._pipe.flush()

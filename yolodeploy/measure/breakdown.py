@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from yolodeploy.execution import Runner
 from yolodeploy.measure.evidence import Evidence
 from yolodeploy.measure.results import Stage, in_detail, obtain_stage, timed_step
+from yolodeploy.measure.source import obtain_source
 from yolodeploy.plan import Plan, PlannedStep
 from yolodeploy.tasks import Key, Measure, one
 
@@ -59,12 +61,13 @@ def obtain_breakdown(runner: Runner, evidence: Evidence) -> list[Row]:
 def _stages(runner: Runner, evidence: Evidence) -> Iterator[Stage]:
     """What was measured of every step's result, in order."""
     plan = runner.plan
+    source = cache(lambda: obtain_source(runner).detections())
     accuracy = one(evidence.measures, Key.MAP50_95)
     fidelity = Measure(Key.FIDELITY, None, None, reason=_FIRST)
     yield Stage(evidence.source, (replace(accuracy, artifact=accuracy.source), fidelity))
     for index in range(1, len(plan.steps) - 1):
         if in_detail(plan):
-            yield obtain_stage(runner, index, evidence.folder)
+            yield obtain_stage(runner, index, source)
         else:
             keys = (Key.MAP50_95, Key.FIDELITY)
             yield Stage(None, tuple(Measure(key, None, None, reason=_SKIPPED) for key in keys))

@@ -1,7 +1,7 @@
 """Evidence: what an artifact loses and costs against the source model, measured, never guessed.
 
-Source and artifact see the same letterboxed images, one at a time, and go through the same decoding, NMS
-and mAP. The result is kept in the store under its own id, with the golden vectors that an app team tests its
+Source and artifact see the same letterboxed images and go through the same decoding, NMS and mAP; the source model
+once for all artifacts (`source.py`). The result is kept in the store under its own id, with the golden vectors that an app team tests its
 pre- and post-processing with.
 """
 
@@ -9,31 +9,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from yolodeploy.backend import Interface
-from yolodeploy.errors import ModelError, StepFailed, StoreProblem
+from yolodeploy.errors import StoreProblem
 from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.measure.latency import Timings, costs, obtain_timings
-from yolodeploy.measure.results import SOURCE_DETECTIONS, Facts, Opened, remember_as
+from yolodeploy.measure.results import Facts, Opened, remember_as
+from yolodeploy.measure.source import Pass
 from yolodeploy.measure.timing import Timing
-from yolodeploy.plan import Plan
-from yolodeploy.system import Report, conditions, digest_of
+from yolodeploy.plan import Plan, forgetful
+from yolodeploy.system import Report, StatCache, conditions, digest_of
 from yolodeploy.tasks import Measure
 
-if TYPE_CHECKING:
-    from yolodeploy.tasks.detection import Seen
-
-REVISION = 9
-_BROKEN = "The export is broken; report it with the recipe."
+REVISION = 10
 
 
 @dataclass(frozen=True)
 class Comparison:
     """How the artifact compares with the source model, and on which bytes, images and runtimes.
 
-    `tensor` is the input of the golden vectors (.npy), relative to the folder that holds them and the source
-    model's detections.
+    `tensor` is the input of the golden vectors (.npy), relative to the folder that holds them.
     """
 
     images: int
@@ -49,7 +44,7 @@ class Evidence:
     """Everything that was measured of an artifact.
 
     `timings.timing.others_ms` has the latencies of what took turns with the artifact, by step id. `folder`
-    holds the golden vectors and the source model's detections.
+    holds the golden vectors.
     """
 
     images: int
@@ -102,9 +97,10 @@ def _compared(runner: Runner) -> tuple[Comparison, Path]:
         pair = _Pair(runner)
         (folder / "golden").mkdir()
         with runner.console.task(f"measure {len(pair.view)} images") as report:
-            return pair.measure(folder, report)
+            return pair.measure(folder, report, checked)
 
-    return remember_as(Comparison, runner, evidence_id(runner.plan), "evidence", measure)
+    id_, checked = evidence_id(runner.plan), forgetful()
+    return remember_as(Comparison, runner, id_, "evidence", measure, checked=checked)
 
 
 def _is_current(runner: Runner, evidence: Comparison) -> bool:
@@ -123,51 +119,32 @@ def _is_current(runner: Runner, evidence: Comparison) -> bool:
 
 
 class _Pair:
-    """Source model and artifact, opened side by side."""
+    """The artifact, opened, and the runner that knows the source model."""
 
     def __init__(self, runner: Runner) -> None:
         plan = runner.plan
-        self.plan, self.view, self.imgsz = plan, plan.views["evaluation"], runner.imgsz
+        self.runner, self.plan, self.view = runner, plan, plan.views["evaluation"]
         self.names = runner.info().names
-        self.source = Opened(plan, plan.steps[0], runner.source(), "the source model")
         name = f"the result of `{plan.final.step.name}` in {plan.backend.NAME}"
         self.artifact = Opened(plan, plan.final, runner.final(), name)
 
-    def measure(self, folder: Path, report: Report) -> Comparison:
-        """The comparison; golden vectors and the source's detections are written below `folder`."""
+    def measure(self, folder: Path, report: Report, checked: StatCache) -> Comparison:
+        """The comparison; golden vectors are written below `folder`."""
         from yolodeploy.tasks import detection
 
         with failing_as(self.plan.final.at, f"describing {self.artifact.name}"):
             interface = self.plan.backend.describe(as_artifact(self.artifact.result))
         rules = detection.APP.with_thresholds(interface.confidence, interface.iou)
-        golden, tally = detection.Golden(folder / "golden", rules), detection.Tally()
-        models, imgsz = (self.source, self.artifact), self.imgsz
-        for seen in detection.evaluate(
-            self.view, imgsz, *models, progress=lambda done, text: report(0.9 * done, text)
-        ):
-            self._require_sound(seen)
-            tally.add(seen)
-            golden.offer(seen.image, seen.box, seen.tensor, seen.outputs[1])
+        golden = detection.Golden(folder / "golden", rules)
+        images = Pass(self.runner, self.artifact, golden.offer, report, checked)
+        source = images.run()
         golden.finish()
-        detection.save_detections(folder / SOURCE_DETECTIONS, tally.source)
-        scores = detection.accuracy(tally, self.names, labelled=self.view.labelled)
+        scores = detection.accuracy(images.tally, self.names, labelled=self.view.labelled)
         return Comparison(
             images=len(self.view),
             measures=tuple(scores),
-            source=self.source.facts(),
+            source=source.facts,
             artifact=self.artifact.facts(),
             interface=interface,
             tensor=golden.tensor.relative_to(folder).as_posix(),
         )
-
-    def _require_sound(self, seen: Seen) -> None:
-        """Raise ModelError or StepFailed if an output is broken."""
-        source, artifact = seen.outputs
-        if source.shape != artifact.shape:
-            raise StepFailed(
-                f"{self.plan.final.at}: for {seen.image.name} the artifact's output has the shape "
-                f"{list(artifact.shape)}, the source model's {list(source.shape)}. {_BROKEN}"
-            )
-        remedy = "The weights are broken; train or convert them again."
-        self.source.require_finite(source, seen.image, ModelError, remedy)
-        self.artifact.require_finite(artifact, seen.image, StepFailed, _BROKEN)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,15 +20,17 @@ from yolodeploy.errors import StepFailed, YolodeployError
 from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.plan import Plan, PlannedStep, require_views
 from yolodeploy.store import Stored
-from yolodeploy.system import Report, conditions, digest_of, threads
+from yolodeploy.system import Report, StatCache, conditions, digest_of, threads
 from yolodeploy.tasks import Measure
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-REVISION = 3
-SOURCE_DETECTIONS = "source.npz"  # in the evidence's folder
+    from yolodeploy.tasks.detection import Detections, Run
+
+REVISION = 4
+_MAX_COPIES, _IMAGES_A_COPY = 4, 16  # opening another copy takes memory, and time
 _Value = TypeVar("_Value")
 
 
@@ -42,21 +45,36 @@ class Facts:
 
 
 class Opened:
-    """The predictor of a step's result; `name` is what messages call the result."""
+    """A predictor of a step's result; `name` is what messages call the result."""
 
-    def __init__(self, plan: Plan, planned: PlannedStep, result: Stored, name: str) -> None:
+    def __init__(
+        self, plan: Plan, planned: PlannedStep, result: Stored, name: str, on_threads: int = 1
+    ) -> None:
         self.planned, self.result, self.name = planned, result, name
-        self._artifact, self._imgsz = as_artifact(result), plan.imgsz
-        with failing_as(planned.at, f"opening {name}"):
-            self._predictor: Predictor = planned.backend.open(
-                self._artifact, plan.target, threads()
-            )
+        self._threads = on_threads
+        self._artifact, self._imgsz, self._target = as_artifact(result), plan.imgsz, plan.target
+        self._predictor = self._open()
         self.runtime = self._predictor.runtime
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the result on a batch."""
+        return self._run(self._predictor, images)
+
+    def copies(self, images: int) -> list[Run]:
+        """The predictor, and others of the same result to run beside it, as far as so many images are worth it.
+
+        Two images at once on one thread each take less time than one image on two threads.
+        """
+        count = min(threads(), _MAX_COPIES, images // _IMAGES_A_COPY)
+        return [self, *(partial(self._run, self._open()) for _ in range(count - 1))]
+
+    def _open(self) -> Predictor:
+        with failing_as(self.planned.at, f"opening {self.name}"):
+            return self.planned.backend.open(self._artifact, self._target, self._threads)
+
+    def _run(self, predictor: Predictor, images: NDArray[np.float32]) -> NDArray[np.float32]:
         with failing_as(self.planned.at, f"running {self.name}"):
-            return self._predictor(images)
+            return predictor(images)
 
     def require_finite(
         self, output: NDArray[np.float32], image: Path, error: type[YolodeployError], remedy: str
@@ -86,16 +104,17 @@ def remember_as(
     label: str,
     measure: Callable[[Path], _Value],
     views: Sequence[str] = ("evaluation",),
+    checked: StatCache | None = None,
 ) -> tuple[_Value, Path]:
     """A typed value from the store, or measured now; and the object's folder.
 
-    Raises DataError if images of the views changed meanwhile.
+    Raises DataError if images of the views changed meanwhile; `checked` knows those that were read again already.
     """
     adapter = TypeAdapter(kind)
 
     def compute(folder: Path) -> Any:
         value = measure(folder)
-        require_views(runner.plan, views)
+        require_views(runner.plan, views, checked)
         return adapter.dump_python(value, mode="json")
 
     raw, folder = runner.store.remember(id_, label, compute)
@@ -132,10 +151,10 @@ class Stage:
     measures: tuple[Measure, ...]
 
 
-def obtain_stage(runner: Runner, index: int, evidence: Path) -> Stage:
+def obtain_stage(runner: Runner, index: int, source: Callable[[], list[Detections]]) -> Stage:
     """What was measured of a step's result: from the store, or measured now.
 
-    `evidence` is the folder with the source model's detections.
+    `source` gives the source model's detections.
     """
     plan, planned, result = runner.plan, runner.plan.steps[index], runner.result(index)
     id_ = digest_of(
@@ -154,19 +173,21 @@ def obtain_stage(runner: Runner, index: int, evidence: Path) -> Stage:
         name = f"the result of `{planned.step.name}`"
         model = Opened(plan, planned, result, name)
         with runner.console.task(f"measure {name}") as report:
-            return Stage(model.facts(), _scores(runner, model, evidence, report))
+            return Stage(model.facts(), _scores(runner, model, source(), report))
 
     stage, _ = remember_as(Stage, runner, id_, "stage", measure)
     return stage
 
 
-def _scores(runner: Runner, model: Opened, evidence: Path, report: Report) -> tuple[Measure, ...]:
-    from yolodeploy.tasks.detection import Tally, evaluate, load_detections, scores
+def _scores(
+    runner: Runner, model: Opened, source: list[Detections], report: Report
+) -> tuple[Measure, ...]:
+    from yolodeploy.tasks.detection import Tally, evaluate, scores
 
     view = runner.plan.views["evaluation"]
-    tally = Tally(source=load_detections(evidence / SOURCE_DETECTIONS))
+    tally = Tally(source=source)
     remedy = "Change the step's parameters, or report it with the recipe."
-    for seen in evaluate(view, runner.imgsz, model, progress=report):
+    for seen in evaluate(view, runner.imgsz, model.copies(len(view)), progress=report):
         model.require_finite(seen.outputs[0], seen.image, StepFailed, remedy)
         tally.add(seen)
     return scores(tally, view.names, labelled=view.labelled)

@@ -69,12 +69,13 @@ def _cost(report: Mapping[str, Any], measures: Sequence[Measure]) -> list[tuple[
         where += f", waited {conditions['waited']:.0%} of the time for a processor"
     differences, times = (Key.OUTPUT_DIFF, Key.OUTPUT_DIFF_MEAN), (Key.LATENCY, Key.LATENCY_P90)
     difference, mean = (one(measures, key).artifact for key in differences)
+    compared = one(measures, Key.OUTPUT_DIFF).count
     median, p90 = (one(measures, key).artifact for key in times)
     memory, more = one(measures, Key.PEAK_MEMORY).artifact, grouped(measures, Key.LATENCY)
     ratio, speedup = one(measures, Key.LATENCY_RATIO), one(measures, Key.SPEEDUP)
     return [
         ("size", f"{report['artifact']['bytes'] / 1e6:.3f} MB"),
-        ("output difference", f"max {difference:.4g}, mean {mean:.3g}"),
+        ("output difference", f"max {difference:.4g}, mean {mean:.3g} (on {compared} images)"),
         ("latency", f"median {median:.2f} ms, p90 {p90:.2f} ms ({where})"),
         *((f"latency on {m.group}", _figure(m, ".2f", " ms")) for m in more),
         ("latency / fp32 export of the same model", _figure(ratio, ".3f")),

@@ -82,6 +82,7 @@ def _evidence_block(evidence: Evidence) -> dict[str, Any]:
         "by_size": [{"name": m.group, **_compared(m)} for m in grouped(measures, Key.SIZE_AP)],
         "fidelity": _fidelity(one(measures, Key.FIDELITY)),
         "output_diff": {
+            "images": one(measures, Key.OUTPUT_DIFF).count,
             **_difference(measures, ""),
             "boxes_px": _difference(measures, "boxes_px"),
             "scores": _difference(measures, "scores"),

@@ -78,7 +78,7 @@ def _accuracy(measures: Sequence[Measure], images: int) -> Iterator[Row]:
     if worst := worst_classes(measures, 5):
         yield "worst classes", ", ".join(map(_group, worst))
     yield "fidelity", _fidelity(one(measures, Key.FIDELITY))
-    yield "output diff", _difference(measures)
+    yield "output diff", _difference(measures, images)
 
 
 def _compared(measure: Measure, images: int) -> str:
@@ -109,12 +109,14 @@ def _fidelity(measure: Measure) -> str:
     return f"{measure.artifact:.4f} to the source model's {measure.count} detections"
 
 
-def _difference(measures: Sequence[Measure]) -> str:
+def _difference(measures: Sequence[Measure], images: int) -> str:
     overall, boxes, scores = (
         one(measures, Key.OUTPUT_DIFF, group).artifact for group in ("", "boxes_px", "scores")
     )
     mean = one(measures, Key.OUTPUT_DIFF_MEAN).artifact
-    return f"max {overall:.4g}, mean {mean:.2g} (boxes max {boxes:.4g} px, scores max {scores:.2g})"
+    parts = f"boxes max {boxes:.4g} px, scores max {scores:.2g}"
+    count = one(measures, Key.OUTPUT_DIFF).count
+    return f"max {overall:.4g}, mean {mean:.2g} ({parts}; on {count} of {images} images)"
 
 
 def _cost(

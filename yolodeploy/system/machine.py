@@ -13,7 +13,7 @@ from typing import Any
 from yolodeploy import __version__
 from yolodeploy.system.distributions import installed
 
-_LIBRARIES = ("numpy", "opencv-python-headless", "faster-coco-eval")  # read, decode and match
+_LIBRARIES = ("numpy", "opencv-python-headless")  # read, decode and match
 
 
 @cache

@@ -33,8 +33,9 @@ class Measure:
     """One figure of the artifact, and of the source model if it has one.
 
     `group` is the class, object size or output that was measured ("": all). `interval` contains the loss with the
-    probability `confidence`; that of a ratio of latencies contains the ratio. `count` is the number of objects that were scored. A figure that is None was not
-    measured; `reason` says why.
+    probability `confidence`; that of a ratio of latencies contains the ratio. `count` is the number
+    of objects that were scored, or of images whose outputs were compared. A figure that is None was not measured;
+    `reason` says why.
     """
 
     key: Key

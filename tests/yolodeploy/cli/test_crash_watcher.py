@@ -104,16 +104,32 @@ def test_as_a_library_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
         assert activity._watcher is None
 
 
-def test_what_a_listener_says_steers_no_terminal(tmp_path: Path) -> None:
+def _said(tmp_path: Path, work: dict[str, str], trace: str = "") -> str:
+    """The message about a process that ended while its threads did this work."""
     run = {"command": [], "recipes": [], "cache": str(tmp_path), "json": False}
     done = subprocess.run(
         [sys.executable, "-m", "yolodeploy.cli.crash_watcher", json.dumps(run)],
-        input="\0" + json.dumps("\x1b[2J") + "\n",
+        input="\0" + json.dumps(work) + "\n" + trace,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stderr.startswith("error: \\u001b[2J: the process was killed. Finished")
+    return done.stderr
+
+
+def test_what_a_listener_says_steers_no_terminal(tmp_path: Path) -> None:
+    said = _said(tmp_path, {"1": "\x1b[2J"})
+    assert said.startswith("error: \\u001b[2J: the process was killed. Finished")
+
+
+def test_of_several_threads_the_one_that_crashed_is_named(tmp_path: Path) -> None:
+    work = {"4096": "running the source model", "8192": "running the artifact"}
+    trace = "Fatal Python error: Segmentation fault\n\nCurrent thread 0x{:016x} (most recent call first):\n"
+    assert _said(tmp_path, work, trace.format(8192)).startswith(
+        "error: running the artifact: native code"
+    )
+    both = "error: running the source model or running the artifact: the process was killed"
+    assert _said(tmp_path, work).startswith(both)
 
 
 @pytest.mark.parametrize("file", ["json.py", "numpy.py", "yolodeploy.py"])

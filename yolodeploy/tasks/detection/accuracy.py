@@ -8,58 +8,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from yolodeploy.backend import Predictor
-from yolodeploy.data import Box, Dataset, Letterboxed, letterboxed_file, to_tensor
+from yolodeploy.data import Box, Dataset
 from yolodeploy.errors import DataError
 from yolodeploy.system import ImageShape
-from yolodeploy.tasks.detection.average_precision import Truth, average_precision, drop_interval
-from yolodeploy.tasks.detection.postprocess import Detections, Floats, detect
-from yolodeploy.tasks.detection.thresholds import APP, EVALUATION
+from yolodeploy.tasks.detection.average_precision import drop_intervals, mean_precision, precision
+from yolodeploy.tasks.detection.evaluate import Seen, evaluate
+from yolodeploy.tasks.detection.matching import Matches, Truth
+from yolodeploy.tasks.detection.postprocess import Detections, Floats
+from yolodeploy.tasks.detection.thresholds import APP
 from yolodeploy.tasks.measures import Key, Measure
 
 _SIZES = ("small", "medium", "large")
 _UNLABELLED = "the evaluation images have no labels"
 _OUTPUTS = ("boxes_px", "scores")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One image, its labels, and the output of each model.
-
-    `tensor` is float32 `[1, channels, height, width]` in 0..1; `outputs` are raw head outputs
-    `[4 + classes, anchors]`, in the order of the models.
-    """
-
-    image: Path
-    box: Letterboxed
-    tensor: Floats
-    truth: Truth
-    outputs: tuple[Floats, ...]
-
-    def found(self, which: int) -> Detections:
-        """The detections of one model, with the thresholds of the evaluation."""
-        return detect(self.outputs[which], EVALUATION, self.box)
-
-
-def evaluate(
-    view: Dataset,
-    imgsz: ImageShape,
-    *models: Predictor,
-    progress: Callable[[float, str], None] = lambda _done, _text: None,
-) -> Iterator[Seen]:
-    """Run opened models on the same letterboxed images of a view, one image in memory at a time."""
-    for number, image in enumerate(view.images, 1):
-        box = letterboxed_file(image, imgsz)
-        tensor = to_tensor(box.pixels)
-        truth = Truth(view.boxes(image), box.width, box.height)
-        yield Seen(image, box, tensor, truth, tuple(model(tensor)[0] for model in models))
-        progress(number / len(view), f"{number}/{len(view)} images")
 
 
 @dataclass
@@ -76,35 +43,45 @@ class Differences:
         self.total += float(difference.sum(dtype="float64"))
         self.count += difference.size
 
-    def measures(self, group: str) -> tuple[Measure, Measure]:
-        """Maximum and mean so far."""
+    def measures(self, group: str, images: int) -> tuple[Measure, Measure]:
+        """Maximum and mean of so many images."""
         maximum, mean = round(self.maximum, 6), round(self.total / max(self.count, 1), 9)
         return (
-            Measure(Key.OUTPUT_DIFF, None, maximum, higher_is_better=False, group=group),
-            Measure(Key.OUTPUT_DIFF_MEAN, None, mean, higher_is_better=False, group=group),
+            Measure(
+                Key.OUTPUT_DIFF, None, maximum, higher_is_better=False, group=group, count=images
+            ),
+            Measure(
+                Key.OUTPUT_DIFF_MEAN, None, mean, higher_is_better=False, group=group, count=images
+            ),
         )
 
 
 @dataclass
 class Tally:
-    """What is kept of each image: labels, detections and differences, but no pixels."""
+    """What is kept of each image: labels, detections and differences, but no pixels.
+
+    `compared` is the number of images whose raw outputs were compared.
+    """
 
     truths: list[Truth] = field(default_factory=list)
     source: list[Detections] = field(default_factory=list)
     artifact: list[Detections] = field(default_factory=list)
     boxes: Differences = field(default_factory=Differences)
     scores: Differences = field(default_factory=Differences)
+    compared: int = 0
 
-    def add(self, seen: Seen) -> None:
-        """Add an image that the artifact was run on, perhaps after the source model."""
+    def add(self, seen: Seen, source: Floats | None = None) -> None:
+        """Add an image that the artifact, the last of the models, was run on.
+
+        `source` is the source model's raw output, if the two are compared on this image.
+        """
         self.truths.append(seen.truth)
         self.artifact.append(seen.found(-1))
-        if len(seen.outputs) > 1:
-            source, artifact = seen.outputs
-            self.source.append(seen.found(0))
-            difference = abs(artifact - source)
+        if source is not None:
+            difference = abs(seen.outputs[-1] - source)
             self.boxes.add(difference[:4])
             self.scores.add(difference[4:])
+            self.compared += 1
 
     def differences(self) -> Iterator[Measure]:
         """Differences of the raw outputs: all, the boxes in pixels, and the scores."""
@@ -112,15 +89,15 @@ class Tally:
         maximum, total = max(boxes.maximum, scores.maximum), boxes.total + scores.total
         both = Differences(maximum, total, boxes.count + scores.count)
         for differences, group in zip((both, boxes, scores), ("", *_OUTPUTS), strict=True):
-            yield from differences.measures(group)
+            yield from differences.measures(group, self.compared)
 
 
 def map50_95(model: Predictor, view: Dataset, imgsz: ImageShape) -> float:
     """The mAP50-95 of an opened artifact on labelled images; NaN without labels."""
     tally = Tally()
-    for seen in evaluate(view, imgsz, model):
+    for seen in evaluate(view, imgsz, [model]):
         tally.add(seen)
-    return average_precision(tally.truths, tally.artifact, len(view.names)).map50_95
+    return mean_precision(Matches(tally.truths, tally.artifact, len(view.names)))
 
 
 def accuracy(tally: Tally, names: tuple[str, ...], *, labelled: bool) -> tuple[Measure, ...]:
@@ -135,7 +112,7 @@ def scores(tally: Tally, names: tuple[str, ...], *, labelled: bool) -> tuple[Mea
     if not labelled:
         overall = Measure(Key.MAP50_95, None, None, reason=_UNLABELLED)
     else:
-        value = average_precision(tally.truths, tally.artifact, len(names)).map50_95
+        value = mean_precision(Matches(tally.truths, tally.artifact, len(names)))
         overall = _measure(Key.MAP50_95, None, value, "an object")
     return overall, fidelity(tally, len(names))
 
@@ -160,7 +137,7 @@ def fidelity(tally: Tally, classes: int) -> Measure:
     """
     pairs = zip(tally.source, tally.truths, strict=True)
     truths = [_as_truth(found, truth) for found, truth in pairs]
-    value = average_precision(truths, tally.artifact, classes).map50_95
+    value = mean_precision(Matches(truths, tally.artifact, classes))
     if math.isnan(value):
         reason = f"the source model finds nothing with a confidence above {APP.confidence}"
         return Measure(Key.FIDELITY, None, None, reason=reason)
@@ -181,18 +158,19 @@ def _as_truth(found: Detections, image: Truth) -> Truth:
 
 
 def _against_labels(tally: Tally, names: tuple[str, ...]) -> Iterator[Measure]:
-    source = average_precision(tally.truths, tally.source, len(names))
-    artifact = average_precision(tally.truths, tally.artifact, len(names))
-    low, high = drop_interval(tally.truths, tally.source, tally.artifact, len(names))
-    interval = None if math.isnan(low) else (round(low, 6), round(high, 6))
+    pair = [Matches(tally.truths, found, len(names)) for found in (tally.source, tally.artifact)]
+    source, artifact = map(precision, pair)
+    drops = drop_intervals(pair[0], pair[1])
+    interval = drops.overall
     yield _measure(Key.MAP50_95, source.map50_95, artifact.map50_95, "an object", interval=interval)
     yield _measure(Key.MAP50, source.map50, artifact.map50, "an object")
     for name, before, after in zip(_SIZES, source.by_size, artifact.by_size, strict=True):
         yield _measure(Key.SIZE_AP, before, after, f"a {name} object", group=name)
     counts = Counter(box.cls for truth in tally.truths for box in truth.boxes)
-    pairs = zip(names, source.per_class, artifact.per_class, strict=True)
-    for cls, (name, before, after) in enumerate(pairs):
-        yield _measure(Key.CLASS_AP, before, after, "this class", group=name, count=counts[cls])
+    pairs = zip(names, source.per_class, artifact.per_class, drops.per_class, strict=True)
+    for cls, (name, before, after, interval) in enumerate(pairs):
+        row = _measure(Key.CLASS_AP, before, after, "this class", interval=interval, group=name)
+        yield replace(row, count=counts[cls])
 
 
 def _measure(
@@ -203,9 +181,10 @@ def _measure(
     *,
     interval: tuple[float, float] | None = None,
     group: str = "",
-    count: int | None = None,
 ) -> Measure:
     if math.isnan(artifact):
         reason = f"no evaluation image shows {object_}"
-        return Measure(key, None, None, group=group, count=count, reason=reason)
-    return Measure(key, source, artifact, interval=interval, group=group, count=count)
+        return Measure(key, None, None, group=group, reason=reason)
+    if interval:
+        interval = (round(interval[0], 6), round(interval[1], 6))
+    return Measure(key, source, artifact, interval=interval, group=group)

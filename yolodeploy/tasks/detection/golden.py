@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from yolodeploy.data import Letterboxed
+from yolodeploy.tasks.detection.evaluate import Seen
 from yolodeploy.tasks.detection.postprocess import Floats, detect
 from yolodeploy.tasks.detection.thresholds import Rules
 
@@ -24,7 +24,7 @@ class Golden:
 
     def __init__(self, folder: Path, rules: Rules) -> None:
         self._folder, self._rules = folder, rules
-        self._chosen: tuple[Path, Letterboxed, Floats, Floats] | None = None
+        self._chosen: Seen | None = None
         self._found = 0
 
     @property
@@ -32,18 +32,19 @@ class Golden:
         """The written input tensor: float32 `[1, 3, H, W]`."""
         return self._folder / "input.npy"
 
-    def offer(self, image: Path, box: Letterboxed, tensor: Floats, output: Floats) -> None:
-        """Consider an image; `output` is its raw head output `[4 + classes, anchors]`."""
+    def offer(self, seen: Seen) -> None:
+        """Consider an image; the artifact is the last of the models that were run on it."""
         if self._found:
             return
-        found = len(detect(output, self._rules, box))
+        found = len(detect(seen.outputs[-1], self._rules, seen.box))
         if self._chosen is None or found:
-            self._chosen, self._found = (image, box, tensor, output), found
+            self._chosen, self._found = seen, found
 
     def finish(self) -> None:
         """Write the vectors."""
         assert self._chosen is not None  # noqa: S101 - a data set without images is refused earlier
-        image, box, tensor, output = self._chosen
+        image, box, tensor = self._chosen.image, self._chosen.box, self._chosen.tensor
+        output = self._chosen.outputs[-1]
         shutil.copyfile(image, self._folder / f"image{image.suffix.lower()}")
         _save(self.tensor, tensor)
         _save(self._folder / "output.npy", output)

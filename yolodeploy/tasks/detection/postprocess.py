@@ -63,7 +63,9 @@ def decode(raw: Floats, rules: Rules) -> Detections:
     """Candidates above the confidence threshold, best first, boxes in letterboxed pixels."""
     scores = raw[4:]
     if rules.multi_label:
-        classes, anchors = np.nonzero(scores > rules.confidence)
+        able = np.flatnonzero(scores.max(0) > rules.confidence)  # far fewer than all
+        classes, anchors = np.nonzero(scores[:, able] > rules.confidence)
+        anchors = able[anchors]
     else:
         best = scores.argmax(0)
         anchors = np.flatnonzero(scores[best, np.arange(scores.shape[1])] > rules.confidence)

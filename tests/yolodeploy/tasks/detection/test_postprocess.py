@@ -17,7 +17,12 @@ from yolodeploy.data.images import FILL, letterbox, to_tensor
 from yolodeploy.system import ImageShape
 from yolodeploy.tasks import Key, Measure
 from yolodeploy.tasks.detection.accuracy import Tally, fidelity
-from yolodeploy.tasks.detection.average_precision import Truth, average_precision, drop_interval
+from yolodeploy.tasks.detection.average_precision import (
+    Intervals,
+    average_precision,
+    drop_intervals,
+)
+from yolodeploy.tasks.detection.matching import Matches, Truth
 from yolodeploy.tasks.detection.postprocess import Detections, decode, detect, suppress, to_original
 from yolodeploy.tasks.detection.thresholds import Rules
 
@@ -191,23 +196,32 @@ def _scene(lost: int, count: int = 60) -> tuple[list[Truth], list[Detections], l
     return [TRUTH] * count, [hit] * count, [miss] * lost + [hit] * (count - lost)
 
 
+def _interval(
+    truths: list[Truth], source: list[Detections], artifact: list[Detections]
+) -> tuple[float, float]:
+    found = drop_intervals(Matches(truths, source, 1), Matches(truths, artifact, 1)).overall
+    assert found is not None
+    return found
+
+
 def test_interval_of_a_drop_covers_the_drop_and_tells_loss_from_chance() -> None:
     truths, source, worse = _scene(lost=12)
     drop = 1 - average_precision(truths, worse, 1).map50_95
-    low, high = drop_interval(truths, source, worse, 1)
+    low, high = _interval(truths, source, worse)
     assert 0 < low < drop < high < 2 * drop
-    low, high = drop_interval(truths, source, _scene(lost=1)[2], 1)
+    low, high = _interval(truths, source, _scene(lost=1)[2])
     assert (low, high > 0) == (0.0, True)  # a third of all draws leave the one image out
 
 
 def test_interval_of_a_drop_is_paired_and_repeatable() -> None:
     truths, _, worse = _scene(lost=12)
-    assert drop_interval(truths, worse, worse, 1) == (0.0, 0.0)
-    assert drop_interval(truths, *_scene(6)[1:], 1) == drop_interval(truths, *_scene(6)[1:], 1)
+    assert _interval(truths, worse, worse) == (0.0, 0.0)
+    assert _interval(truths, *_scene(6)[1:]) == _interval(truths, *_scene(6)[1:])
     empty = [_found([])] * len(truths)
-    assert drop_interval(truths, worse, empty, 1)[1] < 1
+    assert _interval(truths, worse, empty)[1] < 1
     unlabelled = [Truth((), 100, 100)] * len(truths)
-    assert all(map(np.isnan, drop_interval(unlabelled, worse, worse, 1)))
+    matches = Matches(unlabelled, worse, 1)
+    assert drop_intervals(matches, matches) == Intervals(None, (None,))
 
 
 def test_fidelity_takes_the_source_models_sure_detections_for_truth() -> None:

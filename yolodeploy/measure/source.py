@@ -1,0 +1,158 @@
+"""The source model's findings: measured once for all recipes with the same model and evaluation images.
+
+They are a stored result of their own. Where the store has none, the source model runs in the same pass over the
+images as the artifact, each in a thread of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolodeploy.errors import ModelError, StepFailed
+from yolodeploy.execution import Runner
+from yolodeploy.measure.results import Facts, Opened, remember_as
+from yolodeploy.system import Report, StatCache, conditions, digest_of, threads
+
+if TYPE_CHECKING:
+    from yolodeploy.tasks.detection import Detections, Floats, Run, Seen
+
+REVISION = 1
+_WEIGHTS = "The weights are broken; train or convert them again."
+_EXPORT = "The export is broken; report it with the recipe."
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was measured of the source model, and the folder with its findings."""
+
+    facts: Facts
+    folder: Path
+
+    def detections(self) -> list[Detections]:
+        """Its detections on the evaluation images, in order."""
+        from yolodeploy.tasks.detection import read_findings
+
+        return read_findings(self.folder).detections
+
+
+def obtain_source(runner: Runner) -> Source:
+    """The source model's findings: from the store, or measured now."""
+
+    def measure(folder: Path) -> Facts:
+        with runner.console.task("measure the source model") as report:
+            return _record(runner, folder, [], lambda _: None, report)
+
+    return _remembered(runner, measure, None)
+
+
+class Pass:
+    """Runs an artifact on the evaluation images and compares it with the source model.
+
+    `look` is called with every image; the artifact is the last of the models. `checked` remembers the digests of
+    the images, which are read again when a pass over them is done.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        artifact: Opened,
+        look: Callable[[Seen], None],
+        report: Report,
+        checked: StatCache,
+    ) -> None:
+        from yolodeploy.tasks.detection import Tally
+
+        self._runner, self._artifact, self._look = runner, artifact, look
+        self._report, self._checked = report, checked
+        self.tally = Tally()
+
+    def run(self) -> Source:
+        """Fill the tally, in one pass with the source model if the store has no findings of it."""
+        from yolodeploy.tasks.detection import evaluate, read_findings
+
+        plan = self._runner.plan
+        source = _remembered(self._runner, self._both, self._checked)
+        findings = read_findings(source.folder)
+        if not self.tally.truths:
+            shape = next(iter(findings.outputs.values())).shape
+            view = plan.views["evaluation"]
+            copies = self._artifact.copies(len(view))
+            for seen in evaluate(view, self._runner.imgsz, copies, progress=self._report):
+                self._add(seen, shape, findings.outputs.get(seen.number))
+        self.tally.source = findings.detections
+        return source
+
+    def _both(self, folder: Path) -> Facts:
+        from yolodeploy.tasks.detection import compared
+
+        numbers = set(compared(len(self._runner.plan.views["evaluation"])))
+
+        def add(seen: Seen) -> None:
+            output = seen.outputs[0]
+            self._add(seen, output.shape, output if seen.number in numbers else None)
+
+        return _record(self._runner, folder, [self._artifact], add, self._report)
+
+    def _add(self, seen: Seen, shape: tuple[int, ...], source: Floats | None) -> None:
+        """Add an image; StepFailed if the artifact's output is broken."""
+        at, output = self._artifact.planned.at, seen.outputs[-1]
+        if output.shape != shape:
+            raise StepFailed(
+                f"{at}: for {seen.image.name} the artifact's output has the shape {list(output.shape)}, the "
+                f"source model's {list(shape)}. {_EXPORT}"
+            )
+        self._artifact.require_finite(output, seen.image, StepFailed, _EXPORT)
+        self.tally.add(seen, source)
+        self._look(seen)
+
+
+def _remembered(
+    runner: Runner, measure: Callable[[Path], Facts], checked: StatCache | None
+) -> Source:
+    return Source(*remember_as(Facts, runner, _id(runner), "source", measure, checked=checked))
+
+
+def _id(runner: Runner) -> str:
+    """Digest of everything that the findings depend on; no artifact is among it."""
+    from yolodeploy.tasks.detection import COMPARED, EVALUATION
+
+    plan, source = runner.plan, runner.source()
+    return digest_of(
+        {
+            "revision": REVISION,
+            "source": [plan.steps[0].id, source.meta.digest],
+            "data": plan.view_digests["evaluation"],
+            "imgsz": plan.imgsz.plain,
+            "rules": asdict(EVALUATION),
+            "compared": COMPARED,
+            "conditions": conditions(),
+            "versions": plan.steps[0].versions,
+        }
+    )
+
+
+def _record(
+    runner: Runner,
+    folder: Path,
+    others: Sequence[Opened],
+    look: Callable[[Seen], None],
+    report: Report,
+) -> Facts:
+    """Run the source model, and beside it the others; write its findings into `folder`."""
+    from yolodeploy.tasks.detection import Recorder, evaluate
+
+    plan = runner.plan
+    view = plan.views["evaluation"]
+    # On all processors, because a second copy takes as much memory again for what it computes.
+    source = Opened(plan, plan.steps[0], runner.source(), "the source model", threads())
+    recorder = Recorder(folder, len(view))
+    models: list[Sequence[Run]] = [[source], *([other] for other in others)]
+    for seen in evaluate(view, runner.imgsz, *models, progress=report):
+        source.require_finite(seen.outputs[0], seen.image, ModelError, _WEIGHTS)
+        recorder.add(seen)
+        look(seen)
+    recorder.finish()
+    return source.facts()
