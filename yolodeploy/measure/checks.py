@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -74,7 +75,9 @@ class Check:
 
     def in_doubt(self) -> str:
         """Why noise could turn the verdict over, and what would tell more."""
-        low, high = self.interval or (self.value, self.value)
+        if self.interval is None:
+            return f"{number(self.value)} was measured, on too few images for an interval. {self.doubt}"
+        low, high = self.interval
         return (
             f"{number(self.value)} was measured, but it may be anything from {number(low)} to {number(high)}, "
             f"and the limit is {number(self.limit)}. {self.doubt}"
@@ -104,8 +107,17 @@ def _worst_class(evidence: Evidence, wanted: Checks) -> _Value:
     found = [measure for measure in labelled if measure.source]
     if not found:
         return _Value(None, BLIND if labelled else "no class has labels")
-    worst = max(found, key=lambda measure: measure.loss or 0.0)
+    worst = max(found, key=lambda measure: _badness(measure, wanted))
     return _drop(worst, f"class `{worst.group}`", wanted)
+
+
+def _badness(measure: Measure, wanted: Checks) -> tuple[float, float]:
+    """What decides which class is the worst: the drop, or where its interval lies if that decides."""
+    loss, limit = measure.loss or 0.0, wanted.class_ap_drop or 0.0
+    if wanted.confidence is None:
+        return loss, 0.0
+    low, high = measure.interval or (-math.inf, math.inf)
+    return side((low, high), limit), low if low > limit else high
 
 
 def _drop(measure: Measure, note: str, wanted: Checks) -> _Value:
@@ -182,12 +194,15 @@ def _check(name: str, limit: float, found: _Value, evidence: Evidence) -> Check:
     check = Check(name, limit, found.value, Verdict.FAILED, found.note, least, found.interval)
     if found.value is None:
         return check
-    straddles = bool(found.interval and not side(found.interval, limit))
     passed = found.value >= limit if least else found.value <= limit
-    verdict = Verdict.OK if passed else Verdict.FAILED
-    if straddles and found.decides:
+    verdict, doubt = Verdict.OK if passed else Verdict.FAILED, ""
+    where = side(found.interval or (-math.inf, math.inf), limit)
+    if found.decides and where:
+        verdict = Verdict.OK if (where > 0) == least else Verdict.FAILED
+    elif found.decides:
         verdict = Verdict.UNDECIDED
-    doubt = _doubt(check, found.value, found.interval, evidence) if straddles else ""
+    if not where and (found.interval or found.decides):
+        doubt = _doubt(check, found.value, found.interval, evidence)
     return replace(check, verdict=verdict, doubt=doubt)
 
 
@@ -198,7 +213,9 @@ def _doubt(check: Check, value: float, interval: Interval | None, evidence: Evid
         busy = "" if waited is None else f" (this one let it wait for {waited:.0%} of the time)"
         return f"Measure on a quieter machine{busy}, or change the limit."
     images, limit = evidence.images, check.limit
-    needed = images_needed(images, value, interval or (value, value), limit)
+    if interval is None:
+        return "Measure on more images that show it."
+    needed = images_needed(images, value, interval, limit)
     more = "more would hardly tell, either" if needed is None else f"it takes about {needed:,}"
     return f"{images} images cannot tell; {more}."
 

@@ -19,7 +19,7 @@ from yolodeploy.measure.source import Pass
 from yolodeploy.measure.timing import Timing
 from yolodeploy.plan import Plan, forgetful
 from yolodeploy.system import Report, StatCache, conditions, digest_of
-from yolodeploy.tasks import Measure
+from yolodeploy.tasks import USUAL, Measure
 
 REVISION = 10
 
@@ -70,10 +70,16 @@ def evidence_id(plan: Plan) -> str:
             "source": plan.steps[0].id,
             "data": plan.view_digests["evaluation"],
             "imgsz": plan.imgsz.plain,
+            "confidence": _confidence(plan),
             "conditions": conditions(),
             "versions": plan.versions(),
         }
     )
+
+
+def _confidence(plan: Plan) -> float:
+    """That of the intervals of drops."""
+    return plan.file.recipe.checks.confidence or USUAL
 
 
 def obtain_evidence(runner: Runner) -> Evidence:
@@ -139,7 +145,12 @@ class _Pair:
         images = Pass(self.runner, self.artifact, golden.offer, report, checked)
         source = images.run()
         golden.finish()
-        scores = detection.accuracy(images.tally, self.names, labelled=self.view.labelled)
+        scores = detection.accuracy(
+            images.tally,
+            self.names,
+            labelled=self.view.labelled,
+            confidence=_confidence(self.plan),
+        )
         return Comparison(
             images=len(self.view),
             measures=tuple(scores),

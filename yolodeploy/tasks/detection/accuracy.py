@@ -22,7 +22,7 @@ from yolodeploy.tasks.detection.evaluate import Seen, evaluate
 from yolodeploy.tasks.detection.matching import Matches, Truth
 from yolodeploy.tasks.detection.postprocess import Detections, Floats
 from yolodeploy.tasks.detection.thresholds import APP
-from yolodeploy.tasks.measures import Key, Measure
+from yolodeploy.tasks.measures import USUAL, Key, Measure
 
 _SIZES = ("small", "medium", "large")
 _UNLABELLED = "the evaluation images have no labels"
@@ -100,10 +100,12 @@ def map50_95(model: Predictor, view: Dataset, imgsz: ImageShape) -> float:
     return mean_precision(Matches(tally.truths, tally.artifact, len(view.names)))
 
 
-def accuracy(tally: Tally, names: tuple[str, ...], *, labelled: bool) -> tuple[Measure, ...]:
-    """Everything that a report says about accuracy."""
+def accuracy(
+    tally: Tally, names: tuple[str, ...], *, labelled: bool, confidence: float = USUAL
+) -> tuple[Measure, ...]:
+    """Everything that a report says about accuracy, drops with intervals of the given confidence."""
     unlabelled = (Measure(key, None, None, reason=_UNLABELLED) for key in (Key.MAP50_95, Key.MAP50))
-    against_labels = _against_labels(tally, names) if labelled else unlabelled
+    against_labels = _against_labels(tally, names, confidence) if labelled else unlabelled
     return (*against_labels, fidelity(tally, len(names)), *tally.differences())
 
 
@@ -157,20 +159,28 @@ def _as_truth(found: Detections, image: Truth) -> Truth:
     return Truth(boxes, image.width, image.height)
 
 
-def _against_labels(tally: Tally, names: tuple[str, ...]) -> Iterator[Measure]:
+def _against_labels(tally: Tally, names: tuple[str, ...], confidence: float) -> Iterator[Measure]:
     pair = [Matches(tally.truths, found, len(names)) for found in (tally.source, tally.artifact)]
     source, artifact = map(precision, pair)
-    drops = drop_intervals(pair[0], pair[1])
-    interval = drops.overall
-    yield _measure(Key.MAP50_95, source.map50_95, artifact.map50_95, "an object", interval=interval)
+    drops = drop_intervals(pair[0], pair[1], confidence)
+    overall = _measure(Key.MAP50_95, source.map50_95, artifact.map50_95, "an object")
+    yield _between(overall, drops.overall, confidence)
     yield _measure(Key.MAP50, source.map50, artifact.map50, "an object")
     for name, before, after in zip(_SIZES, source.by_size, artifact.by_size, strict=True):
         yield _measure(Key.SIZE_AP, before, after, f"a {name} object", group=name)
     counts = Counter(box.cls for truth in tally.truths for box in truth.boxes)
     pairs = zip(names, source.per_class, artifact.per_class, drops.per_class, strict=True)
     for cls, (name, before, after, interval) in enumerate(pairs):
-        row = _measure(Key.CLASS_AP, before, after, "this class", interval=interval, group=name)
-        yield replace(row, count=counts[cls])
+        row = _measure(Key.CLASS_AP, before, after, "this class", group=name)
+        yield replace(_between(row, interval, confidence), count=counts[cls])
+
+
+def _between(measure: Measure, interval: tuple[float, float] | None, confidence: float) -> Measure:
+    """A measure with the interval of its loss, if it has a loss and an interval."""
+    if interval is None or measure.loss is None:
+        return measure
+    low, high = interval
+    return replace(measure, interval=(round(low, 6), round(high, 6)), confidence=confidence)
 
 
 def _measure(
@@ -179,12 +189,9 @@ def _measure(
     artifact: float,
     object_: str,
     *,
-    interval: tuple[float, float] | None = None,
     group: str = "",
 ) -> Measure:
     if math.isnan(artifact):
         reason = f"no evaluation image shows {object_}"
         return Measure(key, None, None, group=group, reason=reason)
-    if interval:
-        interval = (round(interval[0], 6), round(interval[1], 6))
-    return Measure(key, source, artifact, interval=interval, group=group)
+    return Measure(key, source, artifact, group=group)

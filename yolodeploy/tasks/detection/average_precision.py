@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.tasks.detection.matching import AREAS, Floats64, Matches, Ranked, Truth
+from yolodeploy.tasks.measures import USUAL
 
 if TYPE_CHECKING:
     from yolodeploy.tasks.detection.postprocess import Detections
@@ -45,7 +46,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class Intervals:
-    """90 % intervals of a drop of AP50-95: over all classes, and per class; None where there is none."""
+    """Intervals of a drop of AP50-95: over all classes, and per class; None where there is none."""
 
     overall: Interval | None
     per_class: tuple[Interval | None, ...]
@@ -71,8 +72,10 @@ def mean_precision(matches: Matches) -> float:
     return _mean(_table(matches, 0))
 
 
-def drop_intervals(source: Matches, artifact: Matches, seed: int = 0) -> Intervals:
-    """The 90 % intervals of the drop of AP50-95, by a paired bootstrap over the images.
+def drop_intervals(
+    source: Matches, artifact: Matches, confidence: float = USUAL, seed: int = 0
+) -> Intervals:
+    """The intervals that contain the drop of AP50-95 with a probability, by a paired bootstrap over the images.
 
     Both models are scored on the same images, drawn with replacement (Efron and Tibshirani, An
     Introduction to the Bootstrap, 1993, chapter 13: percentile intervals). If the interval contains 0, the
@@ -91,9 +94,9 @@ def drop_intervals(source: Matches, artifact: Matches, seed: int = 0) -> Interva
         drop = _drawn(before, weights) - _drawn(after, weights)  # NaN without labels
         total += np.nan_to_num(drop)
         known += ~np.isnan(drop)
-        drops.append(_interval(drop) if len(np.unique(before.labels)) > 1 else None)
+        drops.append(_interval(drop, confidence) if len(np.unique(before.labels)) > 1 else None)
     drawn = np.divide(total, known, out=np.full_like(total, math.nan), where=known > 0)
-    return Intervals(_interval(drawn), tuple(drops))
+    return Intervals(_interval(drawn, confidence), tuple(drops))
 
 
 def draws(images: int) -> int:
@@ -101,11 +104,11 @@ def draws(images: int) -> int:
     return min(MAX_DRAWS, max(MIN_DRAWS, 100_000 // images))
 
 
-def _interval(drops: Floats64) -> Interval | None:
+def _interval(drops: Floats64, confidence: float) -> Interval | None:
     known = drops[~np.isnan(drops)]
     if not len(known):
         return None
-    low, high = np.percentile(known, (5, 95))
+    low, high = np.quantile(known, ((1 - confidence) / 2, (1 + confidence) / 2))
     return float(low), float(high)
 
 
