@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 POINTS = 100  # recalls at which precision is sampled: (i + 0.5) / POINTS
 MAX_DRAWS, MIN_DRAWS = 400, 100
-_CHUNK = 1 << 20  # numbers in memory at once
+_CHUNK = 1 << 17  # numbers in memory at once: what fits the processor's cache
 
 Weights = NDArray[np.int32]  # [draws, images]: how often each image counts
 Interval = tuple[float, float]
