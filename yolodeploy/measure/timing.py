@@ -34,7 +34,7 @@ BURST_RUNS = 3  # at least
 ROUNDS = (12, 24, 48, 96, 192)  # after which the figures are looked at
 SECONDS = 60.0  # in all; no round begins later
 DISTURBED = 0.02  # share of a run that waited; others are preferred
-NARROW = 0.03  # half of an interval, relative to the ratio: precise enough to report
+NARROW = 0.05  # half of an interval, relative to the ratio: precise enough to report
 
 
 @dataclass(frozen=True)

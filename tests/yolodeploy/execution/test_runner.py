@@ -433,8 +433,8 @@ def test_unwritable_dist(world: World) -> None:
 
 def test_cache_show_and_prune(deployed: World) -> None:
     shown = deployed.run("cache").out.splitlines()
-    assert len(shown) == 7
-    assert shown[-1].startswith("6 results, ")
+    assert len(shown) == 8
+    assert shown[-1].startswith("7 results, ")
     assert shown[-1].endswith(f" MB in {deployed.cache}")
     asked = deployed.run("cache", "--all")
     assert asked.code == 2
@@ -449,10 +449,10 @@ def test_cache_show_and_prune(deployed: World) -> None:
     assert not killed.exists()
     _flip(_target(deployed) / "data/weights.bin")
     assert deployed.run("cache", "prune", "--json").json["removed"] == 1
-    assert deployed.run("cache", "prune", "--days", "0", "--json").json["removed"] == 5
+    assert deployed.run("cache", "prune", "--days", "0", "--json").json["removed"] == 6
     assert deployed.run("cache").out == f"0 results, 0.00 MB in {deployed.cache}\n"
     deployed.good()
-    assert deployed.run("cache", "prune", "--all", "--json").json["removed"] == 6
+    assert deployed.run("cache", "prune", "--all", "--json").json["removed"] == 7
 
 
 def test_prune_leaves_what_is_being_made(deployed: World) -> None:

@@ -105,7 +105,8 @@ def test_training_images_without_any_label_are_refused_when_planning(world: Worl
     assert result.code == 6
     assert result.error == (
         "pot.yaml:11:5: `teach` learns from labels, and none of the 4 images of `data: training:` "
-        "(pot.yaml:8:3) has a label file."
+        "(pot.yaml:8:3) has a label file. 4 of 4 images have no label file and count as showing nothing. "
+        "Looked in data/labels/train (which is empty)."
     )
 
 
