@@ -25,7 +25,7 @@ from fire import fire
 from fuzz import fuzz
 from hostile_files import hostile
 from intel import openvino
-from latency import clocks, verdicts
+from latency import clocks, itself, speeds, verdicts
 from measuring import measuring
 from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
@@ -220,6 +220,8 @@ SECTIONS = {
     "verify": verify,
     "clocks": clocks,
     "verdicts": verdicts,
+    "speeds": speeds,
+    "itself": itself,
 }
 
 

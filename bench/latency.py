@@ -10,8 +10,9 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import DEVICES, ROOT, Bench
@@ -19,11 +20,13 @@ from neighbour import neighbour
 from process import BIN
 
 from yolodeploy.measure.timing import Request, time_apart
+from yolodeploy.recipe import load_recipe
 from yolodeploy.store.objects import read_meta
 
 SIZES, ROUNDS = (160, 320, 640), 5
 RUNTIMES = {"android": "ncnn", "intel": "openvino"}
 DEPLOYS = 50
+LAUNCHES = 10
 Clock = Callable[[], float]
 
 
@@ -101,12 +104,10 @@ def _benchmark_app(folder: Path, threads: int) -> float:
 def verdicts(bench: Bench) -> None:
     """Deploy every shipped recipe with a latency check, half of the times beside a neighbour."""
     cache = bench.work / "verdicts"
-    recipes = [
-        path
-        for path in sorted((ROOT / "recipes").glob("*.yaml"))
-        if re.search("latency_ratio:|speedup:", path.read_text())
-    ]
-    for recipe in recipes:
+    for recipe in sorted((ROOT / "recipes").glob("*.yaml")):
+        checks = load_recipe(recipe).recipe.checks
+        if checks.latency_ratio is None and checks.speedup is None:
+            continue
         for busy in (False, True):
             codes: Counter[int] = Counter()
             ratios, waits = [], []
@@ -124,7 +125,33 @@ def verdicts(bench: Bench) -> None:
             )
 
 
-def _deploy(recipe: Path, cache: Path) -> tuple[int, dict[str, dict[str, float]]]:
+def itself(bench: Bench) -> None:
+    """Time a file against itself in a process of its own each time: no interval may exclude 1."""
+    for target, runtime in RUNTIMES.items():
+        folder, tensor = _built(bench, target, SIZES[0]), bench.work / "itself.npy"
+        np.save(tensor, np.random.default_rng(0).random((1, 3, SIZES[0], SIZES[0]), np.float32))
+        request = Request(
+            runtime,
+            DEVICES[target],
+            None,
+            runtime,
+            str(folder),
+            {"itself": str(folder)},
+            str(tensor),
+            threads=1,
+            limits={"itself": [1.0]},
+        )
+        ratios = [time_apart(request).ratios["itself"] for _ in range(LAUNCHES)]
+        wrong = sum(1 for ratio in ratios if ratio.side(1.0))
+        values = sorted(ratio.value for ratio in ratios)
+        print(
+            f"{runtime:<9} against itself: ratio {values[0]:.3f} to {values[-1]:.3f}, "
+            f"{wrong} of {LAUNCHES} intervals exclude 1",
+            flush=True,
+        )
+
+
+def _deploy(recipe: Path, cache: Path) -> tuple[int, dict[str, Any]]:
     """The exit code and the report of a deployment that measures latency anew."""
     for meta in cache.glob("objects/??/*/meta.json"):
         known = read_meta(meta.parent)
@@ -141,3 +168,47 @@ def _deploy(recipe: Path, cache: Path) -> tuple[int, dict[str, dict[str, float]]
     )
     found = json.loads(done.stdout)
     return done.returncode, found.get("report", found)
+
+
+COMPRESSED = {
+    ("xeon-icelake", "fp32"): ("quantize: {subset: 32}", "compress_weights"),
+    ("pixel-8", "fp16"): ("w8", "quantize", "quantize, w8"),
+}
+
+
+def speeds(bench: Bench) -> None:
+    """Latencies of every form as the report gives them: of the COCO model, and of the shipped recipes."""
+    print("| recipe | size, MB | latency, ms | fp32 export, ms | latency / fp32 | speedup |")
+    print("|---|---|---|---|---|---|")
+    for (device, precision), forms in COMPRESSED.items():
+        for number, form in enumerate(("", *forms)):
+            steps = ", ".join(filter(None, [f"export: {{precision: {precision}}}", form]))
+            items = ", ".join(f"{{{step}}}" if ":" in step else step for step in _split(steps))
+            title = f"{device}-{number}"
+            _speed(
+                f"COCO, {steps}", bench.deploy(bench.compressed(title, device, f"[{items}]", 32))
+            )
+    for recipe in sorted((ROOT / "recipes").glob("*.yaml")):
+        if not recipe.stem.startswith("ios"):
+            code, report = _deploy(recipe, bench.work / "verdicts")
+            _speed(f"{recipe.stem} (exit code {code})", report)
+
+
+def _split(steps: str) -> list[str]:
+    """The steps of a line such as `export: {precision: fp16}, quantize, w8`."""
+    return re.findall(r"[^,{}]+(?:\{[^}]*\})?", steps)
+
+
+def _speed(name: str, report: dict[str, Any]) -> None:
+    evidence, size = report["evidence"], report["artifact"]["bytes"] / 1e6
+    ratio = f"{evidence['latency_ratio']:.3f} ({_range(evidence['latency_ratio_interval'])})"
+    speedup = f"{evidence['speedup']:.2f} ({_range(evidence['speedup_interval'])})"
+    median, reference = (evidence[key]["median"] for key in ("latency_ms", "reference_ms"))
+    print(
+        f"| {name} | {size:.2f} | {median:.2f} | {reference:.2f} | {ratio} | {speedup} |",
+        flush=True,
+    )
+
+
+def _range(interval: Sequence[float]) -> str:
+    return f"{interval[0]:.2f} to {interval[1]:.2f}"

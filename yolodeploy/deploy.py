@@ -73,9 +73,11 @@ def deploy(request: Request, store: Store, console: Console) -> Deployed:
     breakdown = obtain_breakdown(runner, evidence)
     checks = run_checks(runner.plan.file.recipe.checks, evidence, breakdown)
     report = make_report(runner, evidence, breakdown, checks)
+    if not request.accept_undecided:
+        _forget_doubtful(runner, evidence, checks)
     _require_passed(runner, checks, report)
     if not request.accept_undecided:
-        _require_decided(runner, evidence, checks, report)
+        _require_decided(runner, checks, report)
     for check in checks:
         if check.doubt:
             console.warn(f"{check.name}: {check.in_doubt()}")
@@ -145,14 +147,16 @@ def _require_passed(runner: Runner, checks: Iterable[Check], report: dict[str, A
         raise ChecksFailed(_not_passed(runner, checks), report)
 
 
-def _require_decided(
-    runner: Runner, evidence: Evidence, checks: Iterable[Check], report: dict[str, Any]
-) -> None:
-    """Raise Undecided; the latencies are forgotten, so that the next run measures them again."""
+def _forget_doubtful(runner: Runner, evidence: Evidence, checks: Iterable[Check]) -> None:
+    """Remove latencies that decide nothing from the store, so that the next run measures them again."""
+    if any(check.timed and check.verdict == Verdict.UNDECIDED for check in checks):
+        runner.store.remove(evidence.timings.folder.parent)
+
+
+def _require_decided(runner: Runner, checks: Iterable[Check], report: dict[str, Any]) -> None:
     undecided = [check for check in checks if check.verdict == Verdict.UNDECIDED]
     if not undecided:
         return
-    runner.store.remove(evidence.timings.folder.parent)
     remedy = "To ship it all the same, add: --undecided=accept"
     raise Undecided(f"{_not_passed(runner, undecided)}\n{remedy}", report)
 

@@ -59,6 +59,11 @@ class Check:
         """Whether the check passed."""
         return self.verdict == Verdict.OK
 
+    @property
+    def timed(self) -> bool:
+        """Whether it is a check of a latency."""
+        return self.name in _TIMED
+
     def failure(self) -> str:
         """A check that did not pass, in a sentence or two, and what to try."""
         if self.value is None:
@@ -117,7 +122,7 @@ def _badness(measure: Measure, wanted: Checks) -> tuple[float, float]:
     if wanted.confidence is None:
         return loss, 0.0
     low, high = measure.interval or (-math.inf, math.inf)
-    return side((low, high), limit), low if low > limit else high
+    return side((low, high, loss), limit), low if low > limit else high
 
 
 def _drop(measure: Measure, note: str, wanted: Checks) -> _Value:
@@ -196,10 +201,9 @@ def _check(name: str, limit: float, found: _Value, evidence: Evidence) -> Check:
         return check
     passed = found.value >= limit if least else found.value <= limit
     verdict, doubt = Verdict.OK if passed else Verdict.FAILED, ""
-    where = side(found.interval or (-math.inf, math.inf), limit)
-    if found.decides and where:
-        verdict = Verdict.OK if (where > 0) == least else Verdict.FAILED
-    elif found.decides:
+    # A value outside its interval, which resampling may give, cannot be judged by it.
+    where = side((*(found.interval or (-math.inf, math.inf)), found.value), limit)
+    if found.decides and not where:
         verdict = Verdict.UNDECIDED
     if not where and (found.interval or found.decides):
         doubt = _doubt(check, found.value, found.interval, evidence)
@@ -208,7 +212,7 @@ def _check(name: str, limit: float, found: _Value, evidence: Evidence) -> Check:
 
 def _doubt(check: Check, value: float, interval: Interval | None, evidence: Evidence) -> str:
     """What would tell on which side of its limit a value lies."""
-    if check.name in _TIMED:
+    if check.timed:
         waited = evidence.timing.waited
         busy = "" if waited is None else f" (this one let it wait for {waited:.0%} of the time)"
         return f"Measure on a quieter machine{busy}, or change the limit."

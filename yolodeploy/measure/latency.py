@@ -92,9 +92,9 @@ def _threads(count: int) -> str:
 def _limits(plan: Plan) -> dict[str, list[float]]:
     """The ratios at which the verdict of a check turns, by the id of what the artifact is compared with."""
     checks, limits = plan.file.recipe.checks, dict[str, list[float]]()
-    if checks.latency_ratio:
+    if checks.latency_ratio and plan.reference.id != plan.final.id:
         limits.setdefault(plan.reference.id, []).append(checks.latency_ratio)
-    if checks.speedup and 0 in plan.floats:
+    if checks.speedup and 0 in plan.floats and plan.floats[0].id != plan.final.id:
         limits.setdefault(plan.floats[0].id, []).append(1 / checks.speedup)
     return limits
 
@@ -122,7 +122,7 @@ def costs(plan: Plan, runtime: Runtime, timings: Timings) -> Iterator[Measure]:
         reason = silent or f"`{export}` does not take the model as loaded"
         yield Measure(Key.SPEEDUP, None, None, reason=reason)
     else:
-        speedup = timing.ratios[first.id].inverse()
+        speedup = _against(plan, timing, first.id).inverse()
         yield Measure(
             Key.SPEEDUP,
             None,
@@ -149,10 +149,15 @@ def _latency(plan: Plan, timing: Timing) -> Measure:
     return Measure(Key.LATENCY, reference, timing.median_ms, higher_is_better=False)
 
 
+def _against(plan: Plan, timing: Timing, other: str) -> Ratio:
+    """The artifact's latency relative to another's, by step id; it is as fast as itself."""
+    return Ratio(1.0, 1.0, 1.0) if other == plan.final.id else timing.ratios[other]
+
+
 def _latency_ratio(plan: Plan, timing: Timing, silent: str) -> Measure:
     if silent:
         return Measure(Key.LATENCY_RATIO, None, None, higher_is_better=False, reason=silent)
-    ratio: Ratio = timing.ratios[plan.reference.id]
+    ratio = _against(plan, timing, plan.reference.id)
     interval = ratio.low, ratio.high
     bare = Measure(Key.LATENCY_RATIO, None, ratio.value, higher_is_better=False)
     return replace(bare, interval=interval, confidence=CONFIDENCE)

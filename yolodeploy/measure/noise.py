@@ -7,12 +7,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-CONFIDENCE = 0.999  # of a ratio's interval; it is looked at several times, see timing.ROUNDS
+CONFIDENCE = 0.999  # of the sign test; the interval is looked at several times, see timing.ROUNDS
+LAUNCH = 1.07  # factor between ratios of the same two files in two processes, see decision 024
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of two latencies, and the interval that contains it with the probability `CONFIDENCE`."""
+    """A ratio of two latencies, and the interval that contains it, in whichever process it is measured."""
 
     value: float
     low: float
@@ -21,6 +22,10 @@ class Ratio:
     def side(self, limit: float) -> int:
         """-1 if the interval lies at or below the limit, 1 if it lies above, 0 if noise could turn it over."""
         return side((self.low, self.high), limit)
+
+    def hopeless(self, limit: float) -> bool:
+        """Whether the limit is closer than two processes differ, so that more pairs would not tell."""
+        return limit / LAUNCH < self.value < limit * LAUNCH
 
     def inverse(self) -> Ratio:
         """The ratio of the same two latencies the other way round."""
@@ -32,11 +37,12 @@ def ratio_of(times: Sequence[float], others: Sequence[float]) -> Ratio:
 
     The interval is that of the sign test, between two of the sorted ratios: it assumes nothing of the noise but
     that it favours neither side (Conover, Practical Nonparametric Statistics, section 3.2). It needs at least
-    eleven pairs to reach its probability; with fewer it spans all of them.
+    eleven pairs to reach its probability; with fewer it spans all of them. It is widened by `LAUNCH`, because
+    memory lies elsewhere in every process.
     """
     ratios = sorted(time / other for time, other in zip(times, others, strict=True))
     skipped = _skipped(len(ratios))
-    low, high = ratios[skipped], ratios[-1 - skipped]
+    low, high = ratios[skipped] / LAUNCH, ratios[-1 - skipped] * LAUNCH
     return Ratio(round(statistics.median(ratios), 4), round(low, 4), round(high, 4))
 
 
@@ -50,10 +56,9 @@ def _skipped(count: int) -> int:
     return 0
 
 
-def side(interval: tuple[float, float], limit: float) -> int:
-    """-1 if an interval lies at or below the limit, 1 if it lies above, 0 if it straddles the limit."""
-    low, high = interval
-    return -1 if high <= limit else 1 if low > limit else 0
+def side(values: Sequence[float], limit: float) -> int:
+    """-1 if values lie at or below the limit, 1 if they lie above, 0 if they straddle it."""
+    return -1 if max(values) <= limit else 1 if min(values) > limit else 0
 
 
 def images_needed(

@@ -20,21 +20,21 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from yolodeploy.backend import Artifact, Predictor, Target, load_registry
 from yolodeploy.errors import StepFailed
-from yolodeploy.measure.noise import Ratio, ratio_of
+from yolodeploy.measure.noise import LAUNCH, Ratio, ratio_of
 from yolodeploy.measure.run_delay import RunDelay
 from yolodeploy.system import child_environment, cpu_name, peak_memory_mb, python_command
 
 WARM_UP = 3  # runs
 SETTLE, BURST = 0.015, 0.06  # seconds of a turn: not counted, counted
-BURST_RUNS = 3  # at least
+BURST_RUNS = 2  # at least
 ROUNDS = (12, 24, 48, 96, 192)  # after which the figures are looked at
 SECONDS = 60.0  # in all; no round begins later
 DISTURBED = 0.02  # share of a run that waited; others are preferred
-NARROW = 0.05  # half of an interval, relative to the ratio: precise enough to report
+NARROW = 0.05  # half of the sign test's interval, relative to the ratio: precise enough
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def time_here(request: Request) -> Timing:
         _warm_up(other, tensor)
     with RunDelay(request.threads) as delay:
         times = _take_turns(request, [artifact, *others], _Clock(tensor, delay))
-    runs = [[run for burst in bursts for run in burst] for bursts in times]
+    runs = [[run for burst in bursts for run in burst.clean or burst.every] for bursts in times]
     median, *medians = (round(statistics.median(of_one), 4) for of_one in runs)
     return Timing(
         median_ms=median,
@@ -147,6 +147,13 @@ def _warm_up(predictor: Predictor, tensor: Any) -> None:
         predictor(tensor)
 
 
+class Burst(NamedTuple):
+    """Milliseconds of the runs of a burst: of all, and of those that hardly waited for a processor."""
+
+    every: list[float]
+    clean: list[float]
+
+
 @dataclass(frozen=True)
 class _Clock:
     """Times a predictor on one tensor."""
@@ -154,7 +161,7 @@ class _Clock:
     tensor: Any
     delay: RunDelay
 
-    def burst(self, predictor: Predictor) -> list[float]:
+    def burst(self, predictor: Predictor) -> Burst:
         """Milliseconds of runs in a row, after some that wake caches and threads."""
         end = time.perf_counter() + SETTLE
         predictor(self.tensor)
@@ -165,7 +172,8 @@ class _Clock:
         end = time.perf_counter() + BURST
         while len(runs) < BURST_RUNS or time.perf_counter() < end:
             runs.append(self._run(predictor))
-        return [run for run, disturbed in runs if not disturbed] or [run for run, _ in runs]
+        clean = [run for run, disturbed in runs if not disturbed]
+        return Burst([run for run, _ in runs], clean)
 
     def _run(self, predictor: Predictor) -> tuple[float, bool]:
         """Milliseconds of a run less its wait, and whether it had to wait: then its caches are cold, too."""
@@ -176,12 +184,11 @@ class _Clock:
         return max(passed - waited, 0.0) * 1e3, waited > DISTURBED * passed
 
 
-Bursts = list[list[float]]  # milliseconds of the runs of each burst
-
-
-def _take_turns(request: Request, predictors: Sequence[Predictor], clock: _Clock) -> list[Bursts]:
+def _take_turns(
+    request: Request, predictors: Sequence[Predictor], clock: _Clock
+) -> list[list[Burst]]:
     """The bursts of every predictor; each is first, second, ... equally often."""
-    times: list[Bursts] = [[] for _ in predictors]
+    times: list[list[Burst]] = [[] for _ in predictors]
     end = time.monotonic() + SECONDS
     for number in range(ROUNDS[-1]):
         if number in ROUNDS and _precise(request, _ratios(request, times), number):
@@ -194,21 +201,34 @@ def _take_turns(request: Request, predictors: Sequence[Predictor], clock: _Clock
 
 
 def _precise(request: Request, ratios: Mapping[str, Ratio], rounds: int) -> bool:
-    """Whether no verdict can turn, and the ratios are narrow enough or were looked at twice."""
+    """Whether more pairs would turn no verdict, and the ratios are narrow enough or were looked at twice."""
     decided = all(
-        ratio.side(limit)
+        ratio.side(limit) or (ratio.hopeless(limit) and rounds > ROUNDS[0])
         for name, ratio in ratios.items()
         for limit in request.limits.get(name, ())
     )
-    narrow = all(ratio.high - ratio.low <= 2 * NARROW * ratio.value for ratio in ratios.values())
+    wide = (LAUNCH * (1 + NARROW)) ** 2
+    narrow = all(ratio.high <= wide * ratio.low for ratio in ratios.values())
     return decided and (narrow or rounds > ROUNDS[0])
 
 
-def _ratios(request: Request, times: Sequence[Bursts]) -> dict[str, Ratio]:
-    first, *others = ([statistics.median(burst) for burst in bursts] for bursts in times)
-    return {
-        name: ratio_of(first, other) for name, other in zip(request.others, others, strict=True)
-    }
+def _ratios(request: Request, times: Sequence[list[Burst]]) -> dict[str, Ratio]:
+    first, *others = times
+    pairs = zip(request.others, others, strict=True)
+    return {name: ratio_of(*_paired(first, other)) for name, other in pairs}
+
+
+def _paired(ours: Sequence[Burst], theirs: Sequence[Burst]) -> tuple[list[float], list[float]]:
+    """The medians of bursts that were measured one after the other: of clean runs where both have some.
+
+    Else a long run, which seldom stays undisturbed, would be compared with short ones that do.
+    """
+    medians: tuple[list[float], list[float]] = ([], [])
+    for pair in zip(ours, theirs, strict=True):
+        clean = all(burst.clean for burst in pair)
+        for found, burst in zip(medians, pair, strict=True):
+            found.append(statistics.median(burst.clean if clean else burst.every))
+    return medians
 
 
 def _order(number: int, count: int) -> list[int]:

@@ -94,9 +94,15 @@ def find_export(file: RecipeFile, backend: Backend, resolved: Sequence[ResolvedS
 
 
 def refuse_unknown_checks(file: RecipeFile, resolved: Sequence[ResolvedStep]) -> None:
-    """Raise PlanRefused if a check names a step that the recipe does not have."""
+    """Raise PlanRefused if a check names a step that the recipe does not have, or does nothing."""
     names = [step.name for step, _, _ in resolved[1:]]
-    for name in file.recipe.checks.step_drop or ():
+    checks = file.recipe.checks
+    if checks.confidence and checks.map_drop is None and checks.class_ap_drop is None:
+        raise PlanRefused(
+            f"{file.where('checks', 'confidence')}: `confidence` decides `map_drop` and `class_ap_drop`, and the "
+            "recipe checks neither. Add one, or remove it."
+        )
+    for name in checks.step_drop or ():
         if name not in names:
             raise PlanRefused(
                 f"{file.where('checks', 'step_drop', name)}: `step_drop` names `{name}`, which is not a step "

@@ -127,7 +127,7 @@ def _cost(
         one(measures, key).artifact for key in (Key.LATENCY, Key.LATENCY_P90, Key.PEAK_MEMORY)
     )
     ratio, speedup = one(measures, Key.LATENCY_RATIO), one(measures, Key.SPEEDUP)
-    compared = "" if ratio.artifact is None else f", {_ranged(ratio)}x the fp32 export"
+    compared = "" if ratio.artifact is None else f", {_ranged(ratio)} times the fp32 export's"
     if with_speedup and speedup.artifact is not None:
         compared += f" and {_ranged(speedup)} times as fast as that of the model as loaded"
     where = (

@@ -105,4 +105,5 @@ def _tradeoffs(report: Mapping[str, Any], measures: Iterable[Measure]) -> Iterat
     cost = "not measured" if loss is None else f"{loss:+.4f}"
     yield f"{size:.2f} MB; drop of mAP50-95 against the source model: {cost}"
     for check in report["checks"]:
-        yield f"check {check['name']}: {check['value']}, limit {check['limit']}"
+        between = " ({} to {})".format(*check["interval"]) if check["interval"] else ""
+        yield f"check {check['name']}: {check['value']}{between}, limit {check['limit']}: {check['verdict']}"

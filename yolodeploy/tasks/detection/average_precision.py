@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 POINTS = 100  # recalls at which precision is sampled: (i + 0.5) / POINTS
 MAX_DRAWS, MIN_DRAWS = 400, 100
+LEAST_IMAGES = 10  # that show a class: an interval of fewer is far from its probability
 _CHUNK = 1 << 17  # numbers in memory at once: what fits the processor's cache
 
 Weights = NDArray[np.int32]  # [draws, images]: how often each image counts
@@ -79,13 +80,14 @@ def drop_intervals(
 
     Both models are scored on the same images, drawn with replacement (Efron and Tibshirani, An
     Introduction to the Bootstrap, 1993, chapter 13: percentile intervals). If the interval contains 0, the
-    loss may be chance. Draws without a label do not count. A class that a single image shows has no interval.
+    loss may be chance. Draws without a label do not count. A class that fewer than `LEAST_IMAGES` show has
+    no interval.
     """
     random, count = np.random.default_rng(seed), source.images
     weights = np.stack(
         [
             np.bincount(random.integers(0, count, count), minlength=count)
-            for _ in range(draws(count))
+            for _ in range(draws(count, confidence))
         ]
     ).astype(np.int32)
     pairs = zip(source.ranked(), artifact.ranked(), strict=True)
@@ -94,14 +96,20 @@ def drop_intervals(
         drop = _drawn(before, weights) - _drawn(after, weights)  # NaN without labels
         total += np.nan_to_num(drop)
         known += ~np.isnan(drop)
-        drops.append(_interval(drop, confidence) if len(np.unique(before.labels)) > 1 else None)
+        drops.append(
+            _interval(drop, confidence) if len(np.unique(before.labels)) >= LEAST_IMAGES else None
+        )
     drawn = np.divide(total, known, out=np.full_like(total, math.nan), where=known > 0)
     return Intervals(_interval(drawn, confidence), tuple(drops))
 
 
-def draws(images: int) -> int:
-    """The number of draws: fewer for many images, whose interval is narrow and whose draws are slow."""
-    return min(MAX_DRAWS, max(MIN_DRAWS, 100_000 // images))
+def draws(images: int, confidence: float = USUAL) -> int:
+    """The number of draws: fewer for many images, whose interval is narrow and whose draws are slow.
+
+    Where a recipe asks for a confidence, at least 20 lie beyond each end of the interval.
+    """
+    usual = min(MAX_DRAWS, max(MIN_DRAWS, 100_000 // images))
+    return usual if confidence == USUAL else max(usual, round(40 / (1 - confidence)))
 
 
 def _interval(drops: Floats64, confidence: float) -> Interval | None:
