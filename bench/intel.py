@@ -157,6 +157,7 @@ def data_set(bench: Bench, name: str, train: Sequence[Path], val: Sequence[Path]
     A copy, because the peer leaves a cache beside the labels.
     """
     folder = bench.work / name
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier run with the same --work
     for split, images in (("train", train), ("val", val)):
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True)
