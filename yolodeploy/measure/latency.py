@@ -20,7 +20,7 @@ from yolodeploy.plan import Plan
 from yolodeploy.system import conditions, digest_of, threads
 from yolodeploy.tasks import Key, Measure
 
-REVISION = 1
+REVISION = 2
 THREADS = 1  # decides the checks: stable, and what small models on phones profit from
 
 
