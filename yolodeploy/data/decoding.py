@@ -8,7 +8,7 @@ import re
 import struct
 from typing import TYPE_CHECKING, Any
 
-from yolodeploy.system import quotable
+from yolodeploy.system import GREY, RGB, quotable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,11 +33,15 @@ def heif_library() -> str | None:
     return next((name for name in _HEIF_LIBRARIES if importlib.util.find_spec(name)), None)
 
 
-def decode_heif(raw: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
-    """Decode a HEIC or HEIF file to uint8 BGR `[H, W, 3]`, upright; None if it is none or cannot be decoded."""
+def decode_heif(raw: bytes, max_pixels: int, channels: int = RGB) -> NDArray[np.uint8] | None:
+    """Decode a HEIC or HEIF file to uint8 BGR `[H, W, 3]` or grey `[H, W]`, upright.
+
+    Grey is computed from the colours, as Ultralytics does. None if the file is none or cannot be decoded.
+    """
     name = heif_library() if _format(raw) == "HEIF" else None
     if name is None:
         return None
+    import cv2
     import numpy as np
 
     library: Any = importlib.import_module(name)
@@ -48,9 +52,13 @@ def decode_heif(raw: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
         pixels = np.asarray(image)
     except (ValueError, OSError, EOFError, RuntimeError, SyntaxError):
         return None
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None].repeat(3, axis=2)
-    return np.ascontiguousarray(pixels[:, :, 2::-1], dtype=np.uint8)
+    pixels = pixels.reshape(*pixels.shape[:2], -1).astype(np.uint8, copy=False)
+    if pixels.shape[2] < 3:  # grey, perhaps with transparency
+        pixels = pixels[:, :, :1].repeat(3, axis=2)
+    colours = np.ascontiguousarray(pixels[:, :, 2::-1])
+    if channels != GREY:
+        return colours
+    return cv2.cvtColor(colours, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
 
 
 def why_not(raw: bytes, max_pixels: int) -> str:

@@ -72,7 +72,7 @@ def read_image(path: Path, channels: int = RGB) -> Pixels:
         )
     image = _decode(raw, channels)
     if image is None:
-        image = decode_heif(raw, _MAX_PIXELS)
+        image = decode_heif(raw, _MAX_PIXELS, channels)
     if image is None:
         raise DataError(f"{shown(path)}: {why_not(raw, _MAX_PIXELS)}")
     if min(image.shape[:2]) < MIN_SIDE:

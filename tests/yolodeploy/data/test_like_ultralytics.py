@@ -249,5 +249,23 @@ def test_pixels_of_every_format(tmp_path: Path) -> None:
     (tmp_path / "images/turned.jpg").write_bytes(turned[:2] + segment + turned[2:])
     for path in sorted((tmp_path / "images").iterdir()):
         assert np.array_equal(read_image(path)[:, :, ::-1], imread(str(path))), path.name
+    for name in ("photo.heic", "a.jpg"):
+        grey = tmp_path / "images" / name
+        assert np.array_equal(read_image(grey, 1), imread(str(grey), cv2.IMREAD_GRAYSCALE)), name
     assert read_image(tmp_path / "images/turned.jpg").shape == (64, 48, 3)
     assert read_image(photo)[10, 10].tolist() == [250, 20, 30]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_a_grey_heic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    import pi_heif
+
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, len(mode)), dtype=np.uint8)
+    opened = pi_heif.from_bytes(mode, (30, 20), pixels.tobytes())
+    monkeypatch.setattr("pi_heif.open_heif", lambda *_, **__: opened)
+    photo = tmp_path / "photo.heic"
+    photo.write_bytes(base64.b64decode(HEIC))
+    for channels in (1, 3):
+        assert np.array_equal(
+            read_image(photo, channels), pixels[:, :, :1].repeat(channels, axis=2)
+        )
