@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from yolodeploy.data.labels import label_file
+from yolodeploy.data.paths import is_folder
 from yolodeploy.system import shown
 
 _SAMPLE = 200  # images without a label file that are looked for elsewhere
+_MAX_FOLDERS = 16  # beside or among the images
 _FORMATS = (".txt", ".xml", ".json")
 _LIKELY = ("label", "annotation", "txt")  # a folder beside `images` whose name holds one of these
 
@@ -48,7 +51,7 @@ def _described(folder: Path) -> str:
 
 def _elsewhere(without: Sequence[Path]) -> str:
     """The folder that has most files with the names of the images, and what to do about it."""
-    found = Counter(place for image in without for place in set(_other_places(image)))
+    found = Counter(_other_places(without))
     if not found:
         return ""
     (folder, suffix), count = max(found.items(), key=lambda item: (item[1], str(item[0])))
@@ -61,31 +64,42 @@ def _elsewhere(without: Sequence[Path]) -> str:
     )
 
 
-def _other_places(image: Path) -> Iterator[tuple[Path, str]]:
-    """Folder and suffix of files with the image's name in likely places."""
-    own = label_file(image)
-    for folder in _likely_folders(image):
-        for suffix in _FORMATS:
-            file = folder / f"{image.stem}{suffix}"
-            if file != own and os.path.isfile(file):  # noqa: PTH113
-                yield folder, suffix
+def _other_places(images: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Folder and suffix of files with the images' names in likely places, once for each image."""
+    likely: dict[Path, tuple[Path, ...]] = {}
+    listed: dict[Path, tuple[Path, ...]] = {}
+    for image in images:
+        if image.parent not in likely:
+            likely[image.parent] = tuple(dict.fromkeys(_likely_folders(image.parent, listed)))
+        own = label_file(image)
+        for folder in likely[image.parent]:
+            for suffix in _FORMATS:
+                file = folder / f"{image.stem}{suffix}"
+                if file != own and os.path.isfile(file):  # noqa: PTH113
+                    yield folder, suffix
 
 
-def _likely_folders(image: Path) -> Iterator[Path]:
-    yield image.parent
-    parts = [part.lower() for part in image.parts]
-    above = next((n for n in range(len(parts) - 2, 0, -1) if "image" in parts[n]), len(parts) - 2)
-    base, inner = Path(*image.parts[:above]), image.parts[above + 1 : -1]
-    for folder in (base, image.parent):
-        for name in _listing(folder):
-            if any(word in name.lower() for word in _LIKELY):
-                yield folder / name
-                if inner:
-                    yield folder.joinpath(name, *inner)
+def _likely_folders(home: Path, listed: dict[Path, tuple[Path, ...]]) -> Iterator[Path]:
+    """Where the labels of the images in `home` may lie; `listed` remembers what was listed."""
+    yield home
+    parts = [part.lower() for part in home.parts]
+    above = next((n for n in range(len(parts) - 1, 0, -1) if "image" in parts[n]), len(parts) - 1)
+    base, inner = Path(*home.parts[:above]), home.parts[above + 1 :]
+    for folder in (base, home):
+        if folder not in listed:
+            listed[folder] = _label_folders(folder)
+        for found in listed[folder]:
+            yield found
+            if inner:
+                yield found.joinpath(*inner)
 
 
-def _listing(folder: Path) -> list[str]:
+def _label_folders(folder: Path) -> tuple[Path, ...]:
+    """The first folders inside one whose names sound like labels."""
     try:
-        return os.listdir(folder)  # noqa: PTH208
+        with os.scandir(folder) as entries:
+            named = [entry for entry in entries if any(word in entry.name.lower() for word in _LIKELY)]
     except OSError:
-        return []
+        return ()
+    folders = filter(is_folder, sorted(named, key=lambda entry: entry.name))
+    return tuple(Path(entry.path) for entry in islice(folders, _MAX_FOLDERS))

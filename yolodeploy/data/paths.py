@@ -108,7 +108,7 @@ def _walk(top: Path, found: Found, allowed: AllowedPaths | None, at: Position, s
         entered.add(real)
         deeper: list[tuple[str, str]] = []
         for entry in _entries(path, at, split):
-            if not _is_folder(entry):
+            if not is_folder(entry):
                 found.offer(entry.path)
             elif entry.name.startswith("."):
                 found.skipped[entry.path] = HIDDEN
@@ -129,7 +129,8 @@ def _entries(folder: str, at: Position, split: str) -> list[os.DirEntry[str]]:
         ) from None
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
@@ -137,7 +138,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _files_below(folder: str) -> list[str]:
-    return [entry.path for entry in os.scandir(folder) if not _is_folder(entry)]
+    return [entry.path for entry in os.scandir(folder) if not is_folder(entry)]
 
 
 def _target(

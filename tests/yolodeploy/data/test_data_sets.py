@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,7 @@ from world import World
 
 from yolodeploy.data import load_view
 from yolodeploy.data.images import read_image
+from yolodeploy.data.label_search import missing_labels
 from yolodeploy.errors import DataError, PlanRefused
 from yolodeploy.recipe import View, allowed_paths
 
@@ -181,6 +184,27 @@ def test_labels_elsewhere(world: World, case: str) -> None:
         f"data/labels/val (which has 2 .txt files of 2). {PLACES[case]} has 4 .txt files with the names of these "
         "images: move them to where they are looked for."
     ) in said
+
+
+def test_labels_are_searched_for_once_per_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, calls = tmp_path / "images/val", Counter[str]()
+    home.mkdir(parents=True)
+    for number in range(300):
+        for suffix in (".jpg", ".txt"):
+            (home / f"{number}{suffix}").touch()
+    for number in range(100):
+        (tmp_path / f"labels{number}").mkdir()
+    for owner, name in ((os, "scandir"), (os, "listdir"), (os.path, "isfile")):
+        real = getattr(owner, name)
+        monkeypatch.setattr(
+            owner, name, lambda path, real=real, name=name: calls.update([name]) or real(path)
+        )
+    said = missing_labels(sorted(home.glob("*.jpg")))
+    assert "images/val has 200 .txt files with the names of these images" in str(said)
+    assert calls["scandir"] + calls["listdir"] < 10
+    assert calls["isfile"] < 200 * 3 * 40
 
 
 def test_no_labels_at_all(world: World) -> None:
