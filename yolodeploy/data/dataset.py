@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +69,7 @@ class Dataset:
     `names` are the class names, `images` absolute paths. Labels and pixels are read when asked for. `named` is
     false if the file gives only the number of classes. `counts` are those of the view as it was loaded.
     `merged` is the number of classes that the labels name where `names` has one for all of them, else 0.
+    `allowed` says which files may be read; None for all.
     """
 
     file: Path
@@ -77,6 +78,7 @@ class Dataset:
     named: bool = True
     counts: Counts = Counts()
     merged: int = 0
+    allowed: AllowedPaths | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -101,7 +103,7 @@ class Dataset:
     def missing_labels(self) -> str | None:
         """If most images have no label file: where those were looked for, and what is there; else None."""
         enough = 2 * self.counts.labelled >= max(len(self), 1)
-        return None if enough else missing_labels(self.images)
+        return None if enough else missing_labels(self.images, self.allowed)
 
     def spread(self, count: int) -> Dataset:
         """Take at most `count` of the images, evenly spread over the selection."""
@@ -174,7 +176,8 @@ def survey_view(
         )
     ordered = sorted(found.images)  # gives images of the same name in two folders a fixed order
     chosen = sorted(ordered, key=lambda image: _rank(image, seed))[: view.images]
-    dataset = Dataset(file, names, tuple(sorted(chosen, key=lambda image: image.name)), named)
+    images = tuple(sorted(chosen, key=lambda image: image.name))
+    dataset = Dataset(file, names, images, named, allowed=allowed)
     if allowed:
         files = (file for image in dataset.images for file in (image, label_file(image)))
         allowed.require_all(files, document.where((view.split,)), f"`{view.split}` has")

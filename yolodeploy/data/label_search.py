@@ -10,6 +10,7 @@ from pathlib import Path
 
 from yolodeploy.data.labels import label_file
 from yolodeploy.data.paths import is_folder
+from yolodeploy.recipe import AllowedPaths
 from yolodeploy.system import shown
 
 _SAMPLE = 200  # images without a label file that are looked for elsewhere
@@ -18,16 +19,20 @@ _FORMATS = (".txt", ".xml", ".json")
 _LIKELY = ("label", "annotation", "txt")  # a folder beside `images` whose name holds one of these
 
 
-def missing_labels(images: Sequence[Path]) -> str | None:
-    """Say where labels were looked for and what is there, if most images have none; else None."""
+def missing_labels(images: Sequence[Path], allowed: AllowedPaths | None = None) -> str | None:
+    """Say where labels were looked for and what is there, if most images have none; else None.
+
+    Folders outside of `allowed` are not looked into.
+    """
     without = [image for image in images if not label_file(image).is_file()]
     missing = len(without)
     if 2 * missing <= len(images):
         return None
     have = "has no label file and counts" if missing == 1 else "have no label file and count"
-    looked = ", ".join(_described(folder) for folder in _frequent(map(_label_folder, without)))
+    folders = _frequent(map(_label_folder, without))
+    looked = ", ".join(_described(folder, allowed) for folder in folders)
     lines = f"{missing} of {len(images)} images {have} as showing nothing. Looked in {looked}."
-    return f"{lines} {_elsewhere(without[:_SAMPLE])}".rstrip()
+    return f"{lines} {_elsewhere(without[:_SAMPLE], allowed)}".rstrip()
 
 
 def _label_folder(image: Path) -> Path:
@@ -38,7 +43,9 @@ def _frequent(folders: Iterable[Path]) -> list[Path]:
     return [folder for folder, _ in Counter(folders).most_common(3)]
 
 
-def _described(folder: Path) -> str:
+def _described(folder: Path, allowed: AllowedPaths | None) -> str:
+    if allowed and not allowed.permits(folder):
+        return f"{shown(folder)} (which the recipe may not read)"
     try:
         names = os.listdir(folder)  # noqa: PTH208 - names alone
     except OSError:
@@ -49,9 +56,9 @@ def _described(folder: Path) -> str:
     return f"{shown(folder)} (which has {texts} .txt files of {len(names)})"
 
 
-def _elsewhere(without: Sequence[Path]) -> str:
+def _elsewhere(without: Sequence[Path], allowed: AllowedPaths | None) -> str:
     """The folder that has most files with the names of the images, and what to do about it."""
-    found = Counter(_other_places(without))
+    found = Counter(_other_places(without, allowed))
     if not found:
         return ""
     (folder, suffix), count = max(found.items(), key=lambda item: (item[1], str(item[0])))
@@ -64,13 +71,18 @@ def _elsewhere(without: Sequence[Path]) -> str:
     )
 
 
-def _other_places(images: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+def _other_places(
+    images: Sequence[Path], allowed: AllowedPaths | None
+) -> Iterator[tuple[Path, str]]:
     """Folder and suffix of files with the images' names in likely places, once for each image."""
     likely: dict[Path, tuple[Path, ...]] = {}
     listed: dict[Path, tuple[Path, ...]] = {}
     for image in images:
         if image.parent not in likely:
-            likely[image.parent] = tuple(dict.fromkeys(_likely_folders(image.parent, listed)))
+            folders = dict.fromkeys(_likely_folders(image.parent, listed, allowed))
+            likely[image.parent] = tuple(
+                folder for folder in folders if allowed is None or allowed.permits(folder)
+            )
         own = label_file(image)
         for folder in likely[image.parent]:
             for suffix in _FORMATS:
@@ -79,7 +91,9 @@ def _other_places(images: Sequence[Path]) -> Iterator[tuple[Path, str]]:
                     yield folder, suffix
 
 
-def _likely_folders(home: Path, listed: dict[Path, tuple[Path, ...]]) -> Iterator[Path]:
+def _likely_folders(
+    home: Path, listed: dict[Path, tuple[Path, ...]], allowed: AllowedPaths | None
+) -> Iterator[Path]:
     """Where the labels of the images in `home` may lie; `listed` remembers what was listed."""
     yield home
     parts = [part.lower() for part in home.parts]
@@ -87,7 +101,8 @@ def _likely_folders(home: Path, listed: dict[Path, tuple[Path, ...]]) -> Iterato
     base, inner = Path(*home.parts[:above]), home.parts[above + 1 :]
     for folder in (base, home):
         if folder not in listed:
-            listed[folder] = _label_folders(folder)
+            readable = allowed is None or allowed.permits(folder)
+            listed[folder] = _label_folders(folder) if readable else ()
         for found in listed[folder]:
             yield found
             if inner:

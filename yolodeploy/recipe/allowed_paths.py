@@ -30,15 +30,20 @@ class AllowedPaths:
 
     def require(self, path: Path, at: Position, what: str) -> None:
         """Raise PlanRefused for a path outside; `what` names it in the message."""
-        real = Path(os.path.realpath(path))
-        if any(real.is_relative_to(root) for root in (self.project, *self.allowed)):
+        if self.permits(path):
             return
+        real = Path(os.path.realpath(path))
         folder = shlex.quote(str(real if real.is_dir() else real.parent))
         leads = "" if real == Path(os.path.abspath(path)) else f", which leads to {one_line(real)},"  # noqa: PTH100 - keeps links
         raise PlanRefused(
             f"{at}: {what} {shown(path)}{leads} lies outside the recipe's project, {self.project}. "
             f"If you trust the recipe, add: --allow {one_line(folder)}"
         )
+
+    def permits(self, path: Path) -> bool:
+        """Whether a path, or what it leads to, lies inside."""
+        real = Path(os.path.realpath(path))
+        return any(real.is_relative_to(root) for root in (self.project, *self.allowed))
 
     def require_all(self, files: Iterable[Path], at: Position, what: str) -> None:
         """As `require`, for many files in few folders. A missing file passes."""

@@ -186,6 +186,20 @@ def test_labels_elsewhere(world: World, case: str) -> None:
     ) in said
 
 
+def test_labels_are_not_searched_for_outside(world: World, tmp_path: Path) -> None:
+    outside = tmp_path / "annotations"
+    (world.root / "data/labels/val").rename(outside)
+    (world.root / "data/txt").symlink_to(outside)
+    view = load_view(world.root / "data/data.yaml", View(), 0)
+    assert "has 6 .txt files with the names of these images" in str(view.missing_labels)
+    said = check(world)
+    assert "6 of 6 images have no label file" in said
+    assert "with the names of these images" not in said
+    (world.root / "data/labels/val").symlink_to(outside / "inner")
+    (outside / "inner").mkdir()
+    assert "data/labels/val (which the recipe may not read)" in check(world)
+
+
 def test_labels_are_searched_for_once_per_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
