@@ -42,21 +42,35 @@ def _copy(file: Path, folder: Path) -> str:
 
 def _copy_data(plan: Plan, folder: Path) -> str:
     """A data set whose splits are the views, named as they are."""
-    view = plan.views["evaluation"]
-    names = {"names": list(view.names)} if view.named else {"nc": len(view.names)}
-    for name, view in plan.views.items():
-        _copy_view(view, folder, name)
-    splits = {name: f"images/{name}" for name in plan.views}
-    return str(_write(folder / "data.yaml", {**names, **splits}))
+    splits = {name: _copy_view(view, folder, name) for name, view in plan.views.items()}
+    return str(_write(folder / "data.yaml", {**_classes(plan.views["evaluation"]), **splits}))
 
 
-def _copy_view(view: Dataset, folder: Path, name: str) -> None:
-    """Copy images to numbered folders, which keep their order and images of the same name apart."""
+def _classes(view: Dataset) -> dict[str, Any]:
+    """The classes that the labels name, which may be more than the view has; the plan merges them again."""
+    if view.merged:
+        return {"nc": view.merged}
+    return {"names": list(view.names)} if view.named else {"nc": len(view.names)}
+
+
+def _copy_view(view: Dataset, folder: Path, name: str) -> list[str]:
+    """Copy images to numbered folders, which keep their order and images of the same name apart.
+
+    Returns the sources of the split: the folder, and a list of the hidden images, which folders leave out. Not
+    a list alone: images of a folder may have names that no line of a list can hold.
+    """
+    hidden: list[str] = []
     for number, image in enumerate(view.images):
         inner = Path(name, f"{number:07}")
         _copy(image, folder / "images" / inner)
         if (label := label_file(image)).is_file():
             _copy(label, folder / "labels" / inner)
+        if image.name.startswith("."):
+            hidden.append(f"./images/{inner}/{image.name}\n")
+    if not hidden:
+        return [f"images/{name}"]
+    (folder / f"{name}.txt").write_text("".join(hidden), encoding="utf-8")
+    return [f"images/{name}", f"{name}.txt"]
 
 
 def _write(file: Path, value: Any) -> Path:

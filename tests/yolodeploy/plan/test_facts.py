@@ -13,6 +13,8 @@ from world import World
 
 from yolodeploy.backend import ModelInfo
 from yolodeploy.errors import ModelError, PlanRefused
+from yolodeploy.plan.planner import plan_recipe
+from yolodeploy.reproduce.relocate import relocate
 
 INFO = ModelInfo("detect", ("red", "green", "blue"), (8, 16, 32), 42, imgsz=96)
 Answer = Callable[[Path], ModelInfo]
@@ -147,6 +149,24 @@ def test_one_class_for_all_is_measured_so(world: World, reads: Reads) -> None:
     reads(INFO)
     world.weights(padding=1)
     assert before["evaluation"] != world.plan("stated.yaml").view_digests["evaluation"]
+
+
+def test_a_copy_of_merged_classes_and_hidden_images_is_the_same_plan(
+    world: World, reads: Reads, tmp_path: Path
+) -> None:
+    val = world.root / "data/images/val"
+    (val / "val000.png").rename(val / ".val000.png")
+    (world.root / "data/labels/val/val000.txt").rename(world.root / "data/labels/val/.val000.txt")
+    lines = [f"./images/val/{image.name}\n" for image in val.iterdir()]
+    world.write("data/val.txt", "".join(lines))
+    names = "names: [red, green, blue]\n"
+    world.write("data/data.yaml", f"train: images/train\nval: val.txt\n{names}")
+    reads(ModelInfo("detect", ("item",), INFO.strides, 42, imgsz=64, single_cls=True))
+    plan = world.plan()
+    copy = plan_recipe(relocate(plan, tmp_path / "copy"), world.cache)
+    assert len(plan.views["evaluation"]) == 6
+    assert [step.id for step in copy.steps] == [step.id for step in plan.steps]
+    assert copy.view_digests == plan.view_digests
 
 
 def test_a_plugin_that_fails_in_its_own_way(world: World, reads: Reads) -> None:
