@@ -195,5 +195,6 @@ def _listed(source: Path, line: str) -> str | None:
 
 
 def _elsewhere(source: Path, line: str) -> str:
-    remedy = relative_remedy(line, source.parent) or "./images/val/name.jpg"
-    return f"`{quotable(line, 200)}` is a path of another machine. Write: {remedy}"
+    end = relative_remedy(line, source.parent)
+    remedy = f"Write: {end}" if end else "Write where the image is here, relative to the list."
+    return f"`{quotable(line, 200)}` is a path of another machine. {remedy}"

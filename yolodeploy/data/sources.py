@@ -43,10 +43,14 @@ def find_source(document: Document, split: str, source: str, allowed: AllowedPat
 
 def _places(home: Path, root: str, source: str) -> Iterator[Path]:
     for folder in _roots(home, root):
-        for text in spellings(source):
-            yield folder / text
-            if text.startswith("../"):
-                yield folder / text[3:]
+        yield from _below(folder, source)
+
+
+def _below(folder: Path, source: str) -> Iterator[Path]:
+    for text in spellings(source):
+        yield folder / text
+        if text.startswith("../"):
+            yield folder / text[3:]
 
 
 def _roots(home: Path, root: str) -> Iterator[Path]:
@@ -67,16 +71,13 @@ def spellings(text: str) -> Iterator[str]:
 
 def _not_found(document: Document, split: str, source: str, home: Path, tried: list[Path]) -> str:
     at, root = document.where((split,)), document.value.get("path")
+    text = "" if root is None else str(root)
     if is_elsewhere(source):
-        line = f"{split}: {relative_remedy(source, home) or './images/val'}"
-        return f"{at}: `{split}: {quotable(source, 200)}` is a path of another machine. Write: `{line}`"
-    if root is not None and is_elsewhere(str(root)):
-        here = os.path.exists(home / source)  # noqa: PTH110
-        line = "path: ." if here else "path: the folder, relative to this file"
-        where = document.where(("path",))
-        return (
-            f"{where}: `path: {quotable(root, 200)}` is a path of another machine. Write: `{line}`"
-        )
+        wrong, what = f"{at}: `{split}: {quotable(source, 200)}`", "is a path of another machine."
+        return f"{wrong} {what} {_remedy(split, source, home, text)}"
+    if is_elsewhere(text):
+        wrong = f"{document.where(('path',))}: `path: {quotable(root, 200)}`"
+        return f"{wrong} is a path of another machine. {_root_remedy(source, home, text)}"
     places = ", ".join(dict.fromkeys(map(_normal, tried)))
     hint = ""
     if root is not None:
@@ -85,6 +86,27 @@ def _not_found(document: Document, split: str, source: str, home: Path, tried: l
             "write `path:` relative to the data.yaml."
         )
     return f"{at}: `{split}: {quotable(source, 200)}` does not exist. Tried: {places}.{hint}"
+
+
+def _remedy(split: str, source: str, home: Path, root: str) -> str:
+    """What to write for a split that names a place of another machine."""
+    lost = is_elsewhere(root)
+    ends = (relative_remedy(source, folder) for folder in ([home] if lost else _roots(home, root)))
+    end = next(filter(None, ends), None)
+    if end:
+        return f"Write: {'`path: .` and ' * lost}`{split}: {end}`"
+    if lost:
+        return f"Set `path` and `{split}` to folders that are here: `path` relative to this file, `{split}` to `path`."
+    return f"Set `{split}` to the place of the images here, relative to {'`path`' if root else 'this file'}."
+
+
+def _root_remedy(source: str, home: Path, root: str) -> str:
+    """What to write for a `path` of another machine: the end of it that has the split here."""
+    for end in (".", *_ends(root)):
+        if any(os.path.exists(place) for place in _below(home / end, source)):  # noqa: PTH110
+            return f"Write: `path: {one_line(end)}`"
+    folder = quotable(source.replace("\\", "/"), 200)
+    return f"Set `path` to the folder here that holds `{folder}`, relative to this file."
 
 
 def _normal(place: Path) -> str:
@@ -100,8 +122,12 @@ def is_elsewhere(path: str) -> bool:
 
 def relative_remedy(path: str, home: Path) -> str | None:
     """The longest end of an absolute path of another machine that exists below `home`, to write instead."""
+    there = (end for end in _ends(path) if os.path.exists(home / end))  # noqa: PTH110
+    return next(map(one_line, there), None)
+
+
+def _ends(path: str) -> Iterator[str]:
+    """`./a/b/c`, `./b/c` and `./c` for `/a/b/c`."""
     parts = (PureWindowsPath(path) if _WINDOWS.match(path) else PurePosixPath(path)).parts[1:]
     for start in range(len(parts)):
-        if os.path.exists(home.joinpath(*parts[start:])):  # noqa: PTH110
-            return one_line("/".join((".", *parts[start:])))
-    return None
+        yield "/".join((".", *parts[start:]))

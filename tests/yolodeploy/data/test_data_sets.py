@@ -97,6 +97,32 @@ ELSEWHERE = {
         "path: D:/sets/mine\nval: images/val\n",
         "1:1: `path: D:/sets/mine` is a path of another machine. Write: `path: .`",
     ),
+    "windows path and split": (
+        "path: C:\\Users\\me\\ds\nval: images\\val\n",
+        "1:1: `path: C:\\Users\\me\\ds` is a path of another machine. Write: `path: .`",
+    ),
+    "path to a folder below": (
+        "path: /content/sets/images\nval: val\n",
+        "1:1: `path: /content/sets/images` is a path of another machine. Write: `path: ./images`",
+    ),
+    "path without a match": (
+        "path: C:\\Users\\me\\ds\nval: pictures\\val\n",
+        "1:1: `path: C:\\Users\\me\\ds` is a path of another machine. Set `path` to the folder here that holds "
+        "`pictures/val`, relative to this file.",
+    ),
+    "below a path that is here": (
+        "path: images\nval: /content/x/images/val\n",
+        "2:1: `val: /content/x/images/val` is a path of another machine. Write: `val: ./val`",
+    ),
+    "both": (
+        "path: /content/x\nval: /content/x/images/val\n",
+        "2:1: `val: /content/x/images/val` is a path of another machine. Write: `path: .` and `val: ./images/val`",
+    ),
+    "split without a match": (
+        "val: /content/x/pictures\n",
+        "1:1: `val: /content/x/pictures` is a path of another machine. Set `val` to the place of the images here, "
+        "relative to this file.",
+    ),
 }
 
 
