@@ -25,14 +25,19 @@ _LIST_BYTES = 16 << 20
 _OWN = frozenset({".cache", ".npy", ".txt"})  # of the trainer: never meant as images
 _READ_BY = dict.fromkeys(HEIF_SUFFIXES, ", which yolodeploy[heif] reads")
 HIDDEN, LINKED, BARE = "hidden", "in a folder that is linked twice", "without a suffix"
+TWICE = "listed twice"
 
 
 @dataclass
 class Found:
-    """The images of a split by absolute path, and the files that were left out, each with the reason."""
+    """The images of a split by absolute path, and the files that were left out, each with the reason.
+
+    `repeats` says how often an image was named once more.
+    """
 
     images: set[Path] = field(default_factory=set)
     skipped: dict[str, str] = field(default_factory=dict)
+    repeats: int = 0
     faults: list[str] = field(default_factory=list)
 
     def offer(self, path: str, *, listed: bool = False) -> None:
@@ -42,13 +47,15 @@ class Found:
         if name.startswith("._" if listed else "."):
             self.skipped[path] = HIDDEN
         elif suffix in SUFFIXES and (suffix not in HEIF_SUFFIXES or heif_library()):
-            self.images.add(Path(path))
+            image = Path(path)
+            self.repeats += image in self.images
+            self.images.add(image)
         elif listed or suffix not in _OWN:
             self.skipped[path] = quotable(suffix, 12) or BARE
 
     def reasons(self) -> tuple[tuple[str, int], ...]:
         """How many files were left out for which reason, the most frequent first."""
-        counted = Counter(self.skipped.values())
+        counted = Counter(self.skipped.values()) + Counter({TWICE: self.repeats})
         return tuple(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -177,7 +184,15 @@ def _read_list(source: Path, found: Found, at: Position, split: str) -> None:
             if image is None and is_elsewhere(line):
                 found.faults.append(f"{shown(source)}:{number}: {_elsewhere(source, line)}")
             else:
-                found.offer(image or str(source.parent / line), listed=True)
+                found.offer(_normal(image or str(source.parent / line)), listed=True)
+
+
+def _normal(path: str) -> str:
+    """A path without `..`, unless that would lead elsewhere, as after a link."""
+    normal = os.path.normpath(path)
+    if ".." not in path or os.path.realpath(normal) == os.path.realpath(path):
+        return normal
+    return path
 
 
 def _listed(source: Path, line: str) -> str | None:

@@ -84,6 +84,22 @@ def test_relative_windows_paths(world: World) -> None:
     assert "`train`: 4 images, 4 with a label file" in said
 
 
+def test_an_image_listed_twice_is_said(world: World) -> None:
+    names = ["val/val000.png", "val/val002.png", "val/val000.png", "val/../val/val000.png"]
+    world.write("data/val.txt", "".join(f"./images/{name}\n" for name in names))
+    world.write("data/data.yaml", f"train: images/train\nval: [val.txt, val.txt]\n{NAMES}")
+    assert "`val`: 2 images, 2 with a label file" in check(world)
+    assert "; 6 files skipped (6 listed twice)\n" in check(world)
+
+
+def test_a_listed_path_through_a_link_keeps_its_meaning(world: World, tmp_path: Path) -> None:
+    (world.root / "data/images/val/other").mkdir()
+    (world.root / "data/link").symlink_to("images/val/other")
+    world.write("data/val.txt", "./link/../val000.png\n")
+    world.write("data/data.yaml", f"train: images/train\nval: val.txt\n{NAMES}")
+    assert "`val`: 1 images, 0 with a label file" in check(world)
+
+
 ELSEWHERE = {
     "windows": (
         "val: C:\\Users\\me\\data\\images\\val\n",
