@@ -179,8 +179,9 @@ def survey_view(
     images = tuple(sorted(chosen, key=lambda image: image.name))
     dataset = Dataset(file, names, images, named, allowed=allowed)
     if allowed:
-        files = (file for image in dataset.images for file in (image, label_file(image)))
-        allowed.require_all(files, document.where((view.split,)), f"`{view.split}` has")
+        at, of = document.where((view.split,)), f" of `{view.split}`"
+        allowed.require_all(images, at, "the image", of)
+        allowed.require_all(map(label_file, images), at, "the label file", of)
     return _counted(dataset, found)
 
 

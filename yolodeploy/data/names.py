@@ -7,7 +7,7 @@ Ultralytics reads a data.yaml by the rules of YAML 1.1 and stores the text of ea
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from itertools import count as count_from
 
 from yolodeploy.errors import DataError
 from yolodeploy.recipe import Document, Position, scalar_readings
@@ -72,8 +72,8 @@ def _by_number(names: dict[object, object], at: Position) -> list[object] | None
         if number in numbered:
             raise DataError(f"{at}: `names` gives class {number} twice; remove one")
         numbered[number] = name
-    return _counted(numbered, range(len(numbered)))
-
-
-def _counted(numbered: dict[int, object], numbers: Iterable[int]) -> list[object] | None:
-    return [numbered[n] for n in numbers] if numbered.keys() == set(numbers) else None
+    if numbered and min(numbered) >= 0 and (gaps := max(numbered) + 1 - len(numbered)):
+        first = next(number for number in count_from(0) if number not in numbered)
+        missing = f"{first} is missing" if gaps == 1 else f"{first} and others are missing"
+        raise DataError(f"{at}: `names` must list the class names, numbered from 0: {missing}")
+    return [numbered[number] for number in sorted(numbered)] if min(numbered, default=-1) >= 0 else None

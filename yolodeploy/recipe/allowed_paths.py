@@ -28,15 +28,15 @@ class AllowedPaths:
     allowed: tuple[Path, ...] = ()
     _seen: set[Path] = field(default_factory=set, compare=False)
 
-    def require(self, path: Path, at: Position, what: str) -> None:
-        """Raise PlanRefused for a path outside; `what` names it in the message."""
+    def require(self, path: Path, at: Position, what: str, of: str = "") -> None:
+        """Raise PlanRefused for a path outside; `what` and `of` name it in the message, before and after it."""
         if self.permits(path):
             return
         real = Path(os.path.realpath(path))
         folder = shlex.quote(str(real if real.is_dir() else real.parent))
         leads = "" if real == Path(os.path.abspath(path)) else f", which leads to {one_line(real)},"  # noqa: PTH100 - keeps links
         raise PlanRefused(
-            f"{at}: {what} {shown(path)}{leads} lies outside the recipe's project, {self.project}. "
+            f"{at}: {what} {shown(path)}{of}{leads} lies outside the recipe's project, {self.project}. "
             f"If you trust the recipe, add: --allow {one_line(folder)}"
         )
 
@@ -45,7 +45,9 @@ class AllowedPaths:
         real = Path(os.path.realpath(path))
         return any(real.is_relative_to(root) for root in (self.project, *self.allowed))
 
-    def require_all(self, files: Iterable[Path], at: Position, what: str) -> None:
+    def require_all(
+        self, files: Iterable[Path], at: Position, what: str, of: str = ""
+    ) -> None:
         """As `require`, for many files in few folders. A missing file passes."""
         for file in files:
             try:
@@ -53,7 +55,7 @@ class AllowedPaths:
             except OSError:
                 continue
             if link or file.parent not in self._seen:
-                self.require(file, at, what)
+                self.require(file, at, what, of)
             if not link:
                 self._seen.add(file.parent)
 

@@ -19,9 +19,11 @@ def one_line(text: object) -> str:
 
 
 def shown(path: Path) -> str:
-    """Show a path in a message: relative to the current folder if it lies below it."""
+    """Show a path in a message: relative to the current folder if it lies below it; a link by its own name."""
     try:
-        text = str(path.resolve().relative_to(Path.cwd()))
+        whole = path.name in ("", "..")
+        place = path.resolve() if whole else path.parent.resolve() / path.name
+        text = str(place.relative_to(Path.cwd()))
     except (ValueError, OSError, RuntimeError):  # RuntimeError: a link to itself
         text = str(path)
     text = one_line(text)

@@ -358,4 +358,12 @@ def test_a_broken_link_is_named(world: World) -> None:
     val = world.root / "data/images/val"
     (val / "self").symlink_to("self")  # no folder, and not an image either
     (val / "lost.jpg").symlink_to("nowhere")
-    assert failing(world) == "data/images/val/nowhere: cannot be read: No such file or directory"
+    assert failing(world) == "data/images/val/lost.jpg: cannot be read: No such file or directory"
+
+
+def test_an_image_that_leads_outside(world: World, tmp_path: Path) -> None:
+    val, outside = world.root / "data/images/val", tmp_path / "picture.png"
+    (val / "val000.png").rename(outside)
+    (val / "val000.png").symlink_to(outside)
+    said = f"the image data/images/val/val000.png of `val`, which leads to {outside}, lies outside"
+    assert said in failing(world, 3)

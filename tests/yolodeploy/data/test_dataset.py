@@ -69,6 +69,14 @@ YAMLS = {
     ),
     "names with a gap": (
         "val: images/val\nnames: {0: a, 2: b}\n",
+        "data/data.yaml:2:1: `names` must list the class names, numbered from 0: 1 is missing",
+    ),
+    "names with a larger gap": (
+        "val: images/val\nnames: {0: a, 1: b, 2: c, 5: d, 9: e}\n",
+        "data/data.yaml:2:1: `names` must list the class names, numbered from 0: 3 and others are missing",
+    ),
+    "names from a negative number": (
+        "val: images/val\nnames: {-1: a, 0: b}\n",
         "data/data.yaml:2:1: `names` must list the class names, numbered from 0",
     ),
     "not a mapping": (
