@@ -113,7 +113,9 @@ def _label_folders(folder: Path) -> tuple[Path, ...]:
     """The first folders inside one whose names sound like labels."""
     try:
         with os.scandir(folder) as entries:
-            named = [entry for entry in entries if any(word in entry.name.lower() for word in _LIKELY)]
+            named = [
+                entry for entry in entries if any(word in entry.name.lower() for word in _LIKELY)
+            ]
     except OSError:
         return ()
     folders = filter(is_folder, sorted(named, key=lambda entry: entry.name))

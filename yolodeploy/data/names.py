@@ -76,4 +76,8 @@ def _by_number(names: dict[object, object], at: Position) -> list[object] | None
         first = next(number for number in count_from(0) if number not in numbered)
         missing = f"{first} is missing" if gaps == 1 else f"{first} and others are missing"
         raise DataError(f"{at}: `names` must list the class names, numbered from 0: {missing}")
-    return [numbered[number] for number in sorted(numbered)] if min(numbered, default=-1) >= 0 else None
+    return (
+        [numbered[number] for number in sorted(numbered)]
+        if min(numbered, default=-1) >= 0
+        else None
+    )

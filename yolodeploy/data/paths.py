@@ -5,6 +5,7 @@ What lies among the images and is none is left out and counted, by suffix or as 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -32,12 +33,12 @@ TWICE = "listed twice"
 class Found:
     """The images of a split by absolute path, and the files that were left out, each with the reason.
 
-    `repeats` says how often an image was named once more.
+    `again` says how often an image was met once more, by reason.
     """
 
     images: set[Path] = field(default_factory=set)
     skipped: dict[str, str] = field(default_factory=dict)
-    repeats: int = 0
+    again: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
     def offer(self, path: str, *, listed: bool = False) -> None:
@@ -48,14 +49,14 @@ class Found:
             self.skipped[path] = HIDDEN
         elif suffix in SUFFIXES and (suffix not in HEIF_SUFFIXES or heif_library()):
             image = Path(path)
-            self.repeats += image in self.images
+            self.again[TWICE] += image in self.images
             self.images.add(image)
         elif listed or suffix not in _OWN:
             self.skipped[path] = quotable(suffix, 12) or BARE
 
     def reasons(self) -> tuple[tuple[str, int], ...]:
         """How many files were left out for which reason, the most frequent first."""
-        counted = Counter(self.skipped.values()) + Counter({TWICE: self.repeats})
+        counted = Counter(self.skipped.values()) + self.again
         return tuple(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -107,10 +108,11 @@ def _walk(top: Path, found: Found, allowed: AllowedPaths | None, at: Position, s
         list[tuple[str, str]](),
         set[str](),
     )
+    count_below = functools.cache(_images_below)
     while folders or links:
         path, real = folders.pop() if folders else links.pop()
         if real in entered:
-            found.skipped.update(dict.fromkeys(_files_below(path), LINKED))
+            found.again[LINKED] += count_below(real)
             continue
         entered.add(real)
         deeper: list[tuple[str, str]] = []
@@ -144,8 +146,14 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _files_below(folder: str) -> list[str]:
-    return [entry.path for entry in os.scandir(folder) if not is_folder(entry)]
+def _images_below(folder: str) -> int:
+    """The images of a folder and the folders in it, without those that links lead to."""
+    found = Found()
+    for path, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            found.offer(os.path.join(path, name))  # noqa: PTH118
+    return len(found.images)
 
 
 def _target(

@@ -45,9 +45,7 @@ class AllowedPaths:
         real = Path(os.path.realpath(path))
         return any(real.is_relative_to(root) for root in (self.project, *self.allowed))
 
-    def require_all(
-        self, files: Iterable[Path], at: Position, what: str, of: str = ""
-    ) -> None:
+    def require_all(self, files: Iterable[Path], at: Position, what: str, of: str = "") -> None:
         """As `require`, for many files in few folders. A missing file passes."""
         for file in files:
             try:

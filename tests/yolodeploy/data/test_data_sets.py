@@ -162,9 +162,10 @@ def test_a_list_of_another_machine(world: World) -> None:
 
 def test_linked_folders(world: World, tmp_path: Path) -> None:
     val, outside = world.root / "data/images/val", tmp_path / "pictures"
-    outside.mkdir()
-    for number in (0, 2):
-        (val / f"val00{number}.png").rename(outside / f"val00{number}.png")
+    (outside / "inner").mkdir(parents=True)
+    (val / "val000.png").rename(outside / "val000.png")
+    (val / "val002.png").rename(outside / "inner/val002.png")
+    (outside / "inner/notes.txt").touch()
     (val / "more").symlink_to(outside)
     error = failing(world, 3)
     assert f"`val` has the link data/images/val/more to a folder: {outside} lies outside" in error
