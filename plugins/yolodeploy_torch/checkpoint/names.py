@@ -115,9 +115,12 @@ class Names:
 
     @classmethod
     def of(cls, unknown: Iterable[str], called: Iterable[str]) -> Names:
-        """Sort the unknown names; `called` are those that the pickle calls with arguments or as functions."""
-        others = sorted(name for name in unknown if not _LAYER.fullmatch(name))
+        """Sort the unknown names; `called` are those that the pickle calls with arguments or as functions.
+
+        A layer is left out if it is only made; one that is called may load a file, for example.
+        """
         ran = frozenset(called)
+        others = sorted(name for name in unknown if name in ran or not _LAYER.fullmatch(name))
         foreign = tuple(name for name in others if name not in ran and _is_foreign_class(name))
         return cls(tuple(name for name in others if name not in foreign), foreign)
 

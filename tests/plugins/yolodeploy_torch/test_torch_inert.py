@@ -158,7 +158,9 @@ UNSAFE = (
     "pathlib._local.PosixPath.unlink torch.load torch.hub.load torch.storage._load_from_bytes numpy.load "
     "numpy.f2py.compile ultralytics.utils.downloads.safe_download ultralytics.nn.tasks.torch_safe_load "
     "ultralytics.nn.tasks.DetectionModel.predict models.yolo.parse_model my_blocks.run omegaconf.OmegaConf.load "
-    "typing.get_type_hints collections.namedtuple torch.optim.os.system builtins.type.mro code.InteractiveConsole"
+    "typing.get_type_hints collections.namedtuple torch.optim.os.system builtins.type.mro code.InteractiveConsole "
+    "ultralytics.nn.autobackend.AutoBackend ultralytics.nn.text_model.MobileCLIP torch.nn.functional.handle_torch_function "
+    "torch.nn.modules.activation.ReLU"
 )
 
 
