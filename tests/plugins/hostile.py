@@ -138,6 +138,14 @@ def pickles(command: str) -> dict[str, tuple[bytes, str]]:
         "persistent id of a module": (whole(storage(4, tag="module")), "is not a storage"),
         "storage that is missing": (whole(tensor(4, key=text("../0"))), "has 0 bytes, not 16"),
         "storage whose key is not text": (whole(tensor(4, key=number(0))), "of an unknown type"),
+        "storage of a type that takes forever to write": (
+            whole(storage(4, kind=doubled(60))),
+            "describes a storage of an unknown type",
+        ),
+        "a file name that takes forever to write": (
+            whole(thing(MODEL, (text("yaml"), table((text("yaml_file"), doubled(60)))))),
+            "DetectionModel has nothing where YOLOv8 has Sequential",
+        ),
         "storage of a type without": (whole(tensor(4, kind=SYSTEM)), SHELL),
         "storage of complex numbers": (
             whole(tensor(2, kind=named("torch", "ComplexFloatStorage"))),

@@ -102,7 +102,8 @@ def _family(root: Node, kinds: set[str]) -> str:
         return "RT-DETR"
     yaml = root.state.get("yaml")
     table = yaml if isinstance(yaml, dict) else {}
-    found = _FILE.match(str(table.get("yaml_file")))
+    file = table.get("yaml_file")
+    found = _FILE.match(file) if isinstance(file, str) else None
     named = f"YOLO{found[1]}{int(found[2])}" if found else _OTHER
     for block, families in _FAMILIES_OF_BLOCKS.items():
         if block in kinds:

@@ -22,6 +22,7 @@ from yolodeploy_torch.checkpoint.unpickler import (
     MAX_BYTES,
     Factory,
     Malformed,
+    Name,
     Node,
     Unpickler,
     key_of,
@@ -107,9 +108,9 @@ def _storage(file: Archive, given: object) -> Tensor:
     if not isinstance(given, tuple) or len(given) != 5 or given[0] != "storage":
         raise Malformed("its pickle refers to something outside it that is not a storage")
     _, kind, key, _, count = given
-    if type(key) is not str or type(count) is not int or _STORAGES.get(str(kind)) is None:
+    dtype = _STORAGES.get(kind) if isinstance(kind, Name) else None
+    if dtype is None or type(key) is not str or type(count) is not int:
         raise Malformed("its pickle describes a storage of an unknown type")
-    dtype = _STORAGES[str(kind)]
     return file.storage(key, count * dtype.itemsize).view(dtype)
 
 
