@@ -29,7 +29,7 @@ from .contract import (
     Trial,
     content,
 )
-from .model_info import Inspecting, ModelInfo
+from .model_info import Inspecting, ModelInfo, misfit
 from .params import Export, Params, Quantize, Selector
 from .pinned_file import PinnedFile, verify_pinned
 from .recipe_schema import recipe_schema
@@ -72,6 +72,7 @@ __all__ = [
     "Trial",
     "content",
     "load_registry",
+    "misfit",
     "problem_of",
     "recipe_schema",
     "verify_pinned",

@@ -63,3 +63,28 @@ class Inspecting(Protocol):
 
     def facts(self, weights: Path) -> ModelInfo:
         """Read a weights file safely, in seconds; raises ModelError if the loading step would refuse it."""
+
+
+def misfit(
+    what: str, names: tuple[str, ...], channels: int, ours: tuple[tuple[str, ...], int]
+) -> str | None:
+    """Why a model `what` cannot teach another, as a sentence with the remedy; None if it can.
+
+    `names` are its classes and `channels` the depth of its images, `ours` those of the other.
+    """
+    our_names, our_channels = ours
+    if names != our_names:
+        return (
+            f"the {what} tells {len(names)} classes apart ({_first(names)}), the model {len(our_names)} "
+            f"({_first(our_names)}). Use a teacher that was trained for the same classes in the same order."
+        )
+    if channels != our_channels:
+        return (
+            f"the {what} takes images of {channels} channels, the model {our_channels}. Use a teacher that "
+            "was trained on the same kind of images."
+        )
+    return None
+
+
+def _first(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

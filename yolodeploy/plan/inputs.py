@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from yolodeploy.backend import Params, PinnedFile, Quantize, verify_pinned
+from yolodeploy.backend import ModelInfo, Params, PinnedFile, Quantize, misfit, verify_pinned
 from yolodeploy.data import Dataset, image_faults, load_view, same_name, survey_view
 from yolodeploy.errors import DataError, ModelError, PlanRefused
 from yolodeploy.plan.facts import Loader, WeightsFacts
@@ -116,13 +116,32 @@ class Inputs:
             self._merged[key] = used.digest(self.digests)
         return self._merged[key]
 
-    def verify_pinned(self, file: RecipeFile, loader: Loader, params: Params, at: Position) -> None:
-        """Raise ModelError if a pinned file is missing or another one, or weights that cannot be used."""
+    def verify_pinned(
+        self,
+        file: RecipeFile,
+        loader: Loader,
+        facts: ModelInfo | None,
+        params: Params,
+        at: Position,
+    ) -> None:
+        """Raise ModelError if a pinned file is missing or another one, or weights that cannot be used.
+
+        Pinned weights must be of a model with the classes and channels of `facts`, as a teacher is.
+        """
         verify_pinned(params, at, self.digests, file.allowed)
         for name in type(params).model_fields:
             pinned = getattr(params, name)
-            if isinstance(pinned, PinnedFile) and pinned.file.suffix.lower() == loader[1].accepts:
-                self.facts.of(loader, pinned.file, pinned.sha256, at)
+            if (
+                not isinstance(pinned, PinnedFile)
+                or pinned.file.suffix.lower() != loader[1].accepts
+            ):
+                continue
+            theirs = self.facts.of(loader, pinned.file, pinned.sha256, at)
+            if facts is None or theirs is None:
+                continue
+            what, ours = f"{name} {pinned.file.name}", (facts.names, facts.channels)
+            if problem := misfit(what, theirs.names, theirs.channels, ours):
+                raise ModelError(f"{at}: {problem}")
 
     def _view(self, file: RecipeFile, view: View) -> tuple[Dataset, str]:
         data = file.recipe.data

@@ -77,7 +77,7 @@ def make_plan(file: RecipeFile, registry: Registry, inputs: Inputs) -> Plan:
         views = {name: view.as_one_class(facts.names[0]) for name, view in views.items()}
     view_digests = inputs.view_digests(file, views)
     for _, params, at in resolved:
-        inputs.verify_pinned(file, loader, params, at)
+        inputs.verify_pinned(file, loader, facts, params, at)
     plan_step = partial(_plan_step, file, registry, target, imgsz, view_digests)
     steps: list[PlannedStep] = []
     for each in resolved:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
-from yolodeploy.backend import Artifact, Context
+from yolodeploy.backend import Artifact, Context, misfit
 from yolodeploy.errors import ModelError, StepFailed
 from yolodeploy.system import write_json
 from yolodeploy_torch.checkpoint import read_checkpoint_model
@@ -49,29 +49,17 @@ def unfreeze(model: Yolo) -> Yolo:
 def read_teacher(params: Distill, context: Context) -> Yolo:
     """The pinned checkpoint, or the model that the recipe starts from; in evaluation mode.
 
-    Raises ModelError for a checkpoint that cannot be used, or whose classes are others.
+    Raises ModelError for a checkpoint that cannot be used, or whose classes or channels are others.
     """
     if params.teacher:
         teacher = read_checkpoint_model(params.teacher.file)
-        if teacher.arch.names != context.names:
-            raise ModelError(
-                f"the teacher {params.teacher.file.name} tells {len(teacher.arch.names)} classes apart "
-                f"({_first(teacher.arch.names)}), the model {len(context.names)} ({_first(context.names)}). "
-                "Use a teacher that was trained for the same classes in the same order."
-            )
-        if teacher.arch.channels != context.imgsz.channels:
-            raise ModelError(
-                f"the teacher {params.teacher.file.name} takes images of {teacher.arch.channels} channels, the model "
-                f"{context.imgsz.channels}. Use a teacher that was trained on the same kind of images."
-            )
+        what, ours = f"teacher {params.teacher.file.name}", (context.names, context.imgsz.channels)
+        if problem := misfit(what, teacher.arch.names, teacher.arch.channels, ours):
+            raise ModelError(problem)
         return teacher
     if context.source is None:
         raise StepFailed("`distill` without `teacher` needs the model that the recipe starts from")
     return read(context.source.path)
-
-
-def _first(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _write_fit(model: Yolo, history: History, context: Context) -> Path:

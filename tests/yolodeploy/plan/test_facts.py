@@ -193,8 +193,22 @@ def test_a_plugin_that_cannot_run_here(
     assert read == []
 
 
+TEACHERS = {
+    "pupil.clay is no teacher.": ModelError("pupil.clay is no teacher."),
+    "the like pupil.clay tells 2 classes apart (red, green), the model 3 (red, green, blue). "
+    "Use a teacher that was trained for the same classes in the same order.": ModelInfo(
+        "detect", ("red", "green"), INFO.strides, 42
+    ),
+    "the like pupil.clay takes images of 1 channels, the model 3. "
+    "Use a teacher that was trained on the same kind of images.": ModelInfo(
+        "detect", INFO.names, INFO.strides, 42, channels=1
+    ),
+}
+
+
+@pytest.mark.parametrize("said", TEACHERS)
 def test_a_pinned_checkpoint_is_read_too(
-    world: World, reads: Reads, monkeypatch: pytest.MonkeyPatch
+    said: str, world: World, reads: Reads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as a teacher: else a deploy would fail after the steps before it."""
     pin = f"{{file: pupil.clay, sha256: {hashlib.sha256(b'x').hexdigest()}}}"
@@ -207,15 +221,16 @@ def test_a_pinned_checkpoint_is_read_too(
     )
 
     def facts(weights: Path) -> ModelInfo:
-        if weights.name == "pupil.clay":
-            raise ModelError(f"{weights.name} is no teacher.")
-        return INFO
+        answer = TEACHERS[said] if weights.name == "pupil.clay" else INFO
+        if isinstance(answer, ModelError):
+            raise answer
+        return answer
 
     reads()
     monkeypatch.setattr("clay.facts", facts)
     checked, deployed = world.run("check", "pot.yaml"), world.deploy()
     assert checked.code == deployed.code == 5
-    assert checked.error == deployed.error == "pot.yaml:10:5: pupil.clay is no teacher."
+    assert checked.error == deployed.error == f"pot.yaml:10:5: {said}"
 
 
 def test_weights_that_change_while_they_are_read_are_not_remembered(
