@@ -89,6 +89,14 @@ _BLOCKS_OF_REPOSITORIES = {
 }
 
 
+def another_program(name: str) -> str:
+    """Why a checkpoint of another program is refused, as the rest of a sentence about the file."""
+    return (
+        f"is a checkpoint of {name}. This version reads those of Ultralytics: train a YOLOv8 detection model on "
+        "the same data, for example from yolov8n.pt."
+    )
+
+
 def inert(name: str) -> Callable[..., Node] | None:
     """What makes the stand-in of a layer of YOLOv8 or of plain data; None for another name."""
     if name in _STAND_INS or _INERT.fullmatch(name):
@@ -135,10 +143,7 @@ class Names:
         if not self.foreign:
             return None
         if program := _program(self.foreign):
-            return (
-                f"is a checkpoint of {program}. This version reads those of Ultralytics: train a YOLOv8 "
-                "detection model on the same data, for example from yolov8n.pt."
-            )
+            return another_program(program)
         return (
             f"needs {_quoted(self.foreign)} of another program, which yolodeploy does not have; nothing was run. "
             "This version reads models of Ultralytics' own layers: train one, for example from yolov8n.pt. "

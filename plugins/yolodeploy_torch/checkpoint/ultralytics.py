@@ -8,6 +8,7 @@ anything else is refused, unless it is another layer: then the model in it is de
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ import torch
 from torch import Tensor
 
 from yolodeploy.errors import ModelError
-from yolodeploy_torch.checkpoint.names import Names, inert
+from yolodeploy.system import quotable
+from yolodeploy_torch.checkpoint.names import Names, another_program, inert
 from yolodeploy_torch.checkpoint.unpickler import (
     MAX_BYTES,
     Factory,
@@ -47,6 +49,7 @@ _TYPES = (
 )
 
 _WRAPPERS = ("DataParallel", "DistributedDataParallel")
+_OPENMMLAB = re.compile(r"mm\w{1,20}_version")  # what its checkpoints say of their makers
 _MAX_AXES, _MAX_WRAPPERS = 8, 4
 _MAX_SIDE = 1 << 16  # pixels
 
@@ -192,16 +195,36 @@ def _factory(name: str) -> Factory | None:
 def _checkpoint(path: Path, content: object) -> Checkpoint:
     if not isinstance(content, dict):
         raise ModelError(f"{path} is not an Ultralytics checkpoint. {SAVE_AGAIN}.")
-    if content and all(isinstance(value, Tensor) for value in content.values()):
-        raise ModelError(
-            f"{path} holds bare weights (a state dict) and does not say of which model. "
-            f"{SAVE_AGAIN}."
-        )
     for key in ("ema", "model"):
         model = _unwrapped(content.get(key))
         if isinstance(model, Node) and model.kind.endswith("Model"):
             return Checkpoint(model, _arguments(content, model))
-    raise ModelError(f"{path} holds no Ultralytics detection model. {SAVE_AGAIN}.")
+    raise ModelError(f"{path} {_without_model(content)}")
+
+
+def _without_model(content: Mapping[Any, Any]) -> str:
+    """What a checkpoint without a model of Ultralytics is, as the rest of a sentence about the file."""
+    if _bare(content):
+        return f"holds bare weights (a state dict) and does not say of which model. {SAVE_AGAIN}."
+    key = next((key for key, value in content.items() if type(key) is str and _bare(value)), None)
+    if key is None:
+        return f"holds no Ultralytics detection model. {SAVE_AGAIN}."
+    meta = content.get("meta")
+    keys = meta if isinstance(meta, dict) else {}
+    if any(type(name) is str and _OPENMMLAB.fullmatch(name) for name in keys):
+        return another_program("OpenMMLab")
+    return (
+        f"holds bare weights (a state dict) under `{quotable(key)}`, as YOLOX, OpenMMLab, SuperGradients and others "
+        "save them, and does not say of which model. Use a .pt file that Ultralytics wrote, or train a YOLOv8 "
+        "detection model on the same data, for example from yolov8n.pt."
+    )
+
+
+def _bare(value: object) -> bool:
+    """Whether a value is a table of nothing but tensors."""
+    if not isinstance(value, dict) or not value:
+        return False
+    return all(isinstance(each, Tensor) for each in value.values())
 
 
 def _unwrapped(model: object) -> object:

@@ -153,6 +153,24 @@ def test_other_programs_are_named_without_a_warning(names: str, tmp_path: Path) 
     assert "yolov8n.pt" in str(caught.value)
 
 
+BARE = "holds bare weights (a state dict) under `{}`, as YOLOX, OpenMMLab, SuperGradients and others save them"
+WEIGHTS = {"backbone.stem.weight": torch.ones(3)}
+TABLES = {
+    BARE.format("model"): {"start_epoch": 3, "model": WEIGHTS, "optimizer": {"state": {}, "param_groups": [{}]}},
+    BARE.format("net"): {"acc": 0.5, "epoch": 3, "net": WEIGHTS, "packages": {"torch": "2"}},
+    BARE.format("state_dict"): {"meta": {"epoch": 3}, "state_dict": WEIGHTS},
+    "is a checkpoint of OpenMMLab.": {"meta": {"mmdet_version": "2.28"}, "state_dict": WEIGHTS},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", TABLES)
+def test_tables_of_weights_that_other_programs_save_are_named(said: str, tmp_path: Path) -> None:
+    """As YOLOX, SuperGradients and MMDetection 2 and 3 write them: no class of theirs is in the file."""
+    torch.save(TABLES[said], tmp_path / "other.pt")
+    with pytest.raises(ModelError, match=rf"other\.pt {re.escape(said)}.*yolov8n\.pt"):
+        facts(tmp_path / "other.pt")
+
+
 UNSAFE = (
     "functools.partial builtins.getattr builtins.eval operator.methodcaller importlib.import_module subprocess.Popen "
     "pathlib._local.PosixPath.unlink torch.load torch.hub.load torch.storage._load_from_bytes numpy.load "
