@@ -68,9 +68,10 @@ _LIBRARIES = {"torch", "torchvision", "numpy", "ultralytics", *sys.stdlib_module
 _FUSING = "builtins.getattr"
 _COMPILING = ("torch._dynamo.", "torch._TorchCompile", "contextlib.nullcontext")
 
-# Programs whose checkpoints are met, by the first part of their classes' names.
+# Programs whose checkpoints are met, by how their classes' names begin.
+_YOLOV5 = "YOLOv5's own repository"
 _PROGRAMS = {
-    "models": "YOLOv5's own repository",
+    **dict.fromkeys(("models.yolo", "models.common", "models.experimental"), _YOLOV5),
     "yolov6": "YOLOv6's own repository",
     "yolox": "YOLOX",
     "super_gradients": "SuperGradients (YOLO-NAS)",
@@ -87,6 +88,9 @@ _BLOCKS_OF_REPOSITORIES = {
     "MP": "YOLOv7's own repository",
     "SPPCSPC": "YOLOv7's own repository",
 }
+
+
+_TRUST = "Open this file elsewhere only if you trust where it comes from."
 
 
 def another_program(name: str) -> str:
@@ -115,11 +119,13 @@ _STAND_INS = frozenset(f"{module}.{name}" for module, names in _MODULES.items() 
 class Names:
     """The names of a pickle that are not inert.
 
-    `unsafe` could run something in another reader. `foreign` are plain classes of other programs.
+    `unsafe` could run something in another reader. `foreign` are plain classes of other programs, `made`
+    those of them that the pickle calls with arguments, as it does with every enum.
     """
 
     unsafe: tuple[str, ...]
     foreign: tuple[str, ...]
+    made: tuple[str, ...]
 
     @classmethod
     def of(cls, unknown: Iterable[str], called: Iterable[str]) -> Names:
@@ -129,8 +135,11 @@ class Names:
         """
         ran = frozenset(called)
         others = sorted(name for name in unknown if name in ran or not _LAYER.fullmatch(name))
-        foreign = tuple(name for name in others if name not in ran and _is_foreign_class(name))
-        return cls(tuple(name for name in others if name not in foreign), foreign)
+        made = tuple(name for name in others if name in ran and _is_made(name))
+        foreign = tuple(
+            name for name in others if name in made or (name not in ran and _is_foreign_class(name))
+        )
+        return cls(tuple(name for name in others if name not in foreign), foreign, made)
 
     def problem(self) -> str | None:
         """Why a file with these names is refused, as the rest of a sentence about it; None if it is not."""
@@ -143,11 +152,10 @@ class Names:
         if not self.foreign:
             return None
         if program := _program(self.foreign):
-            return another_program(program)
+            return another_program(program) + (f" {_TRUST}" if self.made else "")
         return (
             f"needs {_quoted(self.foreign)} of another program, which yolodeploy does not have; nothing was run. "
-            "This version reads models of Ultralytics' own layers: train one, for example from yolov8n.pt. "
-            "Open this file elsewhere only if you trust where it comes from."
+            f"This version reads models of Ultralytics' own layers: train one, for example from yolov8n.pt. {_TRUST}"
         )
 
     def _before(self) -> str:
@@ -162,12 +170,23 @@ def _is_foreign_class(name: str) -> bool:
     return _CLASS.fullmatch(name) is not None and name.partition(".")[0] not in _LIBRARIES
 
 
+def _is_made(name: str) -> bool:
+    """Whether a called name is a class of a known program, and not what its modules import from elsewhere."""
+    imported = _LIBRARIES.intersection(name.split("."))
+    return _is_foreign_class(name) and _known_program(name) is not None and not imported
+
+
+def _known_program(name: str) -> str | None:
+    first, second, *_ = [*name.split("."), ""]
+    return _PROGRAMS.get(f"{first}.{second}") or _PROGRAMS.get(first)
+
+
 def _program(names: Iterable[str]) -> str | None:
-    parts = [name.split(".") for name in names]
-    found = next((_PROGRAMS[first] for first, *_ in parts if first in _PROGRAMS), None)
-    if found != _PROGRAMS["models"]:
+    listed = list(names)
+    found = next(filter(None, map(_known_program, listed)), None)
+    if found != _YOLOV5:
         return found
-    blocks = (_BLOCKS_OF_REPOSITORIES.get(last) for *_, last in parts)
+    blocks = (_BLOCKS_OF_REPOSITORIES.get(name.rpartition(".")[2]) for name in listed)
     return next(filter(None, blocks), found)
 
 

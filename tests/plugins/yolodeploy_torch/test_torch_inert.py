@@ -137,6 +137,7 @@ PROGRAMS = {
     "yolox.models.yolox.YOLOX": "is a checkpoint of YOLOX",
     "mmengine.logging.history_buffer.HistoryBuffer": "is a checkpoint of OpenMMLab",
     "super_gradients.training.models.YoloNAS": r"is a checkpoint of SuperGradients \(YOLO-NAS\)",
+    "models.resnet.ResNet": "needs `models.resnet.ResNet` of another program, which yolodeploy does not have",
     "my_blocks.CBAM": "needs `my_blocks.CBAM` of another program, which yolodeploy does not have; nothing was run",
     "__main__.Attention": "needs `__main__.Attention` of another program",
 }
@@ -190,13 +191,45 @@ def test_the_warning_stays_for_what_could_run_something(name: str, tmp_path: Pat
         facts(zipped(tmp_path / "bad.pt", whole(value)))
 
 
-@pytest.mark.parametrize("name", ["my_blocks.CBAM", "models.yolo.Model", "yolox.Exp"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "my_blocks.CBAM",
+        "models.resnet.ResNet",
+        "models.yolo.parse_model",
+        "transformers.utils.subprocess.Popen",
+    ],
+)
 def test_a_class_of_another_program_that_is_called_could_run_something(
     name: str, tmp_path: Path
 ) -> None:
     value = call(named(*name.rsplit(".", 1)), text("rm -rf /"))
     with pytest.raises(ModelError, match=rf"asks to run `{re.escape(name)}`"):
         facts(zipped(tmp_path / "bad.pt", whole(value)))
+
+
+@pytest.mark.parametrize(
+    ("name", "program"),
+    [
+        ("transformers.trainer_utils.IntervalStrategy", "Hugging Face Transformers"),
+        ("models.yolo.Model", "YOLOv5's own repository"),
+    ],
+)
+def test_a_class_of_a_known_program_that_is_called_is_named(
+    name: str, program: str, tmp_path: Path
+) -> None:
+    """Such as an enum, which every pickle calls with its value."""
+    value = call(named(*name.rsplit(".", 1)), text("no"))
+    expected = rf"is a checkpoint of {program}\..* Open this file elsewhere only if you trust"
+    with pytest.raises(ModelError, match=expected):
+        facts(zipped(tmp_path / "other.pt", whole(value)))
+    with pytest.raises(ModelError, match=r"asks to run `posix\.system`"):
+        facts(
+            zipped(
+                tmp_path / "bad.pt",
+                whole(several(value, call(named("posix", "system"), text("x")))),
+            )
+        )
 
 
 def test_a_compiled_model_says_what_to_do(tmp_path: Path) -> None:
