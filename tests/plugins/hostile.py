@@ -146,6 +146,15 @@ def pickles(command: str) -> dict[str, tuple[bytes, str]]:
             whole(thing(MODEL, (text("yaml"), table((text("yaml_file"), doubled(60)))))),
             "DetectionModel has nothing where YOLOv8 has Sequential",
         ),
+        "attributes by the million": (
+            whole(
+                table(*((text(str(n)), b"N") for n in range(2000)))
+                + b"q\x010"
+                + call(named("collections", "OrderedDict"))
+                + b"h\x01b" * 100_000
+            ),
+            "makes more than 1,048,576 values",
+        ),
         "storage of a type without": (whole(tensor(4, kind=SYSTEM)), SHELL),
         "storage of complex numbers": (
             whole(tensor(2, kind=named("torch", "ComplexFloatStorage"))),

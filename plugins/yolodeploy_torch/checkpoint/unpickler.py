@@ -23,6 +23,8 @@ Factory = Callable[..., object]
 _Scalar = str | int | float | bytes | None
 _SIZED = (str, bytes, list, tuple, dict, set)
 _MARK = object()
+_LAYERS = ("torch.", "torchvision.", "ultralytics.", "timm.")
+_METHODS = frozenset({"__setstate__", "append", "extend", "add"})  # that readers look up on objects
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # protocol 2 has Python 2's names
 
 
@@ -51,8 +53,8 @@ class Unpickler:
 
     `factory` gives what makes the things that an allowed name ("module.name") stands for, None for another name;
     `persistent` gives what a persistent id stands for. `unknown` are the other names in the pickle,
-    `called` those of them that it calls, except to make an object without arguments. Both are filled even
-    if reading fails.
+    `called` those of them that it calls, except to make an object without arguments. Calls by a detour, of an
+    object or an attribute, are in both, known or not. Both are filled even if reading fails.
     """
 
     def __init__(
@@ -153,8 +155,8 @@ class Unpickler:
         if factory:
             self.push(factory(*arguments))
         else:  # a layer that is not known, or the file is refused in the end
-            if isinstance(what, Name) and (arguments or not new):
-                self.called.add(str(what))
+            if isinstance(what, Node) or (isinstance(what, Name) and (arguments or not new)):
+                self._ran(what)
             self.push(Node(str(what) if isinstance(what, Name) else ""))
 
     def call_named(self, argument: str) -> None:
@@ -169,17 +171,32 @@ class Unpickler:
         self.call(what, tuple(arguments))
 
     def build(self) -> None:
-        """Give a stand-in its attributes; plain containers have none."""
+        """Give a stand-in its attributes; plain containers have none.
+
+        Notes what an ordinary reader would run for it: an attribute that hides a method which it calls
+        later, or one that it sets on a class.
+        """
         state, thing = self.pop(), self._stack[-1]
+        if isinstance(thing, Name):
+            self._ran(thing)
+        attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+        for table, hiding in ((attributes, _METHODS.__contains__), (slots, _is_special)):
+            self._count(0, table)
+            for key, value in table.items() if isinstance(table, dict) else ():
+                if hiding(key) and (table is slots or isinstance(value, Name | Node)):
+                    self._ran(value)
         if isinstance(thing, Node) and isinstance(state, dict):
-            self._count(0, state)
             thing.state.update(state)
 
     def fill(self, kind: type[Any], items: list[Any]) -> None:
         """Put items into the container on top of the stack: a list, a set, or keys and values of a dict."""
         thing = self.pop()  # raises for a mark
         self.push(thing)
-        if type(thing) is Node:  # a stand-in for a class of containers, which is refused in the end
+        if (
+            type(thing) is Node
+        ):  # a class of containers of another program, which is refused in the end
+            if "." not in thing.kind or thing.kind.startswith(_LAYERS):
+                self._ran(thing)
             return
         if type(thing) is not kind:
             raise Malformed(f"its pickle takes a {type(thing).__name__} for a {kind.__name__}")
@@ -190,11 +207,24 @@ class Unpickler:
         else:
             thing.update(zip(map(key_of, items[::2]), items[1::2], strict=True))
 
+    def _ran(self, what: object) -> None:
+        """Note what an ordinary reader would call, known or not."""
+        if isinstance(what, Node):
+            name = what.kind if what.kind in self.called else f"{what.kind or 'object'}.__call__"
+        else:
+            name = str(what) if isinstance(what, Name) else "object.__setattr__"
+        self.unknown.add(name)
+        self.called.add(name)
+
     def _count(self, least: int, *values: object) -> None:
         """Bound what is copied: the memo repeats a long value in two bytes."""
         self._copies += least + sum(len(value) for value in values if isinstance(value, _SIZED))
         if self._copies > MAX_COPIES:
             raise Malformed(f"its pickle makes more than {MAX_COPIES:,} values out of few")
+
+
+def _is_special(key: object) -> bool:
+    return isinstance(key, str) and key.startswith("__")
 
 
 def key_of(value: object) -> _Scalar:

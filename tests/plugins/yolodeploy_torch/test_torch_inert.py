@@ -191,6 +191,47 @@ def test_the_warning_stays_for_what_could_run_something(name: str, tmp_path: Pat
         facts(zipped(tmp_path / "bad.pt", whole(value)))
 
 
+LOADER = named("ultralytics.nn.autobackend", "AutoBackend")
+NAMESPACE = named("argparse", "Namespace")
+SEQUENTIAL = named("torch.nn.modules.container", "Sequential")
+HIDDEN = table((text("__setstate__"), LOADER))
+DETOURS = {
+    "an object is called": (
+        call(thing(SEQUENTIAL, (text("_modules"), table((text("0"), LOADER)))), text("x")),
+        "Sequential.__call__",
+    ),
+    "a class is made": (
+        call(named("builtins", "type"), text("X"), several(), HIDDEN) + b")\x81" + text("x") + b"b",
+        "type.__call__",
+    ),
+    "an attribute hides a method": (NAMESPACE + b")\x81" + HIDDEN + b"b" + text("x") + b"b", "AutoBackend"),
+    "of a container": (
+        call(named("collections", "OrderedDict")) + HIDDEN + b"b" + text("x") + b"b",
+        "AutoBackend",
+    ),
+    "by slots": (
+        NAMESPACE + b")\x81" + several(b"N", table((text("__dict__"), HIDDEN))) + b"b",
+        "object.__setattr__",
+    ),
+    "of a class": (
+        NAMESPACE + several(b"N", table((text("__init__"), LOADER))) + b"b",
+        "argparse.Namespace",
+    ),
+    "a layer is filled": (
+        thing(SEQUENTIAL, (text("_modules"), table((text("append"), LOADER)))) + text("x") + b"a",
+        "Sequential.__call__",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", DETOURS)
+def test_the_warning_stays_for_what_is_run_by_a_detour(way: str, tmp_path: Path) -> None:
+    """With nothing but names that are harmless by themselves, and beside a model that is good."""
+    value, name = DETOURS[way]
+    with pytest.raises(ModelError, match=rf"asks to run .*{re.escape(name)}`"):
+        facts(extended(tmp_path / "bad.pt", value))
+
+
 @pytest.mark.parametrize(
     "name",
     [
