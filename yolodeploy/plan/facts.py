@@ -7,7 +7,6 @@ anything runs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -50,11 +49,10 @@ class WeightsFacts:
         versions = dict(backend.versions())
         key = digest_of({"facts": reader, "weights": digest, "versions": versions})
         if key not in self._found:
-            self._found[key] = self._remembered(key) or _read(backend, weights, digest)
+            self._found[key] = self._remembered(key) or self._read(key, backend, weights, digest)
         found = self._found[key]
         if isinstance(found, YolodeployError):
             raise type(found)(f"{at}: {found}") from found
-        self._memo.put(key, found.plain())
         return found
 
     def save(self) -> None:
@@ -63,9 +61,17 @@ class WeightsFacts:
 
     def _remembered(self, key: str) -> ModelInfo | None:
         try:
-            return _TYPE.validate_python(_as_read(self._memo.get(key)))
+            return _TYPE.validate_python(self._memo.get(key))
         except ValidationError:
             return None
+
+    def _read(
+        self, key: str, backend: Inspecting, weights: Path, digest: str
+    ) -> ModelInfo | YolodeployError:
+        found = _read(backend, weights, digest)
+        if isinstance(found, ModelInfo):
+            self._memo.put(key, found.plain())
+        return found
 
 
 def _read(backend: Inspecting, weights: Path, digest: str) -> ModelInfo | YolodeployError:
@@ -81,13 +87,6 @@ def _read(backend: Inspecting, weights: Path, digest: str) -> ModelInfo | Yolode
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         return StepFailed(f"reading {shown(weights)} failed: {text}")
     return found
-
-
-def _as_read(value: Any) -> Any:
-    """JSON has lists where the facts have tuples."""
-    if not isinstance(value, dict):
-        return value
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
 
 
 def chosen_imgsz(file: RecipeFile, loader: Loader, facts: ModelInfo | None) -> ImageShape:
@@ -107,14 +106,11 @@ def chosen_imgsz(file: RecipeFile, loader: Loader, facts: ModelInfo | None) -> I
     trained = _trained(facts)
     if facts is None or trained is None:
         return ImageShape.square(DEFAULT_IMGSZ)
-    step = max(facts.strides, default=_LEAST)
-    if all(
-        _LEAST <= side <= _MOST and side % step == 0 for side in (trained.height, trained.width)
-    ):
+    if _usable(trained, facts):
         return trained
     raise PlanRefused(
         f"{file.where('model')}: `imgsz` is left out, and the model was trained at {_px(trained)}, which is no size "
-        f"to run it at. Write `imgsz: {DEFAULT_IMGSZ}` or another multiple of {step}."
+        f"to run it at. Write `imgsz: {DEFAULT_IMGSZ}` or another multiple of {_step(facts)}."
     )
 
 
@@ -132,9 +128,10 @@ def size_note(facts: ModelInfo | None, imgsz: ImageShape) -> str | None:
 def size_warning(file: RecipeFile, facts: ModelInfo | None, imgsz: ImageShape) -> str | None:
     """The same with its place and remedy, or what was taken because neither recipe nor weights say a size."""
     if note := size_note(facts, imgsz):
-        return (
-            f"{file.where('model', 'imgsz')}: {note}. Leave `imgsz` out to take the training size."
-        )
+        trained = _trained(facts)
+        takes = facts is not None and trained is not None and _usable(trained, facts)
+        remedy = " Leave `imgsz` out to take the training size." if takes else ""
+        return f"{file.where('model', 'imgsz')}: {note}.{remedy}"
     if facts is None or facts.imgsz is not None or file.recipe.model.imgsz is not None:
         return None
     return (
@@ -148,6 +145,16 @@ def _trained(facts: ModelInfo | None) -> ImageShape | None:
         return None
     size = facts.imgsz
     return ImageShape(*size) if isinstance(size, tuple) else ImageShape.square(size)
+
+
+def _usable(trained: ImageShape, facts: ModelInfo) -> bool:
+    """Whether a recipe may have the training size."""
+    sides = trained.height, trained.width
+    return all(_LEAST <= side <= _MOST and side % _step(facts) == 0 for side in sides)
+
+
+def _step(facts: ModelInfo) -> int:
+    return max(facts.strides, default=_LEAST)
 
 
 def _longer(shape: ImageShape) -> int:

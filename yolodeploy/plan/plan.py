@@ -86,9 +86,10 @@ class Plan:
         found = [size_note(self.facts, self.imgsz)]
         view = self.views["evaluation"]
         if view.merged:
+            several = f"{view.merged} are measured as one," if view.merged > 1 else "one is called"
             found.append(
                 "the model was trained with all classes taken for one (`single_cls`), so the data set's "
-                f"{view.merged} are measured as one, `{view.names[0]}`"
+                f"{several} `{view.names[0]}`"
             )
         return tuple(filter(None, found))
 

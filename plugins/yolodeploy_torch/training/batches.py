@@ -39,7 +39,7 @@ class Batches:
         self._augment = augment
         self._seed = seed
         self._cache: dict[int, Sample] = {}
-        self._cache_size = CACHE_BYTES // (3 * imgsz.pixels)
+        self._cache_size = CACHE_BYTES // (imgsz.channels * imgsz.pixels)
 
     def __len__(self) -> int:
         """The number of images."""

@@ -169,7 +169,10 @@ def test_fewer_images_than_a_batch_are_one_batch(view: Dataset) -> None:
     assert len(batch.images) == 10
 
 
-def test_memory_for_images_is_bounded(view: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("channels", "kept"), [(3, 4), (1, 10)])
+def test_memory_for_images_is_bounded(
+    view: Dataset, monkeypatch: pytest.MonkeyPatch, channels: int, kept: int
+) -> None:
     read = []
 
     def noting(path: Path, imgsz: ImageShape) -> object:
@@ -178,11 +181,11 @@ def test_memory_for_images_is_bounded(view: Dataset, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(module, "letterboxed_file", noting)
     monkeypatch.setattr(module, "CACHE_BYTES", 4 * 3 * SIZE**2)
-    batches = Batches(view, SHAPE, _augment(), seed=0)
+    batches = Batches(view, ImageShape(SIZE, SIZE, channels), _augment(), seed=0)
     list(batches.epoch(0, 5))
     assert len(read) == 10
     list(batches.epoch(1, 5))
-    assert len(read) == 10 + 6
+    assert len(read) == 10 + 10 - kept
 
 
 def test_an_image_that_cannot_be_read_is_named(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,15 +102,23 @@ def test_a_training_size_that_no_recipe_may_have(world: World, reads: Reads, img
     reads(ModelInfo("detect", INFO.names, INFO.strides, 42, imgsz=imgsz))  # type: ignore[arg-type]
     with pytest.raises(PlanRefused, match=r"was trained at .* px.*Write `imgsz: 640` or another"):
         world.plan()
-    assert world.plan("stated.yaml").imgsz.plain == 64
+    stated = world.plan("stated.yaml")
+    assert stated.imgsz.plain == 64
+    assert [text.endswith("usually costs accuracy.") for text in stated.warnings] == [True]
 
 
-def test_weights_are_read_once_and_remembered_by_their_digest(world: World, reads: Reads) -> None:
+def test_weights_are_read_once_and_remembered_by_their_digest(
+    world: World, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read = reads()
     recipes = [world.recipe(name=f"{n}.yaml").name for n in range(20)]
     assert world.run("check", *recipes, "pot.yaml").code == 0
     assert world.run("check", "pot.yaml").code == 0
-    assert world.plan().facts == INFO
+    with monkeypatch.context() as nothing_new:
+        nothing_new.setattr(
+            "yolodeploy.system.memo.replace_file", lambda *_: pytest.fail("written")
+        )
+        assert world.plan().facts == INFO
     assert len(read) == 1
     (world.cache / "facts.json").write_text("damaged")
     assert world.plan().facts == INFO
@@ -167,6 +176,18 @@ def test_a_copy_of_merged_classes_and_hidden_images_is_the_same_plan(
     assert len(plan.views["evaluation"]) == 6
     assert [step.id for step in copy.steps] == [step.id for step in plan.steps]
     assert copy.view_digests == plan.view_digests
+
+
+def test_the_only_class_of_a_data_set_is_called_as_the_model_calls_it(
+    world: World, reads: Reads
+) -> None:
+    reads(ModelInfo("detect", ("item",), INFO.strides, 42, imgsz=64, single_cls=True))
+    text = (world.root / "data/data.yaml").read_text(encoding="utf-8")
+    world.write("data/data.yaml", re.sub(r"names:.*", "names: [pot]", text, flags=re.DOTALL))
+    for label in world.root.glob("data/**/*.txt"):
+        label.write_text(re.sub(r"(?m)^\d+ ", "0 ", label.read_text(encoding="utf-8")))
+    (note,) = world.plan("stated.yaml").notes
+    assert note.endswith("so the data set's one is called `item`")
 
 
 def test_a_plugin_that_fails_in_its_own_way(world: World, reads: Reads) -> None:
