@@ -60,12 +60,12 @@ class Opened:
         """Run the result on a batch."""
         return self._run(self._predictor, images)
 
-    def copies(self, images: int, most: int = _MAX_COPIES) -> list[Run]:
+    def copies(self, images: int) -> list[Run]:
         """The predictor, and others of the same result to run beside it, as far as so many images are worth it.
 
         Two images at once on one thread each take less time than one image on two threads.
         """
-        count = min(threads(), most, images // _IMAGES_A_COPY)
+        count = min(threads(), _MAX_COPIES, images // _IMAGES_A_COPY)
         return [self, *(partial(self._run, self._open()) for _ in range(count - 1))]
 
     def _open(self) -> Predictor:

@@ -19,8 +19,7 @@ from yolodeploy.system import Report, StatCache, conditions, digest_of, threads
 if TYPE_CHECKING:
     from yolodeploy.tasks.detection import Detections, Floats, Run, Seen
 
-REVISION = 2
-_COPIES = 2
+REVISION = 3
 _WEIGHTS = "The weights are broken; train or convert them again."
 _EXPORT = "The export is broken; report it with the recipe."
 
@@ -147,14 +146,10 @@ def _record(
 
     plan = runner.plan
     view = plan.views["evaluation"]
-    # Two copies at most, because each takes as much memory again for what it computes.
-    own = max(1, threads() // _COPIES)
-    source = Opened(plan, plan.steps[0], runner.source(), "the source model", own)
+    # On all processors, because a second copy takes as much memory again for what it computes.
+    source = Opened(plan, plan.steps[0], runner.source(), "the source model", threads())
     recorder = Recorder(folder, len(view))
-    models: list[Sequence[Run]] = [
-        source.copies(len(view), _COPIES),
-        *([other] for other in others),
-    ]
+    models: list[Sequence[Run]] = [[source], *([other] for other in others)]
     for seen in evaluate(view, runner.imgsz, *models, progress=report):
         source.require_finite(seen.outputs[0], seen.image, ModelError, _WEIGHTS)
         recorder.add(seen)
