@@ -11,6 +11,7 @@ import pytest
 
 from yolodeploy.data import Box
 from yolodeploy.tasks.detection.average_precision import (
+    LEAST_IMAGES,
     Precision,
     average_precision,
     draws,
@@ -103,13 +104,18 @@ def test_intervals_are_those_of_accumulating_every_draw_anew(
     assert np.array(found.per_class) == pytest.approx(wanted, abs=1e-9)
 
 
-def test_a_class_that_one_image_shows_has_no_interval() -> None:
+@pytest.mark.parametrize("images", [1, LEAST_IMAGES - 1, LEAST_IMAGES])
+def test_a_class_that_few_images_show_has_no_interval(images: int) -> None:
     truths, source, artifact = _scene(4, images=12, classes=1)
-    rare = Truth((*truths[3].boxes, Box(1, 0.5, 0.5, 0.2, 0.2)), SIDE, SIDE)
-    truths[3] = rare
+    for number in range(images):
+        truths[number] = Truth((*truths[number].boxes, Box(1, 0.5, 0.5, 0.2, 0.2)), SIDE, SIDE)
     found = drop_intervals(Matches(truths, source, 2), Matches(truths, artifact, 2))
     assert found.per_class[0] is not None
-    assert found.per_class[1] is None
+    assert (found.per_class[1] is not None) == (images == LEAST_IMAGES)
+
+
+def test_a_confidence_has_draws_beyond_both_ends() -> None:
+    assert (draws(5000, 0.95), draws(5000, 0.99)) == (800, 4000)
 
 
 def test_intervals_of_many_images_take_seconds_and_little_memory() -> None:
