@@ -1,6 +1,7 @@
 from .breakdown import Row, obtain_breakdown
 from .checks import Check, Verdict, number, run_checks
 from .evidence import Evidence, evidence_id, obtain_evidence
+from .latency import count_of_threads
 from .layer_survey import survey_layers
 
 __all__ = [
@@ -8,6 +9,7 @@ __all__ = [
     "Evidence",
     "Row",
     "Verdict",
+    "count_of_threads",
     "evidence_id",
     "number",
     "obtain_breakdown",

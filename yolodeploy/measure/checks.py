@@ -220,8 +220,9 @@ def _doubt(check: Check, value: float, interval: Interval | None, evidence: Evid
     if interval is None:
         return "Measure on more images that show it."
     needed = images_needed(images, value, interval, limit)
-    more = "more would hardly tell, either" if needed is None else f"it takes about {needed:,}"
-    return f"{images} images cannot tell; {more}."
+    if needed is None:
+        return f"{images} images cannot tell, and more would hardly do. Change the limit."
+    return f"{images} images cannot tell. Measure on about {needed:,}, or change the limit."
 
 
 def number(value: float | None) -> str:

@@ -56,10 +56,10 @@ def obtain_timings(runner: Runner, runtime: Runtime, tensor: Path) -> Timings:
 
     def measure(_: Path) -> Timings:
         with runner.console.task("measure latency") as report:
-            report(0.0, _threads(THREADS))
+            report(0.0, count_of_threads(THREADS))
             timing, more = _time(plan, request), None
             for count in counts[1:]:
-                report(0.5, _threads(count))
+                report(0.5, count_of_threads(count))
                 more = _time(plan, replace(request, threads=count, limits={}))
         return Timings(timing, more)
 
@@ -85,8 +85,9 @@ def _more_threads(plan: Plan) -> Iterator[int]:
         yield count
 
 
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' * (count > 1)}"
+def count_of_threads(count: int) -> str:
+    """A number of threads in words."""
+    return f"{count} thread{'s' * (count != 1)}"
 
 
 def _limits(plan: Plan) -> dict[str, list[float]]:
@@ -135,7 +136,7 @@ def costs(plan: Plan, runtime: Runtime, timings: Timings) -> Iterator[Measure]:
 
 
 def _on_more(plan: Plan, timing: Timing | None, count: int, silent: str) -> Iterator[Measure]:
-    group = _threads(count)
+    group = count_of_threads(count)
     if timing:
         yield replace(_latency(plan, timing), group=group)
         yield replace(_latency_ratio(plan, timing, silent), group=group)

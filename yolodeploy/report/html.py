@@ -8,9 +8,9 @@ from typing import Any
 
 import jinja2
 
+from yolodeploy.measure import count_of_threads
 from yolodeploy.report import breakdown_table
 from yolodeploy.report.report import forms_of_layers
-from yolodeploy.report.table import count_of_threads
 from yolodeploy.system import ImageShape
 from yolodeploy.tasks import Key, Measure, grouped, one, percent, read_measures
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from yolodeploy.measure import number
+from yolodeploy.measure import count_of_threads, number
 from yolodeploy.report import breakdown_table
 from yolodeploy.report.report import forms_of_layers, signed
 from yolodeploy.system import WIDTH, ImageShape
@@ -158,11 +158,6 @@ def _on_more(latency: Measure) -> Row:
         "",
         f"on {latency.group}: median {latency.artifact:.1f} ms, fp32 export {latency.source:.1f} ms",
     )
-
-
-def count_of_threads(count: int) -> str:
-    """A number of threads in words."""
-    return f"{count} thread{'s' * (count != 1)}"
 
 
 def _check(check: Mapping[str, Any]) -> Row:

@@ -66,7 +66,7 @@ def test_a_drop_that_few_images_cannot_tell_ships_nothing(world: World) -> None:
     world.recipe(extra=f"checks: {{map_drop: {limit}, confidence: 0.9}}\n")
     undecided = world.deploy("--json")
     assert (undecided.code, undecided.json["error"]["kind"]) == (12, "undecided")
-    assert "6 images cannot tell; it takes about" in undecided.error
+    assert "6 images cannot tell. Measure on about" in undecided.error
     world.recipe(extra=f"checks: {{map_drop: {limit}}}\n")
     by_value = world.deploy()
     assert by_value.code == 0

@@ -103,8 +103,6 @@ def test_measures_longer_while_a_limit_is_in_doubt() -> None:
     (clear, _), _ = _turns(pausing(0.5), pausing(1.5), 1.0)
     (close, _), ratio = _turns(pausing(0.5), pausing(0.5), 1.0)
     assert len(clear) <= ROUNDS[1] == len(close)  # more would not tell: processes differ by more
-    (apart, _), near = _turns(pausing(0.55), pausing(0.5), 1.0)
-    assert len(apart) > ROUNDS[1] or near.side(1.0) or near.hopeless(1.0)
     assert not ratio.side(1.0)
 
 
