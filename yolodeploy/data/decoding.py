@@ -36,7 +36,7 @@ def heif_library() -> str | None:
 def decode_heif(raw: bytes, max_pixels: int, channels: int = RGB) -> NDArray[np.uint8] | None:
     """Decode a HEIC or HEIF file to uint8 BGR `[H, W, 3]` or grey `[H, W]`, upright.
 
-    Grey is computed from the colours, as Ultralytics does. None if the file is none or cannot be decoded.
+    Grey is computed from the colours, as Ultralytics does. None if the file is not HEIF or cannot be decoded.
     """
     name = heif_library() if _format(raw) == "HEIF" else None
     if name is None:

@@ -1,6 +1,6 @@
 """Where the images of a split are: folders, linked folders and lists, by the rules of Ultralytics 8.x.
 
-What lies among the images and is none is left out and counted, by suffix or as hidden.
+Other files among the images are left out and counted, by suffix or as hidden.
 """
 
 from __future__ import annotations

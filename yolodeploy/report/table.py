@@ -129,7 +129,9 @@ def _cost(
     ratio, speedup = one(measures, Key.LATENCY_RATIO), one(measures, Key.SPEEDUP)
     compared = "" if ratio.artifact is None else f", {_ranged(ratio)} times the fp32 export's"
     if with_speedup and speedup.artifact is not None:
-        compared += f" and {_ranged(speedup)} times as fast as that of the model as loaded"
+        compared += (
+            f" and {_ranged(speedup)} times as fast as the fp32 export of the model as loaded"
+        )
     where = (
         f"{count_of_threads(conditions['threads'])}, {conditions['cpu']}, {conditions['runs']} runs"
     )
