@@ -28,13 +28,20 @@ PARAMS = Finetune(epochs=8, batch=8, threads=1, holdout=0.25)
 KILLS = 6
 
 
-def start(artifact: Artifact, data: Path, work: Path, resume: Path) -> int:
-    """Train in a process of its own; returns its id."""
+def start(
+    artifact: Artifact, data: Path, work: Path, resume: Path, most: int = PARAMS.epochs
+) -> int:
+    """Train in a process of its own; returns its id. It waits for ever once `most` epochs are done."""
+
+    def progress(_done: float, _text: str) -> None:
+        while most < PARAMS.epochs and epochs(resume) >= most:
+            time.sleep(0.01)
+
     child = os.fork()
     if child == 0:
         view = load_view(data, View(split="train", images=16), 0)
         given = replace(context(work, 64), data={"training": view}, resume=resume, threads=1)
-        finetune(artifact, PARAMS, given)
+        finetune(artifact, PARAMS, replace(given, progress=progress))
         os._exit(0)
     return child
 
@@ -65,8 +72,8 @@ def main() -> None:
     resume = root / "resume"
     first, epoch = times(start(artifact, data, root / "whole", root / "kept"), root / "kept")
     chance, killed, reached = random.Random(0), 0, set()
-    for finished in range(KILLS):  # the attempt is killed some time after this many epochs
-        child = start(artifact, data, root / f"work{finished}", resume)
+    for finished in range(KILLS):  # killed after this many epochs, or after one more
+        child = start(artifact, data, root / f"work{finished}", resume, finished + 1)
         while epochs(resume) < finished:
             assert not os.waitpid(child, os.WNOHANG)[0], "the training ended by itself"
             time.sleep(0.01)
