@@ -1,12 +1,14 @@
 from .codebook import Codebook, balance, kmeans, nearest, uniform
-from .graph_parts import Kind, Node, find_parts
+from .graph_parts import Kind, Node, decoding, find_parts
 from .keep_float import UNTOUCHED, layers_to_quantize, refuse_compressed, refuse_missing
 from .layer_choice import Candidates, within_drop, within_noise
 from .layer_cost import Cost, alone, measure_layers
 from .layers import Part, choose
-from .learned_ranges import Range, Ranges, carry, read_ranges
+from .learned_ranges import Range, Ranges, read_ranges
+from .named_layers import LAYERS_FILE, carry, carry_layers, read_layers, write_layers
 
 __all__ = [
+    "LAYERS_FILE",
     "UNTOUCHED",
     "Candidates",
     "Codebook",
@@ -19,16 +21,20 @@ __all__ = [
     "alone",
     "balance",
     "carry",
+    "carry_layers",
     "choose",
+    "decoding",
     "find_parts",
     "kmeans",
     "layers_to_quantize",
     "measure_layers",
     "nearest",
+    "read_layers",
     "read_ranges",
     "refuse_compressed",
     "refuse_missing",
     "uniform",
     "within_drop",
     "within_noise",
+    "write_layers",
 ]

@@ -1,4 +1,4 @@
-"""Which part of a detector every convolution of a backend's graph belongs to, from its edges alone.
+"""Which operations of a backend's graph decode, from its edges and the parts of its convolutions.
 
 Names of operations change with the releases of the tools that write a graph; what feeds what does
 not. A backend translates its graph into nodes and knows the names of its layers; the walk is here.
@@ -14,6 +14,8 @@ from typing import Literal
 from yolodeploy.compress.layers import Part
 from yolodeploy.errors import StepFailed
 
+_NOT_DECODING = frozenset({"convolution", "bias", "constant"})
+
 Kind = Literal["convolution", "upsample", "softmax", "bias", "constant", "other"]
 
 
@@ -27,6 +29,38 @@ class Node:
     name: str
     kind: Kind
     sources: tuple[str, ...]
+
+
+def decoding(
+    nodes: Sequence[Node], outputs: Iterable[str], parts: Mapping[str, Part]
+) -> tuple[str, ...]:
+    """The operations that decode what the head's last convolutions give, in order of `nodes`.
+
+    `nodes` are in order of execution, `outputs` names those whose results the model returns, and
+    `parts` gives the part of every convolution, by the name of its node. An operation decodes if it
+    depends on a last convolution, and every path from it to an output meets no convolution other than
+    the `dfl`'s. Raises StepFailed if no last convolution reaches an output that way.
+    """
+    behind = {name for name, part in parts.items() if part == "head.last"}
+    for node in nodes:
+        if behind.intersection(node.sources):
+            behind.add(node.name)
+    ends, computes = set(outputs), set[str]()  # what is read by the end alone, and by convolutions
+    for node in reversed(nodes):
+        stops = node.kind == "convolution" and parts.get(node.name) != "dfl"
+        goes_on = stops or node.name in computes or node.name not in ends
+        (computes if goes_on else ends).update(node.sources)
+    found = tuple(
+        node.name
+        for node in nodes
+        if node.kind not in _NOT_DECODING and node.name in (behind & ends) - computes
+    )
+    if not found:
+        raise StepFailed(
+            "the end of the graph is not that of a YOLO detector: no operation lies between the last "
+            "convolutions of a head and the outputs. Export a detection model."
+        )
+    return found
 
 
 def find_parts(nodes: Sequence[Node], outputs: Iterable[str]) -> dict[str, Part]:

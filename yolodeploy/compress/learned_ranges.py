@@ -6,7 +6,6 @@ The step `qat` writes them, the exports hand them on, and `quantize` takes them 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
@@ -70,9 +69,3 @@ def read_ranges(folder: Path) -> Ranges | None:
         return None
     except (OSError, ValidationError) as error:
         raise StepFailed(f"{folder / RANGES_FILE} is damaged: {error}. Build it again.") from error
-
-
-def carry(source: Path, result: Path) -> None:
-    """Copy the ranges of an artifact, if it has any, to the one that is made from it."""
-    if (source / RANGES_FILE).is_file():
-        shutil.copyfile(source / RANGES_FILE, result / RANGES_FILE)

@@ -12,7 +12,7 @@ from .arch import (
     Unsupported,
     UpsampleLayer,
 )
-from .artifact import info, read, rebuild, write
+from .artifact import info, layer_parts, read, rebuild, write
 from .exportable import exportable, fused, traced
 from .flops import counts
 from .layers import Group, Groups, Structure, convolutions, structure, unified_scales
@@ -44,6 +44,7 @@ __all__ = [
     "exportable",
     "fused",
     "info",
+    "layer_parts",
     "read",
     "rebuild",
     "structure",

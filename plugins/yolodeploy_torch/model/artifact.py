@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from yolodeploy.backend import ModelInfo
+from yolodeploy.compress import Part
 from yolodeploy.errors import StepFailed
 from yolodeploy_torch.model.arch import Arch, Unsupported
-from yolodeploy_torch.model.layers import structure
+from yolodeploy_torch.model.layers import convolutions, structure
 from yolodeploy_torch.model.modules import Yolo
 
 ARCH_FILE = "arch.json"
@@ -54,6 +55,11 @@ def read_arch(folder: Path) -> Arch:
         arch = _arch(folder)
         structure(arch)
         return arch
+
+
+def layer_parts(folder: Path) -> dict[str, Part]:
+    """The part of every convolution of an artifact, by its module's name, in order of execution."""
+    return convolutions(read_arch(folder))
 
 
 def _arch(folder: Path) -> Arch:

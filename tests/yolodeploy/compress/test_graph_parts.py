@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from yolodeploy.compress.graph_parts import Kind, Node, find_parts
+from yolodeploy.compress.graph_parts import Kind, Node, decoding, find_parts
 from yolodeploy.errors import StepFailed
 
 # A backbone of two convolutions, a neck that upsamples the second, and two branches that share it.
@@ -58,3 +58,23 @@ def test_parts_are_found_whatever_lies_between() -> None:
 def test_a_graph_that_ends_otherwise_is_refused(outputs: list[str]) -> None:
     with pytest.raises(StepFailed, match=r"not that of a YOLO detector.*Export a YOLOv8"):
         find_parts(NODES, outputs)
+
+
+CONVOLUTIONS = {name: part for name, part in PARTS.items() if part != "decode"}
+
+
+def test_what_decodes_follows_from_the_edges_and_the_named_parts() -> None:
+    assert decoding(NODES, ["output"], CONVOLUTIONS) == ("shares", "output")
+
+
+def test_what_a_convolution_reads_too_does_not_decode() -> None:
+    """Attention behind a last convolution, say: an operation counts by all its paths, not by one."""
+    given = [*NODES[:9], Node("shared", "other", ("boxes.last",)), *NODES[9:]]
+    given += [Node("more", "convolution", ("shared",)), Node("both", "other", ("output", "more"))]
+    assert decoding(given, ["both"], CONVOLUTIONS) == ("shares", "output", "both")
+
+
+@pytest.mark.parametrize("outputs", [["merged"], ["scores.last"], [], ["nowhere"]])
+def test_a_graph_that_decodes_nothing_is_refused(outputs: list[str]) -> None:
+    with pytest.raises(StepFailed, match=r"not that of a YOLO detector.*Export a detection model"):
+        decoding(NODES, outputs, CONVOLUTIONS)
