@@ -17,6 +17,7 @@ from yolodeploy.backend import (
     Counts,
     Device,
     Interface,
+    Load,
     ModelInfo,
     Params,
     Predictor,
@@ -36,10 +37,6 @@ _DISTRIBUTIONS = ("torch", "safetensors", "numpy")
 _SCORING = ("faster-coco-eval",)
 Run = Callable[[Artifact, Params, Context], Path]
 Then = Callable[[Params, Sequence[tuple[Step, Params]]], str | None]
-
-
-class Load(Params):
-    """Read a YOLOv8 detection checkpoint (.pt) without running anything in it."""
 
 
 def _load(artifact: Artifact, params: Params, context: Context) -> Path:

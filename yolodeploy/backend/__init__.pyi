@@ -11,6 +11,7 @@ from .bundle_files import (
     SIGNATURE,
 )
 from .contract import (
+    ROWS,
     Artifact,
     Backend,
     Context,
@@ -18,6 +19,7 @@ from .contract import (
     Counts,
     Device,
     Interface,
+    Layout,
     Parted,
     Parts,
     Predictor,
@@ -28,9 +30,10 @@ from .contract import (
     Tensor,
     Trial,
     content,
+    layout_of,
 )
 from .model_info import Inspecting, ModelInfo, misfit
-from .params import Export, Params, Quantize, Selector
+from .params import Export, Load, Params, Quantize, Selector
 from .pinned_file import PinnedFile, verify_pinned
 from .recipe_schema import recipe_schema
 from .registry import Registry, load_registry, problem_of
@@ -45,6 +48,7 @@ __all__ = [
     "PROVENANCE",
     "REPORT",
     "RESERVED",
+    "ROWS",
     "SIGNATURE",
     "Artifact",
     "Backend",
@@ -55,6 +59,8 @@ __all__ = [
     "Export",
     "Inspecting",
     "Interface",
+    "Layout",
+    "Load",
     "ModelInfo",
     "Params",
     "Parted",
@@ -71,6 +77,7 @@ __all__ = [
     "Tensor",
     "Trial",
     "content",
+    "layout_of",
     "load_registry",
     "misfit",
     "problem_of",

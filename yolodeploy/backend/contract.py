@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 from yolodeploy.system import ImageShape, installed
 
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
     from yolodeploy.backend.params import Params
     from yolodeploy.data import Dataset
+    from yolodeploy.recipe import Head
 
 FLOPS_PER_MAC = 2
+ROWS = 300  # of an output that ends in rows: the best pairs of an anchor and a class
+Layout = Literal["anchors", "rows"]  # of a predictor's output, see `Predictor`
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ class Context:
     """What a running step gets besides its input and parameters.
 
     `work` is an empty folder; the step returns that folder or one below it. `imgsz` is the height and width
-    of the input in pixels, and its channels. `names` are the model's class names (empty for the loading step). `data` holds
+    of the input in pixels, and its channels. `names` are the model's class names and `head` is the head that gives
+    its output (empty and "one-to-many" for the loading step, which decides both). `data` holds
     the views that the step named in `reads`. `progress(done, text)` takes a fraction in 0..1.
     `memo(key, compute)` returns plain data (what JSON can hold) that an earlier run computed for the same
     key, input, tool versions and image size, or computes and keeps it; the key must name everything else
@@ -101,6 +105,7 @@ class Context:
     memo: Callable[[Mapping[str, Any], Callable[[], Any]], Any] = lambda _key, compute: compute()
     source: Artifact | None = None
     resume: Path | None = None
+    head: Head = "one-to-many"
 
 
 @dataclass(frozen=True)
@@ -191,12 +196,24 @@ class Predictor(Protocol):
     `[N, 4 + classes, anchors]` float32: boxes as centre x, centre y, width, height in input
     pixels, then one score in 0..1 per class. One thread at a time calls it, but other copies of the artifact, opened
     in the same process, may run meanwhile.
+
+    An artifact of a one-to-one head may select the best pairs of an anchor and a class itself. Its predictor has the
+    attribute `layout = "rows"` and returns float32 `[N, k, 6]` with k = min(`ROWS`, anchors): left, top,
+    right, bottom in input pixels, score, class index; best first. Without the attribute, it is "anchors".
     """
 
     runtime: Runtime
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the artifact on a batch."""
+
+
+def layout_of(predictor: object) -> Layout:
+    """What a predictor returns: "anchors" unless its attribute `layout` says "rows"."""
+    found: Layout = getattr(predictor, "layout", "anchors")
+    if found not in get_args(Layout):
+        raise ValueError(f"the layout {found!r} of a predictor must be `anchors` or `rows`")
+    return found
 
 
 @dataclass(frozen=True)

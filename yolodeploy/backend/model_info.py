@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import TypeAdapter, ValidationError
 
 from yolodeploy.errors import StepFailed
+from yolodeploy.recipe import Head
 
 INFO_FILE = "info.json"
 
@@ -21,6 +22,10 @@ class ModelInfo:
     `imgsz` is the size that it was trained at, in pixels: the side of a square, or (height, width); None
     if that is not known. `channels` is the depth of its images: 3 for RGB, 1 for grey. `single_cls` says
     that it was trained with all classes taken for one.
+
+    `heads` are the heads that the weights hold, the one that the family is made for first, and `head` is the one
+    that gives the output. That of "one-to-one" needs no non-maximum suppression. `names` are the classes of
+    the output: of a model of which a recipe keeps some, those, in the recipe's order.
     """
 
     task: str
@@ -30,6 +35,8 @@ class ModelInfo:
     imgsz: int | tuple[int, int] | None = None
     channels: int = 3
     single_cls: bool = False
+    head: Head = "one-to-many"
+    heads: tuple[Head, ...] = ("one-to-many",)
 
     def plain(self) -> dict[str, Any]:
         """The fields as plain data; those that have their default are left out."""

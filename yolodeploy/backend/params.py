@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
+
+from yolodeploy.recipe import Head
 
 Precision = Literal["fp32", "fp16"]
 Selector = Annotated[str, Field(min_length=1)]
@@ -36,6 +46,25 @@ def _is_numeric(annotation: Any) -> bool:
         or type(annotation) in (int, float)
         or any(map(_is_numeric, get_args(annotation)))
     )
+
+
+class Load(Params):
+    """Read a weights file; which of its heads and classes to keep comes from the recipe's `model`."""
+
+    head: Head | None = Field(
+        default=None,
+        description="The head that runs; left out, the one that the family is made for.",
+    )
+    classes: tuple[str, ...] | None = Field(
+        default=None,
+        description="The classes to keep, as the model names them, in this order; left out, all.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _plain(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what the recipe leaves out, so that the ids of steps are those of a release without it."""
+        found: dict[str, Any] = dump(self)
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class Export(Params):

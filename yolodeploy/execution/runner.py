@@ -186,6 +186,7 @@ class Runner:
             memo=lambda key, compute: self._memo(planned, {**about, "key": key}, compute),
             source=None if loading else as_artifact(self.source()),
             resume=self.store.resume(planned.id),
+            **({} if loading else {"head": self.info().head}),
         )
 
     def _memo(

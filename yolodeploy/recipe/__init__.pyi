@@ -1,5 +1,5 @@
 from .allowed_paths import AllowedPaths, allowed_paths
-from .fields import Checks, Recipe, StepRequest, View
+from .fields import Checks, Head, Recipe, StepRequest, View
 from .load import MAX_EXTENDS, RecipeFile, load_recipe
 from .messages import SHA256, describe_errors, suggestion
 from .yaml_file import Document, Position, load_yaml, scalar_readings
@@ -10,6 +10,7 @@ __all__ = [
     "AllowedPaths",
     "Checks",
     "Document",
+    "Head",
     "Position",
     "Recipe",
     "RecipeFile",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from yolodeploy.recipe.image_size import ImageSize
 from yolodeploy.recipe.messages import NAME, SHA256, VERSION
@@ -32,6 +32,7 @@ def _as_path(value: object) -> object:
 AnyPath = Annotated[Path, BeforeValidator(_as_path)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Head = Literal["one-to-one", "one-to-many"]  # the branch of a detector that gives its output
 
 
 class Model(Part):
@@ -43,6 +44,19 @@ class Model(Part):
     """Digest that the weights file must have; a build with another file is refused."""
     imgsz: ImageSize | None = None
     """Size of the input in pixels: the side of a square, or [height, width]. Multiples of 32; the size that the model was trained at if left out."""
+    head: Head | None = None
+    """The head that runs, of a model that has two: one-to-one needs no non-maximum suppression, one-to-many does. What the family is made for if left out."""
+    classes: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
+        default=None, min_length=1, strict=False
+    )
+    """Names of the classes to keep, in the order that the artifact has them; all if left out."""
+
+    @field_validator("classes")
+    @classmethod
+    def _no_class_twice(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if twice := next((name for name in names or () if (names or ()).count(name) > 1), None):
+            raise ValueError(f"`classes` names `{quotable(twice)}` twice. Remove one")
+        return names
 
 
 class View(Part):

@@ -11,7 +11,7 @@ import pytest
 from world import WEIGHTS, World
 
 WEIGHTS_SHA256 = hashlib.sha256(json.dumps(WEIGHTS).encode()).hexdigest()
-MODELS = "Allowed: weights, sha256, imgsz."
+MODELS = "Allowed: weights, sha256, imgsz, head, classes."
 WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
     "typo in a block": (
         [("imgsz: 64", "imgzs: 64")],
@@ -69,6 +69,27 @@ WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
         [("imgsz: 64", "imgsz: true")],
         2,
         "pot.yaml:3:3: `model.imgsz: true` must be a whole number, or [height, width].",
+    ),
+    "a head that is none": (
+        [("imgsz: 64", "head: one2one")],
+        2,
+        "pot.yaml:3:3: `model.head: one2one` must be 'one-to-one' or 'one-to-many'. Perhaps you meant "
+        "`one-to-one`. Allowed: one-to-one, one-to-many.",
+    ),
+    "no classes": (
+        [("imgsz: 64", "classes: []")],
+        2,
+        "pot.yaml:3:3: `model.classes` must not be empty.",
+    ),
+    "a class twice": (
+        [("imgsz: 64", "classes: [red, blue, red]")],
+        2,
+        "pot.yaml:3:3: `classes` names `red` twice. Remove one.",
+    ),
+    "a class that is a number": (
+        [("imgsz: 64", "classes: [red, 7]")],
+        2,
+        'pot.yaml:3:18: `model.classes.1: 7` must be text. Quote it: "7".',
     ),
     "block is a word": (
         [("target: kiln-a", "target: 5")],
