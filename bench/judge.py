@@ -62,7 +62,7 @@ class Judge:
         for image in self._view.images:
             box = letterboxed_file(image, self._imgsz)
             raw = np.asarray(predict(to_tensor(box.pixels)), np.float32)[0]
-            found.append(detect(raw, EVALUATION, box))
+            found.append(detect(raw, EVALUATION, box, "anchors"))
         return found
 
     def _truth(self, image: Any) -> Truth:

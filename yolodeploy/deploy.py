@@ -173,7 +173,7 @@ def _contents(runner: Runner, evidence: Evidence, report: dict[str, Any]) -> Con
         plan=runner.plan,
         artifact=runner.final(),
         outputs=runner.outputs(),
-        app_files=app_files(runner.plan, info, evidence.interface),
+        app_files=app_files(runner.plan, info, evidence.interface, evidence.layout),
         golden=evidence.folder / "golden",
         report=report,
         page=partial(report_page, report),

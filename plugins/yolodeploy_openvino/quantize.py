@@ -68,7 +68,7 @@ def _write_within(max_drop: float, quantizer: Quantizer, context: Context) -> No
         return OpenVINOPredictor(artifact.path, context.target, context.threads)
 
     def score(artifact: Artifact) -> float:
-        return map50_95(opened(artifact), view, context.imgsz)
+        return map50_95(opened(artifact), view, context.imgsz, context.head)
 
     exact = required_score(score(quantizer.artifact), "calibration")
 

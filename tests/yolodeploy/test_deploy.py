@@ -310,7 +310,7 @@ def test_a_rectangle_goes_through_to_the_bundle_and_back(world: World) -> None:
     tensor = np.load(folder / "input.npy")
     assert tensor.shape == (1, 3, 64, 96)
     assert np.array_equal(tensor, to_tensor(box.pixels))
-    found = detect(np.load(folder / "output.npy"), Rules(**text["rules"]), box)
+    found = detect(np.load(folder / "output.npy"), Rules(**text["rules"]), box, text["layout"])
     assert len(found) == len(text["detections"]) == 3
     report = json.loads((world.bundle / "report.json").read_text())
     assert report["imgsz"] == json.loads(world.lock.read_text())["imgsz"] == [64, 96]
@@ -327,7 +327,7 @@ def test_golden_vectors_are_consistent(deployed: World) -> None:
     tensor = np.load(folder / "input.npy")
     assert (tensor.shape, tensor.dtype) == ((1, 3, 64, 64), np.float32)
     assert np.array_equal(tensor, to_tensor(box.pixels))
-    found = detect(np.load(folder / "output.npy"), Rules(**text["rules"]), box)
+    found = detect(np.load(folder / "output.npy"), Rules(**text["rules"]), box, text["layout"])
     assert len(found) == len(text["detections"]) == 3
     for row, cls, score, corners in zip(
         text["detections"], found.classes, found.scores, found.boxes, strict=True

@@ -11,11 +11,11 @@ from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
 
-from yolodeploy.backend import CONTRACT, LABELS, Interface, ModelInfo
+from yolodeploy.backend import CONTRACT, LABELS, ROWS, Interface, Layout, ModelInfo
 from yolodeploy.data import FILL
 from yolodeploy.plan import Plan
 from yolodeploy.system import GREY, encoded
-from yolodeploy.tasks.detection import APP
+from yolodeploy.tasks.detection import APP, Rules
 
 _SQUARE = (
     "s = input_size / max(width, height); resize to round(width * s) x round(height * s), "
@@ -27,10 +27,30 @@ _RECTANGLE = (
 )
 
 
-def app_files(plan: Plan, info: ModelInfo, interface: Interface) -> dict[str, bytes]:
-    """The files by name; `interface` is what the backend says about the artifact."""
+_NMS = (
+    "take the best class of every anchor, and keep those with a score above `confidence`; best first, drop every box "
+    "that overlaps a better one of its class by more than `iou`; keep at most `limit`"
+)
+_BEST = (
+    "no non-maximum suppression: take the `best` anchors with the highest scores, and of their pairs of an anchor and "
+    "a class the `best` with the highest scores; keep those with a score above `confidence`"
+)
+_ROWS = (
+    "no non-maximum suppression: a row is left, top, right, bottom in pixels of the input, score, class; keep those "
+    "with a score above `confidence`. The rows are the `best` pairs of an anchor and a class, sorted by score"
+)
+_INSIDE = (
+    "the artifact suppresses overlaps itself, at `confidence` and `iou`; take what its outputs hold"
+)
+
+
+def app_files(
+    plan: Plan, info: ModelInfo, interface: Interface, layout: Layout
+) -> dict[str, bytes]:
+    """The files by name; `interface` is what the backend says about the artifact, `layout` what that returns."""
     labels = "".join(f"{name}\n" for name in info.names)
-    return {CONTRACT: encoded(_contract(plan, info, interface)), LABELS: labels.encode()}
+    contract = _contract(plan, info, interface, layout)
+    return {CONTRACT: encoded(contract), LABELS: labels.encode()}
 
 
 def app_digests(files: Mapping[str, bytes]) -> dict[str, str]:
@@ -38,13 +58,16 @@ def app_digests(files: Mapping[str, bytes]) -> dict[str, str]:
     return {name: sha256(data).hexdigest() for name, data in files.items()}
 
 
-def _contract(plan: Plan, info: ModelInfo, interface: Interface) -> dict[str, Any]:
+def _contract(plan: Plan, info: ModelInfo, interface: Interface, layout: Layout) -> dict[str, Any]:
     """What an app must do before and after it runs the artifact."""
-    thresholds = APP.with_thresholds(interface.confidence, interface.iou)
+    thresholds = APP.for_head(info.head).with_thresholds(interface.confidence, interface.iou)
+    whole = plan.facts.names if plan.facts else info.names
     return {
         **json.loads(json.dumps(asdict(interface), sort_keys=True)),
         "task": info.task,
+        "head": info.head,
         "classes": len(info.names),
+        **({"classes_of_the_model": len(whole)} if whole != info.names else {}),
         "strides": list(info.strides),
         "input_size": [plan.imgsz.height, plan.imgsz.width],
         "colour_order": "GREY" if info.channels == GREY else "RGB",
@@ -54,5 +77,17 @@ def _contract(plan: Plan, info: ModelInfo, interface: Interface) -> dict[str, An
             "inverse": "x = (x_letterboxed - left) / s; y = (y_letterboxed - top) / s",
         },
         "thresholds": asdict(thresholds),
+        "postprocess": _postprocess(interface, thresholds, layout),
         "golden": "golden/detections.json",
     }
+
+
+def _postprocess(interface: Interface, rules: Rules, layout: Layout) -> dict[str, Any]:
+    """What is left for the app: whose work suppression is, how many pairs are taken, and the rule in words."""
+    if interface.iou is not None:
+        return {"layout": "detections", "nms": "artifact", "best": None, "rule": _INSIDE}
+    if layout == "rows":
+        return {"layout": layout, "nms": "none", "best": ROWS, "rule": _ROWS}
+    if rules.iou is None:
+        return {"layout": layout, "nms": "none", "best": ROWS, "rule": _BEST}
+    return {"layout": layout, "nms": "app", "best": None, "rule": _NMS}

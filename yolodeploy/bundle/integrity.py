@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from yolodeploy.backend import APP_FILES, MANIFEST, PLAN, PROVENANCE, REPORT, SIGNATURE
+from yolodeploy.backend import APP_FILES, CONTRACT, MANIFEST, PLAN, PROVENANCE, REPORT, SIGNATURE
 from yolodeploy.bundle.attest import (
     canonical_envelope,
     payload_of,
@@ -25,6 +25,7 @@ from yolodeploy.system import BUNDLE_BYTES, digest_of, encoded, file_digest, rea
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
 
+GOLDEN = "golden/detections.json"
 _STEP_KEYS = ("name", "params", "id")
 _OTHER_FORM = "has the right content, but is not written as yolodeploy writes it"
 
@@ -57,6 +58,8 @@ def inspect_bundle(folder: Path, key: SSlibKey | None = None) -> Inspection:
             problems.append(f"the artifact is not the one that {REPORT} measured")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return Inspection([*problems, f"{PLAN} or {REPORT} cannot be read: {_reason(error)}"])
+    if not problems:
+        problems += _golden_problems(folder)
     if not problems and not _is_written_as(
         folder / MANIFEST, {"id": manifest.id, "files": digests}
     ):
@@ -148,6 +151,23 @@ def _signature_problems(folder: Path, text: bytes, key: SSlibKey | None) -> Iter
             yield f"{SIGNATURE} {_OTHER_FORM}"
     except (OSError, ValueError) as error:
         yield f"{SIGNATURE} is not valid: {_reason(error)}"
+
+
+def _golden_problems(folder: Path) -> Iterator[str]:
+    """Whether the golden vectors follow the rules that the contract tells an app; earlier releases say fewer of them."""
+    try:
+        contract, golden = read_json(folder / CONTRACT), read_json(folder / GOLDEN)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        yield f"{CONTRACT} or {GOLDEN} cannot be read: {_reason(error)}"
+        return
+    told = contract.get("postprocess")
+    layout = told.get("layout") if isinstance(told, dict) else None
+    if contract.get("thresholds") != golden.get("rules"):
+        yield f"{GOLDEN} follows other thresholds than {CONTRACT}"
+    elif layout != "detections" and layout != golden.get("layout"):
+        yield f"{GOLDEN} is of another output than {CONTRACT}"
 
 
 def _is_written_as(file: Path, value: object) -> bool:

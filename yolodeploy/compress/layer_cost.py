@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from yolodeploy.backend import Artifact, Context, Predictor, Probe, Trial
+from yolodeploy.backend import Artifact, Context, Predictor, Probe, Trial, layout_of
 from yolodeploy.errors import StepFailed
 from yolodeploy.system import file_digest
 from yolodeploy.tasks.detection import output_noise
@@ -88,7 +88,8 @@ class _Measurement:
         if not self._float:
             self._float = list(self._outputs(self._exact))
         with alone(self._probe, trial, self._artifact.format, self._context) as compressed:
-            noise = output_noise(self._float, self._outputs(self._open(compressed)))
+            outputs = self._outputs(self._open(compressed))
+            noise = output_noise(self._float, outputs, layout_of(self._exact))
         if not math.isfinite(noise):
             raise StepFailed(
                 f"with {trial.layer} compressed alone ({trial.scheme}) the output is not finite. Name "

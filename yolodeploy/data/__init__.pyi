@@ -1,7 +1,7 @@
 from .dataset import Counts, Dataset, load_view, survey_view
 from .images import FILL, Letterboxed, Pixels, letterboxed_file, to_tensor
 from .labels import Box, label_file
-from .names import same_name
+from .names import numbers_of, same_name
 from .survey import image_faults
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "label_file",
     "letterboxed_file",
     "load_view",
+    "numbers_of",
     "same_name",
     "survey_view",
     "to_tensor",

@@ -14,7 +14,7 @@ from yolodeploy.data.decoding import EMPTY, HEIF_SUFFIXES, heif_library
 from yolodeploy.data.images import letterboxed_file, readable, to_tensor
 from yolodeploy.data.label_search import missing_labels
 from yolodeploy.data.labels import Box, label_file, read_labels
-from yolodeploy.data.names import read_names
+from yolodeploy.data.names import numbers_of, read_names
 from yolodeploy.data.paths import Found, find_images, skipped_text
 from yolodeploy.errors import DataError
 from yolodeploy.recipe import AllowedPaths, View, load_yaml
@@ -41,7 +41,8 @@ class Counts:
     """What was read for a view, and what was left out.
 
     `images` were chosen of `available`; `labelled` have a label file, `background` show no object, with or
-    without one; `skipped` says how many files among the images are none, by reason.
+    without one; `skipped` says how many files among the images are none, by reason. `left_out` are labelled
+    objects of classes that the recipe does not keep.
     """
 
     images: int = 0
@@ -50,6 +51,7 @@ class Counts:
     background: int = 0
     objects: int = 0
     skipped: tuple[tuple[str, int], ...] = ()
+    left_out: int = 0
 
     def plain(self) -> dict[str, Any]:
         """As plain data."""
@@ -59,7 +61,8 @@ class Counts:
         chosen = f"{self.images} of {self.available}"
         images = f"{self.images if self.images == self.available else chosen} images"
         shows = f"{self.labelled} with a label file, {self.background} without objects"
-        return f"{images}, {shows}, {self.objects} objects{skipped_text(self.skipped)}"
+        others = f", {self.left_out} of other classes left out" if self.left_out else ""
+        return f"{images}, {shows}, {self.objects} objects{others}{skipped_text(self.skipped)}"
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Dataset:
     `names` are the class names, `images` absolute paths. Labels and pixels are read when asked for. `named` is
     false if the file gives only the number of classes. `counts` are those of the view as it was loaded.
     `merged` is the number of classes that the labels name where `names` has one for all of them, else 0.
+    Where `names` are some of the classes that the labels name, `given` are all of those, and `kept` the number
+    of each of `names` among them; objects of the others are left out.
     `allowed` says which files may be read; None for all.
     """
 
@@ -78,6 +83,8 @@ class Dataset:
     named: bool = True
     counts: Counts = Counts()
     merged: int = 0
+    given: tuple[str, ...] = ()
+    kept: tuple[int, ...] = ()
     allowed: AllowedPaths | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
@@ -85,14 +92,50 @@ class Dataset:
 
     def boxes(self, image: Path) -> tuple[Box, ...]:
         """Read the labels of one image; an image without a label file has no objects."""
-        found = read_labels(label_file(image), self.merged or len(self.names))
+        found = read_labels(label_file(image), self.merged or len(self.given or self.names))
         if found.faults:
             raise DataError(_listed(found.faults))
+        if self.kept:
+            numbers = {theirs: ours for ours, theirs in enumerate(self.kept)}
+            kept = (box for box in found.boxes if box.cls in numbers)
+            return tuple(replace(box, cls=numbers[box.cls]) for box in kept)
         return tuple(replace(box, cls=0) for box in found.boxes) if self.merged else found.boxes
 
     def as_one_class(self, name: str) -> Dataset:
         """The same images and boxes with all classes taken for one, as Ultralytics does with `single_cls`."""
         return replace(self, names=(name,), named=True, merged=self.merged or len(self.names))
+
+    def only(self, names: tuple[str, ...], model: tuple[str, ...]) -> Dataset:
+        """The same images with the objects of some classes alone, numbered in the order of `names`.
+
+        A data set that gives only the number of its classes has those of the `model`, or `names`. Raises DataError
+        if it lacks one of `names`.
+        """
+        given = self.names
+        if not self.named:
+            given = next((some for some in (model, names) if len(some) == len(given)), given)
+        kept = [numbers_of(name, given) for name in names]
+        for name, found in zip(names, kept, strict=True):
+            if len(found) != 1:
+                count = len(found) or "no"
+                raise DataError(
+                    f"the recipe keeps the class `{name}`, and the data set has {count} classes of that name. "
+                    "Correct the names in data.yaml, or `model: classes:` in the recipe."
+                )
+        numbers = tuple(number for (number,) in kept)
+        if numbers == tuple(range(len(given))):
+            return self
+        some = replace(self, names=names, named=True, given=given, kept=numbers)
+        left = [len(some.boxes(image)) for image in some.images]
+        return replace(
+            some,
+            counts=replace(
+                self.counts,
+                background=left.count(0),
+                objects=sum(left),
+                left_out=self.counts.objects - sum(left),
+            ),
+        )
 
     @cached_property
     def labelled(self) -> bool:
@@ -144,6 +187,8 @@ class Dataset:
             return [image.name, _digest(image, cache), _digest(label, cache) if has_label else None]
 
         value: dict[str, Any] = {"names": list(self.names), "images": list(map(entry, self.images))}
+        if self.kept:
+            value["kept"] = list(self.kept)
         library = heif_library()
         if library and any(image.suffix.lower() in HEIF_SUFFIXES for image in self.images):
             value["decoded with"] = installed(library.replace("_", "-"))

@@ -7,6 +7,7 @@ Ultralytics reads a data.yaml by the rules of YAML 1.1 and stores the text of ea
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import count as count_from
 
 from yolodeploy.errors import DataError
@@ -47,6 +48,12 @@ def read_names(document: Document) -> tuple[tuple[str, ...], bool]:
 def same_name(one: str, other: str) -> bool:
     """Whether two class names are one, or differ only by the YAML version that read them."""
     return one == other or one in scalar_readings(other) or other in scalar_readings(one)
+
+
+def numbers_of(name: str, names: Sequence[str]) -> list[int]:
+    """The numbers of the classes of this name; if there is none, of those that `same_name` takes for it."""
+    exact = [number for number, known in enumerate(names) if known == name]
+    return exact or [number for number, known in enumerate(names) if same_name(known, name)]
 
 
 def _count(document: Document, value: object) -> int:

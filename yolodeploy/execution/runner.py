@@ -61,8 +61,12 @@ class Runner:
         return {planned.id: self.result(index).meta.digest for index, planned in steps}
 
     def info(self) -> ModelInfo:
-        """What the loading step found in the weights; DataError if the data set has other classes."""
+        """What the loading step found in the weights; DataError if the data set has other classes.
+
+        StepFailed if the step kept another head or other classes than the plan says.
+        """
         info = ModelInfo.read(self.source().path)
+        _require_chosen(self.plan, info)
         check_names(info.names, self.plan)
         return info
 
@@ -208,6 +212,20 @@ class Runner:
 
         data, _ = self.store.remember(digest_of(key), "json", compute_unchanged)
         return data
+
+
+def _require_chosen(plan: Plan, info: ModelInfo) -> None:
+    first, model = plan.steps[0], plan.model
+    classes = getattr(first.params, "classes", None)
+    if classes in (None, info.names) and (model is None or model.head == info.head):
+        return
+    wanted = (
+        f"the {model.head if model else info.head} head and {len(classes or info.names)} classes"
+    )
+    raise StepFailed(
+        f"{first.at}: `{first.step.name}` was to keep {wanted}, and kept the {info.head} head and "
+        f"{len(info.names)} classes. Report it to the author of the {first.backend.NAME} plugin."
+    )
 
 
 def as_artifact(stored: Stored) -> Artifact:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from yolodeploy.backend import Interface
+from yolodeploy.backend import Interface, Layout
 from yolodeploy.errors import StoreProblem
 from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.measure.latency import Timings, costs, obtain_timings
@@ -21,14 +21,14 @@ from yolodeploy.plan import Plan, forgetful
 from yolodeploy.system import Report, StatCache, conditions, digest_of
 from yolodeploy.tasks import USUAL, Measure
 
-REVISION = 10
+REVISION = 11
 
 
 @dataclass(frozen=True)
 class Comparison:
     """How the artifact compares with the source model, and on which bytes, images and runtimes.
 
-    `tensor` is the input of the golden vectors (.npy), relative to the folder that holds them.
+    `layout` is what the artifact returns. `tensor` is the input of the golden vectors (.npy), relative to the folder that holds them.
     """
 
     images: int
@@ -36,6 +36,7 @@ class Comparison:
     source: Facts
     artifact: Facts
     interface: Interface
+    layout: Layout
     tensor: str
 
 
@@ -43,7 +44,7 @@ class Comparison:
 class Evidence:
     """Everything that was measured of an artifact.
 
-    `timings.timing.others_ms` has the latencies of what took turns with the artifact, by step id. `folder`
+    `layout` is what the artifact returns. `timings.timing.others_ms` has the latencies of what took turns with the artifact, by step id. `folder`
     holds the golden vectors.
     """
 
@@ -52,6 +53,7 @@ class Evidence:
     source: Facts
     artifact: Facts
     interface: Interface
+    layout: Layout
     timings: Timings
     folder: Path
 
@@ -92,9 +94,9 @@ def obtain_evidence(runner: Runner) -> Evidence:
     runtime = found.artifact.runtime
     timings = obtain_timings(runner, runtime, folder / found.tensor)
     measures = (*found.measures, *costs(runner.plan, runtime, timings))
-    return Evidence(
-        found.images, measures, found.source, found.artifact, found.interface, timings, folder
-    )
+    pair = found.source, found.artifact
+    interface, layout = found.interface, found.layout
+    return Evidence(found.images, measures, *pair, interface, layout, timings, folder)
 
 
 def _compared(runner: Runner) -> tuple[Comparison, Path]:
@@ -140,7 +142,8 @@ class _Pair:
 
         with failing_as(self.plan.final.at, f"describing {self.artifact.name}"):
             interface = self.plan.backend.describe(as_artifact(self.artifact.result))
-        rules = detection.APP.with_thresholds(interface.confidence, interface.iou)
+        app = detection.APP.for_head(self.runner.info().head)
+        rules = app.with_thresholds(interface.confidence, interface.iou)
         golden = detection.Golden(folder / "golden", rules)
         images = Pass(self.runner, self.artifact, golden.offer, report, checked)
         source = images.run()
@@ -157,5 +160,6 @@ class _Pair:
             source=source.facts,
             artifact=self.artifact.facts(),
             interface=interface,
+            layout=self.artifact.layout,
             tensor=golden.tensor.relative_to(folder).as_posix(),
         )

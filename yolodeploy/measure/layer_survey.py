@@ -103,7 +103,7 @@ class _Survey:
         view = self._runner.plan.views["evaluation"]
 
         def score(artifact: Artifact) -> float:
-            return map50_95(self._open(artifact), view, context.imgsz)
+            return map50_95(self._open(artifact), view, context.imgsz, context.head)
 
         def score_alone(trial: Trial) -> float:
             with alone(probe, trial, self._input.format, context) as artifact:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from yolodeploy.backend import Counting, Counts, Predictor, Runtime
+from yolodeploy.backend import Counting, Counts, Predictor, Runtime, layout_of
 from yolodeploy.errors import StepFailed, YolodeployError
 from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.plan import Plan, PlannedStep, require_views
@@ -45,7 +45,7 @@ class Facts:
 
 
 class Opened:
-    """A predictor of a step's result; `name` is what messages call the result."""
+    """A predictor of a step's result; `name` is what messages call the result, `layout` what it returns."""
 
     def __init__(
         self, plan: Plan, planned: PlannedStep, result: Stored, name: str, on_threads: int = 1
@@ -55,6 +55,8 @@ class Opened:
         self._artifact, self._imgsz, self._target = as_artifact(result), plan.imgsz, plan.target
         self._predictor = self._open()
         self.runtime = self._predictor.runtime
+        with failing_as(self.planned.at, f"opening {self.name}"):
+            self.layout = layout_of(self._predictor)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the result on a batch."""
@@ -187,7 +189,8 @@ def _scores(
     view = runner.plan.views["evaluation"]
     tally = Tally(source=source)
     remedy = "Change the step's parameters, or report it with the recipe."
-    for seen in evaluate(view, runner.imgsz, model.copies(len(view)), progress=report):
+    head = runner.info().head
+    for seen in evaluate(view, runner.imgsz, model.copies(len(view)), head=head, progress=report):
         model.require_finite(seen.outputs[0], seen.image, StepFailed, remedy)
         tally.add(seen)
     return scores(tally, view.names, labelled=view.labelled)

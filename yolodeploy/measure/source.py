@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yolodeploy.backend import ROWS
 from yolodeploy.errors import ModelError, StepFailed
 from yolodeploy.execution import Runner
 from yolodeploy.measure.results import Facts, Opened, remember_as
@@ -79,8 +80,9 @@ class Pass:
         if not self.tally.truths:
             shape = next(iter(findings.outputs.values())).shape
             view = plan.views["evaluation"]
-            copies = self._artifact.copies(len(view))
-            for seen in evaluate(view, self._runner.imgsz, copies, progress=self._report):
+            copies, head = self._artifact.copies(len(view)), self._runner.info().head
+            imgsz = self._runner.imgsz
+            for seen in evaluate(view, imgsz, copies, head=head, progress=self._report):
                 self._add(seen, shape, findings.outputs.get(seen.number))
         self.tally.source = findings.detections
         return source
@@ -97,14 +99,22 @@ class Pass:
         return _record(self._runner, folder, [self._artifact], add, self._report)
 
     def _add(self, seen: Seen, shape: tuple[int, ...], source: Floats | None) -> None:
-        """Add an image; StepFailed if the artifact's output is broken."""
-        at, output = self._artifact.planned.at, seen.outputs[-1]
-        if output.shape != shape:
+        """Add an image; StepFailed if the artifact's output is broken. `shape` is that of the source model's."""
+        from yolodeploy.tasks.detection import rows_fault
+
+        at, output, rows = self._artifact.planned.at, seen.outputs[-1], seen.layouts[-1] == "rows"
+        classes, anchors = shape[0] - 4, shape[1]
+        expected = (min(ROWS, anchors), 6) if rows else shape
+        if output.shape != expected:
             raise StepFailed(
                 f"{at}: for {seen.image.name} the artifact's output has the shape {list(output.shape)}, the "
-                f"source model's {list(shape)}. {_EXPORT}"
+                f"source model's {'rows ' * rows}{list(expected)}. {_EXPORT}"
             )
         self._artifact.require_finite(output, seen.image, StepFailed, _EXPORT)
+        if rows and (fault := rows_fault(output, classes)):
+            raise StepFailed(
+                f"{at}: for {seen.image.name} the artifact's output {fault}. {_EXPORT}"
+            )
         self.tally.add(seen, source)
         self._look(seen)
 
@@ -126,7 +136,7 @@ def _id(runner: Runner) -> str:
             "source": [plan.steps[0].id, source.meta.digest],
             "data": plan.view_digests["evaluation"],
             "imgsz": plan.imgsz.plain,
-            "rules": asdict(EVALUATION),
+            "rules": asdict(EVALUATION.for_head(runner.info().head)),
             "compared": COMPARED,
             "conditions": conditions(),
             "versions": plan.steps[0].versions,
@@ -148,9 +158,15 @@ def _record(
     view = plan.views["evaluation"]
     # On all processors, because a second copy takes as much memory again for what it computes.
     source = Opened(plan, plan.steps[0], runner.source(), "the source model", threads())
+    if source.layout != "anchors":
+        raise StepFailed(
+            f"{source.planned.at}: the source model returns rows, and others are compared with its anchors. Report it "
+            f"to the author of the {source.planned.backend.NAME} plugin."
+        )
     recorder = Recorder(folder, len(view))
     models: list[Sequence[Run]] = [[source], *([other] for other in others)]
-    for seen in evaluate(view, runner.imgsz, *models, progress=report):
+    head = runner.info().head
+    for seen in evaluate(view, runner.imgsz, *models, head=head, progress=report):
         source.require_finite(seen.outputs[0], seen.image, ModelError, _WEIGHTS)
         recorder.add(seen)
         look(seen)

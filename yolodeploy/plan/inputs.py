@@ -39,7 +39,7 @@ class Inputs:
         self._decoded: dict[
             Path, str
         ] = {}  # what is wrong with each image that was looked at; "" for nothing
-        self._merged: dict[tuple[str, str], str] = {}
+        self._used: dict[tuple[str, tuple[str, ...], tuple[int, ...]], str] = {}
 
     @classmethod
     def of_store(cls, store: Path) -> Self:
@@ -62,6 +62,20 @@ class Inputs:
         for step in resolved:
             _require_usable(file, views, step)
         return views
+
+    def as_trained(
+        self, file: RecipeFile, views: Mapping[str, Dataset], facts: ModelInfo, model: ModelInfo
+    ) -> dict[str, Dataset]:
+        """The views with the classes that the `model` has, which is loaded from weights with these facts."""
+        used = dict(views)
+        if facts.single_cls:
+            used = {name: view.as_one_class(facts.names[0]) for name, view in used.items()}
+        if file.recipe.model.classes is None:
+            return used
+        try:
+            return {name: view.only(model.names, facts.names) for name, view in used.items()}
+        except DataError as error:
+            raise DataError(f"{file.where('data', 'path')}: {error}") from None
 
     def view_digests(self, file: RecipeFile, views: Mapping[str, Dataset]) -> dict[str, str]:
         """Digests of views; raises DataError if an evaluation image is also in another view."""
@@ -108,13 +122,13 @@ class Inputs:
         return digest
 
     def _digest_as(self, used: Dataset, read: Dataset, digest: str) -> str:
-        """The digest of a view as it is used: with its classes taken for one, it is another."""
-        if used.names == read.names:
+        """The digest of a view as it is used: with its classes taken for one, or some left out, it is another."""
+        if (used.names, used.kept) == (read.names, read.kept):
             return digest
-        key = digest, used.names[0]
-        if key not in self._merged:
-            self._merged[key] = used.digest(self.digests)
-        return self._merged[key]
+        key = digest, used.names, used.kept
+        if key not in self._used:
+            self._used[key] = used.digest(self.digests)
+        return self._used[key]
 
     def verify_pinned(
         self,

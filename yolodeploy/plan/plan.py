@@ -10,6 +10,7 @@ from typing import Any
 from yolodeploy.backend import Backend, ModelInfo, Params, Step, Target, problem_of
 from yolodeploy.data import Dataset
 from yolodeploy.plan.facts import size_note, size_warning
+from yolodeploy.plan.model_choice import loaded, model_notes
 from yolodeploy.recipe import Position, RecipeFile
 from yolodeploy.system import ImageShape, installed
 
@@ -55,7 +56,8 @@ class Plan:
     latencies are compared with, by index of the step whose result they export; results in a format that the
     export does not take have none. `views` are the data views by name ("evaluation", "calibration",
     "training"), `view_digests` their digests. `imgsz` is the size of the input in pixels. `facts` are
-    what the weights say of their model (None if the plugin that loads them reads none, or cannot run here).
+    what the weights say of their model (None if the plugin that loads them reads none, or cannot run here):
+    all classes and heads, of which `model` has those that the recipe keeps.
     """
 
     file: RecipeFile
@@ -81,6 +83,11 @@ class Plan:
         return self.floats[self.export - 1]
 
     @property
+    def model(self) -> ModelInfo | None:
+        """The model as the first step loads it: with the head that runs, and the classes that stay."""
+        return loaded(self.facts, self.steps[0].params) if self.facts else None
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the figures must know about model and data, one sentence each."""
         found = [size_note(self.facts, self.imgsz)]
@@ -90,6 +97,13 @@ class Plan:
             found.append(
                 "the model was trained with all classes taken for one (`single_cls`), so the data set's "
                 f"{several} `{view.names[0]}`"
+            )
+        if self.facts and self.model:
+            found += model_notes(self.facts, self.model)
+        if left_out := view.counts.left_out:
+            found.append(
+                f"{left_out} labelled objects of other classes are left out of the evaluation, and images that show "
+                "only such objects count as background"
             )
         return tuple(filter(None, found))
 

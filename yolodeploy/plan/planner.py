@@ -14,6 +14,7 @@ from typing import Self
 from yolodeploy.backend import Backend, Registry, Step, Target, load_registry
 from yolodeploy.plan.facts import chosen_imgsz
 from yolodeploy.plan.inputs import Inputs, check_names
+from yolodeploy.plan.model_choice import choose, loaded
 from yolodeploy.plan.plan import Plan, PlannedStep, described_target, step_versions
 from yolodeploy.plan.resolve import (
     ResolvedStep,
@@ -73,11 +74,14 @@ def make_plan(file: RecipeFile, registry: Registry, inputs: Inputs) -> Plan:
     at = file.where("model", "weights")
     facts = inputs.facts.of(loader, file.recipe.model.weights, weights_digest, at)
     imgsz = chosen_imgsz(file, loader, facts)
-    if facts and facts.single_cls:
-        views = {name: view.as_one_class(facts.names[0]) for name, view in views.items()}
+    step, params, at = resolved[0]
+    resolved[0] = step, choose(file, loader, facts, params), at
+    model = loaded(facts, resolved[0][1]) if facts else None
+    if facts and model:
+        views = inputs.as_trained(file, views, facts, model)
     view_digests = inputs.view_digests(file, views)
     for _, params, at in resolved:
-        inputs.verify_pinned(file, loader, facts, params, at)
+        inputs.verify_pinned(file, loader, model, params, at)
     plan_step = partial(_plan_step, file, registry, target, imgsz, view_digests)
     steps: list[PlannedStep] = []
     for each in resolved:
@@ -91,8 +95,8 @@ def make_plan(file: RecipeFile, registry: Registry, inputs: Inputs) -> Plan:
     }
     digests = weights_digest, view_digests
     plan = Plan(file, backend, target, tuple(steps), export, floats, views, *digests, imgsz, facts)
-    if facts:
-        check_names(facts.names, plan)
+    if model:
+        check_names(model.names, plan)
     return plan
 
 

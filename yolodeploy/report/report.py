@@ -25,6 +25,7 @@ def make_report(
         "target": {"device": device.name, "title": device.title, "os": plan.target.os_version},
         "backend": plan.backend.NAME,
         "imgsz": plan.imgsz.plain,
+        "model": _model(plan, runner),
         "notes": list(plan.notes),
         "steps": [_step(planned, runner) for planned in plan.steps],
         "artifact": {"format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes},
@@ -36,6 +37,18 @@ def make_report(
         "interface": asdict(evidence.interface),
         "checks": [{**asdict(check), "ok": check.ok} for check in checks],
         "versions": {"yolodeploy": yolodeploy.__version__, **plan.versions()},
+    }
+
+
+def _model(plan: Plan, runner: Runner) -> dict[str, Any]:
+    """Which head runs, of which; and the names of the classes, of how many."""
+    info = runner.info()
+    whole = plan.facts or info
+    return {
+        "head": info.head,
+        "heads": list(whole.heads),
+        "classes": list(info.names),
+        "of": len(whole.names),
     }
 
 

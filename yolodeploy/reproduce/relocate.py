@@ -47,9 +47,11 @@ def _copy_data(plan: Plan, folder: Path) -> str:
 
 
 def _classes(view: Dataset) -> dict[str, Any]:
-    """The classes that the labels name, which may be more than the view has; the plan merges them again."""
+    """The classes that the labels name, which may be more than the view has; the plan chooses or merges them again."""
     if view.merged:
         return {"nc": view.merged}
+    if view.given:
+        return {"names": list(view.given)}
     return {"names": list(view.names)} if view.named else {"nc": len(view.names)}
 
 

@@ -142,7 +142,8 @@ class _TrainingRun:
 
     def _validate(self) -> float:
         predictor = TorchPredictor(self.progress.average, self._params.threads, self._params.device)
-        return round(map50_95(predictor, self._held_out, self._context.imgsz), 6)
+        imgsz, head = self._context.imgsz, self._context.head
+        return round(map50_95(predictor, self._held_out, imgsz, head), 6)
 
     def result(self) -> tuple[nn.Module, History]:
         """The averaged model of the best epoch, on the CPU."""

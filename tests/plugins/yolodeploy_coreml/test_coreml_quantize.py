@@ -372,7 +372,10 @@ def test_drop_on_coco(coco: Any, tmp_path: Path) -> None:
     truth = load_view(coco.data, View(images=24), 0)  # the bench takes all 128
     plain, ours = (
         map50_95(
-            plugin.open(artifact, Target(PHONE, "17"), 1), truth, ImageShape.square(coco.imgsz)
+            plugin.open(artifact, Target(PHONE, "17"), 1),
+            truth,
+            ImageShape.square(coco.imgsz),
+            "one-to-many",
         )
         for artifact in (given, small)
     )

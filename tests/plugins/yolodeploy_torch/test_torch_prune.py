@@ -167,7 +167,10 @@ def test_statistics_are_mended(loaded: Artifact, model: Yolo, shapes: Path, tmp_
     def score(one: Yolo) -> float:
         with torch.inference_mode():
             return map50_95(
-                lambda x: one(torch.from_numpy(x)).numpy(), view, ImageShape.square(160)
+                lambda x: one(torch.from_numpy(x)).numpy(),
+                view,
+                ImageShape.square(160),
+                "one-to-many",
             )
 
     assert score(mended) > score(plain) + 0.05
@@ -254,7 +257,10 @@ def test_taylor_finds_the_half_that_is_hardly_used(
     with threads(1), torch.inference_mode():
         before, after = (
             map50_95(
-                lambda x, one=one: one(torch.from_numpy(x)).numpy(), view, ImageShape.square(160)
+                lambda x, one=one: one(torch.from_numpy(x)).numpy(),
+                view,
+                ImageShape.square(160),
+                "one-to-many",
             )
             for one in (model, smaller)
         )

@@ -40,7 +40,7 @@ def model_card(plan: Mapping[str, Any], report: Mapping[str, Any], task: str) ->
         "quantitativeAnalysis": {"performanceMetrics": list(_metrics(measures, conditions))},
         "considerations": {
             "useCases": [f"Runs on {report['target']['title']}"],
-            "technicalLimitations": list(_limitations(measures, conditions)),
+            "technicalLimitations": [*report["notes"], *_limitations(measures, conditions)],
             "performanceTradeoffs": list(_tradeoffs(report, measures)),
         },
     }

@@ -42,6 +42,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         "device": plan.target.device.name,
         "backend": plan.backend.NAME,
         "imgsz": plan.imgsz.plain,
+        "model": _model(plan),
         "warnings": list(plan.warnings),
         "steps": steps,
         "measured": store.peek(evidence_id(plan)),
@@ -59,11 +60,25 @@ def _text(plan: Plan, value: dict[str, Any]) -> str:
         line = f"  {_state(step['cached'])}  {step['id'][:12]}  {step['name']:<10} -> {step['makes']:<10}"
         fits = len(line) + 1 + len(params) <= WIDTH
         lines += [f"{line} {params}".rstrip()] if fits else [line.rstrip(), *_wrapped(params)]
+    lines += [line for text in plan.notes for line in _noted(text)]
     images = f"{len(data)} images of {shown(data.file)}"
     lines.append(f"  {_state(value['measured'])}  {'':<12}  measure    {images}")
     if value["problem"]:
         lines.append(f"  cannot run here: {value['problem']}")
     return "\n".join(lines)
+
+
+def _model(plan: Plan) -> dict[str, Any] | None:
+    """Which head runs, of which, and the classes, of how many; None if the weights cannot be read here."""
+    model, facts = plan.model, plan.facts
+    if model is None or facts is None:
+        return None
+    heads = {"head": model.head, "heads": list(facts.heads)}
+    return {**heads, "classes": list(model.names), "of": len(facts.names)}
+
+
+def _noted(text: str) -> list[str]:
+    return textwrap.wrap(f"note: {text}", WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
 def _state(cached: object) -> str:

@@ -1,10 +1,11 @@
 from .accuracy import Tally, accuracy, map50_95, required_score, scores
 from .evaluate import Run, Seen, evaluate
 from .findings import Findings, Recorder, compared, read_findings
-from .golden import Golden
+from .golden import Golden, output_text
 from .noise import output_noise
 from .postprocess import Detections, Floats
-from .thresholds import APP, COMPARED, EVALUATION
+from .rows import rows_fault
+from .thresholds import APP, COMPARED, EVALUATION, Rules
 
 __all__ = [
     "APP",
@@ -15,6 +16,7 @@ __all__ = [
     "Floats",
     "Golden",
     "Recorder",
+    "Rules",
     "Run",
     "Seen",
     "Tally",
@@ -23,7 +25,9 @@ __all__ = [
     "evaluate",
     "map50_95",
     "output_noise",
+    "output_text",
     "read_findings",
     "required_score",
+    "rows_fault",
     "scores",
 ]

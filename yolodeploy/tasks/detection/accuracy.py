@@ -16,11 +16,13 @@ import numpy as np
 from yolodeploy.backend import Predictor
 from yolodeploy.data import Box, Dataset
 from yolodeploy.errors import DataError
+from yolodeploy.recipe import Head
 from yolodeploy.system import ImageShape
 from yolodeploy.tasks.detection.average_precision import drop_intervals, mean_precision, precision
 from yolodeploy.tasks.detection.evaluate import Seen, evaluate
 from yolodeploy.tasks.detection.matching import Matches, Truth
 from yolodeploy.tasks.detection.postprocess import Detections, Floats
+from yolodeploy.tasks.detection.rows import best_rows, row_differences
 from yolodeploy.tasks.detection.thresholds import APP
 from yolodeploy.tasks.measures import USUAL, Key, Measure
 
@@ -31,7 +33,7 @@ _OUTPUTS = ("boxes_px", "scores")
 
 @dataclass
 class Differences:
-    """Running maximum and mean of the absolute differences of raw outputs."""
+    """Running maximum and mean of the absolute differences of outputs."""
 
     maximum: float = 0.0
     total: float = 0.0
@@ -39,7 +41,7 @@ class Differences:
 
     def add(self, difference: Floats) -> None:
         """Add one image's absolute differences."""
-        self.maximum = max(self.maximum, float(difference.max()))
+        self.maximum = max(self.maximum, float(difference.max(initial=0)))
         self.total += float(difference.sum(dtype="float64"))
         self.count += difference.size
 
@@ -73,18 +75,18 @@ class Tally:
     def add(self, seen: Seen, source: Floats | None = None) -> None:
         """Add an image that the artifact, the last of the models, was run on.
 
-        `source` is the source model's raw output, if the two are compared on this image.
+        `source` is the source model's anchors `[4 + classes, anchors]`, if the two are compared on this image.
         """
         self.truths.append(seen.truth)
         self.artifact.append(seen.found(-1))
         if source is not None:
-            difference = abs(seen.outputs[-1] - source)
-            self.boxes.add(difference[:4])
-            self.scores.add(difference[4:])
+            boxes, scores = _differences(source, seen)
+            self.boxes.add(boxes)
+            self.scores.add(scores)
             self.compared += 1
 
     def differences(self) -> Iterator[Measure]:
-        """Differences of the raw outputs: all, the boxes in pixels, and the scores."""
+        """Differences of the outputs: all, the boxes in pixels, and the scores."""
         boxes, scores = self.boxes, self.scores
         maximum, total = max(boxes.maximum, scores.maximum), boxes.total + scores.total
         both = Differences(maximum, total, boxes.count + scores.count)
@@ -92,10 +94,26 @@ class Tally:
             yield from differences.measures(group, self.compared)
 
 
-def map50_95(model: Predictor, view: Dataset, imgsz: ImageShape) -> float:
-    """The mAP50-95 of an opened artifact on labelled images; NaN without labels."""
+def _differences(source: Floats, seen: Seen) -> tuple[Floats, Floats]:
+    """How far the artifact's boxes (px) and scores are from the source model's.
+
+    Anchors are compared number by number. If the artifact ends in rows, the source's anchors become rows by the same
+    selection, and pairs are compared: see `pair_rows`.
+    """
+    artifact = seen.outputs[-1]
+    if seen.layouts[-1] == "rows":
+        return row_differences(best_rows(source), artifact)
+    difference = abs(artifact - source)
+    return difference[:4], difference[4:]
+
+
+def map50_95(model: Predictor, view: Dataset, imgsz: ImageShape, head: Head) -> float:
+    """The mAP50-95 of an opened artifact on labelled images; NaN without labels.
+
+    `head` is the one that gives its output.
+    """
     tally = Tally()
-    for seen in evaluate(view, imgsz, [model]):
+    for seen in evaluate(view, imgsz, [model], head=head):
         tally.add(seen)
     return mean_precision(Matches(tally.truths, tally.artifact, len(view.names)))
 

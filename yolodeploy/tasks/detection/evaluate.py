@@ -14,25 +14,27 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from yolodeploy.backend import Layout, layout_of
 from yolodeploy.data import Dataset, Letterboxed, letterboxed_file, to_tensor
+from yolodeploy.recipe import Head
 from yolodeploy.system import ImageShape
 from yolodeploy.tasks.detection.matching import Truth
 from yolodeploy.tasks.detection.postprocess import Detections, Floats, detect
-from yolodeploy.tasks.detection.thresholds import EVALUATION
+from yolodeploy.tasks.detection.thresholds import EVALUATION, Rules
 
 _AHEAD = 1  # images that are read and wait while every copy works on one
 
 Run = Callable[
     [Floats], Floats
-]  # images [1, channels, H, W] -> raw head output [1, 4 + classes, anchors]
+]  # images [1, channels, H, W] -> anchors [1, 4 + classes, anchors] or rows [1, k, 6]
 
 
 @dataclass(frozen=True)
 class Seen:
     """One image, its labels, and the output of each model.
 
-    `number` counts from 0. `tensor` is float32 `[1, channels, height, width]` in 0..1; `outputs` are raw head
-    outputs `[4 + classes, anchors]`, in the order of the models.
+    `number` counts from 0. `tensor` is float32 `[1, channels, height, width]` in 0..1; `outputs` are anchors
+    `[4 + classes, anchors]` or rows `[k, 6]` as `layouts` says, in the order of the models. `rules` are those of the evaluation.
     """
 
     number: int
@@ -41,10 +43,12 @@ class Seen:
     tensor: Floats
     truth: Truth
     outputs: tuple[Floats, ...]
+    layouts: tuple[Layout, ...]
+    rules: Rules
 
-    def found(self, which: int) -> Detections:
-        """The detections of one model, with the thresholds of the evaluation."""
-        return detect(self.outputs[which], EVALUATION, self.box)
+    def found(self, which: int, rules: Rules | None = None) -> Detections:
+        """The detections of one model, by the rules of the evaluation or by others."""
+        return detect(self.outputs[which], rules or self.rules, self.box, self.layouts[which])
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,15 @@ def evaluate(
     view: Dataset,
     imgsz: ImageShape,
     *models: Sequence[Run],
+    head: Head,
     progress: Callable[[float, str], None] = lambda _done, _text: None,
 ) -> Iterator[Seen]:
     """Run models on the same letterboxed images of a view, a few images in memory at a time.
 
-    A model is one or more opened copies, which must give the same output for the same image.
+    A model is one or more opened copies, which must give the same output for the same image. `head` is the
+    one that gives the outputs of all of them.
     """
+    layouts, rules = tuple(layout_of(copies[0]) for copies in models), EVALUATION.for_head(head)
     waiting: deque[tuple[Future[_Read], list[Future[Floats]]]] = deque()
     ahead = _AHEAD + max(map(len, models))
     numbered = enumerate(view.images)
@@ -81,7 +88,7 @@ def evaluate(
                 waiting.append((read, runs))
             read, runs = waiting.popleft()
             given, outputs = read.result(), tuple(run.result() for run in runs)
-            yield Seen(number, image, given.box, given.tensor, given.truth, outputs)
+            yield Seen(number, image, given.box, given.tensor, given.truth, outputs, layouts, rules)
             progress((number + 1) / len(view), f"{number + 1}/{len(view)} images")
 
 

@@ -25,7 +25,7 @@ _DETECTIONS, _OUTPUTS = "detections.npz", "outputs.npy"
 
 @dataclass(frozen=True)
 class Findings:
-    """What a model found: detections of all images, and raw outputs `[4 + classes, anchors]` by image number."""
+    """What the source model found: detections of all images, and anchors `[4 + classes, anchors]` by image number."""
 
     detections: list[Detections]
     outputs: Mapping[int, Floats]

@@ -1,7 +1,7 @@
-"""Golden vectors: one image, the tensor it becomes, the raw output, and the detections.
+"""Golden vectors: one image, the tensor it becomes, the output, and the detections.
 
 An app team runs its own pre-processing on the image and compares with the tensor, and its own
-post-processing on the raw output and compares with the detections.
+post-processing on the output and compares with the detections.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from yolodeploy.backend import ROWS, Layout
 from yolodeploy.tasks.detection.evaluate import Seen
-from yolodeploy.tasks.detection.postprocess import Floats, detect
+from yolodeploy.tasks.detection.postprocess import Floats
 from yolodeploy.tasks.detection.thresholds import Rules
 
 
@@ -36,7 +37,7 @@ class Golden:
         """Consider an image; the artifact is the last of the models that were run on it."""
         if self._found:
             return
-        found = len(detect(seen.outputs[-1], self._rules, seen.box))
+        found = len(seen.found(-1, self._rules))
         if self._chosen is None or found:
             self._chosen, self._found = seen, found
 
@@ -44,15 +45,16 @@ class Golden:
         """Write the vectors."""
         assert self._chosen is not None  # noqa: S101 - a data set without images is refused earlier
         image, box, tensor = self._chosen.image, self._chosen.box, self._chosen.tensor
-        output = self._chosen.outputs[-1]
+        output, layout = self._chosen.outputs[-1], self._chosen.layouts[-1]
         shutil.copyfile(image, self._folder / f"image{image.suffix.lower()}")
         _save(self.tensor, tensor)
         _save(self._folder / "output.npy", output)
-        found = detect(output, self._rules, box)
+        found = self._chosen.found(-1, self._rules)
         rows = zip(found.classes.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
         text = {
             "image": f"image{image.suffix.lower()}",
-            "output": "output.npy is the raw head output, before suppression",
+            "output": f"output.npy is {output_text(self._rules, layout)}",
+            "layout": layout,
             "letterbox": {key: value for key, value in asdict(box).items() if key != "pixels"},
             "rules": asdict(self._rules),
             "detections": [
@@ -62,6 +64,17 @@ class Golden:
         }
         file = self._folder / "detections.json"
         file.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+
+
+def output_text(rules: Rules, layout: Layout) -> str:
+    """What an output is, as the rest of a sentence."""
+    if layout == "rows":
+        return (
+            "rows of left, top, right, bottom, score and class, best first; no suppression follows"
+        )
+    if rules.iou is None:
+        return f"the raw head output; the best {ROWS} pairs of an anchor and a class are taken, without suppression"
+    return "the raw head output, before suppression"
 
 
 def _save(file: Path, array: Floats) -> None:

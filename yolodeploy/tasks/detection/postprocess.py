@@ -1,4 +1,12 @@
-"""From raw head output to detections: one decoding and one NMS for every backend."""
+"""From the output of a model to detections: one decoding and one NMS for every backend.
+
+Which rules apply follows from the head (`Rules.for_head`) and from what the predictor says that it returns
+(`layout_of`), never from the shape of an output:
+
+* anchors of a one-to-many head: candidates above the confidence, then non-maximum suppression;
+* anchors of a one-to-one head: the best pairs of an anchor and a class, without suppression;
+* rows, which the artifact has selected itself: those above the confidence.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from yolodeploy.backend import Layout
 from yolodeploy.data import Letterboxed
+from yolodeploy.tasks.detection.rows import best_rows
 from yolodeploy.tasks.detection.thresholds import Rules
 
 Floats = NDArray[np.float32]
@@ -53,10 +63,19 @@ def load_detections(file: Path) -> list[Detections]:
     return [Detections(*values) for values in zip(*fields, strict=True)]
 
 
-def detect(raw: Floats, rules: Rules, box: Letterboxed) -> Detections:
-    """Detections of one image from its raw head output `[4 + classes, anchors]`."""
-    found = suppress(decode(raw, rules), rules)
+def detect(output: Floats, rules: Rules, box: Letterboxed, layout: Layout) -> Detections:
+    """Detections of one image: from its anchors `[4 + classes, anchors]`, or from its rows `[k, 6]`."""
+    if layout == "anchors" and rules.iou is not None:
+        found = suppress(decode(output, rules), rules)
+    else:
+        found = confident(output if layout == "rows" else best_rows(output), rules)
     return Detections(to_original(found.boxes, box), found.scores, found.classes)
+
+
+def confident(rows: Floats, rules: Rules) -> Detections:
+    """The rows above the confidence threshold, best first, boxes in letterboxed pixels."""
+    kept = rows[rows[:, 4] > rules.confidence][: rules.limit]
+    return Detections(kept[:, :4], kept[:, 4], kept[:, 5].astype(np.int64))
 
 
 def decode(raw: Floats, rules: Rules) -> Detections:
@@ -80,7 +99,7 @@ def decode(raw: Floats, rules: Rules) -> Detections:
 
 def suppress(found: Detections, rules: Rules) -> Detections:
     """Non-maximum suppression within each class."""
-    if not len(found):
+    if not len(found) or rules.iou is None:
         return found
     sizes = found.boxes[:, 2:] - found.boxes[:, :2]
     rectangles = np.concatenate([found.boxes[:, :2], sizes], axis=1)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from yolodeploy.recipe import Head
 
 
 @dataclass(frozen=True)
@@ -12,12 +16,19 @@ class Rules:
     `confidence` is the lowest score kept, `iou` the overlap above which the weaker of two boxes
     of one class is dropped, `limit` the number of detections kept per image. `multi_label`
     lets one anchor give a detection for each class above the threshold.
+
+    Without `iou` nothing is dropped for its overlap: of the best pairs of an anchor and a class, as many as an
+    artifact that ends in rows would give, those above the confidence are kept. So it is for one-to-one heads.
     """
 
     confidence: float
-    iou: float
+    iou: float | None
     limit: int
     multi_label: bool
+
+    def for_head(self, head: Head) -> Rules:
+        """The same rules for the output of a head: what a one-to-one head gives is not suppressed."""
+        return replace(self, iou=None, multi_label=True) if head == "one-to-one" else self
 
     def with_thresholds(self, confidence: float | None, iou: float | None) -> Rules:
         """The same rules with these thresholds; None keeps one."""

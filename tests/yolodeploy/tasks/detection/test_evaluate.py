@@ -40,11 +40,14 @@ class _Model:
 
 
 def test_images_and_outputs_come_in_order_with_any_number_of_copies(view: Dataset) -> None:
-    alone = [(seen.image, seen.outputs[0][0, 0]) for seen in evaluate(view, SHAPE, [_Model(0)])]
+    alone = [
+        (seen.image, seen.outputs[0][0, 0])
+        for seen in evaluate(view, SHAPE, [_Model(0)], head="one-to-many")
+    ]
     assert [image for image, _ in alone] == list(view.images)
     assert len({mean for _, mean in alone}) > 10
     copies, other = [_Model(0) for _ in range(3)], _Model(5)
-    for number, seen in enumerate(evaluate(view, SHAPE, copies, [other])):
+    for number, seen in enumerate(evaluate(view, SHAPE, copies, [other], head="one-to-many")):
         image, mean = alone[number]
         assert (seen.number, seen.image, seen.outputs[0][0, 0]) == (number, image, mean)
         assert seen.outputs[1][0, 0] == pytest.approx(mean + 5)
@@ -56,11 +59,11 @@ def test_the_first_broken_image_is_named_and_no_thread_stays(view: Dataset) -> N
     before = threading.active_count()
     view.images[4].write_bytes(b"no image")
     view.images[7].write_bytes(b"no image")
-    broken = evaluate(view, SHAPE, [_Model(0), _Model(0)])
+    broken = evaluate(view, SHAPE, [_Model(0), _Model(0)], head="one-to-many")
     assert [next(broken).number for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(DataError, match=view.images[4].name):
         next(broken)
-    early = evaluate(view, SHAPE, [_Model(0)])
+    early = evaluate(view, SHAPE, [_Model(0)], head="one-to-many")
     next(early)
     early.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
@@ -68,7 +71,7 @@ def test_the_first_broken_image_is_named_and_no_thread_stays(view: Dataset) -> N
 
 def test_findings_are_read_as_they_were_recorded(view: Dataset, tmp_path: Path) -> None:
     recorder, outputs = Recorder(tmp_path, len(view)), {}
-    for seen in evaluate(view, SHAPE, [_Model(0)]):
+    for seen in evaluate(view, SHAPE, [_Model(0)], head="one-to-many"):
         recorder.add(seen)
         outputs[seen.number] = seen.outputs[0]
     recorder.finish()

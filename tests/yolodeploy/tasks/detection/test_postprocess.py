@@ -102,7 +102,7 @@ def test_decode_with_one_or_several_labels() -> None:
 def test_nothing_found() -> None:
     box = letterbox(np.zeros((10, 20, 3), np.uint8), ImageShape.square(32))
     for multi_label in (True, False):
-        found = detect(_raw((1, 1, 1, 1, 0.0)), Rules(0.25, 0.7, 300, multi_label), box)
+        found = detect(_raw((1, 1, 1, 1, 0.0)), Rules(0.25, 0.7, 300, multi_label), box, "anchors")
         assert (len(found), found.boxes.shape) == (0, (0, 4))
 
 
