@@ -1,11 +1,13 @@
 """Fake source: loads a `.clay` weights file (JSON) that says what to find, and how exports spoil it.
 
     {"names": ["red", ...], "padding": 40000, "width": 4, "seconds": 0.0,
-     "damage": {"fp16": {"shift": 0.5, "miss": ["red"], "noise": 0.001}}}
+     "damage": {"fp16": {"shift": 0.5, "miss": ["red"], "noise": 0.001}},
+     "heads": ["one-to-one", "one-to-many"], "echo": true, "topk": true}
 
 A clay model finds the one rectangle of each class's colour in an image. `shift` moves an artifact's
 boxes by pixels, `miss` makes it blind to classes, `noise` is added to its scores; `padding` is the
-artifact's size in fp32. It has ten parameters and ten multiply-accumulates a pixel for each unit of
+artifact's size in fp32. With `echo` a second anchor finds every object, too, a pixel further right and less sure;
+with `topk` an artifact of a one-to-one head ends in rows. `read_facts` serves as `facts` in tests that want it. It has ten parameters and ten multiply-accumulates a pixel for each unit of
 `width`, and an artifact takes `seconds` for each. Misbehaviour is asked for through CLAY_FAULT ("export:raise,open:exit");
 CLAY_LOG names a file that gets a line for every run of a step.
 """
@@ -19,6 +21,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from yolodeploy.backend import (
     Counts,
     Device,
     Interface,
+    Load,
     ModelInfo,
     Params,
     PinnedFile,
@@ -131,9 +135,24 @@ def load(given: Artifact, params: Params, context: Context) -> Path:
         names = tuple(model["names"])
     except (ValueError, KeyError, TypeError):
         raise ModelError(f"{given.path.name} is not a clay model. Fire it first.") from None
-    ModelInfo("detect", names, (8, 16, 32), 42).write(context.work)
+    assert isinstance(params, Load)
+    info = replace(read_facts(given.path), imgsz=None)
+    kept = params.classes or names
+    info = replace(info, names=kept[:1] if wants("load:few") else kept)
+    info = replace(info, head=params.head or info.head)
+    info.write(context.work)
+    model["names"] = list(kept)
     (context.work / "model.json").write_text(json.dumps(model, sort_keys=True), encoding="utf-8")
     return context.work
+
+
+def read_facts(weights: Path) -> ModelInfo:
+    """What a weights file says of its model."""
+    model = json.loads(weights.read_text(encoding="utf-8"))
+    heads = tuple(model.get("heads", ["one-to-many"]))
+    return ModelInfo(
+        "detect", tuple(model["names"]), (8, 16, 32), 42, head=heads[0], heads=heads, imgsz=64
+    )
 
 
 class Trim(Params):
@@ -196,7 +215,7 @@ def varies(params: Params) -> str | None:
 
 
 STEPS: Sequence[Step] = (
-    Step("load", ".clay", "clay", Params, load),
+    Step("load", ".clay", "clay", Load, load),
     Step("trim", "clay", "clay", Trim, trim),
     Step("teach", "clay", "clay", Teach, teach, reads=("training",), varies=varies),
 )
@@ -220,7 +239,7 @@ def describe(artifact: Artifact) -> Interface:
 
 def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001
     model = json.loads((artifact.path / "model.json").read_text(encoding="utf-8"))
-    return Finder(model, {"miss": model.get("miss", []), "crack": model.get("crack", False)})
+    return Finder(model, {key: model.get(key) for key in ("miss", "crack", "echo")})
 
 
 class Finder:
@@ -244,9 +263,14 @@ class Finder:
 
         colour = np.array(COLOURS.get(name, (0.5, 0, 0.5)), np.float32)[:, None, None]
         ys, xs = np.nonzero((np.abs(image - colour) < 0.35).all(0))
-        if not len(xs) or name in self.damage.get("miss", ()):
+        if not len(xs) or name in (self.damage.get("miss") or ()):
             return
         left, right, top, bottom = xs.min(), xs.max() + 1, ys.min(), ys.max() + 1
         shift = self.damage.get("shift", 0.0)
         row[:4, index] = (left + right) / 2 + shift, (top + bottom) / 2, right - left, bottom - top
         row[4 + index, index] = 0.875 - self.damage.get("noise", 0.0)
+        if self.damage.get("echo"):
+            echo = len(self.names) + index
+            row[:, echo] = row[:, index]
+            row[0, echo] += 1
+            row[4 + index, echo] = 0.5

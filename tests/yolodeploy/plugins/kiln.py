@@ -60,12 +60,16 @@ def export(given: Artifact, params: Params, context: Context) -> Path:
     damage = dict(model.get("damage", {}).get(params.precision, {}))
     if model.get("miss"):
         damage["miss"] = [*damage.get("miss", []), *model["miss"]]
+    if model.get("echo"):
+        damage["echo"] = True
     brick = {
         "names": list(context.names),
         "damage": damage,
         "precision": params.precision,
         "seconds": model.get("seconds", 0.0) * model.get("width", 4),
     }
+    if model.get("topk") and context.head == "one-to-one":
+        brick["rows"] = True
     if clay.wants("export:clock"):
         brick["clock"] = int(time.time())
     home = context.work / "brick"
@@ -160,6 +164,8 @@ class Brick(clay.Finder):
     def __init__(self, brick: Mapping[str, Any]) -> None:
         super().__init__(brick, brick["damage"])
         self.seconds = brick["seconds"]
+        if brick.get("rows"):
+            self.layout = "rows"
         if clay.wants("runtime:untimed"):
             self.runtime = replace(self.runtime, timing=False)
 
@@ -169,7 +175,27 @@ class Brick(clay.Finder):
         out = super().__call__(images)
         if clay.wants("infer:nan"):
             out[:, 0, 0] = float("nan")
+        if getattr(self, "layout", "anchors") == "rows":
+            out = _rows(out)
+        if clay.wants("infer:class"):
+            out[0, 0, 5] = 7
         return out[:, :-1] if clay.wants("infer:shape") else out
+
+
+def _rows(outputs: Any) -> Any:
+    """As many of the best pairs as there are anchors; of equal scores the last anchor goes first, as in some tools."""
+    import numpy as np
+
+    images = []
+    for raw in outputs:
+        anchors, classes = raw.shape[1], len(raw) - 4
+        pairs = [(-raw[4 + c, a], -a, c) for a in range(anchors) for c in range(classes)]
+        rows = []
+        for score, anchor, cls in sorted(pairs)[:anchors]:
+            x, y, w, h = raw[:4, -anchor]
+            rows.append((x - w / 2, y - h / 2, x + w / 2, y + h / 2, -score, cls))
+        images.append(rows)
+    return np.array(images, np.float32)
 
 
 def describe(artifact: Artifact) -> Interface:
