@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from yolodeploy.backend import layout_of
 from yolodeploy.data.dataset import Dataset
 from yolodeploy.data.images import letterboxed_file, to_tensor
+from yolodeploy.recipe import Head
 from yolodeploy.system import ImageShape
 from yolodeploy.tasks.detection.accuracy import Tally, accuracy
 from yolodeploy.tasks.detection.matching import Truth
@@ -44,8 +46,11 @@ class Verdict:
 class Judge:
     """Holds models against the labels of a view and against the source model, run once."""
 
-    def __init__(self, source: Predict, view: Dataset, imgsz: ImageShape) -> None:
+    def __init__(
+        self, source: Predict, view: Dataset, imgsz: ImageShape, head: Head = "one-to-many"
+    ) -> None:
         self._view, self._imgsz = view, imgsz
+        self._rules = EVALUATION.for_head(head)
         self._source = self._detections(source)
         self._truths = [self._truth(image) for image in view.images]
 
@@ -62,7 +67,7 @@ class Judge:
         for image in self._view.images:
             box = letterboxed_file(image, self._imgsz)
             raw = np.asarray(predict(to_tensor(box.pixels)), np.float32)[0]
-            found.append(detect(raw, EVALUATION, box, "anchors"))
+            found.append(detect(raw, self._rules, box, layout_of(predict)))
         return found
 
     def _truth(self, image: Any) -> Truth:

@@ -145,6 +145,17 @@ def test_broken_rows(fault: str, pot: World, monkeypatch: pytest.MonkeyPatch) ->
     assert f"for val000.png {BROKEN[fault]} The export is broken" in result.error
 
 
+def test_rows_of_a_one_to_many_head(pot: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    pot.weights(heads=BOTH, topk=True)
+    pot.recipe(("imgsz: 64", "head: one-to-many"))
+    monkeypatch.setenv("CLAY_FAULT", "export:rows")
+    result = pot.deploy()
+    assert result.code == 7
+    assert (
+        "in kiln returns rows of a one-to-many head, and only those of a one-to-one" in result.error
+    )
+
+
 def test_golden_vectors_by_other_rules_than_the_contracts(deployed: World) -> None:
     """Nobody can change them alone; this is what would be said of a bundle that was sealed with such vectors."""
     id_ = json.loads((deployed.bundle / "manifest.json").read_text())["id"]

@@ -75,6 +75,7 @@ class Pass:
         from yolodeploy.tasks.detection import evaluate, read_findings
 
         plan = self._runner.plan
+        self._require_one_to_one()
         source = _remembered(self._runner, self._both, self._checked)
         findings = read_findings(source.folder)
         if not self.tally.truths:
@@ -86,6 +87,15 @@ class Pass:
                 self._add(seen, shape, findings.outputs.get(seen.number))
         self.tally.source = findings.detections
         return source
+
+    def _require_one_to_one(self) -> None:
+        """Raise StepFailed for rows of a one-to-many head: they would have to be suppressed."""
+        planned, head = self._artifact.planned, self._runner.info().head
+        if self._artifact.layout == "rows" and head != "one-to-one":
+            raise StepFailed(
+                f"{planned.at}: {self._artifact.name} returns rows of a {head} head, and only those of a one-to-one head need "
+                f"no suppression. Report it to the author of the {planned.backend.NAME} plugin."
+            )
 
     def _both(self, folder: Path) -> Facts:
         from yolodeploy.tasks.detection import compared

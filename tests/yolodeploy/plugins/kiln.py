@@ -68,7 +68,7 @@ def export(given: Artifact, params: Params, context: Context) -> Path:
         "precision": params.precision,
         "seconds": model.get("seconds", 0.0) * model.get("width", 4),
     }
-    if model.get("topk") and context.head == "one-to-one":
+    if model.get("topk") and (context.head == "one-to-one" or clay.wants("export:rows")):
         brick["rows"] = True
     if clay.wants("export:clock"):
         brick["clock"] = int(time.time())
