@@ -11,7 +11,6 @@ from .bundle_files import (
     SIGNATURE,
 )
 from .contract import (
-    ROWS,
     Artifact,
     Backend,
     Context,
@@ -19,22 +18,19 @@ from .contract import (
     Counts,
     Device,
     Interface,
-    Layout,
     Parted,
     Parts,
-    Predictor,
     Probe,
-    Runtime,
     Step,
     Target,
     Tensor,
     Trial,
     content,
-    layout_of,
 )
 from .model_info import Inspecting, ModelInfo, misfit
 from .params import Export, Load, Params, Quantize, Selector
 from .pinned_file import PinnedFile, verify_pinned
+from .predictor import ROWS, Layout, Predictor, Runtime, layout_of
 from .recipe_schema import recipe_schema
 from .registry import Registry, load_registry, problem_of
 

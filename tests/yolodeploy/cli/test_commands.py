@@ -79,7 +79,7 @@ def test_plan_text_and_json(deployed: World) -> None:
     ]
     value = deployed.run("plan", "pot.yaml", "--json").json
     assert value.keys() == {
-        "name", "device", "backend", "imgsz", "warnings", "steps", "measured", "problem",
+        "name", "device", "backend", "imgsz", "model", "warnings", "steps", "measured", "problem",
     }  # fmt: skip
     assert [step["cached"] for step in value["steps"]] == [True, True, True]
     deployed.recipe(("0.25", "0.5"))
@@ -99,6 +99,7 @@ def test_plan_text_and_json(deployed: World) -> None:
                 "target",
                 "backend",
                 "imgsz",
+                "model",
                 "notes",
                 "steps",
                 "data",

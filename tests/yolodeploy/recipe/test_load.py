@@ -577,7 +577,7 @@ def test_planning_reads_only_the_digest_of_the_weights(world: World) -> None:
 def test_check_takes_several_recipes(world: World) -> None:
     world.recipe(name="two.yaml")
     result = world.run("check", "pot.yaml", "two.yaml", "--json")
-    seen = {"labelled": 6, "background": 0, "objects": 18, "skipped": {}}
+    seen = {"labelled": 6, "background": 0, "objects": 18, "skipped": {}, "left_out": 0}
     views = {"images": 6, "available": 6, **seen}
     for row, name in zip(result.json, ("pot", "two"), strict=True):
         assert row.pop("views")["evaluation"] == views

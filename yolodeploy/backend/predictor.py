@@ -1,0 +1,55 @@
+"""An opened artifact: what it takes, what it returns, and what it ran on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ROWS = 300  # of an output that ends in rows: the best pairs of an anchor and a class
+Layout = Literal["anchors", "rows"]  # of a predictor's output, see `Predictor`
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The runtime of a predictor, for the report.
+
+    `timing` is False where its speed says nothing about the target; then no check uses it.
+    """
+
+    name: str
+    version: str
+    device: str
+    threads: int
+    note: str = ""
+    timing: bool = True
+
+
+class Predictor(Protocol):
+    """An opened artifact, ready to run.
+
+    Takes float32 images `[N, channels, H, W]` in 0..1, RGB or grey as the model was trained, and returns the raw head output
+    `[N, 4 + classes, anchors]` float32: boxes as centre x, centre y, width, height in input
+    pixels, then one score in 0..1 per class. One thread at a time calls it, but other copies of the artifact, opened
+    in the same process, may run meanwhile.
+
+    An artifact of a one-to-one head may select the best pairs of an anchor and a class itself. Its predictor has the
+    attribute `layout = "rows"` and returns float32 `[N, k, 6]` with k = min(`ROWS`, anchors): left, top,
+    right, bottom in input pixels, score, class index; best first. Without the attribute, it is "anchors".
+    """
+
+    runtime: Runtime
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the artifact on a batch."""
+
+
+def layout_of(predictor: object) -> Layout:
+    """What a predictor returns: "anchors" unless its attribute `layout` says "rows"."""
+    found: Layout = getattr(predictor, "layout", "anchors")
+    if found not in get_args(Layout):
+        raise ValueError(f"the layout {found!r} of a predictor must be `anchors` or `rows`")
+    return found
