@@ -73,9 +73,16 @@ class Inputs:
         if file.recipe.model.classes is None:
             return used
         try:
-            return {name: view.only(model.names, facts.names) for name, view in used.items()}
+            used = {name: view.only(model.names, facts.names) for name, view in used.items()}
         except DataError as error:
             raise DataError(f"{file.where('data', 'path')}: {error}") from None
+        for name in _LABELLED:
+            if name in used and used[name].counts.left_out and not used[name].counts.objects:
+                raise DataError(
+                    f"{file.where('data', name)}: no {name} image shows one of the kept classes. Name others, or "
+                    "keep classes that they show."
+                )
+        return used
 
     def view_digests(self, file: RecipeFile, views: Mapping[str, Dataset]) -> dict[str, str]:
         """Digests of views; raises DataError if an evaluation image is also in another view."""

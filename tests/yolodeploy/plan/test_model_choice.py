@@ -175,6 +175,17 @@ def test_refused(case: str, asks: World) -> None:
     assert (result.code, result.error) == (code, message)
 
 
+def test_images_of_other_classes_alone_measure_nothing(asks: World) -> None:
+    _relabel(asks, "names: [red, green, blue]", {"0": "0"})
+    _wants(asks, "classes: [blue]")
+    result = asks.run("check", "pot.yaml")
+    assert (result.code, result.error) == (
+        6,
+        "pot.yaml:7:3: no evaluation image shows one of the kept classes. Name others, or keep classes that they "
+        "show.",
+    )
+
+
 def test_plugins_that_cannot_choose(asks: World, monkeypatch: pytest.MonkeyPatch) -> None:
     _wants(asks, "classes: [red]")
     monkeypatch.setattr("clay.problem", lambda: "no clay. Run: pip install clay")
