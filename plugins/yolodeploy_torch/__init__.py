@@ -1,6 +1,6 @@
-"""The source side: reads YOLOv8 checkpoints safely and runs them in PyTorch.
+"""The source side: reads checkpoints of the YOLO families safely and runs them in PyTorch.
 
-Its artifact format is "yolo": a folder with `info.json`, `arch.json` (the table of layers)
+Its artifact format is "yolo": a folder with `info.json`, `graph.json` (the table of primitives)
 and `model.safetensors` (float32 weights, batch normalisation not fused). Other plugins start from
 `yolodeploy_torch.model`. The packages in it import PyTorch when a name in them is first used.
 """
@@ -98,7 +98,7 @@ def _training_step(
 
 
 STEPS: Sequence[Step] = (
-    Step("load", ".pt", "yolo", Load, _load),
+    Step("load", ".pt", "yolo", Load, _load, revision=2),
     _training_step("prune", Prune, _prune, revision=2),
     _training_step("finetune", Finetune, _finetune),
     _training_step("distill", Distill, _distill),
@@ -123,7 +123,7 @@ def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: A
 
 def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001, ARG001
     """Run the model in PyTorch on this machine's CPU."""
-    return model.TorchPredictor(model.fused(model.read(artifact.path)), threads)
+    return model.TorchPredictor(model.fused_module(model.read(artifact.path)), threads)
 
 
 def count(artifact: Artifact, imgsz: ImageShape) -> Counts:

@@ -144,7 +144,7 @@ def pickles(command: str) -> dict[str, tuple[bytes, str]]:
         ),
         "a file name that takes forever to write": (
             whole(thing(MODEL, (text("yaml"), table((text("yaml_file"), doubled(60)))))),
-            "DetectionModel has nothing where YOLOv8 has Sequential",
+            "its DetectionModel has no `model`",
         ),
         "attributes by the million": (
             whole(

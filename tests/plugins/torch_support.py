@@ -7,7 +7,7 @@ from pathlib import Path
 from real_model import DEMO, ROOT, SHARED  # noqa: F401 - for the tests beside it
 
 import yolodeploy_torch
-from yolodeploy.backend import Artifact, Context, Device, Target
+from yolodeploy.backend import Artifact, Context, Device, Load, Target
 from yolodeploy.system import ImageShape
 
 COCO_MODEL = SHARED / "models" / "yolov8n-coco.pt"
@@ -20,7 +20,7 @@ def context(work: Path, imgsz: int = 160) -> Context:
     return Context(work, 0, ImageShape.square(imgsz), 1, TARGET, (), {}, lambda *_: None)
 
 
-def load(checkpoint: Path, work: Path) -> Artifact:
+def load(checkpoint: Path, work: Path, params: Load | None = None) -> Artifact:
     source = Artifact(".pt", checkpoint, "")
-    folder = yolodeploy_torch.STEPS[0].run(source, yolodeploy_torch.Load(), context(work))
+    folder = yolodeploy_torch.STEPS[0].run(source, params or Load(), context(work))
     return Artifact("yolo", folder, "")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from yolodeploy.system import quotable
-from yolodeploy_torch.checkpoint.architecture import modules
+from yolodeploy_torch.checkpoint.block import modules
 from yolodeploy_torch.checkpoint.names import KNOWN
 from yolodeploy_torch.checkpoint.unpickler import Node
 
@@ -48,10 +48,9 @@ _FAMILIES_OF_BLOCKS = {
 }
 _FILE = re.compile(r"yolo(v?)(\d{1,2})(?!\d)")
 _OTHER = "Ultralytics"  # of no family that is known here
-_GHOSTS = frozenset({"C3Ghost", "DWConv", "GhostBottleneck", "GhostConv"})
-# What YOLOv8 has besides the blocks of its detection model: for other tasks, and with the P6 head.
+# What models for other tasks have besides.
 _PARTS = KNOWN | {
-    "C2", "Classify", "ConvTranspose2d", "Dropout", "AdaptiveAvgPool2d", "Linear", "OBB", "Pose", "Proto", "Segment",
+    "Classify", "Dropout", "AdaptiveAvgPool2d", "Linear", "OBB", "Pose", "Proto", "Segment",
 }  # fmt: skip
 _USUAL_LEVELS = (3, 4, 5)
 _MOST_LEVELS = 16
@@ -61,7 +60,7 @@ _MOST_LEVELS = 16
 class Description:
     """What a model is: `family` ("YOLO12"), `task` ("detection"), `features` beyond the usual.
 
-    `supported` says whether all its layers are those of YOLOv8 detection models: the table may hold it.
+    `supported` says whether every layer is of a class that can be read.
     """
 
     family: str
@@ -81,13 +80,12 @@ def describe(root: Node) -> Description:
     kinds = {_short(node) for _, node in named[1:]}
     family = _family(root, kinds)
     features = [*_head(root, named), *_activations(family, named)]
-    if family == "YOLOv8" and kinds & _GHOSTS:
+    if family == "YOLOv8" and "C3Ghost" in kinds:
         features.append("ghost convolutions")
-    if family in ("YOLOv8", _OTHER):
+    if _short(root) == "DetectionModel" and family != "RT-DETR":
         features += _own_layers(kinds, named)
     task = _TASKS.get(_short(root), "detection")
-    known = root.kind == "DetectionModel" and all(node.kind in KNOWN for _, node in named)
-    supported = known and family in ("YOLOv8", _OTHER)
+    supported = root.kind == "DetectionModel" and all(node.kind in KNOWN for _, node in named)
     return Description(family, task, tuple(features), supported)
 
 
@@ -131,14 +129,14 @@ def _head(root: Node, named: Sequence[tuple[str, Node]]) -> Iterator[str]:
 
 def _activations(family: str, named: Sequence[tuple[str, Node]]) -> Iterator[str]:
     acts = {_short(node) for prefix, node in named if f".{prefix}".endswith(".act.")}
-    odd = sorted(acts - {"SiLU", "Identity"})
-    if odd and family not in ("RT-DETR", "YOLOv6"):
+    odd = sorted(acts - KNOWN)
+    if odd and family != "RT-DETR":
         yield f"{' and '.join(map(quotable, odd[:3]))} activations"
 
 
 def _own_layers(kinds: set[str], named: Sequence[tuple[str, Node]]) -> Iterator[str]:
     acts = {_short(node) for prefix, node in named if f".{prefix}".endswith(".act.")}
-    odd = sorted(map(quotable, kinds - _PARTS - _GHOSTS - acts))
+    odd = sorted(map(quotable, kinds - _PARTS - acts))
     if odd:
         more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
         yield f"the layers {', '.join(odd[:5])}{more}" if len(odd) > 1 else f"the layer {odd[0]}"

@@ -16,23 +16,30 @@ from dataclasses import dataclass
 from yolodeploy.system import quotable
 from yolodeploy_torch.checkpoint.unpickler import Node
 
-# The layers of a YOLOv8 detection model.
+# The layers of detection models: blocks, and what they are made of.
+_BLOCKS = (
+    "A2C2f", "AAttn", "ABlock", "ADown", "AConv", "Attention", "Bottleneck", "C2", "C2PSA", "C2f", "C2fCIB", "C3",
+    "C3Ghost", "C3k", "C3k2", "CBFuse", "CBLinear", "CIB", "DFL", "ELAN1", "GhostBottleneck", "PSA", "PSABlock",
+    "RepBottleneck", "RepCSP", "RepNCSPELAN4", "RepVGGDW", "SCDown", "SPP", "SPPELAN", "SPPF",
+)  # fmt: skip
+_UNITS = ("Concat", "Conv", "DWConv", "GhostConv", "RepConv")
+_HEADS = ("Detect", "v10Detect")
 _MODULES = {
-    "torch.nn.modules.activation": ("SiLU",),
+    "torch.nn.modules.activation": ("Hardswish", "LeakyReLU", "ReLU", "SiLU"),
     "torch.nn.modules.batchnorm": ("BatchNorm2d",),
     "torch.nn.modules.container": ("ModuleList", "Sequential"),
-    "torch.nn.modules.conv": ("Conv2d",),
+    "torch.nn.modules.conv": ("Conv2d", "ConvTranspose2d"),
     "torch.nn.modules.linear": ("Identity",),
     "torch.nn.modules.pooling": ("MaxPool2d",),
     "torch.nn.modules.upsampling": ("Upsample",),
     "torch.nn.parallel.data_parallel": ("DataParallel",),
     "torch.nn.parallel.distributed": ("DistributedDataParallel",),
     "ultralytics.nn.tasks": ("DetectionModel",),
-    "ultralytics.nn.modules.block": ("Bottleneck", "C2f", "DFL", "SPPF"),
-    "ultralytics.nn.modules.conv": ("Concat", "Conv"),
-    "ultralytics.nn.modules.head": ("Detect",),
+    "ultralytics.nn.modules.block": _BLOCKS,
+    "ultralytics.nn.modules.conv": _UNITS,
+    "ultralytics.nn.modules.head": _HEADS,
     # Up to Ultralytics 8.0.9x all layers were in one module.
-    "ultralytics.nn.modules": ("Bottleneck", "C2f", "DFL", "SPPF", "Concat", "Conv", "Detect"),
+    "ultralytics.nn.modules": (*_BLOCKS, *_UNITS, *_HEADS),
 }
 KNOWN = frozenset(name for names in _MODULES.values() for name in names)
 
@@ -96,13 +103,13 @@ _TRUST = "Open this file elsewhere only if you trust where it comes from."
 def another_program(name: str) -> str:
     """Why a checkpoint of another program is refused, as the rest of a sentence about the file."""
     return (
-        f"is a checkpoint of {name}. This version reads those of Ultralytics: train a YOLOv8 detection model on "
+        f"is a checkpoint of {name}. This version reads those of Ultralytics: train a YOLO detection model on "
         "the same data, for example from yolov8n.pt."
     )
 
 
 def inert(name: str) -> Callable[..., Node] | None:
-    """What makes the stand-in of a layer of YOLOv8 or of plain data; None for another name."""
+    """What makes the stand-in of a known layer or of plain data; None for another name."""
     if name in _STAND_INS or _INERT.fullmatch(name):
         return functools.partial(_node, name.rpartition(".")[2])
     return None
@@ -145,7 +152,7 @@ class Names:
         """Why a file with these names is refused, as the rest of a sentence about it; None if it is not."""
         if self.unsafe:
             return (
-                f"asks to run {_quoted(self.unsafe)}, which a YOLOv8 detection checkpoint never "
+                f"asks to run {_quoted(self.unsafe)}, which a detection checkpoint never "
                 f"needs; nothing was run. If you trained it yourself, save it again {self._before()}with "
                 "Ultralytics' `model.save()`; if not, do not open it with any tool."
             )

@@ -1,55 +1,39 @@
-from .arch import (
-    AnyLayer,
-    Arch,
-    BlockSpec,
-    BranchSpec,
-    C2fLayer,
-    ConcatLayer,
-    ConvLayer,
-    ConvSpec,
-    DetectLayer,
-    SppfLayer,
-    Unsupported,
-    UpsampleLayer,
-)
-from .artifact import info, layer_parts, read, rebuild, write
-from .exportable import exportable, fused, traced
-from .flops import counts
-from .layers import Group, Groups, Structure, convolutions, structure, unified_scales
-from .modules import Conv, Grid, Yolo
+from .artifact import info, read, read_graph, write, write_module
+from .classes import keep_classes
+from .exportable import exportable, fused_module, traced
+from .flops import counts, macs
+from .fusing import fused, norms
+from .merging import merged, merged_graph
+from .parts import layer_parts, layers, parts
 from .runtime import TorchPredictor, threads
+from .scales import unified_scales
+from .trainable import Logits, Outputs, Trainable, outputs, training_values
 
 __all__ = [
-    "AnyLayer",
-    "Arch",
-    "BlockSpec",
-    "BranchSpec",
-    "C2fLayer",
-    "ConcatLayer",
-    "Conv",
-    "ConvLayer",
-    "ConvSpec",
-    "DetectLayer",
-    "Grid",
-    "Group",
-    "Groups",
-    "SppfLayer",
-    "Structure",
+    "Logits",
+    "Outputs",
     "TorchPredictor",
-    "Unsupported",
-    "UpsampleLayer",
-    "Yolo",
-    "convolutions",
+    "Trainable",
     "counts",
     "exportable",
     "fused",
+    "fused_module",
     "info",
+    "keep_classes",
     "layer_parts",
+    "layers",
+    "macs",
+    "merged",
+    "merged_graph",
+    "norms",
+    "outputs",
+    "parts",
     "read",
-    "rebuild",
-    "structure",
+    "read_graph",
     "threads",
     "traced",
+    "training_values",
     "unified_scales",
     "write",
+    "write_module",
 ]

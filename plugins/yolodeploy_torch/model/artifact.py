@@ -1,69 +1,84 @@
-"""The artifact format "yolo": a folder with info.json, arch.json and model.safetensors."""
+"""The artifact format "yolo": a folder with info.json, graph.json and model.safetensors."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch.fx import GraphModule
 
 from yolodeploy.backend import ModelInfo
-from yolodeploy.compress import Part
 from yolodeploy.errors import StepFailed
-from yolodeploy_torch.model.arch import Arch, Unsupported
-from yolodeploy_torch.model.layers import convolutions, structure
-from yolodeploy_torch.model.modules import Yolo
+from yolodeploy_torch.graph import Graph, State, Unsupported, build, graph_in
 
-ARCH_FILE = "arch.json"
+GRAPH_FILE = "graph.json"
 WEIGHTS_FILE = "model.safetensors"
 
 
-def write(folder: Path, arch: Arch, state: Mapping[str, Tensor]) -> None:
+def write(folder: Path, graph: Graph, state: State) -> None:
     """Write a model as an artifact: unfused float32 weights, sorted by name."""
-    info(arch, state).write(folder)
-    table = arch.model_dump(mode="json", by_alias=True)
-    text = json.dumps(table, indent=1, sort_keys=True, ensure_ascii=False)
-    (folder / ARCH_FILE).write_text(text + "\n", encoding="utf-8")
+    info(graph).write(folder)
+    content = graph.model_dump(mode="json", exclude_defaults=True)
+    for row, node in zip(content["nodes"], graph.nodes, strict=True):
+        row["op"] = node.op
+    text = json.dumps(
+        {"format": graph.format, **content}, indent=1, sort_keys=True, ensure_ascii=False
+    )
+    (folder / GRAPH_FILE).write_text(text + "\n", encoding="utf-8")
     ordered = {name: state[name].contiguous() for name in sorted(state)}
     save_file(ordered, folder / WEIGHTS_FILE)
 
 
-def info(arch: Arch, state: Mapping[str, Tensor]) -> ModelInfo:
-    """What table and weights say of a model."""
-    parameters = sum(value.numel() for name, value in state.items() if _is_parameter(name))
-    return ModelInfo("detect", arch.names, arch.strides, parameters, channels=arch.channels)
+def write_module(folder: Path, module: GraphModule) -> None:
+    """Write a model that was changed in training."""
+    write(folder, graph_in(module), module.state_dict())
 
 
-def read(folder: Path) -> Yolo:
+def info(graph: Graph) -> ModelInfo:
+    """What a graph says of a model; its parameters are those that its output depends on."""
+    parameters = sum(
+        math.prod(shape)
+        for node in graph.needed()
+        for key, shape in node.weights().items()
+        if not key.startswith("running_")
+    )
+    head = graph.head
+    return ModelInfo(
+        "detect",
+        head.names,
+        head.strides,
+        parameters,
+        channels=graph.channels,
+        head=graph.selected,
+        heads=graph.heads,
+    )
+
+
+def read(folder: Path) -> GraphModule:
     """Rebuild the model of an artifact, in evaluation mode and without gradients.
 
     Raises StepFailed if files are missing, damaged, or do not belong together.
     """
     with _naming_damage(folder):
-        return rebuild(_arch(folder), load_file(folder / WEIGHTS_FILE))
+        return build(_graph(folder), load_file(folder / WEIGHTS_FILE))
 
 
-def read_arch(folder: Path) -> Arch:
-    """Read the table of an artifact alone; raises StepFailed if it is missing or damaged."""
+def read_graph(folder: Path) -> Graph:
+    """Read the graph of an artifact alone; raises StepFailed if it is missing or damaged."""
     with _naming_damage(folder):
-        arch = _arch(folder)
-        structure(arch)
-        return arch
+        graph = _graph(folder)
+        graph.check()
+        return graph
 
 
-def layer_parts(folder: Path) -> dict[str, Part]:
-    """The part of every convolution of an artifact, by its module's name, in order of execution."""
-    return convolutions(read_arch(folder))
-
-
-def _arch(folder: Path) -> Arch:
-    return Arch.model_validate_json((folder / ARCH_FILE).read_bytes())
+def _graph(folder: Path) -> Graph:
+    return Graph.model_validate_json((folder / GRAPH_FILE).read_bytes())
 
 
 @contextlib.contextmanager
@@ -73,28 +88,3 @@ def _naming_damage(folder: Path) -> Iterator[None]:
     except (OSError, SafetensorError, Unsupported, ValidationError) as error:
         reason = " ".join(str(error).split())[:200]
         raise StepFailed(f"{folder} is damaged: {reason}. Build it again.") from error
-
-
-def rebuild(arch: Arch, state: Mapping[str, Tensor]) -> Yolo:
-    """Build the model of a table around its weights; raises `Unsupported` if they do not fit."""
-    structure(arch)
-    with torch.device("meta"):
-        model = Yolo(arch)
-    expected = model.state_dict()
-    if expected.keys() != state.keys():
-        odd = min(expected.keys() ^ state.keys())
-        raise Unsupported(f"its weight {odd} is missing, or does not belong to it")
-    for name, value in expected.items():
-        shape, found = tuple(value.shape), state[name]
-        if tuple(found.shape) != shape:
-            raise Unsupported(
-                f"its weight {name} is {tuple(found.shape)}, but its layers need {shape}"
-            )
-        if found.dtype != value.dtype:
-            raise Unsupported(f"its weight {name} is {found.dtype}, where {value.dtype} is needed")
-    model.load_state_dict(state, strict=True, assign=True)
-    return model.eval().requires_grad_(requires_grad=False)
-
-
-def _is_parameter(name: str) -> bool:
-    return name.endswith((".weight", ".bias"))

@@ -1,4 +1,4 @@
-"""Prepare a model for export: batch normalisations folded, anchor points constant."""
+"""Prepare a model for export: batch normalisations folded, shapes and anchor points constant."""
 
 from __future__ import annotations
 
@@ -8,35 +8,77 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from yolodeploy.errors import PlanRefused
 from yolodeploy.system import ImageShape
+from yolodeploy_torch.graph import build, fixed, graph_in
 from yolodeploy_torch.model.artifact import read
-from yolodeploy_torch.model.modules import Conv, Grid, Yolo
+from yolodeploy_torch.model.fusing import fused
+from yolodeploy_torch.model.merging import merged
 from yolodeploy_torch.model.runtime import threads
+from yolodeploy_torch.model.top_k import best_rows
+
+ROWS = 300  # that a one-to-one head gives at most
 
 
 class Exportable(nn.Module):
-    """A fused model for one image of one size, with its anchor points as constants."""
+    """A fused model for images of one size, with its anchor points as constants."""
 
-    def __init__(self, model: Yolo, imgsz: ImageShape) -> None:
+    def __init__(self, network: GraphModule) -> None:
         super().__init__()
-        self.model = model
-        self.grid = Grid(imgsz.height, imgsz.width, model.arch.strides)
+        self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map [1, channels, height, width] in 0..1 to [1, 4 + nc, A]: xywh in px, scores in 0..1."""
-        boxes, scores = self.model.logits(images)
-        return self.model.decode(boxes, scores, self.grid, batch=1)
+        """Map [N, channels, height, width] in 0..1 to [N, 4 + nc, A]: xywh in px, scores in 0..1."""
+        return cast("Tensor", self.network(images)[0])
 
 
-def exportable(folder: Path, imgsz: ImageShape) -> nn.Module:
+class ExportableRows(Exportable):
+    """The same for a head that gives no duplicates: its best detections, in rows."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [N, channels, height, width] to [N, 300, 6]: x1, y1, x2, y2 in px, score, class; the best first."""
+        corners, probabilities = self.network(images)
+        return best_rows(corners, probabilities, ROWS)
+
+
+def exportable(folder: Path, imgsz: ImageShape, batch: int = 1, *, rows: bool = False) -> nn.Module:
     """Rebuild the artifact in `folder`, fused and in evaluation mode, for images of this size.
 
-    Raises PlanRefused if a side is not a multiple of the coarsest stride.
+    With `rows` a model with a one-to-one head gives its best detections; other models do not. Raises PlanRefused if
+    a side is not a multiple of the coarsest stride.
     """
-    model = read(folder)
-    step = max(model.arch.strides)
+    model = fused_module(read(folder))
+    graph = graph_in(model)
+    _require_multiple(imgsz, max(graph.head.strides))
+    branch = graph.branch
+    if rows and graph.selected == "one-to-one":
+        values = (branch.corners, branch.probabilities)
+        return ExportableRows(fixed(model, values, imgsz, batch)).eval()
+    return Exportable(fixed(model, (branch.output,), imgsz, batch)).eval()
+
+
+def traced(
+    folder: Path, imgsz: ImageShape, batch: int = 1, *, rows: bool = False
+) -> torch.jit.ScriptModule:
+    """Trace `exportable` into TorchScript; its weights stay named parameters without gradients."""
+    # One pass over small tensors: a second thread costs more than it saves.
+    with warnings.catch_warnings(), threads(1), torch.no_grad():
+        module = exportable(folder, imgsz, batch, rows=rows)
+        # PyTorch announces the end of TorchScript, but it is what the converters read.
+        warnings.filterwarnings("ignore", message="`torch.jit", category=Warning)
+        example = torch.zeros(batch, *imgsz.batch[1:])
+        script = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
+    return cast("torch.jit.ScriptModule", script)
+
+
+def fused_module(model: GraphModule) -> GraphModule:
+    """The same model with parallel convolutions merged and every batch normalisation folded into its convolution."""
+    return build(*fused(*merged(graph_in(model), model.state_dict())))
+
+
+def _require_multiple(imgsz: ImageShape, step: int) -> None:
     for side in (imgsz.height, imgsz.width):
         if side <= 0 or side % step:
             below = side // step * step
@@ -44,38 +86,3 @@ def exportable(folder: Path, imgsz: ImageShape) -> nn.Module:
             raise PlanRefused(
                 f"imgsz: {side} is not a multiple of {step}, the coarsest stride of this model: use {nearest}."
             )
-    return Exportable(fused(model), imgsz).eval()
-
-
-def traced(folder: Path, imgsz: ImageShape) -> torch.jit.ScriptModule:
-    """Trace `exportable` into TorchScript; its weights stay named parameters without gradients."""
-    # One pass over small tensors: a second thread costs more than it saves.
-    with warnings.catch_warnings(), threads(1), torch.no_grad():
-        module = exportable(folder, imgsz)
-        # PyTorch announces the end of TorchScript, but it is what the converters read.
-        warnings.filterwarnings("ignore", message="`torch.jit", category=Warning)
-        example = torch.zeros(imgsz.batch)
-        script = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
-    return cast("torch.jit.ScriptModule", script)
-
-
-def fused(model: Yolo) -> Yolo:
-    """Fold every batch normalisation into its convolution, in place.
-
-    Elementwise float64 arithmetic, rounded once to float32, gives the same bits on every CPU.
-    """
-    for module in model.modules():
-        if isinstance(module, Conv) and isinstance(module.bn, nn.BatchNorm2d):
-            module.conv = _folded(module.conv, module.bn)
-            module.bn = nn.Identity()
-    return model
-
-
-def _folded(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
-    mean, variance = cast("Tensor", bn.running_mean), cast("Tensor", bn.running_var)
-    scale = bn.weight.double() / (variance.double() + bn.eps).sqrt()
-    bias = bn.bias.double() - mean.double() * scale
-    weight = conv.weight.double() * scale[:, None, None, None]
-    conv.weight = nn.Parameter(weight.float(), requires_grad=False)
-    conv.bias = nn.Parameter(bias.float(), requires_grad=False)
-    return conv

@@ -1,31 +1,44 @@
-"""How much a model computes, read off its table of layers."""
+"""How much a model computes, read off its graph."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from yolodeploy.backend import Counts, ModelInfo
 from yolodeploy.system import ImageShape
-from yolodeploy_torch.model.artifact import read_arch
-from yolodeploy_torch.model.layers import structure
-
-_SIDES = 4
+from yolodeploy_torch.graph import AnyNode, Conv, ConvTranspose, Graph, Linear, MatMul, Shape
+from yolodeploy_torch.model.artifact import read_graph
 
 
 def counts(path: Path, imgsz: ImageShape) -> Counts:
-    """Parameters as trained (batch normalisation included), and the convolutions' operations.
+    """Parameters as trained (batch normalisation included), and operations of convolutions and matrix products.
 
     Activations, additions and pooling are left out, as in PyTorch's own FLOP counter. Raises
     StepFailed if the artifact in the folder `path` is damaged.
     """
-    arch = read_arch(path)
-    found = structure(arch)
-    # the fixed convolution that turns the distribution of each box side into its mean
-    decoding = (
-        arch.reg_max
-        * _SIDES
-        * sum((imgsz.height // stride) * (imgsz.width // stride) for stride in arch.strides)
+    graph = read_graph(path)
+    return Counts(ModelInfo.read(path).parameters, macs(graph, imgsz.height, imgsz.width))
+
+
+def macs(graph: Graph, height: int, width: int) -> int:
+    """Multiply-accumulates for an image of this size."""
+    shapes = graph.shapes(height, width)
+    return sum(
+        _macs(node, [shapes[value] for value in node.inputs], shapes[node.outputs[0]])
+        for node in graph.needed()
     )
-    return Counts(
-        ModelInfo.read(path).parameters, round(found.macs(found.sizes, imgsz.pixels)) + decoding
-    )
+
+
+def _macs(node: AnyNode, given: list[Shape], made: Shape) -> int:
+    match node:
+        case Conv():
+            return math.prod(made) * node.channels[0] // node.groups * math.prod(node.kernel)
+        case ConvTranspose():
+            return math.prod(given[0]) * node.channels[1] * math.prod(node.kernel)
+        case Linear():
+            return math.prod(made) * node.channels[0]
+        case MatMul():
+            return math.prod(made) * given[0][-1]
+        case _:
+            return 0

@@ -14,11 +14,13 @@ import math
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.fx import GraphModule
 from torch.nn import functional
 
 from yolodeploy.compress import Range, Ranges
-from yolodeploy_torch.model import Conv, Yolo, unified_scales
+from yolodeploy_torch.graph import graph_in
+from yolodeploy_torch.model import Outputs, Trainable, norms, outputs, unified_scales
 from yolodeploy_torch.qat.observers import InitialRanges
 
 _LEVELS = 127
@@ -26,51 +28,88 @@ _TINY = 1e-12
 
 
 class FakeQuantized(nn.Module):
-    """A `Yolo` whose convolutions compute in fake 8 bits, all but those in `kept_float`.
+    """A network whose convolutions compute in fake 8 bits, all but those in `kept_float`.
 
-    Training starts from the ranges in `initial`. The weights keep their names below `yolo`, which is the
+    Training starts from the ranges in `initial`. The weights keep their names below `network`, which is the
     given model itself. Batch statistics are frozen.
     """
 
-    def __init__(self, yolo: Yolo, initial: InitialRanges, kept_float: frozenset[str]) -> None:
+    def __init__(
+        self, network: GraphModule, initial: InitialRanges, kept_float: frozenset[str]
+    ) -> None:
         super().__init__()
-        self.yolo = yolo
-        scales = unified_scales(yolo.arch)
-        self._scales = {name: scale for name, scale in scales.items() if name not in kept_float}
+        self.network, self.graph = network, graph_in(network)
+        self._logits = Trainable(network).network.graph
+        self._norms = norms(self.graph)
+        scales = unified_scales(self.graph)
+        self.scales = {name: scale for name, scale in scales.items() if name not in kept_float}
         self.reads = nn.ModuleDict(
-            {_key(scale): _symmetric(initial.reads[scale]) for scale in self._scales.values()}
+            {_key(scale): _symmetric(initial.reads[scale]) for scale in self.scales.values()}
         )
         self.makes = nn.ModuleDict(
-            {_key(n): _asymmetric(r) for n, r in initial.makes.items() if n not in kept_float}
+            {_key(n): _asymmetric(r) for n, r in initial.makes.items() if n in self.scales}
         )
-        for name, scale in self._scales.items():
-            self._replace(name, cast("Quantizer", self.reads[_key(scale)]))
-
-    def _replace(self, name: str, reads: Quantizer) -> None:
-        """Put a fake-quantized unit in the place of this convolution's."""
-        path = name.removesuffix(".conv")
-        parent, _, last = path.rpartition(".")
-        unit = self.yolo.get_submodule(path)
-        makes = dict(self.makes.items()).get(_key(name))
-        quantized: nn.Module
-        if isinstance(unit, Conv):
-            quantized = _QuantizedUnit(unit, reads, cast("Quantizer | None", makes))
-        else:
-            quantized = _QuantizedLast(cast("nn.Conv2d", unit), reads)
-        self.yolo.get_submodule(parent).register_module(last, quantized)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images as `Yolo` does."""
-        return cast("Tensor", self.yolo(images))
+        """Map images as the network does."""
+        return cast("Tensor", _Run(self, self.network.graph).run(images))
+
+    def logits(self, images: Tensor) -> Outputs:
+        """Map images as `Trainable` does."""
+        return outputs(self.graph, _Run(self, self._logits).run(images))
+
+    def folded(self, name: str) -> tuple[Tensor, Tensor | None]:
+        """Kernel and bias of a convolution, with its normalisation folded into them."""
+        conv = cast("nn.Conv2d", self.network.get_submodule(name))
+        if name not in self._norms:
+            return conv.weight, conv.bias
+        bn = cast("nn.BatchNorm2d", self.network.get_submodule(self._norms[name].name))
+        mean, variance = cast("Tensor", bn.running_mean), cast("Tensor", bn.running_var)
+        scale = bn.weight * (variance + bn.eps).rsqrt()
+        return conv.weight * scale[:, None, None, None], bn.bias - mean * scale
+
+    def bypassed(self) -> frozenset[str]:
+        """The normalisations that are folded into convolutions in 8 bits."""
+        return frozenset(self._norms[name].name for name in self.scales if name in self._norms)
 
     def ranges(self) -> Ranges:
-        """The ranges as they were learned."""
+        """The ranges, as they were learned, of the layers that the output depends on."""
         reads, makes = dict[str, Range](), dict[str, Range]()
-        for name, scale in self._scales.items():
-            reads[name] = cast("Quantizer", self.reads[_key(scale)]).range
+        for name in (node.name for node in self.graph.needed() if node.name in self.scales):
+            reads[name] = cast("Quantizer", self.reads[_key(self.scales[name])]).range
             if _key(name) in self.makes:
                 makes[name] = cast("Quantizer", self.makes[_key(name)]).range
         return Ranges(reads=reads, makes=makes)
+
+
+class _Run(fx.Interpreter):
+    """Runs a program of a network with fake-quantized convolutions in the places of the others."""
+
+    def __init__(self, owner: FakeQuantized, program: fx.Graph) -> None:
+        super().__init__(owner.network, graph=program)
+        self._owner, self._bypassed = owner, owner.bypassed()
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Compute a convolution in fake 8 bits, with what was folded into it."""
+        owner = self._owner
+        if target in self._bypassed:
+            return args[0]
+        if target not in owner.scales:
+            return super().call_module(target, args, kwargs)
+        conv = cast("nn.Conv2d", owner.network.get_submodule(target))
+        weight, bias = owner.folded(target)
+        read = owner.reads[_key(owner.scales[target])](args[0])
+        made = functional.conv2d(
+            read,
+            round_weights(weight),
+            bias,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            conv.groups,
+        )
+        key = _key(target)
+        return owner.makes[key](made) if key in owner.makes else made
 
 
 class Quantizer(nn.Module):
@@ -122,38 +161,6 @@ class _Round(torch.autograd.Function):
         passed = grad * ((x >= (low - 0.5) * step) & (x <= (high + 0.5) * step))
         # rounded is step * round(x / step) inside: its derivative by log(step) is rounded - x
         return passed, (grad * rounded).sum() - (passed * x).sum(), None, None
-
-
-class _QuantizedUnit(nn.Module):
-    """In place of a convolution unit; the names of its weights stay the same."""
-
-    def __init__(self, unit: Conv, reads: Quantizer, makes: Quantizer | None) -> None:
-        super().__init__()
-        self.conv, self.bn, self.act = unit.conv, unit.bn, unit.act
-        self._quantizers = (reads, makes)  # not children: each is registered once, under its scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        bn, (reads, makes) = cast("nn.BatchNorm2d", self.bn), self._quantizers
-        mean, variance = cast("Tensor", bn.running_mean), cast("Tensor", bn.running_var)
-        scale = bn.weight * (variance + bn.eps).rsqrt()
-        weight = round_weights(self.conv.weight * scale[:, None, None, None])
-        bias = bn.bias - mean * scale
-        stride, padding = self.conv.stride, self.conv.padding
-        y = functional.conv2d(reads(x), weight, bias, stride, padding)
-        return cast("Tensor", self.act(makes(y) if makes else y))
-
-
-class _QuantizedLast(nn.Module):
-    """In place of the last convolution of a branch of the head."""
-
-    def __init__(self, conv: nn.Conv2d, reads: Quantizer) -> None:
-        super().__init__()
-        self.weight, self.bias = conv.weight, conv.bias
-        self._quantizers = (reads,)
-
-    def forward(self, x: Tensor) -> Tensor:
-        (reads,) = self._quantizers
-        return functional.conv2d(reads(x), round_weights(self.weight), self.bias)
 
 
 def round_weights(weight: Tensor) -> Tensor:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.fx import GraphModule
 
 from yolodeploy.compress import Range
-from yolodeploy_torch.model import Conv, Yolo, unified_scales
+from yolodeploy_torch.graph import Activation, Graph, graph_in
+from yolodeploy_torch.model import Trainable, norms, unified_scales
 
 _SAMPLES = 4096  # at least, of one map in one image: the few largest decide the range
 _SHARES = torch.linspace(0.1, 1.0, 19).tolist()
@@ -31,24 +32,41 @@ class InitialRanges:
     makes: dict[str, Range]
 
 
-def observe(model: Yolo, images: Iterable[Tensor]) -> InitialRanges:
+def observe(model: GraphModule, images: Iterable[Tensor]) -> InitialRanges:
     """The ranges of least squared error on images `[1, 3, H, W]`.
 
     Those of what is read are symmetric. The error of what is made is taken behind the activation.
     """
-    read, made = _samples(model, images)
+    graph = graph_in(model)
+    scales, norm_of = unified_scales(graph), norms(graph)
+    read, made = _samples(
+        model, images, scales, {name: norm.name for name, norm in norm_of.items()}
+    )
     shared: dict[str, list[Tensor]] = defaultdict(list)
-    for name, scale in unified_scales(model.arch).items():
+    for name, scale in scales.items():
         shared[scale] += read[name]
+    activations = {name: _activation(model, graph, norm.name) for name, norm in norm_of.items()}
     return InitialRanges(
         {scale: _symmetric(torch.cat(found)) for scale, found in shared.items()},
-        {name: _around_zero(torch.cat(found)) for name, found in made.items()},
+        {name: _around_zero(torch.cat(found), activations[name]) for name, found in made.items()},
     )
 
 
-def _samples(model: Yolo, images: Iterable[Tensor]) -> tuple[Samples, Samples]:
-    read: Samples = {name: [] for name in unified_scales(model.arch)}
-    made: Samples = {f"{n}.conv": [] for n, unit in model.named_modules() if isinstance(unit, Conv)}
+def _activation(model: GraphModule, graph: Graph, value: str) -> Callable[[Tensor], Tensor]:
+    """What follows a value; nothing if more than one node reads it."""
+    readers = graph.readers()[value]
+    if len(readers) == 1 and isinstance(readers[0], Activation):
+        return model.get_submodule(readers[0].name)
+    return lambda x: x
+
+
+def _samples(
+    model: GraphModule, images: Iterable[Tensor], scales: Iterable[str], norm_of: Mapping[str, str]
+) -> tuple[Samples, Samples]:
+    """What convolutions read, and what the normalisations behind them give, both by convolution."""
+    read: Samples = {name: [] for name in scales}
+    made: Samples = {name: [] for name in norm_of}
+    run = Trainable(model)
     with contextlib.ExitStack() as hooks, torch.inference_mode():
         for name, found in read.items():
             hooks.enter_context(
@@ -57,14 +75,13 @@ def _samples(model: Yolo, images: Iterable[Tensor]) -> tuple[Samples, Samples]:
                 )
             )
         for name, found in made.items():
-            norm = model.get_submodule(f"{name.removesuffix('.conv')}.bn")
             hooks.enter_context(
-                norm.register_forward_hook(
+                model.get_submodule(norm_of[name]).register_forward_hook(
                     lambda _, __, result, found=found: found.append(_sample(result))
                 )
             )
         for image in images:
-            model.logits(image)
+            run(image)
     return read, made
 
 
@@ -85,13 +102,13 @@ def _symmetric(values: Tensor) -> Range:
     return _best(values, [(-peak * share, peak * share) for share in _SHARES], lambda x: x)
 
 
-def _around_zero(values: Tensor) -> Range:
+def _around_zero(values: Tensor, activation: Callable[[Tensor], Tensor]) -> Range:
     """Move one end after the other to where the error behind the activation is smallest."""
     low, high = min(float(values.min()), -_TINY), max(float(values.max()), _TINY)
     found = Range(low=low, high=high)
     for _ in range(2):
-        found = _best(values, [(found.low, high * share) for share in _SHARES], functional.silu)
-        found = _best(values, [(low * share, found.high) for share in _SHARES], functional.silu)
+        found = _best(values, [(found.low, high * share) for share in _SHARES], activation)
+        found = _best(values, [(low * share, found.high) for share in _SHARES], activation)
     return found
 
 

@@ -3,6 +3,9 @@
 From TOOD (Feng et al., https://arxiv.org/abs/2108.07755): an anchor is aligned with a box to the
 degree that it both scores the box's class and overlaps the box. Only matches of a box and an anchor
 inside it are looked at, so the cost follows the area of the boxes, not their number times all anchors.
+
+A head that gives no duplicates is trained on one anchor per object: the best of those that a head which may give
+many is trained on. Both agree on what is best (consistent dual assignments, https://arxiv.org/abs/2405.14458).
 """
 
 from __future__ import annotations
@@ -49,10 +52,16 @@ def find_candidates(corners: Tensor, image: Tensor, points: Tensor, least: int) 
 
 
 def assign(
-    matches: Matches, predicted: Tensor, score: Tensor, corners: Tensor, anchors: int
+    matches: Matches,
+    predicted: Tensor,
+    score: Tensor,
+    corners: Tensor,
+    anchors: int,
+    top_k: int = TOP_K,
 ) -> tuple[Matches, Tensor]:
     """The positive matches, each anchor of an image at most once, and the score [p] that each should reach.
 
+    A box gets its `top_k` best anchors, of those that no other box overlaps more among its own TOP_K.
     `predicted` [matches, 4] are the anchors' boxes as corners in px, `score` [matches] in 0..1 what they give
     the box's class, `corners` [n, 4] the labelled boxes, `anchors` the number of anchors of an image.
     """
@@ -61,6 +70,8 @@ def assign(
     # an anchor without overlap is never positive, even if the box has too few others
     wanted = (_rank(matches.box, aligned) < TOP_K) & (aligned > 0)
     chosen = _resolve_conflicts(matches, wanted, overlap, anchors)
+    if top_k < TOP_K:
+        chosen = chosen[_rank(matches.box[chosen], aligned[chosen]) < top_k]
     positive = matches.take(chosen)
     aligned, overlap = aligned[chosen], overlap[chosen]
     best_aligned = _best(positive.box, aligned, len(corners))

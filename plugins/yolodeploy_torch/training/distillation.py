@@ -1,17 +1,23 @@
 """Knowledge distillation: how far a student is from its teacher.
 
 Response distillation compares outputs: class scores, and the distributions of the box sides (Zheng
-et al., Localization Distillation, https://arxiv.org/abs/2102.12252). Feature distillation compares
+et al., Localization Distillation, https://arxiv.org/abs/2102.12252), or where the two heads have other bins the
+distances that these stand for. Feature distillation compares
 the maps that the heads read (Romero et al., FitNets, https://arxiv.org/abs/1412.6550), through a 1x1
 convolution to the teacher's channels. Box sides and maps count by the teacher's highest class score
-at their anchor, because almost all of an image is background; class scores are compared everywhere.
+at their anchor, because almost all of an image is background; class scores are compared everywhere. Of a model
+whose head is unknown only the outputs themselves can be compared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from yolodeploy_torch.training.detection_loss import DISTANCE_GAIN, expected
 
 _TINY = 1e-9
 
@@ -35,15 +41,26 @@ def side_loss(ours: list[Tensor], theirs: list[Tensor], weights: list[Tensor]) -
     Logits are [N, 4 * bins, h, w] per level, weights [N, h, w].
     """
     weight = torch.cat([level.flatten(1) for level in weights], dim=1)
-    student, teacher = (_sides(_flat(levels)) for levels in (ours, theirs))
+    student, teacher = (_sides(_flat(levels)).log_softmax(2) for levels in (ours, theirs))
     divergence = functional.kl_div(student, teacher, reduction="none", log_target=True).sum(2)
-    return 1.5 * (divergence.mean(1) * weight).sum() / weight.sum().clamp(min=1)
+    return DISTANCE_GAIN * (divergence.mean(1) * weight).sum() / weight.sum().clamp(min=1)
+
+
+def distance_loss(ours: list[Tensor], theirs: list[Tensor], weights: list[Tensor]) -> Tensor:
+    """Absolute difference in cells of the distances to the four box sides, weighted by anchor.
+
+    Logits are [N, 4 * bins, h, w] per level, weights [N, h, w]; the two may have other numbers of bins.
+    """
+    weight = torch.cat([level.flatten(1) for level in weights], dim=1)
+    student, teacher = (expected(_sides(_flat(levels)), 2) for levels in (ours, theirs))
+    apart = (student - teacher).abs().mean(1)
+    return DISTANCE_GAIN * (apart * weight).sum() / weight.sum().clamp(min=1)
 
 
 def _sides(logits: Tensor) -> Tensor:
-    """Log probabilities [N, 4, bins, A] of [N, 4 * bins, A]."""
+    """Arrange [N, 4 * bins, A] as [N, 4, bins, A]."""
     batch, channels, anchors = logits.shape
-    return logits.reshape(batch, 4, channels // 4, anchors).log_softmax(2)
+    return logits.reshape(batch, 4, channels // 4, anchors)
 
 
 def feature_loss(ours: list[Tensor], theirs: list[Tensor], weights: list[Tensor]) -> Tensor:
@@ -56,6 +73,20 @@ def feature_loss(ours: list[Tensor], theirs: list[Tensor], weights: list[Tensor]
         scale = teacher.float().var(dim=(0, 2, 3), keepdim=True) + _TINY
         squares = ((student.float() - teacher.float()).square() / scale).mean(1)
         parts.append((squares * weight).sum() / weight.sum().clamp(min=1))
+    return torch.stack(parts).mean()
+
+
+def output_loss(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
+    """Mean squared difference of outputs [N, ...] of any meaning, relative to the teacher's variance.
+
+    The variance is that of every row along the second axis, over images and the other axes, so that pixels and
+    scores count the same. For training without labels against a model whose head is unknown.
+    """
+    parts = []
+    for student, teacher in zip(ours, theirs, strict=True):
+        other, wanted = student.float().flatten(2), teacher.float().flatten(2)
+        scale = wanted.var(dim=(0, 2), keepdim=True) + _TINY
+        parts.append(((other - wanted).square() / scale).mean())
     return torch.stack(parts).mean()
 
 

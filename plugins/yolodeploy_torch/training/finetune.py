@@ -6,11 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
+from torch.fx import GraphModule
+
 from yolodeploy.backend import Artifact, Context, misfit
 from yolodeploy.errors import ModelError, StepFailed
 from yolodeploy.system import write_json
 from yolodeploy_torch.checkpoint import read_checkpoint_model
-from yolodeploy_torch.model import Yolo, read, write
+from yolodeploy_torch.graph import graph_in
+from yolodeploy_torch.model import Trainable, read, write_module
 from yolodeploy_torch.params import Distill, Finetune, Training
 from yolodeploy_torch.training.loop import Task, train
 from yolodeploy_torch.training.objective import Objective
@@ -31,22 +34,26 @@ def distill(artifact: Artifact, params: Distill, context: Context) -> Path:
 
 
 def fit(
-    model: Yolo, params: Training, context: Context, teacher: Yolo | None = None
-) -> tuple[Yolo, History]:
-    """Train a model by the gains of `params`; returns the trained one, without gradients."""
-    objective = Objective(unfreeze(model), params, context.imgsz, teacher)
+    model: GraphModule, params: Training, context: Context, teacher: GraphModule | None = None
+) -> tuple[GraphModule, History]:
+    """Train a model by the gains of `params`; returns the trained one, without gradients.
+
+    Its logits are trained, and its output, which is computed with the same weights, is scored.
+    """
+    objective = Objective(Trainable(unfreeze(model)), params, context.imgsz, teacher)
     trained, history = train(Task(model, objective, objective.adapters), params, context)
-    return cast("Yolo", trained), history
+    return cast("GraphModule", trained), history
 
 
-def unfreeze(model: Yolo) -> Yolo:
+def unfreeze(model: GraphModule) -> GraphModule:
     """Let the model collect gradients for everything but the fixed box expectation."""
+    fixed = tuple(f"{node.name}." for node in graph_in(model).nodes if node.part == "dfl")
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(".dfl." not in name)
+        parameter.requires_grad_(not name.startswith(fixed))
     return model
 
 
-def read_teacher(params: Distill, context: Context) -> Yolo:
+def read_teacher(params: Distill, context: Context) -> GraphModule:
     """The pinned checkpoint, or the model that the recipe starts from; in evaluation mode.
 
     Raises ModelError for a checkpoint that cannot be used, or whose classes or channels are others.
@@ -54,7 +61,8 @@ def read_teacher(params: Distill, context: Context) -> Yolo:
     if params.teacher:
         teacher = read_checkpoint_model(params.teacher.file)
         what, ours = f"teacher {params.teacher.file.name}", (context.names, context.imgsz.channels)
-        if problem := misfit(what, teacher.arch.names, teacher.arch.channels, ours):
+        graph = graph_in(teacher)
+        if problem := misfit(what, graph.head.names, graph.channels, ours):
             raise ModelError(problem)
         return teacher
     if context.source is None:
@@ -62,8 +70,8 @@ def read_teacher(params: Distill, context: Context) -> Yolo:
     return read(context.source.path)
 
 
-def _write_fit(model: Yolo, history: History, context: Context) -> Path:
-    write(context.work, model.arch, model.state_dict())
+def _write_fit(model: GraphModule, history: History, context: Context) -> Path:
+    write_module(context.work, model)
     write_history(context.work, history)
     return context.work
 

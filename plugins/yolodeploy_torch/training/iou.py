@@ -15,9 +15,9 @@ def ciou(first: Tensor, second: Tensor) -> Tensor:
 
     The overlap minus the distance of the centres (relative to the enclosing box) and the difference of
     the aspect ratios (Zheng et al., https://arxiv.org/abs/1911.08287; no gradient flows through the weight
-    of the latter).
+    of the latter). A box whose right lies left of its left is empty.
     """
-    size_1, size_2 = first[:, 2:] - first[:, :2], second[:, 2:] - second[:, :2]
+    size_1, size_2 = ((box[:, 2:] - box[:, :2]).clamp(min=0) for box in (first, second))
     common = (
         torch.minimum(first[:, 2:], second[:, 2:]) - torch.maximum(first[:, :2], second[:, :2])
     ).clamp(min=0)

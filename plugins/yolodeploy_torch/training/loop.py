@@ -36,9 +36,10 @@ Parts = Mapping[str, Tensor]
 class Task:
     """What is trained: a model, a loss, and the `helpers` whose parameters are trained with the model.
 
-    `model` maps images [N, 3, H, W] to the output of `Yolo`. `loss(batch)` runs it and returns the
-    parts of the loss (0-dim, means over the batch's images), whose sum is minimised. `rate(name)` is
-    the factor on the learning rate of the model's parameter of that name.
+    `model` maps images [N, channels, H, W] to the output [N, 4 + nc, A] that is scored. `loss(batch)` runs it, or
+    another module with the same weights, and returns the parts of the loss (0-dim, means over the batch's
+    images), whose sum is minimised. `rate(name)` is the factor on the learning rate of the model's parameter of
+    that name.
     """
 
     model: nn.Module
@@ -153,12 +154,13 @@ class _TrainingRun:
 
 def _groups(task: Task, lr: float) -> list[dict[str, object]]:
     """Parameter groups by learning rate and weight decay, which only kernels have."""
-    named = [(task.rate(name), p) for name, p in task.model.named_parameters()]
-    named += [(1.0, p) for p in task.helpers.parameters()]
+    named = [(task.rate(name), name, p) for name, p in task.model.named_parameters()]
+    named += [(1.0, name, p) for name, p in task.helpers.named_parameters()]
     found: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for factor, parameter in named:
+    for factor, name, parameter in named:
         if parameter.requires_grad:
-            decay = _WEIGHT_DECAY if parameter.ndim > 1 else 0.0
+            kernel = parameter.ndim > 1 and name.endswith(".weight")
+            decay = _WEIGHT_DECAY if kernel else 0.0
             found.setdefault((factor, decay), []).append(parameter)
     return [
         {"params": parameters, "lr": lr * factor, "weight_decay": decay}

@@ -2,88 +2,156 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Iterable, Mapping
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from yolodeploy.errors import ModelError
+from yolodeploy.recipe import Head
 from yolodeploy.system import ImageShape
-from yolodeploy_torch.model import Arch, Yolo
-from yolodeploy_torch.params import Training
+from yolodeploy_torch.graph import Detection, Graph
+from yolodeploy_torch.model import Logits, Outputs, Trainable
+from yolodeploy_torch.params import Gains, Training
+from yolodeploy_torch.training.assigner import TOP_K
 from yolodeploy_torch.training.batches import Batch
 from yolodeploy_torch.training.detection_loss import DetectionLoss
-from yolodeploy_torch.training.distillation import feature_loss, score_loss, side_loss
+from yolodeploy_torch.training.distillation import (
+    distance_loss,
+    feature_loss,
+    score_loss,
+    side_loss,
+)
+
+_TOP_K: Mapping[Head, int] = {"one-to-many": TOP_K, "one-to-one": 1}
+_Parts = dict[str, Tensor]
+
+
+class Student(Protocol):
+    """What is trained: gives the logits of every head, as `Trainable` does."""
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that it was built from."""
+
+    def __call__(self, images: Tensor) -> Outputs:
+        """Map images [N, channels, H, W]."""
 
 
 class Objective:
     """The loss of a batch: labels, the teacher's outputs and its features, times `params.gains`.
 
-    `adapters` are the 1x1 convolutions from the student's features to the teacher's, which are trained
-    with the student and then dropped. Raises ModelError if the heads cannot be compared.
+    The losses of a model with two heads are added. `adapters` are the 1x1 convolutions from the student's features
+    to the teacher's, which are trained with the student and then dropped. Raises ModelError if student and teacher
+    cannot be compared.
     """
 
     def __init__(
-        self, student: Yolo, params: Training, imgsz: ImageShape, teacher: Yolo | None = None
+        self,
+        student: Student,
+        params: Training,
+        imgsz: ImageShape,
+        teacher: GraphModule | None = None,
     ) -> None:
+        head = student.graph.head
         self._student, self._gains, self._imgsz = student, params.gains, imgsz
-        self._labels = DetectionLoss(student.arch)
-        self._teacher: Yolo | None = None
+        self._labels = {kind: DetectionLoss(head, _TOP_K[kind]) for kind in head.branches}
+        self._teacher: Trainable | None = None
         self.adapters = nn.ModuleList()
         if teacher:
-            require_same_head(student.arch, teacher.arch)
-            self._teacher = teacher.to(params.device).to(memory_format=torch.channels_last)
+            teacher.to(params.device).to(memory_format=torch.channels_last)
+            self._teacher = Trainable(teacher)
+            require_comparable(head, self._teacher.graph.head, params.gains)
             if params.gains.feature:
-                self.adapters = _adapters(student.arch, teacher.arch)
+                self.adapters = _adapters(student.graph, self._teacher.graph, imgsz)
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
         """The parts of the loss, means over the images of the batch."""
-        features = self._student.features(batch.images)
-        boxes, scores = self._student.head(*features)
-        parts: dict[str, Tensor] = {}
+        outputs, parts = self._student(batch.images), _Parts()
         if self._gains.labels:
-            losses = self._labels(boxes, scores, batch.targets, self._imgsz)._asdict()
-            parts.update({name: self._gains.labels * value for name, value in losses.items()})
+            for kind, logits in outputs.heads.items():
+                losses = self._labels[kind](logits, batch.targets, self._imgsz)._asdict()
+                found = {name: self._gains.labels * value for name, value in losses.items()}
+                parts.update(_named(found, kind, outputs.heads))
         if self._teacher and (self._gains.response or self._gains.feature):
-            parts.update(self._taught(self._teacher, batch.images, features, boxes, scores))
+            with torch.no_grad():
+                theirs = self._teacher(batch.images)
+            parts.update(self._taught(outputs, theirs))
         return parts
 
-    def _taught(
-        self,
-        teacher: Yolo,
-        images: Tensor,
-        features: list[Tensor],
-        boxes: list[Tensor],
-        scores: list[Tensor],
-    ) -> dict[str, Tensor]:
-        with torch.no_grad():
-            their_features = teacher.features(images)
-            their_boxes, their_scores = teacher.head(*their_features)
-        weights = [level.float().sigmoid().amax(1) for level in their_scores]
-        parts, gains = dict[str, Tensor](), self._gains
+    def _taught(self, ours: Outputs, theirs: Outputs) -> _Parts:
+        parts, gains = _Parts(), self._gains
         if gains.response:
-            parts["scores"] = gains.response * score_loss(scores, their_scores)
-            parts["sides"] = gains.response * side_loss(boxes, their_boxes, weights)
+            for kind in (kind for kind in ours.heads if kind in theirs.heads):
+                found = _responses(ours.heads[kind], theirs.heads[kind])
+                weighted = {name: gains.response * value for name, value in found.items()}
+                parts.update(_named(weighted, kind, ours.heads))
         if gains.feature:
-            adapted = [adapt(level) for adapt, level in zip(self.adapters, features, strict=True)]
-            parts["features"] = gains.feature * feature_loss(adapted, their_features, weights)
+            weights = _weights(theirs.heads.get("one-to-many") or theirs.heads["one-to-one"])
+            pairs = zip(self.adapters, ours.features, strict=True)
+            adapted = [adapt(level) for adapt, level in pairs]
+            parts["features"] = gains.feature * feature_loss(adapted, theirs.features, weights)
         return parts
 
 
-def _adapters(student: Arch, teacher: Arch) -> nn.ModuleList:
-    pairs = zip(student.inputs_of_head(), teacher.inputs_of_head(), strict=True)
+def _named(parts: _Parts, kind: Head, heads: Iterable[Head]) -> _Parts:
+    """The parts, with the name of the head where there are two."""
+    alone = len(list(heads)) == 1
+    return parts if alone else {f"{kind} {name}": value for name, value in parts.items()}
+
+
+def _responses(ours: Logits, theirs: Logits) -> _Parts:
+    """How far a head's scores are from the teacher's, and its box sides: as distributions if the bins are the same."""
+    weights = _weights(theirs)
+    ours_bins, their_bins = ours.boxes[0].shape[1], theirs.boxes[0].shape[1]
+    distributions = ours_bins == their_bins and ours_bins > 4
+    compare = side_loss if distributions else distance_loss
+    return {
+        "scores": score_loss(ours.scores, theirs.scores),
+        "sides": compare(ours.boxes, theirs.boxes, weights),
+    }
+
+
+def _weights(teacher: Logits) -> list[Tensor]:
+    """How much every anchor counts: the teacher's highest score there."""
+    return [level.float().sigmoid().amax(1) for level in teacher.scores]
+
+
+def _adapters(student: Graph, teacher: Graph, imgsz: ImageShape) -> nn.ModuleList:
+    pairs = zip(_channels(student, imgsz), _channels(teacher, imgsz), strict=True)
     adapters = nn.ModuleList(nn.Conv2d(ours, theirs, 1, bias=False) for ours, theirs in pairs)
     for adapter in adapters:  # no random numbers: channel i starts as the teacher's channel i
         nn.init.dirac_(cast("Tensor", adapter.weight))
     return adapters
 
 
-def require_same_head(student: Arch, teacher: Arch) -> None:
-    """Raise ModelError if the two have other strides or bins, so that their outputs cannot be compared."""
-    ours, theirs = (student.strides, student.reg_max), (teacher.strides, teacher.reg_max)
-    if ours != theirs:
+def _channels(graph: Graph, imgsz: ImageShape) -> list[int]:
+    """Channels of the maps that the head reads."""
+    shapes = graph.shapes(imgsz.height, imgsz.width)
+    return [shapes[value][1] for value in graph.head.features]
+
+
+def require_comparable(student: Detection, teacher: Detection, gains: Gains) -> None:
+    """Raise ModelError unless the outputs of the two can be compared: strides, classes, and a head of the same kind."""
+    if student.strides != teacher.strides:
         raise ModelError(
-            f"the teacher's head (strides, bins) is {theirs}, the model's {ours}: their outputs cannot be "
-            "compared. Use a YOLOv8 detection model as the teacher."
+            f"the teacher's head has the strides {_listed(teacher.strides)}, the model's {_listed(student.strides)}: "
+            "their outputs cannot be compared. Use a teacher with the strides of the model."
         )
+    if len(student.names) != len(teacher.names):
+        raise ModelError(
+            f"the teacher tells {len(teacher.names)} classes apart, the model {len(student.names)}: their scores "
+            "cannot be compared. Use a teacher that was trained for the same classes."
+        )
+    if gains.response and student.branches.keys().isdisjoint(teacher.branches):
+        raise ModelError(
+            f"the teacher has only a {_listed(teacher.branches)} head, the model only a {_listed(student.branches)} "
+            "one: their outputs cannot be compared. Use a teacher with such a head, or write response: 0 to compare "
+            "features alone."
+        )
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))

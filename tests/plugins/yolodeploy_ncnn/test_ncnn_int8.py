@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from test_ncnn import FILES, IMGSZ, Built, build, digests, make_context, open_with
 from test_ncnn_w8 import STEP as W8
+from yolodeploy_torch.model.layers import convolutions
 
 import yolodeploy_ncnn as backend
 from yolodeploy.backend import Artifact, Context, Device, Target
@@ -26,7 +27,6 @@ from yolodeploy_ncnn.int8.clipping import errors, threshold
 from yolodeploy_ncnn.int8.rounding import SAFE_SUM, round_weights
 from yolodeploy_ncnn.layers import places
 from yolodeploy_torch.model import artifact as folder
-from yolodeploy_torch.model.layers import convolutions
 
 STEP = next(step for step in backend.STEPS if step.name == "quantize")
 KEPT = ("dfl", "decode")

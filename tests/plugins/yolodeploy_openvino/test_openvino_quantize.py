@@ -97,9 +97,10 @@ def image() -> NDArray[np.float32]:
 def test_graph_has_the_parts_of_the_table(
     precision: str, source: Artifact, floats: dict[str, Artifact]
 ) -> None:
+    from yolodeploy_torch.model.layers import convolutions
+
     from yolodeploy_openvino.graph import find_structure
     from yolodeploy_torch.model import artifact as folder
-    from yolodeploy_torch.model.layers import convolutions
 
     parts = find_structure(read(floats[precision])).parts
     expected = convolutions(folder.read(source.path).arch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +18,7 @@ import yolodeploy_torch
 from yolodeploy.backend import Artifact, ModelInfo
 from yolodeploy.errors import PlanRefused, StepFailed
 from yolodeploy.system import ImageShape
-from yolodeploy_torch.model.arch import Arch
-from yolodeploy_torch.model.artifact import read, write
+from yolodeploy_torch.model.artifact import read
 from yolodeploy_torch.model.exportable import exportable, traced
 
 needs_coco = pytest.mark.skipif(
@@ -114,29 +114,25 @@ def test_info(artifact: Artifact) -> None:
     assert (info.strides, info.parameters) == ((8, 16, 32), 3_157_200)
     assert {path.name for path in artifact.path.iterdir()} == {
         "info.json",
-        "arch.json",
+        "graph.json",
         "model.safetensors",
     }
 
 
-def test_table_rebuilds_with_other_channels(artifact: Artifact, tmp_path: Path) -> None:
-    """Cut channels in table and weights, as pruning does, and build again."""
-    table = json.loads((artifact.path / "arch.json").read_text())
-    state = read(artifact.path).state_dict()
-    block = table["layers"][2]["blocks"][0]
-    block["first"]["outputs"] = block["second"]["inputs"] = 11
-    name = "model.2.m.0"
-    for key in [key for key in state if key.startswith(f"{name}.cv1.") and state[key].ndim]:
-        state[key] = state[key][:11]
-    state[f"{name}.cv2.conv.weight"] = state[f"{name}.cv2.conv.weight"][:, :11]
-    arch = Arch.model_validate_json(json.dumps(table))
-    write(tmp_path, arch, state)
-    assert read(tmp_path)(noise(1, 64)).shape == (1, 84, 84)
-    assert ModelInfo.read(tmp_path).parameters == 3_157_200 - 5 * (16 * 9 * 2 + 2)
-
-    table["layers"][2]["blocks"][0]["second"]["inputs"] = 12
-    (tmp_path / "arch.json").write_text(json.dumps(table))
-    with pytest.raises(StepFailed, match=r"layer 2 \(c2f\) does not fit: .*takes 12 .* 11 arrive"):
+def test_a_damaged_graph_is_named(artifact: Artifact, tmp_path: Path) -> None:
+    for file in artifact.path.iterdir():
+        shutil.copyfile(file, tmp_path / file.name)
+    table = json.loads((tmp_path / "graph.json").read_text())
+    node = next(row for row in table["nodes"] if row["name"] == "model.2.m.0.cv2.conv")
+    node["channels"][0] = 12
+    (tmp_path / "graph.json").write_text(json.dumps(table))
+    with pytest.raises(
+        StepFailed, match=r"model\.2\.m\.0\.cv2\.conv \(conv\) .*takes 12 .* 16 arrive"
+    ):
+        read(tmp_path)
+    node["channels"][0], node["extra"] = 16, 1
+    (tmp_path / "graph.json").write_text(json.dumps(table))
+    with pytest.raises(StepFailed, match=r"is damaged: .*extra"):
         read(tmp_path)
 
 
@@ -218,7 +214,7 @@ def test_same_bytes_in_every_process_and_no_ultralytics(checkpoint: Path, tmp_pa
     first, imported = in_a_process(checkpoint, tmp_path / "a" / "work", "1", "022", "UTC")
     second, _ = in_a_process(checkpoint, tmp_path / "b", "2", "077", "Asia/Tokyo")
     assert first == second
-    assert set(first) == {"info.json", "arch.json", "model.safetensors", "fused", "graph"}
+    assert set(first) == {"info.json", "graph.json", "model.safetensors", "fused", "graph"}
     assert imported == []
 
 

@@ -179,7 +179,7 @@ UNSAFE = (
     "ultralytics.nn.tasks.DetectionModel.predict models.yolo.parse_model my_blocks.run omegaconf.OmegaConf.load "
     "typing.get_type_hints collections.namedtuple torch.optim.os.system builtins.type.mro code.InteractiveConsole "
     "ultralytics.nn.autobackend.AutoBackend ultralytics.nn.text_model.MobileCLIP torch.nn.functional.handle_torch_function "
-    "torch.nn.modules.activation.ReLU"
+    "torch.nn.modules.activation.GELU"
 )
 
 

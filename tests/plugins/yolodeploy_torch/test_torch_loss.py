@@ -9,13 +9,13 @@ import pytest
 import torch
 from real_model import RealModel
 from torch import Tensor
+from yolodeploy_torch.model.modules import Yolo
 
 from yolodeploy.backend import Artifact
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.recipe.fields import View
 from yolodeploy.system import ImageShape
 from yolodeploy_torch.model.artifact import read
-from yolodeploy_torch.model.modules import Yolo
 from yolodeploy_torch.model.runtime import threads
 from yolodeploy_torch.params import Augment
 from yolodeploy_torch.training.batches import Batch, Batches

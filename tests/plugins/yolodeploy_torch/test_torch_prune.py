@@ -11,6 +11,8 @@ import torch
 from pydantic import ValidationError
 from real_model import RealModel
 from torch_support import context
+from yolodeploy_torch.model.layers import Convolution, Group, Structure, structure
+from yolodeploy_torch.model.modules import Yolo
 
 from yolodeploy.backend import Artifact, Target
 from yolodeploy.backend.registry import load_registry
@@ -19,8 +21,6 @@ from yolodeploy.errors import StepFailed
 from yolodeploy.recipe.fields import View
 from yolodeploy.system import ImageShape
 from yolodeploy_torch.model.artifact import WEIGHTS_FILE, read, rebuild, write
-from yolodeploy_torch.model.layers import Convolution, Group, Structure, structure
-from yolodeploy_torch.model.modules import Yolo
 from yolodeploy_torch.model.runtime import threads
 from yolodeploy_torch.params import Prune
 from yolodeploy_torch.pruning.prune import prune

@@ -29,8 +29,8 @@ from yolodeploy.recipe.load import load_recipe
 from yolodeploy.system import ImageShape
 from yolodeploy.system.digest import tree_digest
 from yolodeploy.tasks.detection.noise import output_noise
-from yolodeploy_torch.model.artifact import read, write
-from yolodeploy_torch.model.layers import convolutions, unified_scales
+from yolodeploy_torch.graph import graph_in
+from yolodeploy_torch.model import parts, read, unified_scales, write_module
 from yolodeploy_torch.params import Qat
 from yolodeploy_torch.qat.fake_quantize import FakeQuantized, Quantizer, _asymmetric, round_weights
 from yolodeploy_torch.qat.observers import InitialRanges, _sample, observe
@@ -55,13 +55,13 @@ def grids(loaded: Artifact, view: Dataset) -> InitialRanges:
 
 
 def given(work: Path, view: Dataset, loaded: Artifact) -> Context:
-    names = read(loaded.path).arch.names
+    names = graph_in(read(loaded.path)).head.names
     return replace(context(work, 96), data={"training": view}, source=loaded, names=names)
 
 
 def fake(loaded: Artifact, grids: InitialRanges, *keep_float: str) -> FakeQuantized:
     model = read(loaded.path)
-    kept = choose((*KEPT, *keep_float), convolutions(model.arch), "keep_float")
+    kept = choose((*KEPT, *keep_float), parts(graph_in(model)), "keep_float")
     return FakeQuantized(model, grids, kept).eval()
 
 
@@ -69,7 +69,7 @@ def with_ranges(loaded: Artifact, ranges: Ranges, into: Path) -> Artifact:
     """The loaded model with these ranges beside it, as `qat` leaves it."""
     model = read(loaded.path)
     into.mkdir()
-    write(into, model.arch, model.state_dict())
+    write_module(into, model)
     ranges.write(into)
     return Artifact("yolo", into, "learned")
 
@@ -84,7 +84,7 @@ def quantized(
     made = [source]
     for step_name, given in (("export", {"precision": "fp32"}), ("quantize", params)):
         step = next(s for s in plugin.STEPS if s.name == step_name)
-        names = read(source.path).arch.names
+        names = graph_in(read(source.path)).head.names
         its = replace(context(work / step_name), target=target, data=data, names=names)
         result = step.run(made[-1], step.params.model_validate(given), its)
         made.append(Artifact(step.produces, result, ""))
@@ -92,8 +92,9 @@ def quantized(
 
 
 def test_maps_that_are_joined_or_added_share_a_range(loaded: Artifact) -> None:
-    found = unified_scales(read(loaded.path).arch)
-    assert found.keys() == convolutions(read(loaded.path).arch).keys() - {"model.22.dfl.conv"}
+    model = graph_in(read(loaded.path))
+    found = unified_scales(model)
+    assert found.keys() == parts(model).keys() - {"model.22.dfl.conv"}
     groups = {
         frozenset(name for name, its in found.items() if its == scale) for scale in found.values()
     }
@@ -150,7 +151,7 @@ def test_what_is_kept_float_stays_so(loaded: Artifact, grids: InitialRanges) -> 
     whole, most = fake(loaded, grids), fake(loaded, grids, "head")
     assert len(whole.ranges().reads) == 63
     assert len(whole.ranges().makes) == 57, "all but the last of six branches"
-    head = {n for n, p in convolutions(whole.yolo.arch).items() if p.startswith("head")}
+    head = {n for n, p in parts(whole.graph).items() if p.startswith("head")}
     assert whole.ranges().reads.keys() - most.ranges().reads.keys() == head
     images = torch.rand(1, 3, 160, 160, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -271,7 +272,8 @@ def test_the_step_learns_and_stopped_and_run_again_gives_the_same_bytes(
     )
     name = "model.1.conv"
     assert learned.reads[name].low == pytest.approx(-128 / 127 * learned.reads[name].high)
-    assert learned.reads[name].high != pytest.approx(first.reads["model.0"].high, rel=1e-6)
+    scale = unified_scales(graph_in(read(loaded.path)))[name]
+    assert learned.reads[name].high != pytest.approx(first.reads[scale].high, rel=1e-6)
     assert learned.reads["model.5.conv"] == learned.reads["model.15.cv1.conv"]
     told = json.loads((results[0] / "training.json").read_text(encoding="utf-8"))
     assert len(told["loss"]) == 2

@@ -88,7 +88,7 @@ def test_the_plan_reads_what_val_reads(trained: Trained, tmp_path: Path) -> None
 
 def test_the_source_model_scores_what_val_says(trained: Trained, tmp_path: Path) -> None:
     plan = plan_recipe(trained.folder / "one.yaml", tmp_path / "store")
-    predictor = model.TorchPredictor(model.fused(read_checkpoint_model(plan.weights)), 1)
+    predictor = model.TorchPredictor(model.fused_module(read_checkpoint_model(plan.weights)), 1)
     found = map50_95(predictor, plan.views["evaluation"], plan.imgsz, "one-to-many")
     assert trained.map50_95 > 0.2
     assert found == pytest.approx(trained.map50_95, abs=0.005)

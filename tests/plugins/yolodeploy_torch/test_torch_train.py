@@ -18,13 +18,13 @@ from pydantic import ValidationError
 from real_model import RealModel
 from torch import Tensor
 from torch_support import ROOT, context
+from yolodeploy_torch.model.arch import Arch
 
 from yolodeploy.backend import Artifact, Context
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import DataError, EnvironmentProblem, ModelError, StepFailed
 from yolodeploy.recipe.fields import View
 from yolodeploy.system.digest import tree_digest
-from yolodeploy_torch.model.arch import Arch
 from yolodeploy_torch.model.artifact import read
 from yolodeploy_torch.params import Distill, Finetune, Training
 from yolodeploy_torch.training.distillation import feature_loss, score_loss, side_loss

@@ -1,0 +1,206 @@
+"""Builds the graph of a model: what the lowering of a block calls to add primitives.
+
+A lowering is a function `(to, block, value) -> value` that adds the primitives of one class of block. The value is
+the name of what the block reads or gives, or a tuple of names. Each file in `blocks` lists its lowerings by the name
+of the class, and is found by being there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from yolodeploy.compress import Part
+from yolodeploy.recipe import Head
+from yolodeploy_torch.checkpoint.block import Block
+from yolodeploy_torch.graph import (
+    IMAGE,
+    Activation,
+    AnyNode,
+    Arithmetic,
+    BatchNorm,
+    Concat,
+    Conv,
+    Shape,
+    Split,
+    Unsupported,
+    bounded,
+)
+
+Value = str | tuple[str, ...]
+Lowering = Callable[["Builder", Block, Value], Value]
+_EPS = 1e-3  # of the normalisation behind a convolution into which another was folded
+_ACTIVATIONS: Mapping[str, Literal["silu", "relu", "leaky_relu", "hardswish"]] = {
+    "SiLU": "silu",
+    "ReLU": "relu",
+    "LeakyReLU": "leaky_relu",
+    "Hardswish": "hardswish",
+}
+
+
+class Builder:
+    """Collects nodes and tensors; `size` is an image for which every node is checked when it is added."""
+
+    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+        self.nodes: list[AnyNode] = []
+        self.state: dict[str, Tensor] = {}
+        self._shapes: dict[str, Shape] = {IMAGE: (1, channels, *size)}
+        self._part: Part | None = None
+        self._branch: Head | None = None
+
+    @contextlib.contextmanager
+    def mark(self, part: Part | None, branch: Head | None = None) -> Iterator[None]:
+        """Everything that is added meanwhile belongs to this part and branch."""
+        before = self._part, self._branch
+        self._part, self._branch = part, branch
+        yield
+        self._part, self._branch = before
+
+    def lower(self, block: Block, value: Value) -> Value:
+        """Add a block of any known class; raises `Unsupported` for another."""
+        lowering = lowerings().get(block.kind)
+        if lowering is None:
+            raise Unsupported(f"{block.what} is of a class that is not known")
+        return lowering(self, block, value)
+
+    def run(self, block: Block, value: Value) -> str:
+        """Add a block that gives one value."""
+        return single(self.lower(block, value), block)
+
+    def chain(self, blocks: list[Block], value: str) -> str:
+        """Add blocks, each of which reads what the one before it gives."""
+        for block in blocks:
+            value = self.run(block, value)
+        return value
+
+    def add(self, node: AnyNode, weights: Mapping[str, Tensor] | None = None) -> str:
+        """Add a node with its tensors; returns its first value."""
+        node = node.model_copy(update={"part": node.part or self._part, "branch": self._branch})
+        try:
+            made = node.shapes(*(self._shapes[value] for value in node.inputs))
+        except Unsupported as error:
+            raise Unsupported(f"its layer {node.name} does not fit: {error}") from error
+        bounded(node.name, made)
+        self._shapes.update(zip(node.outputs, made, strict=True))
+        self.nodes.append(node)
+        for key, tensor in (weights or {}).items():
+            self.state[f"{node.name}.{key}" if key else node.name] = tensor
+        return node.outputs[0]
+
+    def channels(self, value: str) -> int:
+        """The number of channels of a value."""
+        return self._shapes[value][1]
+
+    def concat(self, name: str, values: list[str] | tuple[str, ...], axis: int = 1) -> str:
+        """Join values; a single one stays as it is."""
+        if len(values) == 1:
+            return values[0]
+        return self.add(Concat(name=name, inputs=tuple(values), axis=axis))
+
+    def halves(self, name: str, value: str) -> tuple[str, str]:
+        """The two halves of the channels of a value."""
+        half = self.channels(value) // 2
+        self.add(Split(name=name, inputs=(value,), sizes=(half, half)))
+        return f"{name}.0", f"{name}.1"
+
+    def plus(self, name: str, first: str, second: str) -> str:
+        """The sum of two values."""
+        return self.add(Arithmetic(name=name, inputs=(first, second), kind="add"))
+
+    def convolution(self, block: Block, value: str, name: str = "") -> str:
+        """Add a plain convolution, with its bias if it has one."""
+        node, weights = conv_of(block, value, name or block.name)
+        return self.add(node, weights)
+
+    def unit(self, block: Block, value: str) -> str:
+        """Add a convolution, its normalisation and its activation.
+
+        One whose normalisation was folded into it gets one that changes nothing, so that all units are alike.
+        """
+        conv, norm = block.child("conv"), f"{block.name}.bn"
+        node, weights = conv_of(conv, value, conv.name)
+        bias = weights.pop("bias", None)
+        made = self.add(node.model_copy(update={"bias": False}), weights)
+        if block.has("bn") and block.child("bn").kind == "BatchNorm2d":
+            made = self.normalised(block.child("bn"), made, bias)
+        else:
+            made = self.unnormalised(norm, made, bias)
+        return self.activated(block, made)
+
+    def normalised(self, block: Block, value: str, bias: Tensor | None) -> str:
+        """Add a batch normalisation, behind a convolution with this bias."""
+        names = ("weight", "bias", "running_mean", "running_var")
+        tensors = {name: block.weight(name, 1) for name in names}
+        if bias is not None:
+            tensors["running_mean"] = tensors["running_mean"] - bias
+        eps = block.setting("eps", float)
+        node = BatchNorm(name=block.name, inputs=(value,), channels=len(tensors["weight"]), eps=eps)
+        return self.add(node, tensors)
+
+    def unnormalised(self, name: str, value: str, bias: Tensor | None) -> str:
+        """Add a normalisation that only adds a bias."""
+        count = self.channels(value)
+        ones, zeros = torch.ones(count), torch.zeros(count)
+        tensors = {
+            "weight": ones,
+            "bias": zeros if bias is None else bias,
+            "running_mean": zeros,
+            "running_var": ones - _EPS,
+        }
+        return self.add(BatchNorm(name=name, inputs=(value,), channels=count, eps=_EPS), tensors)
+
+    def activated(self, block: Block, value: str) -> str:
+        """Add the activation of a block, unless it has none."""
+        act = block.child("act")
+        if act.kind == "Identity":
+            return value
+        kind = _ACTIVATIONS.get(act.kind)
+        if kind is None:
+            raise Unsupported(f"it uses the activation {act.kind}, which is not known")
+        slope = act.setting("negative_slope", float) if kind == "leaky_relu" else 0.0
+        return self.add(Activation(name=act.name, inputs=(value,), kind=kind, slope=slope))
+
+
+def conv_of(block: Block, value: str, name: str) -> tuple[Conv, dict[str, Tensor]]:
+    """The node of a `Conv2d`, and its tensors."""
+    weight, bias = block.weight("weight", 4), block.tensor("bias")
+    if block.node.state.get("padding_mode", "zeros") != "zeros":
+        raise Unsupported(f"{block.what} has an unusual padding")
+    groups = block.setting("groups", int)
+    outputs, inputs, height, width = weight.shape
+    node = Conv(
+        name=name,
+        inputs=(value,),
+        channels=(inputs * groups, outputs),
+        kernel=(height, width),
+        stride=block.pair("stride"),
+        padding=block.pair("padding"),
+        dilation=block.pair("dilation"),
+        groups=groups,
+        bias=bias is not None,
+    )
+    return node, {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+
+
+def single(value: Value, block: Block) -> str:
+    """The one value; raises `Unsupported` if there are several."""
+    if isinstance(value, tuple):
+        raise Unsupported(f"{block.what} reads or gives {len(value)} maps, and one is allowed")
+    return value
+
+
+@functools.cache
+def lowerings() -> Mapping[str, Lowering]:
+    """Every lowering by the name of its class, from the files in `blocks`."""
+    package = importlib.import_module("yolodeploy_torch.checkpoint.blocks")
+    found: dict[str, Lowering] = {}
+    for file in pkgutil.iter_modules(package.__path__):
+        found |= importlib.import_module(f"{package.__name__}.{file.name}").LOWERINGS
+    return found

@@ -1,0 +1,119 @@
+"""Models of every family, built by Ultralytics with random weights, and what it computes with them.
+
+Random weights say little if all scores are 0 or 1: statistics of normalisations are therefore taken from images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Every detection YAML of these families at its smallest scale; YOLOv9's "e" has blocks that the others have not.
+SMALLEST = (
+    "yolov5n", "yolov5n-p6", "yolov8n", "yolov8n-p2", "yolov8n-p6", "yolov8n-ghost", "yolov8n-ghost-p2",
+    "yolov8n-ghost-p6", "yolov9t", "yolov9m", "yolov9c", "yolov9e", "yolov10n", "yolo11n", "yolo12n", "yolo26n",
+    "yolo26n-p2", "yolo26n-p6",
+)  # fmt: skip
+_SCALES = "nsmlx"
+LARGER = (
+    *(f"yolov5{scale}{kind}" for kind in ("", "-p6") for scale in _SCALES[1:]),
+    *(
+        f"yolov8{scale}{kind}"
+        for kind in ("", "-p2", "-p6", "-ghost", "-ghost-p2", "-ghost-p6")
+        for scale in _SCALES[1:]
+    ),
+    "yolov9s",
+    *(f"yolov10{scale}" for scale in "smblx"),
+    *(f"yolo{family}{scale}" for family in (11, 12) for scale in _SCALES[1:]),
+    *(f"yolo26{scale}{kind}" for kind in ("", "-p2", "-p6") for scale in _SCALES[1:]),
+)
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """A checkpoint, images [2, 3, H, W], and what Ultralytics gives for them.
+
+    `many` is [2, 4 + nc, A]; `rows` [2, k, 6] is None for a model without a one-to-one head.
+    """
+
+    checkpoint: Path
+    images: Tensor
+    many: Tensor
+    rows: Tensor | None
+
+
+def oracle(name: str, folder: Path, seed: int = 0) -> Oracle:
+    """Build a model of Ultralytics, save it as Ultralytics does, and run it."""
+    from ultralytics import YOLO
+
+    torch.manual_seed(seed)
+    yolo: Any = YOLO(f"{name}.yaml", verbose=False)
+    model = yolo.model
+    _randomise(model)
+    coarse = int(model.stride.max())
+    size = (96, 160) if coarse <= 32 else (128, 192)
+    _calibrate(model, smooth(4, 2 * size[0], 2 * size[1]))
+    path = folder / f"{name}.pt"
+    yolo.save(path)
+    model.half().float()  # what the file holds
+    images = smooth(2, *size)
+    head = model.model[-1]
+    with torch.no_grad():
+        many = _first(model(images))
+        rows = None
+        if hasattr(head, "one2one_cv2"):
+            head.end2end = True
+            rows = _first(model(images))
+    return Oracle(path, images, many, rows)
+
+
+def smooth(count: int, height: int, width: int) -> Tensor:
+    """Images [N, 3, H, W] of coloured clouds; noise would make attention swing from cell to cell."""
+    cells = torch.rand(
+        count, 3, height // 16, width // 16, generator=torch.Generator().manual_seed(1)
+    )
+    return nn.functional.interpolate(cells, size=(height, width), mode="bilinear")
+
+
+def differences(one: Tensor, other: Tensor, boxes: slice = slice(4)) -> tuple[float, float]:
+    """The largest difference of a box coordinate in px, and of a score, in [N, 4 + nc, A]."""
+    assert one.shape == other.shape, (one.shape, other.shape)
+    delta = (one - other).abs()
+    return delta[:, boxes].max().item(), delta[:, 4:].max().item()
+
+
+def _first(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _randomise(model: nn.Module) -> None:
+    for norm in _norms(model):
+        nn.init.uniform_(norm.weight, 0.7, 1.3)
+        nn.init.normal_(norm.bias, 0, 0.2)
+    for name, parameter in model.named_parameters():
+        if name.endswith("gamma"):
+            nn.init.uniform_(parameter, 0, 0.3)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.bias is not None:
+            nn.init.normal_(module.bias, 0, 0.3)
+
+
+def _calibrate(model: nn.Module, images: Tensor) -> None:
+    for norm in _norms(model):
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    model.train()
+    with torch.no_grad():
+        model(images)
+    for norm in _norms(model):
+        norm.momentum = 0.03
+    model.eval()
+
+
+def _norms(model: nn.Module) -> Iterator[nn.BatchNorm2d]:
+    return (module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
