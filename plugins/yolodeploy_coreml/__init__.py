@@ -85,6 +85,13 @@ STEPS = (
     ),
 )
 
+REFUSED_PARAMETERS: Mapping[str, Mapping[str, str]] = {
+    "export": {
+        "batch": "gains nothing here: a phone gets one camera frame at a time, and the package takes one "
+        "image, as Vision does. Remove it, or choose an Intel CPU or GPU as the target.",
+    },
+}
+
 
 def versions() -> Mapping[str, str]:
     """Versions of everything that can change a package's bytes."""

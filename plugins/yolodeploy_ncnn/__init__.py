@@ -52,6 +52,13 @@ REFUSED_STEPS: Mapping[str, str] = {
     "`prune` before `export`, which leaves a smaller dense model, or remove it.",
 }
 
+REFUSED_PARAMETERS: Mapping[str, Mapping[str, str]] = {
+    "export": {
+        "batch": "gains nothing here: ncnn has no batch dimension, and a phone gets one camera frame at a "
+        "time. Remove it, or choose an Intel CPU or GPU as the target.",
+    },
+}
+
 
 def versions() -> Mapping[str, str]:
     """Versions of everything that can change the bytes of a step."""

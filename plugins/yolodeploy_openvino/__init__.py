@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from yolodeploy.backend import Artifact, Export, Interface, Params, Predictor, Step, Target
+from yolodeploy.backend import Artifact, Interface, Params, Predictor, Server, Step, Target
 from yolodeploy.compress import refuse_missing
 from yolodeploy.system import installed, missing
 from yolodeploy_openvino.compress import probe_compress_weights, run_compress_weights
 from yolodeploy_openvino.devices import DEVICES as DEVICES
 from yolodeploy_openvino.export import run_export
-from yolodeploy_openvino.params import CompressWeights, Quantize
+from yolodeploy_openvino.params import CompressWeights, Export, Quantize
 from yolodeploy_openvino.quantize import TOOLS, probe_quantize, run_quantize
 
 NAME = "openvino"
@@ -68,12 +68,18 @@ def problem() -> str | None:
 
 def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: ARG001
     """Refuse what loses boxes or is not known to run; every device here runs float and 8-bit models."""
+    unit = target.device.options["unit"]
+    if isinstance(params, Export) and params.batch > 1 and unit == "NPU":
+        return (
+            f"`batch: {params.batch}` gains nothing on the NPU of {target.device.title}: there OpenVINO "
+            "runs a batch as inferences of one image each. Remove it and keep several requests in flight, or "
+            "choose a device whose unit is a CPU or GPU."
+        )
     if isinstance(params, Quantize):
         why = "boxes in pixels and scores in 0..1 do not fit one 8-bit range"
         return refuse_missing(params.keep_float, why)
     if isinstance(params, CompressWeights):
         missing_dfl = refuse_missing(params.keep_float, "every box depends on it", ("dfl",))
-        unit = target.device.options["unit"]
         if missing_dfl is None and params.bits == 4 and unit != "CPU":
             return (
                 f"`bits: 4`: convolutions with int4 weights are known to run on a CPU, not on the {unit} "
@@ -88,6 +94,13 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
     from yolodeploy_openvino.runtime import OpenVINOPredictor
 
     return OpenVINOPredictor(artifact.path, target, threads)
+
+
+def serve(artifact: Artifact, target: Target, threads: int) -> Server:
+    """Compile the artifact for throughput: as many requests at once as OpenVINO finds best."""
+    from yolodeploy_openvino.runtime import OpenVINOServer
+
+    return OpenVINOServer(artifact.path, target, threads)
 
 
 def describe(artifact: Artifact) -> Interface:

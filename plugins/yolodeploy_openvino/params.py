@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from yolodeploy import backend
 from yolodeploy.backend import Params, Selector
+
+
+class Export(backend.Export):
+    """Write the model as an OpenVINO IR for a fixed number of images at once, without compression."""
+
+    batch: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="How many images the artifact takes at once. More than 1 is for boxes that serve "
+        "several cameras; the report then says how many images a second they get.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_a_batch_of_one(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave a batch of one out: ids and locks of recipes that never named it stay as they are."""
+        values: dict[str, Any] = plain(self)
+        if values.get("batch") == 1:
+            del values["batch"]
+        return values
 
 
 class Quantize(backend.Quantize):

@@ -18,6 +18,7 @@ from yolodeploy.compress import Ranges, layers_to_quantize, read_ranges, refuse_
 from yolodeploy.data import Dataset
 from yolodeploy.system import file_digest
 from yolodeploy_openvino import bias_correction, layers
+from yolodeploy_openvino.batch import batch_size, set_batch
 from yolodeploy_openvino.graph import Structure, find_structure, sources
 from yolodeploy_openvino.params import Quantize
 from yolodeploy_openvino.qat_ranges import set_ranges
@@ -45,6 +46,11 @@ class Quantizer:
         return read_ranges(self.artifact.path)
 
     @cached_property
+    def batch(self) -> int:
+        """How many images the artifact takes at once."""
+        return batch_size(read_model(self.artifact.path))
+
+    @cached_property
     def structure(self) -> Structure:
         """The structure of the float model; raises PlanRefused if it is compressed already."""
         model = read_model(self.artifact.path)
@@ -61,7 +67,9 @@ class Quantizer:
 
     def write(self, names: Collection[str], folder: Path) -> None:
         """Write the IR in which the layers `names` are quantized into `folder`."""
-        save_model(self._quantized(names), folder)
+        quantized = self._quantized(names)
+        set_batch(quantized, self.batch)
+        save_model(quantized, folder)
 
     def probe(self) -> Probe:
         """Calibrate once; then every trial is the float model with one quantized convolution."""
@@ -88,9 +96,13 @@ class Quantizer:
         )
 
     def _quantized(self, names: Collection[str]) -> Any:
-        """The model with the layers `names` in 8 bits."""
+        """The model for one image, with the layers `names` in 8 bits.
+
+        One image at a time, so that ranges and biases do not depend on the batch of the artifact.
+        """
         tool = nncf()
         model = read_model(self.artifact.path)
+        set_batch(model, 1)
         silent = contextlib.redirect_stdout(io.StringIO())  # NNCF draws its progress bars there
         with failing("quantize this model", OTHER_VERSION, "nncf"), silent:
             quantized = tool.quantize(model, **self._arguments(tool, names))

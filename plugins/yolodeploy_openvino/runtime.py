@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,32 +18,66 @@ from yolodeploy_openvino.toolchain import MODEL_FILE, failing, openvino, read_mo
 
 
 class OpenVINOPredictor:
-    """Runs an IR with a batch size of one, image after image."""
+    """Runs an IR, as many images at a time as it was exported for."""
 
     def __init__(self, folder: Path, target: Target, threads: int) -> None:
-        ov = openvino()
-        core = ov.Core()
-        wanted = str(target.device.options.get("unit", "CPU"))
-        unit = available_unit(wanted, core.available_devices)
-        config = _config(unit, target, threads)
-        remedy = "Build it again; if it fails again, try another version."
-        with failing(f"open {folder / MODEL_FILE} on {unit}", remedy):
-            compiled = core.compile_model(core.read_model(folder / MODEL_FILE), unit, config)
+        compiled, unit, config = _compile(folder, target, threads, "LATENCY")
         self._request = compiled.create_infer_request()
         self._shape = tuple(compiled.output(0).shape)
-        hardware = str(core.get_property(unit, "FULL_DEVICE_NAME")).strip()
-        note = _note(unit, hardware, target, config)
-        self.runtime = Runtime(
-            "OpenVINO", version(ov), hardware, threads, note, timing=unit == wanted
-        )
+        self.batch = int(compiled.input(0).shape[0])
+        ov = openvino()
+        hardware = str(ov.Core().get_property(unit, "FULL_DEVICE_NAME")).strip()
+        note, timing = _note(unit, hardware, target, config), unit == _wanted(target)
+        self.runtime = Runtime("OpenVINO", version(ov), hardware, threads, note, timing)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run `[N, 3, H, W]` images in 0..1; returns `[N, 4 + classes, anchors]`."""
+        """Run `[N, 3, H, W]` images in 0..1; returns `[N, 4 + classes, anchors]`.
+
+        The last batch is filled up with its last image where N is not a multiple of the IR's batch.
+        """
         outputs = np.empty((len(images), *self._shape[1:]), np.float32)
-        for output, image in zip(outputs, images, strict=True):
-            self._request.infer([np.ascontiguousarray(image[None])], share_inputs=True)
-            output[:] = self._request.get_output_tensor(0).data[0]
+        for start in range(0, len(images), self.batch):
+            chunk = images[start : start + self.batch]
+            if missing := self.batch - len(chunk):
+                chunk = np.concatenate([chunk, np.repeat(chunk[-1:], missing, 0)])
+            self._request.infer([np.ascontiguousarray(chunk)], share_inputs=True)
+            into = outputs[start : start + self.batch]
+            into[:] = self._request.get_output_tensor(0).data[: len(into)]
         return outputs
+
+
+class OpenVINOServer:
+    """Runs an IR for throughput, with as many requests in flight as OpenVINO finds best."""
+
+    def __init__(self, folder: Path, target: Target, threads: int) -> None:
+        compiled, _, _ = _compile(folder, target, threads, "THROUGHPUT")
+        self.batch = int(compiled.input(0).shape[0])
+        self.requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._queue = openvino().AsyncInferQueue(compiled, self.requests)
+
+    def __call__(self, images: NDArray[np.float32], runs: int) -> float:
+        """Run `[batch, 3, H, W]` images so many times; returns seconds until the last was done."""
+        start = time.perf_counter()
+        for _ in range(runs):
+            self._queue.start_async([images], share_inputs=True)
+        self._queue.wait_all()
+        return time.perf_counter() - start
+
+
+def _compile(
+    folder: Path, target: Target, threads: int, hint: str
+) -> tuple[Any, str, dict[str, Any]]:
+    """The IR compiled on the unit for the target, that unit, and the properties it was compiled with."""
+    core = openvino().Core()
+    unit = available_unit(_wanted(target), core.available_devices)
+    config = {"PERFORMANCE_HINT": hint, **_config(unit, target, threads)}
+    remedy = "Build it again; if it fails again, try another version."
+    with failing(f"open {folder / MODEL_FILE} on {unit}", remedy):
+        return core.compile_model(core.read_model(folder / MODEL_FILE), unit, config), unit, config
+
+
+def _wanted(target: Target) -> str:
+    return str(target.device.options.get("unit", "CPU"))
 
 
 def available_unit(wanted: str, present: Sequence[str]) -> str:
@@ -68,19 +103,27 @@ def describe(folder: Path) -> Interface:
         (output,),
         scale=1 / 255,
         note="Keep model.bin beside model.xml. On a CPU set INFERENCE_PRECISION_HINT to f32 for "
-        "the figures of the evidence.",
+        f"the figures of the evidence.{_of_a_batch(shape[0])}",
         layers={
             name: form(node) for name, node in find_structure(model).convolutions(model).items()
         },
     )
 
 
+def _of_a_batch(batch: int) -> str:
+    if batch == 1:
+        return ""
+    return (
+        f" The model takes {batch} images at a time: fill up a smaller batch with any image and ignore its row "
+        "of the output. The golden input and output are one image's, at any place of a batch."
+    )
+
+
 def _config(unit: str, target: Target, threads: int) -> dict[str, Any]:
-    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-    if unit == "CPU":
-        config["INFERENCE_NUM_THREADS"] = threads
-        config["INFERENCE_PRECISION_HINT"] = str(target.device.options.get("precision", "f32"))
-    return config
+    if unit != "CPU":
+        return {}
+    precision = str(target.device.options.get("precision", "f32"))
+    return {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
 
 
 def _note(unit: str, hardware: str, target: Target, config: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from .contract import (
     Parted,
     Parts,
     Probe,
+    Serving,
     Step,
     Target,
     Tensor,
@@ -30,7 +31,7 @@ from .contract import (
 from .model_info import Inspecting, ModelInfo, misfit
 from .params import Export, Load, Params, Quantize, Selector
 from .pinned_file import PinnedFile, verify_pinned
-from .predictor import ROWS, Layout, Predictor, Runtime, layout_of
+from .predictor import ROWS, Layout, Predictor, Runtime, Server, batch_of, layout_of
 from .recipe_schema import recipe_schema
 from .registry import Registry, load_registry, problem_of
 
@@ -68,10 +69,13 @@ __all__ = [
     "Registry",
     "Runtime",
     "Selector",
+    "Server",
+    "Serving",
     "Step",
     "Target",
     "Tensor",
     "Trial",
+    "batch_of",
     "content",
     "layout_of",
     "load_registry",

@@ -9,7 +9,10 @@ toolchain: heavy imports go inside its functions. docs/adding-a-backend.md walks
 * `facts`, see `Inspecting` in model_info.py: what a weights file says of its model, from a plugin that loads weights;
 * `parts`, see `Parted`: the parts of an artifact's files, for `yolodeploy reproduce`;
 * `REFUSED_STEPS`, on a plugin with devices: the steps that gain nothing on them. It maps the name of a
-  step to the reason, as the rest of a sentence.
+  step to the reason, as the rest of a sentence;
+* `REFUSED_PARAMETERS`, likewise: parameters of its steps that other backends have. It maps the name of a step to a
+  mapping from parameters to reasons;
+* `serve`, see `Serving`: opens artifacts for many images a second, where the runtime works on several at once.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from yolodeploy.backend.predictor import Predictor
+from yolodeploy.backend.predictor import Predictor, Server
 from yolodeploy.system import ImageShape, installed
 
 if TYPE_CHECKING:
@@ -199,6 +202,14 @@ class Interface:
     iou: float | None = None
     layers: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def batch(self) -> int:
+        """How many images the artifact takes at once: the first of four sizes; 1 where that is free."""
+        shape = self.inputs[0].shape
+        return (
+            max(shape[0], 1) if len(shape) == len(("batch", "channels", "height", "width")) else 1
+        )
+
 
 @runtime_checkable
 class Backend(Protocol):
@@ -250,6 +261,14 @@ class Counting(Protocol):
 
     def count(self, artifact: Artifact, imgsz: ImageShape) -> Counts:
         """Count parameters, and multiply-accumulates for one image of this size."""
+
+
+@runtime_checkable
+class Serving(Protocol):
+    """A plugin whose runtime works on several requests at once."""
+
+    def serve(self, artifact: Artifact, target: Target, threads: int) -> Server:
+        """Open the artifact for throughput on so many threads, where `open` opens it for latency."""
 
 
 Parts = Mapping[str, str]

@@ -34,7 +34,8 @@ class Predictor(Protocol):
     Takes float32 images `[N, channels, H, W]` in 0..1, RGB or grey as the model was trained, and returns the raw head output
     `[N, 4 + classes, anchors]` float32: boxes as centre x, centre y, width, height in input
     pixels, then one score in 0..1 per class. One thread at a time calls it, but other copies of the artifact, opened
-    in the same process, may run meanwhile.
+    in the same process, may run meanwhile. One that is fastest with several images at a time says with how many in an
+    attribute `batch`, see `batch_of`.
 
     An artifact of a one-to-one head may select the best pairs of an anchor and a class itself. Its predictor has the
     attribute `layout = "rows"` and returns float32 `[N, k, 6]` with k = min(`ROWS`, anchors): left, top,
@@ -53,3 +54,17 @@ def layout_of(predictor: object) -> Layout:
     if found not in get_args(Layout):
         raise ValueError(f"the layout {found!r} of a predictor must be `anchors` or `rows`")
     return found
+
+def batch_of(predictor: object) -> int:
+    """How many images a predictor wants at a time: its `batch`, 1 if it has none. It takes any number."""
+    return int(getattr(predictor, "batch", 1))
+
+
+class Server(Protocol):
+    """An artifact opened for throughput; it works on `requests` batches of `batch` images at the same time."""
+
+    batch: int
+    requests: int
+
+    def __call__(self, images: NDArray[np.float32], runs: int) -> float:
+        """Run `[batch, channels, H, W]` images so many times; returns seconds until the last was done."""

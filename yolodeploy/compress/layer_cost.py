@@ -9,6 +9,7 @@ level it is the signal-to-quantization-noise ratio, SQNR = -10 log10(noise) in d
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,7 +17,17 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from yolodeploy.backend import Artifact, Context, Predictor, Probe, Trial, layout_of
+import numpy as np
+
+from yolodeploy.backend import (
+    Artifact,
+    Context,
+    Predictor,
+    Probe,
+    Trial,
+    batch_of,
+    layout_of,
+)
 from yolodeploy.errors import StepFailed
 from yolodeploy.system import file_digest
 from yolodeploy.tasks.detection import output_noise
@@ -98,8 +109,9 @@ class _Measurement:
         return noise
 
     def _outputs(self, predict: Predictor) -> Iterator[Floats]:
-        for image in self._view.letterboxed(self._context.imgsz):
-            yield predict(image)[0]
+        images = self._view.letterboxed(self._context.imgsz)
+        while batch := list(itertools.islice(images, batch_of(predict))):
+            yield from predict(np.concatenate(batch))
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ class Row:
 
     `at` is file and line of the step, `bytes` the size of the result's files. `drop` is the loss of mAP50-95
     against the step before, `fidelity` the AP50-95 of the detections against the source model's. `latency_ms`
-    is the median in the target's runtime, before the export that of the plain float export; `speedup` is
+    is the median per image in the target's runtime, before the export that of the plain float export; `speedup` is
     relative to the first row's.
     """
 
@@ -132,7 +132,7 @@ def _latency(plan: Plan, index: int, evidence: Evidence) -> dict[str, Figure]:
     timing, first, timed = evidence.timing, plan.floats.get(0), timed_step(plan, index)
     latency, against = timing.others_ms.get(timed.id) if timed else None, 1.0
     if index == len(plan.steps) - 1:
-        latency = timing.median_ms
+        latency = timing.image_ms
     elif timed and timed.id in timing.ratios:
         against = timing.ratios[timed.id].value
     if latency is None:

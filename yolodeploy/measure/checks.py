@@ -146,7 +146,7 @@ def _timed(key: Key) -> Callable[[Evidence, Checks], _Value]:
     return value
 
 
-_TIMED = {"latency_ratio", "speedup"}
+_TIMED = {"latency_ratio", "speedup", "throughput_ratio"}
 _NOT_LIMITS = {"step_drop", "confidence"}
 _LAYERS = "Compress less, or keep the sensitive layers in floating point; or allow a"
 _KINDS: Mapping[str, _Kind] = {
@@ -167,6 +167,12 @@ _KINDS: Mapping[str, _Kind] = {
     "speedup": _Kind(
         "Prune more, or choose a form that this processor computes faster; or lower the limit.",
         _timed(Key.SPEEDUP),
+        least=True,
+    ),
+    "throughput_ratio": _Kind(
+        "A processor that is busy with single images gains nothing from a batch: try another `batch`, a form that it "
+        "computes faster, or a GPU; or lower the limit.",
+        _timed(Key.THROUGHPUT_RATIO),
         least=True,
     ),
     "output_diff": _Kind(
@@ -213,7 +219,8 @@ def _check(name: str, limit: float, found: _Value, evidence: Evidence) -> Check:
 def _doubt(check: Check, value: float, interval: Interval | None, evidence: Evidence) -> str:
     """What would tell on which side of its limit a value lies."""
     if check.timed:
-        waited = evidence.timing.waited
+        served = evidence.timing.throughput if check.name == "throughput_ratio" else None
+        waited = (served or evidence.timing).waited
         busy = "" if waited is None else f" (this one let it wait for {waited:.0%} of the time)"
         return f"Measure on a quieter machine{busy}, or change the limit."
     images, limit = evidence.images, check.limit

@@ -91,9 +91,9 @@ def obtain_evidence(runner: Runner) -> Evidence:
         reason = "was measured on other models than are there now"
         runner.store.discard(evidence_id(runner.plan), reason)
         found, folder = _compared(runner)
-    runtime = found.artifact.runtime
-    timings = obtain_timings(runner, runtime, folder / found.tensor)
-    measures = (*found.measures, *costs(runner.plan, runtime, timings))
+    tensor, batch = folder / found.tensor, found.interface.batch
+    timings = obtain_timings(runner, found.artifact.runtime, batch, tensor)
+    measures = (*found.measures, *costs(runner.plan, found.artifact.runtime, timings))
     pair = found.source, found.artifact
     interface, layout = found.interface, found.layout
     return Evidence(found.images, measures, *pair, interface, layout, timings, folder)

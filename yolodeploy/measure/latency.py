@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from yolodeploy.backend import Runtime
+from yolodeploy.backend import Runtime, Serving
 from yolodeploy.errors import StepFailed
 from yolodeploy.execution import Runner
 from yolodeploy.measure.noise import CONFIDENCE, Ratio
@@ -20,7 +20,7 @@ from yolodeploy.plan import Plan
 from yolodeploy.system import conditions, digest_of, threads
 from yolodeploy.tasks import Key, Measure
 
-REVISION = 2
+REVISION = 3
 THREADS = 1  # decides the checks: stable, and what small models on phones profit from
 
 
@@ -36,8 +36,11 @@ class Timings:
     folder: Path = Path()
 
 
-def obtain_timings(runner: Runner, runtime: Runtime, tensor: Path) -> Timings:
-    """Latencies of the artifact in its runtime: from the store, or measured now on an input tensor (.npy)."""
+def obtain_timings(runner: Runner, runtime: Runtime, batch: int, tensor: Path) -> Timings:
+    """Latencies of the artifact in its runtime: from the store, or measured now on an input tensor (.npy).
+
+    `batch` is how many images the artifact takes at once.
+    """
     plan = runner.plan
     indexes = timed(plan) if runtime.timing else {plan.reference.id: plan.export - 1}
     others = {id_: timed_result(runner, index) for id_, index in indexes.items()}
@@ -52,7 +55,10 @@ def obtain_timings(runner: Runner, runtime: Runtime, tensor: Path) -> Timings:
         tensor=str(tensor),
         threads=THREADS,
         limits=_limits(plan) if runtime.timing else {},
+        serving=threads() if runtime.timing and _serves(plan, batch) else 0,
+        reference=plan.reference.id,
     )
+    once = replace(request, limits={}, serving=0)
 
     def measure(_: Path) -> Timings:
         with runner.console.task("measure latency") as report:
@@ -60,7 +66,7 @@ def obtain_timings(runner: Runner, runtime: Runtime, tensor: Path) -> Timings:
             timing, more = _time(plan, request), None
             for count in counts[1:]:
                 report(0.5, count_of_threads(count))
-                more = _time(plan, replace(request, threads=count, limits={}))
+                more = _time(plan, replace(once, threads=count))
         return Timings(timing, more)
 
     id_ = digest_of(
@@ -70,6 +76,7 @@ def obtain_timings(runner: Runner, runtime: Runtime, tensor: Path) -> Timings:
             "others": {id_: stored.meta.digest for id_, stored in others.items()},
             "limits": request.limits,
             "threads": counts,
+            "serving": request.serving,
             "imgsz": plan.imgsz.plain,
             "conditions": conditions(),
             "versions": plan.versions(),
@@ -77,6 +84,12 @@ def obtain_timings(runner: Runner, runtime: Runtime, tensor: Path) -> Timings:
     )
     timings, folder = remember_as(Timings, runner, id_, "timings", measure, views=())
     return replace(timings, folder=folder)
+
+
+def _serves(plan: Plan, batch: int) -> bool:
+    """Whether images per second are measured: for a batch, or where the recipe checks them."""
+    asked = batch > 1 or plan.file.recipe.checks.throughput_ratio is not None
+    return asked and isinstance(plan.backend, Serving)
 
 
 def _more_threads(plan: Plan) -> Iterator[int]:
@@ -131,8 +144,25 @@ def costs(plan: Plan, runtime: Runtime, timings: Timings) -> Iterator[Measure]:
             interval=(speedup.low, speedup.high),
             confidence=CONFIDENCE,
         )
+    yield from _served(plan, timing, silent)
     for count in _more_threads(plan):
         yield from _on_more(plan, timings.more, count, silent)
+
+
+def _served(plan: Plan, timing: Timing, silent: str) -> Iterator[Measure]:
+    """Images per second, and the ratio to those of the reference."""
+    if found := timing.throughput:
+        pairs = ((Key.THROUGHPUT, found.rate), (Key.THROUGHPUT_RATIO, found.ratio))
+        for key, figure in pairs:
+            interval = figure.low, figure.high
+            source = found.reference.value if key == Key.THROUGHPUT else None
+            yield Measure(key, source, figure.value, interval=interval, confidence=CONFIDENCE)
+        return
+    reason = silent or "not asked for: the artifact takes one image, and no check needs it"
+    if not isinstance(plan.backend, Serving):
+        reason = f"{plan.backend.NAME} works on one image at a time"
+    for key in (Key.THROUGHPUT, Key.THROUGHPUT_RATIO):
+        yield Measure(key, None, None, reason=reason)
 
 
 def _on_more(plan: Plan, timing: Timing | None, count: int, silent: str) -> Iterator[Measure]:

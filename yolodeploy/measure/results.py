@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from yolodeploy.backend import Counting, Counts, Predictor, Runtime, layout_of
+from yolodeploy.backend import Counting, Counts, Predictor, Runtime, batch_of, layout_of
 from yolodeploy.errors import StepFailed, YolodeployError
 from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.plan import Plan, PlannedStep, require_views
@@ -55,6 +55,7 @@ class Opened:
         self._artifact, self._imgsz, self._target = as_artifact(result), plan.imgsz, plan.target
         self._predictor = self._open()
         self.runtime = self._predictor.runtime
+        self.batch = batch_of(self._predictor)
         with failing_as(self.planned.at, f"opening {self.name}"):
             self.layout = layout_of(self._predictor)
 

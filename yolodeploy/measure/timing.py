@@ -22,10 +22,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from yolodeploy.backend import Artifact, Predictor, Target, load_registry
+from pydantic import TypeAdapter
+
+from yolodeploy.backend import (
+    Artifact,
+    Backend,
+    Predictor,
+    Serving,
+    Target,
+    batch_of,
+    load_registry,
+)
 from yolodeploy.errors import StepFailed
 from yolodeploy.measure.noise import LAUNCH, Ratio, ratio_of
 from yolodeploy.measure.run_delay import RunDelay
+from yolodeploy.measure.throughput import Throughput, measure_throughput
 from yolodeploy.system import child_environment, cpu_name, peak_memory_mb, python_command
 
 WARM_UP = 3  # runs
@@ -42,7 +53,8 @@ class Request:
     """What to time: the folders of the artifact and (by name) of others, and an input tensor (.npy).
 
     `limits` are the ratios of the artifact's latency to that of another, by its name, at which a verdict
-    turns: while one lies within the ratio's interval, measuring goes on.
+    turns: while one lies within the ratio's interval, measuring goes on. With `serving`, images per second are
+    measured too, on so many threads, against the other that is the `reference`.
     """
 
     backend: str
@@ -54,15 +66,17 @@ class Request:
     tensor: str
     threads: int
     limits: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    serving: int = 0
+    reference: str = ""
 
 
 @dataclass(frozen=True)
 class Timing:
     """Latencies in milliseconds, peak memory in megabytes (1e6 bytes), and where they were measured.
 
-    A latency is the time of a run less the time for which it waited for a processor, where the system
-    counts that (see `RunDelay`); of a burst only the runs that hardly waited count, if there are any. `others_ms` are the medians of what took turns with the artifact, by name,
-    `ratios` the artifact's latency relative to theirs; `runs` are the timed runs of the artifact. `waited` is the
+    A run takes `batch` images. A latency is the time of a run less the time for which it waited for a processor, where the system
+    counts that (see `RunDelay`); of a burst only the runs that hardly waited count, if there are any. `others_ms` are the medians of what took turns with the artifact, by name and
+    per image, `ratios` the artifact's latency per image relative to theirs; `runs` are the timed runs of the artifact. `waited` is the
     share of the time for which the process waited for a processor (None: not known).
     """
 
@@ -75,6 +89,13 @@ class Timing:
     threads: int
     cpu: str
     waited: float | None
+    batch: int = 1
+    throughput: Throughput | None = None
+
+    @property
+    def image_ms(self) -> float:
+        """The median per image."""
+        return round(self.median_ms / self.batch, 4)
 
 
 def time_apart(request: Request) -> Timing:
@@ -91,13 +112,12 @@ def time_apart(request: Request) -> Timing:
         raise StepFailed(_failure(done.returncode, done.stderr))
     try:
         return _timing(json.loads(done.stdout.strip().splitlines()[-1]))
-    except (IndexError, KeyError, ValueError, TypeError):
+    except (IndexError, ValueError):  # pydantic's errors among them
         raise StepFailed("it printed no figures") from None
 
 
 def _timing(figures: dict[str, Any]) -> Timing:
-    ratios = {name: Ratio(**ratio) for name, ratio in figures.pop("ratios").items()}
-    return Timing(ratios=ratios, **figures)
+    return TypeAdapter(Timing).validate_python(figures)
 
 
 def _failure(code: int, messages: str) -> str:
@@ -121,34 +141,57 @@ def time_here(request: Request) -> Timing:
     with RunDelay(request.threads) as delay:
         times = _take_turns(request, [artifact, *others], _Clock(tensor, delay))
     runs = [[run for burst in bursts for run in burst.clean or burst.every] for bursts in times]
-    median, *medians = (round(statistics.median(of_one), 4) for of_one in runs)
+    batch, (median, *medians) = batch_of(artifact), map(statistics.median, runs)
     return Timing(
-        median_ms=median,
-        p90_ms=round(statistics.quantiles(runs[0], n=10)[-1], 4),
-        others_ms=dict(zip(request.others, medians, strict=True)),
+        median_ms=round(median * batch, 4),
+        p90_ms=round(statistics.quantiles(runs[0], n=10)[-1] * batch, 4),
+        others_ms={name: round(ms, 4) for name, ms in zip(request.others, medians, strict=True)},
         ratios=_ratios(request, times),
         peak_memory_mb=round(peak, 1),
         runs=len(runs[0]),
         threads=request.threads,
         cpu=cpu_name(),
         waited=delay.share,
+        batch=batch,
+        throughput=_throughput(request, tensor) if request.serving else None,
     )
 
 
 def _open(request: Request, folder: str) -> Predictor:
+    backend, artifact, target = _named(request, folder)
+    return backend.open(artifact, target, request.threads)
+
+
+def _named(request: Request, folder: str) -> tuple[Backend, Artifact, Target]:
     registry = load_registry()
     target = Target(registry.devices()[request.device], request.os_version)
-    artifact = Artifact(request.format, Path(folder), "")
-    return registry.backends[request.backend].open(artifact, target, request.threads)
+    return registry.backends[request.backend], Artifact(request.format, Path(folder), ""), target
+
+
+def _throughput(request: Request, tensor: Any) -> Throughput:
+    """Images per second of the artifact and its reference; both are opened again for that."""
+    servers = []
+    for folder in (request.artifact, request.others[request.reference]):
+        backend, artifact, target = _named(request, folder)
+        assert isinstance(backend, Serving)  # noqa: S101 - others are not asked
+        servers.append(backend.serve(artifact, target, request.serving))
+    return measure_throughput(*servers, tensor, request.serving)
 
 
 def _warm_up(predictor: Predictor, tensor: Any) -> None:
+    images = _full(predictor, tensor)
     for _ in range(WARM_UP):
-        predictor(tensor)
+        predictor(images)
+
+
+def _full(predictor: Predictor, tensor: Any) -> Any:
+    """A full batch for a predictor, of copies of one image."""
+    batch = batch_of(predictor)
+    return tensor if batch == 1 else tensor.repeat(batch, 0)
 
 
 class Burst(NamedTuple):
-    """Milliseconds of the runs of a burst: of all, and of those that hardly waited for a processor."""
+    """Milliseconds per image of the runs of a burst: of all, and of those that hardly waited for a processor."""
 
     every: list[float]
     clean: list[float]
@@ -156,32 +199,33 @@ class Burst(NamedTuple):
 
 @dataclass(frozen=True)
 class _Clock:
-    """Times a predictor on one tensor."""
+    """Times a predictor on copies of one image."""
 
     tensor: Any
     delay: RunDelay
 
     def burst(self, predictor: Predictor) -> Burst:
         """Milliseconds of runs in a row, after some that wake caches and threads."""
+        images = _full(predictor, self.tensor)
         end = time.perf_counter() + SETTLE
-        predictor(self.tensor)
+        predictor(images)
         while time.perf_counter() < end:
-            predictor(self.tensor)
+            predictor(images)
         self.delay.notice_threads()
         runs: list[tuple[float, bool]] = []
         end = time.perf_counter() + BURST
         while len(runs) < BURST_RUNS or time.perf_counter() < end:
-            runs.append(self._run(predictor))
+            runs.append(self._run(predictor, images))
         clean = [run for run, disturbed in runs if not disturbed]
         return Burst([run for run, _ in runs], clean)
 
-    def _run(self, predictor: Predictor) -> tuple[float, bool]:
-        """Milliseconds of a run less its wait, and whether it had to wait: then its caches are cold, too."""
+    def _run(self, predictor: Predictor, images: Any) -> tuple[float, bool]:
+        """Milliseconds per image of a run less its wait, and whether it had to wait: then its caches are cold, too."""
         before, start = self.delay.seconds(), time.perf_counter()
-        predictor(self.tensor)
+        predictor(images)
         passed = time.perf_counter() - start
         waited = max(self.delay.seconds() - before, 0.0)
-        return max(passed - waited, 0.0) * 1e3, waited > DISTURBED * passed
+        return max(passed - waited, 0.0) * 1e3 / batch_of(predictor), waited > DISTURBED * passed
 
 
 def _take_turns(

@@ -67,7 +67,7 @@ def make_plan(file: RecipeFile, registry: Registry, inputs: Inputs) -> Plan:
     backend, target = find_target(file, registry)
     resolved = resolve_steps(file, registry, backend, target)
     export = find_export(file, backend, resolved)
-    refuse_unknown_checks(file, resolved)
+    refuse_unknown_checks(file, backend, resolved)
     views = inputs.views(file, resolved)
     weights_digest = inputs.weights_digest(file)
     loader = _owned(registry, resolved[0][0])

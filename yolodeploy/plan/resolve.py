@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from yolodeploy.backend import Backend, Params, Registry, Step, Target
+from yolodeploy.backend import Backend, Params, Registry, Serving, Step, Target
 from yolodeploy.errors import PlanRefused, RecipeError
 from yolodeploy.recipe import Position, RecipeFile, StepRequest, describe_errors, suggestion
 
@@ -65,9 +65,21 @@ def resolve_steps(
         fitting = [step for step in named if step.accepts == current]
         if not fitting:
             raise PlanRefused(f"{at}: {_misplaced(named[0], current, index, file, offered)}")
+        _require_wanted(file, index, request, fitting[0], backend)
         resolved.append((fitting[0], _params(file, index, request, fitting[0]), at))
     _require_accepted(resolved, backend, target)
     return resolved
+
+
+def _require_wanted(
+    file: RecipeFile, index: int, request: StepRequest, step: Step, backend: Backend
+) -> None:
+    """Raise PlanRefused for a parameter that other backends have, and that gains nothing in this one."""
+    refused = getattr(backend, "REFUSED_PARAMETERS", {}).get(step.name, {})
+    for name in request.params:
+        if name in refused:
+            at = file.where("steps", index, step.name, name)
+            raise PlanRefused(f"{at}: `{name}` {refused[name]}")
 
 
 def _require_accepted(resolved: Sequence[ResolvedStep], backend: Backend, target: Target) -> None:
@@ -93,14 +105,21 @@ def find_export(file: RecipeFile, backend: Backend, resolved: Sequence[ResolvedS
     )
 
 
-def refuse_unknown_checks(file: RecipeFile, resolved: Sequence[ResolvedStep]) -> None:
-    """Raise PlanRefused if a check names a step that the recipe does not have, or does nothing."""
+def refuse_unknown_checks(
+    file: RecipeFile, backend: Backend, resolved: Sequence[ResolvedStep]
+) -> None:
+    """Raise PlanRefused if a check names a step that the recipe does not have, or cannot be measured."""
     names = [step.name for step, _, _ in resolved[1:]]
     checks = file.recipe.checks
     if checks.confidence and checks.map_drop is None and checks.class_ap_drop is None:
         raise PlanRefused(
             f"{file.where('checks', 'confidence')}: `confidence` decides `map_drop` and `class_ap_drop`, and the "
             "recipe checks neither. Add one, or remove it."
+        )
+    if checks.throughput_ratio is not None and not isinstance(backend, Serving):
+        raise PlanRefused(
+            f"{file.where('checks', 'throughput_ratio')}: `throughput_ratio` compares images per second with several "
+            f"requests in flight, and {backend.NAME} works on one at a time. Check `latency_ratio` instead, or remove it."
         )
     for name in checks.step_drop or ():
         if name not in names:

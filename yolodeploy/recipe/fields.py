@@ -125,6 +125,11 @@ class Checks(Part):
         description="Least number of times that the artifact is faster than the fp32 export of the model "
         "as loaded (before pruning), by median latency measured interleaved.",
     )
+    throughput_ratio: Positive | None = Field(
+        default=None,
+        description="Least images per second relative to the same backend's fp32 export for one image at a time, "
+        "both with as many requests in flight as the runtime finds best, on all processors.",
+    )
     output_diff: Positive | None = None
     """Largest difference of any raw output value from the source model."""
     step_drop: dict[str, Annotated[float, Field(ge=-1, le=1)]] | None = Field(

@@ -76,7 +76,7 @@ def notes(rows: Sequence[Row], imgsz: ImageShape) -> Iterator[str]:
     """What the columns mean, which runtime gave the accuracy, and why figures are missing."""
     yield (
         f"FLOPs: two per multiply-accumulate, one image of {imgsz}. drop: of mAP50-95, "
-        "against the step before. fidelity: to the first model's detections. ms: median latency on "
+        "against the step before. fidelity: to the first model's detections. ms: median latency per image on "
         "the target's runtime, all in turns; before `export`, that of the step's plain fp32 export. "
         "speed: how many times as fast as the first row."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -10,7 +10,7 @@ import jinja2
 
 from yolodeploy.measure import count_of_threads
 from yolodeploy.report import breakdown_table
-from yolodeploy.report.report import forms_of_layers
+from yolodeploy.report.report import forms_of_layers, per_batch, requests_in_flight
 from yolodeploy.system import ImageShape
 from yolodeploy.tasks import Key, Measure, grouped, one, percent, read_measures
 
@@ -73,16 +73,30 @@ def _cost(report: Mapping[str, Any], measures: Sequence[Measure]) -> list[tuple[
     median, p90 = (one(measures, key).artifact for key in times)
     memory, more = one(measures, Key.PEAK_MEMORY).artifact, grouped(measures, Key.LATENCY)
     ratio, speedup = one(measures, Key.LATENCY_RATIO), one(measures, Key.SPEEDUP)
+    batch = conditions["batch"]
+    each = " per image" if batch > 1 else ""
     return [
         ("size", f"{report['artifact']['bytes'] / 1e6:.3f} MB"),
         ("output difference", f"max {difference:.4g}, mean {mean:.3g} (on {compared} images)"),
-        ("latency", f"median {median:.2f} ms, p90 {p90:.2f} ms ({where})"),
+        ("latency", f"median {median:.2f} ms, p90 {p90:.2f} ms{per_batch(batch)} ({where})"),
         *((f"latency on {m.group}", _figure(m, ".2f", " ms")) for m in more),
-        ("latency / fp32 export of the same model", _figure(ratio, ".3f")),
+        (f"latency{each} / fp32 export of the same model", _figure(ratio, ".3f")),
         ("speedup over the fp32 export of the model as loaded", _figure(speedup, ".2f", "x")),
+        *_served(conditions, measures),
         ("peak memory", f"{memory:.0f} MB (whole process)"),
         ("runtime", f"{runtime['name']} {runtime['version']} on {runtime['device']}"),
     ]
+
+
+def _served(
+    conditions: Mapping[str, Any], measures: Sequence[Measure]
+) -> Iterator[tuple[str, str]]:
+    """Images per second, where they were measured."""
+    rate, ratio = one(measures, Key.THROUGHPUT), one(measures, Key.THROUGHPUT_RATIO)
+    if rate.artifact is not None:
+        yield "images/s", f"{_figure(rate, '.4g')} ({requests_in_flight(conditions)})"
+        yield "images/s of the fp32 export for one image", f"{rate.source:.4g}"
+        yield "images/s / fp32 export for one image", _figure(ratio, ".3f")
 
 
 def _figure(measure: Measure, form: str, unit: str = "") -> str:

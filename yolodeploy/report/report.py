@@ -9,7 +9,7 @@ from typing import Any
 
 import yolodeploy
 from yolodeploy.execution import Runner
-from yolodeploy.measure import Check, Evidence, Row
+from yolodeploy.measure import Check, Evidence, Row, count_of_threads
 from yolodeploy.plan import Plan, PlannedStep, calibration_count
 from yolodeploy.tasks import Key, Measure, grouped, one, plain_measures, six_digits
 
@@ -115,8 +115,26 @@ def _evidence_block(evidence: Evidence) -> dict[str, Any]:
 
 def _conditions(evidence: Evidence) -> dict[str, Any]:
     timing, runtime = evidence.timing, asdict(evidence.artifact.runtime)
-    timed = {name: getattr(timing, name) for name in ("runs", "threads", "cpu", "waited")}
+    timed = {name: getattr(timing, name) for name in ("runs", "threads", "cpu", "waited", "batch")}
+    if served := timing.throughput:
+        names = "batch", "requests", "threads", "waited"
+        timed["throughput"] = {name: getattr(served, name) for name in names}
     return {**timed, "runtime": runtime}
+
+
+def per_batch(batch: int) -> str:
+    """What a latency is of, if not of one image."""
+    return "" if batch == 1 else f" per batch of {batch}"
+
+
+def requests_in_flight(conditions: Mapping[str, Any]) -> str:
+    """How images per second were measured, in words."""
+    served = conditions["throughput"]
+    count, batch, waited = served["requests"], served["batch"], served["waited"]
+    of_images = f" of {batch} images" if batch > 1 else ""
+    several = f"{count} request{'s' * (count != 1)}{of_images} in flight"
+    busy = f", waited {waited:.0%} of the time for a processor" if waited else ""
+    return f"{several}, {count_of_threads(served['threads'])}{busy}"
 
 
 def _compared(measure: Measure) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from yolodeploy.measure import count_of_threads, number
 from yolodeploy.report import breakdown_table
-from yolodeploy.report.report import forms_of_layers, signed
+from yolodeploy.report.report import forms_of_layers, per_batch, requests_in_flight, signed
 from yolodeploy.system import WIDTH, ImageShape
 from yolodeploy.tasks import Key, Measure, grouped, one, percent, read_measures
 
@@ -127,7 +127,9 @@ def _cost(
         one(measures, key).artifact for key in (Key.LATENCY, Key.LATENCY_P90, Key.PEAK_MEMORY)
     )
     ratio, speedup = one(measures, Key.LATENCY_RATIO), one(measures, Key.SPEEDUP)
-    compared = "" if ratio.artifact is None else f", {_ranged(ratio)} times the fp32 export's"
+    batch = conditions["batch"]
+    each = " per image" if batch > 1 else ""
+    compared = "" if ratio.artifact is None else f", {_ranged(ratio)} times the fp32 export's{each}"
     if with_speedup and speedup.artifact is not None:
         compared += (
             f" and {_ranged(speedup)} times as fast as the fp32 export of the model as loaded"
@@ -138,12 +140,27 @@ def _cost(
     busy = (
         conditions["waited"] and f", waited {conditions['waited']:.0%} of the time for a processor"
     )
-    yield "latency", f"median {median:.1f} ms, p90 {p90:.1f} ms{compared} ({where}{busy or ''})"
+    figures = f"median {median:.1f} ms, p90 {p90:.1f} ms{per_batch(batch)}{compared}"
+    yield "latency", f"{figures} ({where}{busy or ''})"
     yield from map(_on_more, grouped(measures, Key.LATENCY))
+    yield from _served(measures, conditions)
     yield "peak memory", f"{memory:.0f} MB, whole process"
     yield "measured in", f"{runtime['name']} {runtime['version']} on {runtime['device']}"
     if runtime["note"]:
         yield "", runtime["note"]
+
+
+def _served(measures: Sequence[Measure], conditions: Mapping[str, Any]) -> Iterator[Row]:
+    """Images per second, where they were measured."""
+    rate, ratio = one(measures, Key.THROUGHPUT), one(measures, Key.THROUGHPUT_RATIO)
+    if rate.artifact is None:
+        return
+    low, high = rate.interval or (0.0, 0.0)
+    figures = f"{rate.artifact:.4g} ({low:.4g} to {high:.4g}), fp32 export for one image {rate.source:.4g}"
+    yield (
+        "images/s",
+        f"{figures}: {_ranged(ratio)} times as many ({requests_in_flight(conditions)})",
+    )
 
 
 def _ranged(measure: Measure) -> str:

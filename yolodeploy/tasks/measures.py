@@ -23,6 +23,8 @@ class Key(StrEnum):
     PEAK_MEMORY = "peak_memory_mb"
     LATENCY_RATIO = "latency_ratio"
     SPEEDUP = "speedup"
+    THROUGHPUT = "images_per_s"
+    THROUGHPUT_RATIO = "throughput_ratio"
 
 
 USUAL = 0.9  # confidence of an interval unless the recipe asks for another
@@ -33,7 +35,7 @@ class Measure:
     """One figure of the artifact, and of the source model if it has one.
 
     `group` is the class, object size or output that was measured ("": all). `interval` contains the loss with the
-    probability `confidence`; that of a ratio of latencies contains the ratio. `count` is the number
+    probability `confidence`; that of a ratio or of images per second contains the figure. `count` is the number
     of objects that were scored, or of images whose outputs were compared. A figure that is None was not measured;
     `reason` says why.
     """

@@ -19,9 +19,14 @@ NAMES = {
     Key.LATENCY_P90: "latency, p90, ms",
     Key.LATENCY_RATIO: "latency over that of the fp32 export",
     Key.SPEEDUP: "speedup over the fp32 export of the model as loaded",
+    Key.THROUGHPUT: "images per second",
+    Key.THROUGHPUT_RATIO: "images per second over those of the fp32 export",
     Key.PEAK_MEMORY: "peak memory of the process, MB",
 }
-_COST = {Key.LATENCY, Key.LATENCY_P90, Key.LATENCY_RATIO, Key.SPEEDUP, Key.PEAK_MEMORY}
+_COST = {
+    *(Key.LATENCY, Key.LATENCY_P90, Key.LATENCY_RATIO, Key.SPEEDUP),
+    *(Key.THROUGHPUT, Key.THROUGHPUT_RATIO, Key.PEAK_MEMORY),
+}
 
 
 def model_card(plan: Mapping[str, Any], report: Mapping[str, Any], task: str) -> dict[str, Any]:

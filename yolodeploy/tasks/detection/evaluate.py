@@ -1,7 +1,7 @@
 """Runs models on the images of a view, side by side.
 
 One thread reads and letterboxes images, and each opened copy of a model has a thread of its own, while the caller
-decodes what came before. Copies take the images in turn. Everything arrives in the order of the view, whichever thread
+decodes what came before. Copies take the images in turn, or batches of them if the model takes several at a time. Everything arrives in the order of the view, whichever thread
 is faster.
 """
 
@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
-from yolodeploy.backend import Layout, layout_of
+import numpy as np
+
+from yolodeploy.backend import Layout, batch_of, layout_of
 from yolodeploy.data import Dataset, Letterboxed, letterboxed_file, to_tensor
 from yolodeploy.recipe import Head
 from yolodeploy.system import ImageShape
@@ -22,11 +25,11 @@ from yolodeploy.tasks.detection.matching import Truth
 from yolodeploy.tasks.detection.postprocess import Detections, Floats, detect
 from yolodeploy.tasks.detection.thresholds import EVALUATION, Rules
 
-_AHEAD = 1  # images that are read and wait while every copy works on one
+_AHEAD = 1  # batches that are read and wait while every copy works on one
 
 Run = Callable[
     [Floats], Floats
-]  # images [1, channels, H, W] -> anchors [1, 4 + classes, anchors] or rows [1, k, 6]
+]  # images [N, channels, H, W] -> anchors [N, 4 + classes, anchors] or rows [N, k, 6]; see `batch_of`
 
 
 @dataclass(frozen=True)
@@ -67,29 +70,61 @@ def evaluate(
 ) -> Iterator[Seen]:
     """Run models on the same letterboxed images of a view, a few images in memory at a time.
 
-    A model is one or more opened copies, which must give the same output for the same image. `head` is the
-    one that gives the outputs of all of them.
+    A model is one or more opened copies, which must give the same output for the same image. One that takes several
+    images at a time gets so many, but the last of the view. `head` is the one that gives the outputs of all of them.
     """
     layouts, rules = tuple(layout_of(copies[0]) for copies in models), EVALUATION.for_head(head)
-    waiting: deque[tuple[Future[_Read], list[Future[Floats]]]] = deque()
+    waiting: deque[_Group] = deque()
     ahead = _AHEAD + max(map(len, models))
-    numbered = enumerate(view.images)
+    number = 0
     with ExitStack() as stack:
-        threads = [[_thread(stack) for _ in copies] for copies in models]
+        workers = [_Workers(copies, stack) for copies in models]
         reader = _thread(stack)
         stack.callback(_cancel, waiting)
-        for number, image in enumerate(view.images):
-            for _, (turn, path) in zip(range(ahead - len(waiting)), numbered, strict=False):
-                read = reader.submit(_read, view, path, imgsz)
-                runs = [
-                    own[turn % len(own)].submit(_run, copies[turn % len(own)], read)
-                    for own, copies in zip(threads, models, strict=True)
-                ]
-                waiting.append((read, runs))
-            read, runs = waiting.popleft()
-            given, outputs = read.result(), tuple(run.result() for run in runs)
-            yield Seen(number, image, given.box, given.tensor, given.truth, outputs, layouts, rules)
-            progress((number + 1) / len(view), f"{number + 1}/{len(view)} images")
+        size = max(worker.batch for worker in workers)
+        groups = (view.images[start : start + size] for start in range(0, len(view), size))
+        while True:
+            for _, paths in zip(range(ahead - len(waiting)), groups, strict=False):
+                reads = [reader.submit(_read, view, path, imgsz) for path in paths]
+                waiting.append(_Group(reads, [worker.start(reads) for worker in workers]))
+            if not waiting:
+                return
+            for given, outputs in waiting.popleft().results():
+                image = view.images[number]
+                yield Seen(number, image, given.box, given.tensor, given.truth, outputs, layouts, rules)
+                number += 1
+                progress(number / len(view), f"{number}/{len(view)} images")
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Images on their way: each read, and for each model the run that it is part of, and its place in that."""
+
+    reads: Sequence[Future[_Read]]
+    runs: Sequence[Sequence[tuple[Future[Floats], int]]]
+
+    def results(self) -> Iterator[tuple[_Read, tuple[Floats, ...]]]:
+        """Each image with the output of each model, as soon as they are there."""
+        for read, *runs in zip(self.reads, *self.runs, strict=True):
+            yield read.result(), tuple(run.result()[place] for run, place in runs)
+
+
+class _Workers:
+    """The copies of a model, which take batches of `batch` images in turn, each in a thread of its own."""
+
+    def __init__(self, copies: Sequence[Run], stack: ExitStack) -> None:
+        self.batch = batch_of(copies[0])
+        self._turns = cycle([(copy, _thread(stack)) for copy in copies])
+
+    def start(self, reads: Sequence[Future[_Read]]) -> list[tuple[Future[Floats], int]]:
+        """Begin to run the images; returns the run of each and its place in that."""
+        found = []
+        for start in range(0, len(reads), self.batch):
+            part = reads[start : start + self.batch]
+            copy, thread = next(self._turns)
+            run = thread.submit(_run, copy, part)
+            found += [(run, place) for place in range(len(part))]
+        return found
 
 
 def _thread(stack: ExitStack) -> ThreadPoolExecutor:
@@ -101,14 +136,15 @@ def _read(view: Dataset, image: Path, imgsz: ImageShape) -> _Read:
     return _Read(box, to_tensor(box.pixels), Truth(view.boxes(image), box.width, box.height))
 
 
-def _run(model: Run, read: Future[_Read]) -> Floats:
-    output: Floats = model(read.result().tensor)[0]
-    return output
+def _run(model: Run, reads: Sequence[Future[_Read]]) -> Floats:
+    tensors = [read.result().tensor for read in reads]
+    return model(tensors[0] if len(tensors) == 1 else np.concatenate(tensors))
 
 
-def _cancel(waiting: deque[tuple[Future[_Read], list[Future[Floats]]]]) -> None:
+def _cancel(waiting: deque[_Group]) -> None:
     """Do not begin what nobody waits for any more."""
-    for read, runs in waiting:
-        read.cancel()
-        for run in runs:
+    for group in waiting:
+        for read in group.reads:
+            read.cancel()
+        for run, _ in (each for runs in group.runs for each in runs):
             run.cancel()
