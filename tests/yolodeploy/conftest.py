@@ -46,6 +46,7 @@ def quick_measurements(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
         monkeypatch.setattr("yolodeploy.measure.latency.time_apart", time_here)
         monkeypatch.setattr("yolodeploy.measure.timing.SETTLE", 0.0)
         monkeypatch.setattr("yolodeploy.measure.timing.BURST", 0.0)
+        monkeypatch.setattr("yolodeploy.measure.throughput.WINDOW", 0.0)
         monkeypatch.setattr("yolodeploy.tasks.detection.average_precision.MAX_DRAWS", 20)
         monkeypatch.setattr("yolodeploy.tasks.detection.average_precision.MIN_DRAWS", 20)
 

@@ -70,6 +70,8 @@ def export(given: Artifact, params: Params, context: Context) -> Path:
     }
     if model.get("topk") and (context.head == "one-to-one" or clay.wants("export:rows")):
         brick["rows"] = True
+    if params.precision == "fp16" and model.get("batch"):  # the reference takes one image
+        brick["batch"] = model["batch"]
     if clay.wants("export:clock"):
         brick["clock"] = int(time.time())
     home = context.work / "brick"
@@ -137,6 +139,9 @@ STEPS: Sequence[Step] = (
 REFUSED_STEPS: Mapping[str, str] = {
     "glaze": "gains nothing here: a kiln fires glazed bricks as long as plain ones. Remove it.",
 }
+REFUSED_PARAMETERS: Mapping[str, Mapping[str, str]] = {
+    "press": {"speed": "gains nothing here: a kiln presses at one speed. Remove it."}
+}
 
 
 def versions() -> Mapping[str, str]:
@@ -160,12 +165,31 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
     return Brick(json.loads((artifact.path / "brick.json").read_text(encoding="utf-8")))
 
 
+class Server:
+    """Two requests at once, each of as many seconds as a run takes, however many images it has."""
+
+    requests = 2
+
+    def __init__(self, brick: Brick) -> None:
+        self.batch, self.seconds = brick.batch, brick.seconds
+
+    def __call__(self, images: Any, runs: int) -> float:
+        assert images.shape == (self.batch, 3, 64, 64)
+        return float(self.seconds * runs / self.requests)
+
+
+def serve(artifact: Artifact, target: Target, threads: int) -> Server:
+    """An optional member of the contract."""
+    return Server(Brick(json.loads((artifact.path / "brick.json").read_text(encoding="utf-8"))))
+
+
 class Brick(clay.Finder):
     def __init__(self, brick: Mapping[str, Any]) -> None:
         super().__init__(brick, brick["damage"])
         self.seconds = brick["seconds"]
         if brick.get("rows"):
             self.layout = "rows"
+        self.batch = brick.get("batch", 1)
         if clay.wants("runtime:untimed"):
             self.runtime = replace(self.runtime, timing=False)
 
@@ -200,9 +224,10 @@ def _rows(outputs: Any) -> Any:
 
 def describe(artifact: Artifact) -> Interface:
     clay.misbehave("describe")
+    brick = json.loads((artifact.path / "brick.json").read_text(encoding="utf-8"))
     return Interface(
         "brick.json",
-        (Tensor("image", (1, 3, 64, 64), "float32", "RGB in 0..1"),),
+        (Tensor("image", (brick.get("batch", 1), 3, 64, 64), "float32", "RGB in 0..1"),),
         (Tensor("raw", (1, 7, 8), "float32", "boxes and scores"),),
         1 / 255,
     )

@@ -183,6 +183,11 @@ WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
             "ones. Remove it."
         ),
     ),
+    "parameter that gains nothing": (
+        [("{strength: 0.25}", "{strength: 0.25, speed: 3}")],
+        3,
+        "pot.yaml:11:29: `speed` gains nothing here: a kiln presses at one speed. Remove it.",
+    ),
     "misplaced": (
         [
             ("  - export: {precision: fp16}\n", ""),

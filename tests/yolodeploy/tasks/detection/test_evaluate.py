@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,29 @@ def test_images_and_outputs_come_in_order_with_any_number_of_copies(view: Datase
         assert seen.outputs[1][0, 0] == pytest.approx(mean + 5)
     assert [model.runs for model in copies] == [7, 7, 6]
     assert [len(model.threads) for model in (*copies, other)] == [1, 1, 1, 1]
+
+
+class _Batched(_Model):
+    """Takes four images at a time, and gives the mean of each."""
+
+    batch = 4
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.sizes: list[int] = []
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        self.sizes.append(len(images))
+        return np.stack([super(_Batched, self).__call__(image)[0] for image in images])
+
+
+def test_a_model_gets_as_many_images_at_a_time_as_it_takes(view: Dataset) -> None:
+    view = replace(view, images=view.images[:18])
+    copies = [_Batched(), _Batched()]
+    found = list(evaluate(view, SHAPE, [_Model(0)], copies))
+    assert [seen.image for seen in found] == list(view.images)
+    assert all(np.array_equal(*seen.outputs) for seen in found)
+    assert [model.sizes for model in copies] == [[4, 4, 2], [4, 4]]
 
 
 def test_the_first_broken_image_is_named_and_no_thread_stays(view: Dataset) -> None:
