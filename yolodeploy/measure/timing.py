@@ -28,6 +28,7 @@ from yolodeploy.backend import (
     Artifact,
     Backend,
     Predictor,
+    Server,
     Serving,
     Target,
     batch_of,
@@ -170,12 +171,15 @@ def _named(request: Request, folder: str) -> tuple[Backend, Artifact, Target]:
 
 def _throughput(request: Request, tensor: Any) -> Throughput:
     """Images per second of the artifact and its reference; both are opened again for that."""
-    servers = []
-    for folder in (request.artifact, request.others[request.reference]):
-        backend, artifact, target = _named(request, folder)
-        assert isinstance(backend, Serving)  # noqa: S101 - others are not asked
-        servers.append(backend.serve(artifact, target, request.serving))
-    return measure_throughput(*servers, tensor, request.serving)
+    ours = _serve(request, request.artifact)
+    theirs = _serve(request, request.others[request.reference])
+    return measure_throughput(ours, theirs, tensor, request.serving)
+
+
+def _serve(request: Request, folder: str) -> Server:
+    backend, artifact, target = _named(request, folder)
+    assert isinstance(backend, Serving)  # noqa: S101 - others are not asked
+    return backend.serve(artifact, target, request.serving)
 
 
 def _warm_up(predictor: Predictor, tensor: Any) -> None:
