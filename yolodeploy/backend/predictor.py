@@ -55,6 +55,7 @@ def layout_of(predictor: object) -> Layout:
         raise ValueError(f"the layout {found!r} of a predictor must be `anchors` or `rows`")
     return found
 
+
 def batch_of(predictor: object) -> int:
     """How many images a predictor wants at a time: its `batch`, 1 if it has none. It takes any number."""
     return int(getattr(predictor, "batch", 1))

@@ -91,7 +91,9 @@ def evaluate(
                 return
             for given, outputs in waiting.popleft().results():
                 image = view.images[number]
-                yield Seen(number, image, given.box, given.tensor, given.truth, outputs, layouts, rules)
+                yield Seen(
+                    number, image, given.box, given.tensor, given.truth, outputs, layouts, rules
+                )
                 number += 1
                 progress(number / len(view), f"{number}/{len(view)} images")
 
