@@ -18,7 +18,7 @@ from yolodeploy.compress import Ranges, layers_to_quantize, read_ranges, refuse_
 from yolodeploy.data import Dataset
 from yolodeploy.system import file_digest
 from yolodeploy_openvino import bias_correction, layers
-from yolodeploy_openvino.batch import batch_size, set_batch
+from yolodeploy_openvino.export import batch_size, set_batch
 from yolodeploy_openvino.graph import Structure, find_structure, sources
 from yolodeploy_openvino.params import Quantize
 from yolodeploy_openvino.qat_ranges import set_ranges

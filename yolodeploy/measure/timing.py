@@ -229,7 +229,7 @@ class _Clock:
         predictor(images)
         passed = time.perf_counter() - start
         waited = max(self.delay.seconds() - before, 0.0)
-        return max(passed - waited, 0.0) * 1e3 / batch_of(predictor), waited > DISTURBED * passed
+        return max(passed - waited, 1e-9) * 1e3 / batch_of(predictor), waited > DISTURBED * passed
 
 
 def _take_turns(

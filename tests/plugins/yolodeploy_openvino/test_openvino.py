@@ -17,8 +17,8 @@ from torch_support import COCO_IMAGES, COCO_MODEL, DEMO, ROOT, context, load
 import yolodeploy_openvino as backend
 import yolodeploy_torch
 from yolodeploy.backend import Artifact, Target
-from yolodeploy.backend.params import Export
 from yolodeploy.errors import StepFailed
+from yolodeploy_openvino.params import Export
 
 IMGSZ = 160
 MODEL = DEMO if DEMO.is_file() else COCO_MODEL

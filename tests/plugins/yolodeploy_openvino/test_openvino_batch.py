@@ -84,7 +84,7 @@ def test_ranges_and_biases_do_not_depend_on_the_batch(artifacts: Artifacts) -> N
 @pytest.mark.parametrize("mode", ["NUMPY", "BIDIRECTIONAL"])
 def test_a_batch_changes_where_axes_are_split_and_values_spread(mode: str) -> None:
     """Area attention reshapes the batch together with areas, and top-k spreads indices over it."""
-    from yolodeploy_openvino.batch import set_batch
+    from yolodeploy_openvino.export import set_batch
     from yolodeploy_openvino.toolchain import openvino
 
     ov = openvino()
