@@ -21,6 +21,7 @@ from android import ncnn
 from common import PEERS, ROOT, SHARED, Bench
 from coreml_w8a8 import coreml_w8a8
 from coreml_weights import coreml
+from families import BACKENDS, families
 from fire import fire
 from fuzz import fuzz
 from hostile_files import hostile
@@ -222,6 +223,7 @@ SECTIONS = {
     "verdicts": verdicts,
     "speeds": speeds,
     "itself": itself,
+    "families": families,
 }
 
 
@@ -245,6 +247,10 @@ def main() -> None:
     options.add_argument("--imgsz", type=int, default=640 if coco else 160)
     options.add_argument("--runs", type=int, default=3, help="runs of each command in `export`")
     options.add_argument("--inputs", type=int, default=10_000, help="of each parser in `fuzz`")
+    options.add_argument(
+        "--models", nargs="+", help="of `families`, such as yolo26n; all if left out"
+    )
+    options.add_argument("--backends", nargs="*", default=BACKENDS, help="of `families`")
     options.add_argument("--kills", type=int, default=200, help="of deploys in `fire`")
     options.add_argument(
         "--work",

@@ -224,7 +224,7 @@ PARSERS = {
         [f"images/val/{n}" for n in ("0.png", "1.jpg", "2.bmp", "3.webp", "4.tif")], _images
     ),
     "checkpoint": Parser(["tiny.pt"], _checkpoint, (zip_entries, zip_entries, zip_entries, *BLIND)),
-    "yolo: arch.json, info.json": Parser(["yolo/arch.json", "yolo/info.json"], _yolo, JSON),
+    "yolo: graph.json, info.json": Parser(["yolo/graph.json", "yolo/info.json"], _yolo, JSON),
     "yolo: safetensors": Parser(["yolo/model.safetensors"], _yolo, (safetensors_header, *BLIND)),
     "training state": Parser(["state.pt"], _state, (zip_entries, *BLIND)),
     "bundle": Parser([f"bundle/{name}" for name in BUNDLE], _bundle, JSON),

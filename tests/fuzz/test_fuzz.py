@@ -16,7 +16,7 @@ SLOW = {
     "checkpoint": 30,
     "recipe": 120,
     "training state": 25,
-    "yolo: arch.json, info.json": 40,
+    "yolo: graph.json, info.json": 40,
     "yolo: safetensors": 25,
 }
 NAMES = [name for name, parser in PARSERS.items() if parser.backend in ("", "ncnn")]

@@ -105,6 +105,6 @@ def test_only_the_source_counts() -> None:
 
 
 def test_counting_a_damaged_artifact(tmp_path: Path) -> None:
-    (tmp_path / "arch.json").write_text(json.dumps({"layers": []}), encoding="utf-8")
+    (tmp_path / "graph.json").write_text(json.dumps({"nodes": []}), encoding="utf-8")
     with pytest.raises(StepFailed, match="Build it again"):
         counts(tmp_path, ImageShape.square(160))
