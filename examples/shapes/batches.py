@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import generate
 import numpy as np
@@ -30,6 +31,27 @@ def draw_images(count: int, size: int, seed: int) -> Images:
     return Images(
         np.stack([sample.image for sample in samples]), [sample.labels for sample in samples]
     )
+
+
+def kept_images(cache: Path | None, count: int, size: int, seed: int) -> Images:
+    """Return ``draw_images``, from the file ``cache`` if there is one, which is written if not."""
+    if cache is None:
+        return draw_images(count, size, seed)
+    told = [count, size, seed]
+    if not cache.exists():
+        images = draw_images(count, size, seed)
+        rows = np.concatenate(images.labels)
+        counts = [len(labels) for labels in images.labels]
+        np.savez(cache, told=told, pixels=images.pixels, rows=rows, counts=counts)
+        return images
+    kept = np.load(cache)
+    if kept["told"].tolist() != told:
+        raise SystemExit(
+            f"{cache} holds images of (count, size, seed) {kept['told'].tolist()}, not {told}: "
+            "give another file"
+        )
+    labels = np.split(kept["rows"], np.cumsum(kept["counts"])[:-1])
+    return Images(kept["pixels"], labels)
 
 
 def draw_as_read(index: int, size: int, seed: int) -> generate.Sample:

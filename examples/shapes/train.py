@@ -1,6 +1,6 @@
-"""Train the demo model, a YOLOv8n for five classes, from scratch on the shapes task.
+"""Train a demo model for five classes from scratch on the shapes task.
 
-    python examples/shapes/train.py
+    python examples/shapes/train.py --model yolo26
 
 The training images are drawn into memory; nothing is downloaded. A run that was stopped goes on
 from its last epoch when it is started again with the same ``--state``.
@@ -14,7 +14,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,30 +22,27 @@ from typing import Any
 
 import generate
 import torch
-from batches import Images, batches, draw_images
+from batches import Images, batches, kept_images
+from families import FAMILIES, Family, build
 from torch import Tensor, nn
 from ultralytics import __version__
 from ultralytics.cfg import get_cfg
 from ultralytics.models.yolo import YOLO
-from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils.loss import v8DetectionLoss
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 DATA = HERE / "data" / "data.yaml"
-AVERAGE_DECAY = 0.9995  # of the moving average of the weights, which is the model that is saved
 WEIGHT_DECAY = 5e-4
 WARM_UP = 400  # steps
 LAST_RATE = 0.02  # of the peak learning rate
 MAX_GRADIENT = 10.0
-
-Loss = Callable[[dict[str, Any], dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
 class Options:
     """The command line; see ``parse``."""
 
+    family: Family
     out: Path
     state: Path
     images: int
@@ -56,6 +53,7 @@ class Options:
     seed: int
     threads: int
     measure_every: int
+    cache: Path | None
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Training:
     model: nn.Module
     average: nn.Module
     optimizer: torch.optim.AdamW
-    loss: Loss
+    loss: Any
 
 
 def main() -> None:
@@ -73,7 +71,7 @@ def main() -> None:
     options = parse()
     training = start(options)
     first = resume(training, options.state)
-    images = draw_images(options.images, options.size, options.seed)
+    images = kept_images(options.cache, options.images, options.size, options.seed)
     began = time.monotonic()
     for epoch in range(first, options.epochs):
         loss = train_epoch(training, images, options, epoch)
@@ -87,21 +85,18 @@ def main() -> None:
 
 
 def start(options: Options) -> Training:
-    """Build an untrained YOLOv8n, its moving average, its loss and its optimizer."""
+    """Build an untrained model, its moving average, its loss and its optimizer."""
     torch.manual_seed(options.seed)
     torch.set_flush_denormal(True)
-    build: Callable[..., Any] = DetectionModel
-    model = build("yolov8n.yaml", nc=len(generate.NAMES), verbose=False)
-    model.yaml["yaml_file"] = "yolov8n.yaml"
+    model: Any = build(options.family, len(generate.NAMES))
     model.names = dict(enumerate(generate.NAMES))
     model.task = "detect"
-    model.args = get_cfg()
+    model.args = get_cfg(overrides={"epochs": options.epochs})
     model.to(memory_format=torch.channels_last)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".dfl." not in name)  # its weights are the constants 0..15
-    loss: Any = v8DetectionLoss(model)
-    return Training(model, average, optimizer_of(model, options.rate), loss)
+    return Training(model, average, optimizer_of(model, options.rate), model.init_criterion())
 
 
 def optimizer_of(model: nn.Module, rate: float) -> torch.optim.AdamW:
@@ -128,15 +123,22 @@ def train_epoch(training: Training, images: Images, options: Options, epoch: int
         for group in training.optimizer.param_groups:
             group["lr"] = options.rate * rate_at(step, options.epochs * steps)
         total += train_step(training, batch)
-        follow(training.average, training.model, step)
+        follow(training.average, training.model, step, options.family.decay)
+    shift_weights(training.loss)
     return total / steps / options.batch
+
+
+def shift_weights(loss: Any) -> None:
+    """Tell a loss of two heads that an epoch is over: it moves weight to the one-to-one head."""
+    if hasattr(loss, "update"):
+        loss.update()
 
 
 def train_step(training: Training, batch: dict[str, Tensor]) -> float:
     """Take one optimizer step, convolutions in bfloat16; return the loss summed over the batch."""
     with torch.autocast("cpu", torch.bfloat16):
         raw = training.model(batch["img"])
-    loss = training.loss({name: as_float32(value) for name, value in raw.items()}, batch)[0].sum()
+    loss = training.loss(as_float32(raw), batch)[0].sum()
     training.optimizer.zero_grad()
     torch.autograd.backward(loss)
     nn.utils.clip_grad_norm_(training.model.parameters(), MAX_GRADIENT)
@@ -144,9 +146,11 @@ def train_step(training: Training, batch: dict[str, Tensor]) -> float:
     return float(loss.detach())
 
 
-def as_float32(value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
-    """Undo autocast: boxes need more than bfloat16's eight bits."""
-    return [part.float() for part in value] if isinstance(value, list) else value.float()
+def as_float32(value: Any) -> Any:
+    """Undo autocast in nested outputs: boxes need more than bfloat16's eight bits."""
+    if isinstance(value, dict):
+        return {name: as_float32(part) for name, part in value.items()}
+    return [as_float32(part) for part in value] if isinstance(value, list) else value.float()
 
 
 def rate_at(step: int, steps: int) -> float:
@@ -156,9 +160,9 @@ def rate_at(step: int, steps: int) -> float:
 
 
 @torch.no_grad()
-def follow(average: nn.Module, model: nn.Module, step: int) -> None:
+def follow(average: nn.Module, model: nn.Module, step: int, decay: float) -> None:
     """Move the average towards the model, faster early on to forget the random start."""
-    weight = max(1 - AVERAGE_DECAY, 1 / (step + 10) ** 0.8)
+    weight = max(1 - decay, 1 / (step + 10) ** 0.8)
     theirs = model.state_dict()
     for name, value in average.state_dict().items():
         if value.is_floating_point():
@@ -189,6 +193,8 @@ def resume(training: Training, path: Path) -> int:
     state = torch.load(path, weights_only=True)
     for name, part in parts(training).items():
         part.load_state_dict(state[name])
+    for _ in range(state["epoch"] + 1):
+        shift_weights(training.loss)
     return int(state["epoch"]) + 1
 
 
@@ -202,7 +208,7 @@ def checkpoint(
 ) -> dict[str, Any]:
     """Return what Ultralytics keeps of a training, with the averaged model in half precision."""
     data = DATA.relative_to(ROOT).as_posix()
-    args = {"task": "detect", "model": "yolov8n.yaml", "data": data, "imgsz": options.size}
+    args = {"task": "detect", "model": options.family.file, "data": data, "imgsz": options.size}
     args |= {
         "epochs": options.epochs,
         "batch": options.batch,
@@ -226,15 +232,33 @@ def checkpoint(
 
 
 def replace(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file that is either the old one or the new one, never half of it."""
+    """Write a file that is either the old one or the new one, never half of it.
+
+    torch repeats the file's name a thousand times in it: it is short.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save(dict(content), partial)
-    partial.replace(path)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        partial = Path(folder) / "model"
+        torch.save(dict(content), partial)
+        partial.replace(path)
 
 
 def measure(path: Path, size: int) -> dict[str, float]:
-    """Return precision, recall, mAP50 and mAP50-95 of a checkpoint on the committed val split."""
+    """Return precision, recall, mAP50 and mAP50-95 of a checkpoint on the committed val split.
+
+    Those of the one-to-many head bear Ultralytics' names; those of a one-to-one head, where there
+    is one, have ``one-to-one/`` before the name.
+    """
+    figures = measure_head(path, size)
+    model: Any = YOLO(path).model
+    if hasattr(model.model[-1], "one2one_cv2"):
+        single = measure_head(path, size, nms=False)
+        figures |= {f"one-to-one/{name}": value for name, value in single.items()}
+    return figures
+
+
+def measure_head(path: Path, size: int, **head: bool) -> dict[str, float]:
+    """Return the figures of one head: of the one-to-one head with ``nms=False``."""
     model: Any = YOLO(path)
     with tempfile.TemporaryDirectory() as folder:
         results = model.val(
@@ -248,6 +272,7 @@ def measure(path: Path, size: int) -> dict[str, float]:
             plots=False,
             verbose=False,
             project=folder,
+            **head,
         )
     return {name: float(value) for name, value in results.results_dict.items()}
 
@@ -255,17 +280,29 @@ def measure(path: Path, size: int) -> dict[str, float]:
 def parse() -> Options:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "models" / "shapes-yolov8n.pt")
-    parser.add_argument("--state", type=Path, default=HERE / "train.state", help="of a stopped run")
-    parser.add_argument("--images", type=int, default=6000)
-    parser.add_argument("--epochs", type=int, default=28)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
-    parser.add_argument("--size", type=int, default=160, help="width and height in pixels")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--measure-every", type=int, default=4, help="epochs between measurements")
-    return Options(**vars(parser.parse_args()))
+    add = parser.add_argument
+    add("--model", choices=FAMILIES, default="yolov8n")
+    add("--out", type=Path, help="default: models/shapes-MODEL.pt")
+    add("--state", type=Path, help="of a stopped run; default: MODEL.state beside this file")
+    add("--images", type=int, default=6000)
+    add("--epochs", type=int, help="default: the model's, in families.py")
+    add("--batch", type=int, default=16)
+    add("--rate", type=float, help="peak learning rate; default: the model's, in families.py")
+    add("--size", type=int, default=160, help="width and height in pixels")
+    add("--seed", type=int, default=0)
+    add("--threads", type=int, default=os.cpu_count() or 1)
+    add("--measure-every", type=int, default=4, help="epochs between measurements")
+    add("--cache", type=Path, help="keep the drawn images in this .npz file")
+    told = vars(parser.parse_args())
+    name = told.pop("model")
+    family = FAMILIES[name]
+    usual = {
+        "out": ROOT / "models" / f"shapes-{name}.pt",
+        "state": HERE / f"{name}.state",
+        "epochs": family.epochs,
+        "rate": family.rate,
+    }
+    return Options(family=family, **told | {k: v for k, v in usual.items() if told[k] is None})
 
 
 if __name__ == "__main__":
