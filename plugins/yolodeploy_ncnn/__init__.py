@@ -33,6 +33,7 @@ STEPS = (
         produces=NAME,
         params=NcnnExport,
         run=run_export,
+        revision=2,
         reference=lambda params: params.model_copy(update={"precision": "fp32"}),
     ),
     Step(name="w8", accepts=NAME, produces=NAME, params=W8, run=run_w8, probe=probe_w8),
@@ -90,22 +91,21 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
 
 
 def describe(artifact: Artifact) -> Interface:
-    """Describe how an app feeds the network and reads its output; shapes come from the graph."""
-    from yolodeploy_ncnn.decode import find_decode
+    """Describe how an app feeds the network and reads its output, whose shape ncnn itself says."""
     from yolodeploy_ncnn.model import read
+    from yolodeploy_ncnn.runtime import output_shape
 
     loaded = read(artifact)
     graph = loaded.graph
-    decode = find_decode(graph)
     pixels = graph.producers[graph.input]
-    channels = pixels.number(2)
+    channels, height, width = (pixels.number(key) for key in (2, 1, 0))
     colours, factors = "grey" if channels == GREY else "RGB", ", ".join(["1/255.f"] * channels)
     return Interface(
         entry=PARAM_FILE,
         inputs=(
             Tensor(
                 name=graph.input,
-                shape=(channels, pixels.number(1), pixels.number(0)),
+                shape=(channels, height, width),
                 dtype="float32",
                 meaning=f"{colours} pixels of the letterboxed image, multiplied with the scale",
             ),
@@ -113,7 +113,7 @@ def describe(artifact: Artifact) -> Interface:
         outputs=(
             Tensor(
                 name=graph.output,
-                shape=(4 + decode.classes, decode.anchors),
+                shape=output_shape(artifact.path, (channels, height, width)),
                 dtype="float32",
                 meaning="centre x, centre y, width, height in pixels, then a score per class",
             ),

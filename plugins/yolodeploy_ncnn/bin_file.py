@@ -32,6 +32,10 @@ _BYTES: Mapping[int, int] = {FP32: 4, FP16: 2, INT8: 1, CODEBOOK: 1}
 
 OUT_CHANNELS = 0  # parameter numbers of every layer with weights
 INT8_SCALES = 8
+GROUPS = 7
+PER_GROUP = (
+    1  # value of INT8_SCALES in a grouped convolution: a scale of the weights for each group
+)
 # Parameter numbers of (count of weights, whether there is a bias, length of the bias).
 _LAYOUT: Mapping[str, tuple[int, int, int]] = {
     "Convolution": (6, 5, 0),
@@ -123,8 +127,8 @@ def _parts(layer: Layer) -> Iterator[tuple[bool, int]]:
         yield True, layer.number(weights)
         if layer.number(has_bias, 0):
             yield False, layer.number(bias)
-        if layer.number(INT8_SCALES, 0):
-            yield False, layer.number(OUT_CHANNELS)
+        if form := layer.number(INT8_SCALES, 0):
+            yield False, layer.number(GROUPS if form == PER_GROUP else OUT_CHANNELS)
             yield False, 1
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field
 
 from yolodeploy.backend import Export
-from yolodeploy.compress import carry
+from yolodeploy.compress import carry, layer_named, write_layers
 from yolodeploy.errors import EnvironmentProblem, StepFailed
 from yolodeploy.system import ImageShape, child_environment
 from yolodeploy_ncnn import param_file
@@ -19,7 +19,14 @@ from yolodeploy_ncnn.decode import keep_fp32
 from yolodeploy_ncnn.param_file import PARAM_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from yolodeploy.backend import Artifact, Context, Params
+    from yolodeploy.compress import Part
+    from yolodeploy_ncnn.param_file import Graph
 
 SCRIPT_FILE = "model.pt"
 LOG_LINES = 12
@@ -38,29 +45,51 @@ class NcnnExport(Export):
 def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     """Convert a checkpoint to ncnn: fp32 or fp16 weights, boxes decoded in fp32.
 
-    Returns a folder with `model.ncnn.param` and `model.ncnn.bin`, and the learned ranges of the model,
-    if it has any. Input blob `in0` is `[channels, height, width]` in 0..1, output blob `out0` is
+    Returns a folder with `model.ncnn.param`, `model.ncnn.bin` and `layers.json`, and the learned ranges of
+    the model, if it has any; layers with weights bear the names of the checkpoint. Input blob `in0` is `[channels, height, width]` in 0..1, output blob `out0` is
     `[4 + classes, anchors]`.
     """
-    from yolodeploy_torch.model import traced
+    from yolodeploy_torch.model import layer_parts, traced
 
     options = cast("NcnnExport", params)
     context.progress(0.0, "trace")
-    traced(artifact.path, context.imgsz).save(str(context.work / SCRIPT_FILE))
+    script, parts = traced(artifact.path, context.imgsz), layer_parts(artifact.path)
+    script.save(str(context.work / SCRIPT_FILE))
     context.progress(0.5, "convert")
     _convert(context.work, context.imgsz, half=options.precision == "fp16")
-    graph = param_file.read(context.work / PARAM_FILE)
-    # pnnx leaves out the width, the height and the channels of the input.
-    size = context.imgsz
-    shape = {0: str(size.width), 1: str(size.height), 2: str(size.channels)}
-    graph = graph.with_params(shape, [graph.producers[graph.input].name])
-    graph = keep_fp32(graph, everywhere=options.arithmetic == "fp32")
+    graph = _finished(context, _weights(script, parts))
+    graph = keep_fp32(graph, parts, everywhere=options.arithmetic == "fp32")
     result = context.work / "artifact"
     result.mkdir()
     param_file.write(graph, result / PARAM_FILE)
     (context.work / BIN_FILE).replace(result / BIN_FILE)
+    write_layers(result, parts)
     carry(artifact.path, result)
     return result
+
+
+def _weights(script: Any, parts: Mapping[str, Part]) -> dict[str, list[NDArray[np.float32]]]:
+    """The tensors of every layer, weight before bias, in order of execution."""
+    found: dict[str, dict[str, NDArray[np.float32]]] = {name: {} for name in parts}
+    for parameter, tensor in script.named_parameters():
+        module, _, kind = parameter.rpartition(".")
+        if (layer := layer_named(module, parts)) is not None:
+            found[layer][kind] = tensor.numpy()
+    return {name: [its[k] for k in ("weight", "bias") if k in its] for name, its in found.items()}
+
+
+def _finished(context: Context, weights: Mapping[str, Sequence[NDArray[np.float32]]]) -> Graph:
+    """The graph that pnnx wrote, with the size of its input and the names of its layers."""
+    from yolodeploy_ncnn.naming import named
+    from yolodeploy_ncnn.runtime import refuse_foreign
+
+    graph = param_file.read(context.work / PARAM_FILE)
+    refuse_foreign(graph)
+    # pnnx leaves out the width, the height and the channels of the input.
+    size = context.imgsz
+    shape = {0: str(size.width), 1: str(size.height), 2: str(size.channels)}
+    graph = graph.with_params(shape, [graph.producers[graph.input].name])
+    return named(graph, (context.work / BIN_FILE).read_bytes(), weights)
 
 
 def _convert(work: Path, imgsz: ImageShape, *, half: bool) -> None:

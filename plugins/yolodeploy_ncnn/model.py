@@ -1,4 +1,4 @@
-"""An artifact in memory: its graph, its weights, and the place of every convolution."""
+"""An artifact in memory: its graph, its weights, and the part of every convolution."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yolodeploy.compress import LAYERS_FILE, carry_layers, read_layers
 from yolodeploy.errors import StepFailed
 from yolodeploy_ncnn import bin_file, param_file
 from yolodeploy_ncnn.bin_file import BIN_FILE, Block
-from yolodeploy_ncnn.layers import CONVOLUTIONS, Place, places
+from yolodeploy_ncnn.layers import CONVOLUTIONS
 from yolodeploy_ncnn.param_file import PARAM_FILE, Graph
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Artifact
+    from yolodeploy.compress import Part
 
 _FORMS: Mapping[int, str] = {
     bin_file.FP32: "fp32",
@@ -36,41 +38,48 @@ class Model:
     blocks: tuple[Block, ...]
 
     @cached_property
-    def places(self) -> Mapping[str, Place]:
-        """The place of every convolution, by the name of its layer, in order of the graph."""
-        return places(self.graph)
+    def parts(self) -> Mapping[str, Part]:
+        """The part of every layer with weights, by name; StepFailed if a convolution has none."""
+        found = read_layers(self.folder)
+        for name in self.kernels:
+            if name not in found:
+                raise StepFailed(
+                    f"{self.folder / LAYERS_FILE} does not name {name[:60]}, a convolution of the graph. The "
+                    "file is damaged; build it again."
+                )
+        return found
 
     @cached_property
     def kernels(self) -> Mapping[str, Block]:
-        """The weights of every convolution, by the name of its layer, in order of the graph."""
+        """The weights of every convolution, by name, in order of the graph."""
         return {
             block.layer.name: block
             for block in self.blocks
             if block.tagged and block.layer.type in CONVOLUTIONS
         }
 
-    @cached_property
-    def layers(self) -> Mapping[str, str]:
-        """The name of every convolution's layer, by its name in the checkpoint."""
-        return {self.places[layer].name: layer for layer in self.kernels}
-
     def forms(self) -> dict[str, str]:
-        """How every convolution is stored, by its name in the checkpoint."""
-        return {name: _FORMS[self.kernels[layer].tag] for name, layer in self.layers.items()}
+        """How every convolution is stored, by name."""
+        return {name: _FORMS[block.tag] for name, block in self.kernels.items()}
 
     def blocks_of(self, layer: str) -> list[Block]:
         """All blocks of a layer: its weights, then its bias, then its scales, as far as it has them."""
         return [block for block in self.blocks if block.layer.name == layer]
 
     def write(
-        self, folder: Path, layers: Mapping[str, bytes], params: Mapping[int, str] | None = None
+        self,
+        folder: Path,
+        layers: Mapping[str, bytes],
+        params: Mapping[str, Mapping[int, str]] | None = None,
     ) -> None:
-        """Write the artifact with all blocks of some `layers` replaced, and `params` added to these."""
+        """Write the artifact with all blocks of some `layers` replaced, and `params` added to layers."""
         (folder / BIN_FILE).write_bytes(bin_file.replaced(self.data, self.blocks, layers))
         if params:
-            param_file.write(self.graph.with_params(params, layers), folder / PARAM_FILE)
+            changed = (la.with_params(params.get(la.name, {})) for la in self.graph.layers)
+            param_file.write(Graph(tuple(changed)), folder / PARAM_FILE)
         else:
             shutil.copyfile(self.folder / PARAM_FILE, folder / PARAM_FILE)
+        carry_layers(self.folder, folder)
 
 
 def read(artifact: Artifact) -> Model:

@@ -59,10 +59,19 @@ class Graph:
         changed = (la.with_params(params) if la.name in names else la for la in self.layers)
         return Graph(tuple(changed))
 
+    def layer(self, name: str) -> Layer:
+        """The layer of a name."""
+        return next(layer for layer in self.layers if layer.name == name)
+
     @cached_property
     def producers(self) -> Mapping[str, Layer]:
         """The layer that writes each blob."""
         return {blob: layer for layer in self.layers for blob in layer.outputs}
+
+    @cached_property
+    def readers(self) -> Mapping[str, str]:
+        """Name of the layer that reads each blob; ncnn copies a blob that several layers read."""
+        return {blob: layer.name for layer in self.layers for blob in layer.inputs}
 
     @cached_property
     def input(self) -> str:

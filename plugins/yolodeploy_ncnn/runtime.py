@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from yolodeploy_ncnn.param_file import Graph
+
 
 class NcnnPredictor:
     """Runs an artifact, image after image.
@@ -31,6 +33,7 @@ class NcnnPredictor:
     def __init__(self, folder: Path, threads: int) -> None:
         # ncnn itself rarely notices weights that do not fit the graph; reading the artifact does.
         graph = model.read(Artifact("ncnn", folder, "")).graph
+        refuse_foreign(graph)
         self._input, self._output = graph.input, graph.output
         self._net = _load(folder, threads)
         import ncnn
@@ -71,6 +74,25 @@ class NcnnPredictor:
                         f"ncnn cannot compute the blob {name}: code {code}. Build the artifact again."
                     )
                 yield name, np.array(blob, dtype=np.float32)  # a copy: the extractor frees the blob
+
+
+def output_shape(folder: Path, image: tuple[int, int, int]) -> tuple[int, ...]:
+    """The shape of what an artifact returns for one image `[channels, height, width]`."""
+    import numpy as np
+
+    return NcnnPredictor(folder, 1)(np.zeros((1, *image), np.float32)).shape[1:]
+
+
+def refuse_foreign(graph: Graph) -> None:
+    """Raise StepFailed for a layer that ncnn does not have: computing the network would end the process."""
+    import ncnn
+
+    for layer in graph.layers:
+        if ncnn.layer_to_index(layer.type) < 0:
+            raise StepFailed(
+                f"layer {layer.name[:60]} is a {layer.type[:60]}, which ncnn {ncnn.__version__} does not have. "
+                "The model has an operation that cannot run in ncnn; use another target."
+            )
 
 
 def _load(folder: Path, threads: int) -> ncnn.Net:

@@ -34,8 +34,8 @@ def run_w8(artifact: Artifact, params: Params, context: Context) -> Path:  # noq
     loaded = model.read(artifact)
     chosen = _compressible(loaded)
     layers = {}
-    for number, layer in enumerate(chosen.values(), 1):
-        layers[layer] = _compressed(loaded, layer)
+    for number, name in enumerate(chosen, 1):
+        layers[name] = _compressed(loaded, name)
         context.progress(number / len(chosen), f"{number}/{len(chosen)} layers")
     result = context.work / "artifact"
     result.mkdir()
@@ -48,25 +48,25 @@ def probe_w8(artifact: Artifact, params: Params, context: Context) -> Probe:  # 
     loaded = model.read(artifact)
     chosen = _compressible(loaded)
     trials = tuple(
-        Trial(name, loaded.places[layer].part, "8-bit codebook", loaded.kernels[layer].count)
-        for name, layer in chosen.items()
+        Trial(name, loaded.parts[name], "8-bit codebook", loaded.kernels[name].count)
+        for name in chosen
     )
 
     def write(trial: Trial, folder: Path) -> None:
-        layer = chosen[trial.layer]
-        loaded.write(folder, {layer: _compressed(loaded, layer)})
+        loaded.write(folder, {trial.layer: _compressed(loaded, trial.layer)})
 
     return Probe(trials, write)
 
 
-def _compressible(loaded: model.Model) -> dict[str, str]:
-    """The layers in the graph that a codebook makes smaller, by name in the checkpoint."""
-    found = {}
-    for name, layer in loaded.layers.items():
-        block = loaded.kernels[layer]
-        smaller = bin_file.codebook_size(block.count) < 4 + block.stop - block.start
-        if block.tag in bin_file.FLOATS and loaded.places[layer].part != "dfl" and smaller:
-            found[name] = layer
+def _compressible(loaded: model.Model) -> tuple[str, ...]:
+    """Names of the convolutions that a codebook makes smaller."""
+    found = tuple(
+        name
+        for name, block in loaded.kernels.items()
+        if block.tag in bin_file.FLOATS
+        and loaded.parts[name] != "dfl"
+        and bin_file.codebook_size(block.count) < 4 + block.stop - block.start
+    )
     if not found:
         raise StepFailed("no float weights are left that a codebook makes smaller. Remove `w8`.")
     return found

@@ -27,6 +27,7 @@ STEPS = (
         produces=NAME,
         params=Export,
         run=run_export,
+        revision=2,
         reference=lambda _: Export(precision="fp32"),
     ),
     Step(

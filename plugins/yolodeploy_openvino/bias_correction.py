@@ -41,14 +41,16 @@ def correct(
     for name, exact, rounded in zip(chosen, means[::2], means[1::2], strict=True):
         old = layers.bias(quantized[name])
         if old is not None:
-            shift = _taps(floats[name]) @ exact - _taps(quantized[name]) @ rounded
+            shift = _response(floats[name], exact) - _response(quantized[name], rounded)
             layers.set_bias(quantized[name], (old + shift.reshape(old.shape)).astype(np.float32))
 
 
-def _taps(convolution: Any) -> _Wide:
-    """The weights `[out, in]` of a convolution, summed over the taps of the kernel."""
-    total: _Wide = layers.weights(convolution).sum((2, 3), dtype=np.float64)
-    return total
+def _response(convolution: Any, means: _Wide) -> _Wide:
+    """What a convolution makes `[out]` of an even input `[in]`, bias and borders left out."""
+    taps: _Wide = layers.weights(convolution).sum((-2, -1), dtype=np.float64)
+    if taps.ndim == 2:
+        return taps @ means
+    return (taps @ means.reshape(len(taps), -1, 1)).ravel()  # `[groups, out, in]`
 
 
 def _observed(convolution: Any, quantized: Any) -> tuple[Any, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from yolodeploy.backend import Artifact, Context, Params, Probe, Trial
-from yolodeploy.compress import choose
+from yolodeploy.compress import carry_layers, choose
 from yolodeploy.errors import StepFailed
 from yolodeploy_openvino.graph import Structure, find_structure
 from yolodeploy_openvino.toolchain import read_model, save_model
@@ -24,11 +24,12 @@ def run_compress_weights(artifact: Artifact, params: Params, context: Context) -
 
     options = cast("CompressWeights", params)
     model = read_model(artifact.path)
-    nodes = _chosen(model, find_structure(model), options)
+    nodes = _chosen(model, find_structure(model, artifact.path), options)
     for number, node in enumerate(nodes.values()):
         context.progress(number / len(nodes), f"{number}/{len(nodes)} layers")
         compress(node, options.bits, options.shared)
     save_model(model, context.work)
+    carry_layers(artifact.path, context.work)
     return context.work
 
 
@@ -39,12 +40,13 @@ def probe_compress_weights(artifact: Artifact, params: Params, context: Context)
 
     options = cast("CompressWeights", params)
     model = read_model(artifact.path)
-    found = find_structure(model)
+    found = find_structure(model, artifact.path)
 
     def write(trial: Trial, folder: Path) -> None:
         fresh = read_model(artifact.path)
         compress(found.convolutions(fresh)[trial.layer], options.bits, options.shared)
         save_model(fresh, folder)
+        carry_layers(artifact.path, folder)
 
     trials = []
     for name, node in _chosen(model, found, options).items():

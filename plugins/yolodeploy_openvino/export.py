@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from yolodeploy.backend import Artifact, Context, Params
-from yolodeploy.compress import carry
-from yolodeploy_openvino.graph import sources
+from yolodeploy.compress import carry, write_layers
+from yolodeploy_openvino.graph import name_layers, sources
 from yolodeploy_openvino.toolchain import OTHER_VERSION, failing, openvino, save_model
 
 if TYPE_CHECKING:
@@ -15,20 +15,24 @@ if TYPE_CHECKING:
 
 
 def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
-    """Write `model.xml` and `model.bin` for `batch` images of `context.imgsz`; raises StepFailed.
+    """Write `model.xml`, `model.bin` and `layers.json` for `batch` images of `context.imgsz`; raises StepFailed.
 
-    The learned ranges of the model, if it has any, are copied.
+    Operations with weights bear the names of the checkpoint. The learned ranges of the model, if it has
+    any, are copied.
     """
-    from yolodeploy_torch.model import traced
+    from yolodeploy_torch.model import layer_parts, traced
 
     options = cast("Export", params)
     context.progress(0.0, "tracing")
     script = traced(artifact.path, context.imgsz, options.batch)
+    parts = layer_parts(artifact.path)
     context.progress(0.5, "converting")
     with failing("convert this model", OTHER_VERSION):
         model = openvino().convert_model(script, input=[options.batch, *context.imgsz.batch[1:]])
         _name_ports(model)
+        name_layers(model, parts)
         save_model(model, context.work, half=options.precision == "fp16")
+    write_layers(context.work, parts)
     carry(artifact.path, context.work)
     return context.work
 

@@ -1,33 +1,41 @@
-"""The layers of an IR: which convolution of the checkpoint each one is, and its part of the model."""
+"""The layers of an IR: its convolutions by their names in the checkpoint, and what decodes their results.
+
+The export names every operation with weights as the checkpoint names its module, and `layers.json` says
+which part of the model it is.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from yolodeploy.compress import Kind, Node, Part, find_parts
+from yolodeploy.compress import (
+    LAYERS_FILE,
+    Kind,
+    Node,
+    Part,
+    decoding,
+    layer_named,
+    read_layers,
+)
+from yolodeploy.errors import StepFailed
 
-_MODULE = re.compile(r"model\.\d+\..+(?=\.weight)")
+CONVOLUTIONS = frozenset({"Convolution", "GroupConvolution"})
 _CONSTANTS = frozenset({"Constant", "Convert"})
-_KINDS: Mapping[str, Kind] = {
-    "Convolution": "convolution",
-    "Interpolate": "upsample",
-    "Softmax": "softmax",
-    **dict.fromkeys(_CONSTANTS, "constant"),
-}
+_EXPANDING = frozenset({"Convert", "Multiply", "Reshape", "Subtract", "FakeQuantize"})  # of weights
 
 
 @dataclass(frozen=True)
 class Structure:
-    """`parts` by layer name, of convolutions and of the operations that decode their results.
+    """`parts` by name, of convolutions and of the operations that decode their results.
 
-    `operations` gives the name that each of them has in the graph.
+    `products` names the multiplications of two maps that depend on the image, as attention has them.
     """
 
     parts: dict[str, Part]
-    operations: dict[str, str]
+    products: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -35,22 +43,57 @@ class Structure:
         return tuple(name for name, part in self.parts.items() if part != "decode")
 
     def convolutions(self, model: Any) -> dict[str, Any]:
-        """The convolutions, by layer name, of the same IR or of one that was made from it."""
+        """The convolutions, by name, of the same IR or of one that was made from it."""
         nodes = {node.get_friendly_name(): node for node in model.get_ops()}
-        return {name: nodes[self.operations[name]] for name in self.names}
+        return {name: nodes[name] for name in self.names}
 
 
-def find_structure(model: Any) -> Structure:
-    """Derive the structure of an `openvino.Model`; raises StepFailed if it is no detector."""
+def find_structure(model: Any, folder: Path) -> Structure:
+    """The structure of an `openvino.Model` of the artifact in `folder`.
+
+    Raises StepFailed if `layers.json` does not name its convolutions, or it is no detector.
+    """
+    known = read_layers(folder)
     operations = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
+    weighted = [name for name, node in operations.items() if has_weights(node)]
+    for name in weighted:
+        if name not in known:
+            raise StepFailed(
+                f"{folder / LAYERS_FILE} does not name {name[:60]}, a convolution of the graph. The file is "
+                "damaged; build it again."
+            )
     nodes = [Node(name, _kind(node), _names(sources(node))) for name, node in operations.items()]
-    layers = {
-        name if part == "decode" else _layer_name(operations[name]): (part, name)
-        for name, part in find_parts(nodes, _names(sources(model.get_results()[0]))).items()
-    }
+    ends = _names(sources(model.get_results()[0]))
+    decode = decoding(nodes, ends, {name: known[name] for name in weighted})
+    products = (name for name, node in operations.items() if node.get_type_name() == "MatMul")
     return Structure(
-        {layer: part for layer, (part, _) in layers.items()},
-        {layer: name for layer, (_, name) in layers.items()},
+        {name: known.get(name, "decode") for name in operations if name in {*weighted, *decode}},
+        tuple(name for name in products if name not in weighted),
+    )
+
+
+def name_layers(model: Any, parts: Mapping[str, Part]) -> None:
+    """Name every operation with weights of a converted model as the checkpoint names its module.
+
+    The converter puts the module's path before a slash in the operation's name. Raises StepFailed unless
+    the operations are exactly the layers of `parts`.
+    """
+    left = dict(parts)
+    for node in model.get_ordered_ops():
+        if has_weights(node):
+            path = str(node.get_friendly_name()).partition("/")[0]
+            name = layer_named(path, left)
+            if name is None:
+                raise _unnamed(f"names {path[:80]}, which is no layer of the model")
+            node.set_friendly_name(name)
+            del left[name]
+    if left:
+        raise _unnamed(f"left out {len(left)} layers of the model, such as {next(iter(left))}")
+
+
+def _unnamed(what: str) -> StepFailed:
+    return StepFailed(
+        f"OpenVINO's converter {what}. Try the version that the recipe's lock file names."
     )
 
 
@@ -59,19 +102,27 @@ def sources(operation: Any) -> list[Any]:
     return [port.get_source_output().get_node() for port in operation.inputs()]
 
 
+def has_weights(operation: Any) -> bool:
+    """Whether an operation is a convolution, or multiplies by constant weights."""
+    kind = operation.get_type_name()
+    return kind in CONVOLUTIONS or (kind == "MatMul" and _constant(sources(operation)[1]))
+
+
+def _constant(node: Any) -> bool:
+    while node.get_type_name() in _EXPANDING:
+        node = sources(node)[0]
+    return bool(node.get_type_name() == "Constant")
+
+
 def _names(operations: Iterable[Any]) -> tuple[str, ...]:
     return tuple(operation.get_friendly_name() for operation in operations)
 
 
-def _layer_name(convolution: Any) -> str:
-    """The module's name in the checkpoint, which the name of the weights contains."""
-    found = _MODULE.search(sources(convolution)[1].get_friendly_name())
-    return found[0] if found else str(convolution.get_friendly_name())
-
-
 def _kind(operation: Any) -> Kind:
     kind = operation.get_type_name()
+    if has_weights(operation):
+        return "convolution"
     if kind == "Add":
         added = {source.get_type_name() for source in sources(operation)}
-        return "bias" if added <= {"Convolution", *_CONSTANTS} else "other"
-    return _KINDS.get(kind, "other")
+        return "bias" if added <= CONVOLUTIONS | _CONSTANTS else "other"
+    return "constant" if kind in _CONSTANTS else "other"

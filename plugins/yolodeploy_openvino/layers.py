@@ -17,7 +17,9 @@ from yolodeploy_openvino.toolchain import openvino
 Floats = NDArray[np.float32]
 
 # Operations that move values without changing them, so that ranges hold on both sides.
-MOVING = frozenset({"Concat", "Interpolate", "MaxPool", "VariadicSplit"})
+MOVING = frozenset(
+    {"Concat", "Interpolate", "MaxPool", "Reshape", "Slice", "Split", "Transpose", "VariadicSplit"}
+)
 _STORED = {
     "f16": "fp16",
     "f32": "fp32",
@@ -27,7 +29,10 @@ _STORED = {
 
 
 def weights(convolution: Any) -> Floats:
-    """The weights that a convolution computes with, expanded: `[out, in, height, width]`."""
+    """The weights that a convolution computes with, expanded: `[out, in, height, width]`.
+
+    Those of a grouped convolution are `[groups, out, in, height, width]`.
+    """
     return _expanded(sources(convolution)[1]).astype(np.float32)
 
 

@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.backend import Artifact, Context, Probe, Trial
-from yolodeploy.compress import Ranges, layers_to_quantize, read_ranges, refuse_compressed
+from yolodeploy.compress import (
+    Ranges,
+    carry_layers,
+    layers_to_quantize,
+    read_ranges,
+    refuse_compressed,
+)
 from yolodeploy.data import Dataset
 from yolodeploy.system import file_digest
 from yolodeploy_openvino import bias_correction, layers
@@ -54,7 +60,7 @@ class Quantizer:
     def structure(self) -> Structure:
         """The structure of the float model; raises PlanRefused if it is compressed already."""
         model = read_model(self.artifact.path)
-        found = find_structure(model)
+        found = find_structure(model, self.artifact.path)
         forms = {name: layers.form(node) for name, node in found.convolutions(model).items()}
         refuse_compressed(forms, "compress_weights")
         return found
@@ -70,6 +76,7 @@ class Quantizer:
         quantized = self._quantized(names)
         set_batch(quantized, self.batch)
         save_model(quantized, folder)
+        carry_layers(self.artifact.path, folder)
 
     def probe(self) -> Probe:
         """Calibrate once; then every trial is the float model with one quantized convolution."""
@@ -81,6 +88,7 @@ class Quantizer:
             convolution = self.structure.convolutions(model)[trial.layer]
             layers.copy_quantized(integer[trial.layer], convolution)
             save_model(model, folder)
+            carry_layers(self.artifact.path, folder)
 
         return Probe(
             tuple(
@@ -123,8 +131,10 @@ class Quantizer:
         # Without VNNI, products of 8 bits are added up in 16 bits and saturate unless the weights use
         # only half of their range (OpenVINO, "Basic Quantization Flow"; NNCF, `OverflowFix`).
         overflow_fix = "disable" if device.features & {"vnni", "amx"} else "enable"
-        operations = self.structure.operations
-        ignored = sorted(operations[name] for name in operations.keys() - set(names))
+        structure = self.structure
+        # Attention's products stay float: a step of 8 bits is coarse for the shares of a softmax, and
+        # two products of many hundred cost little time.
+        ignored = sorted({*structure.parts, *structure.products} - set(names))
         stream: Any = _Stream(self.view, self.context)
         if self.learned:  # NNCF needs an image to place quantizers, whatever it shows
             stream = [np.full(self.context.imgsz.batch, 0.5, np.float32)]

@@ -105,7 +105,8 @@ def describe(folder: Path) -> Interface:
         note="Keep model.bin beside model.xml. On a CPU set INFERENCE_PRECISION_HINT to f32 for "
         f"the figures of the evidence.{_of_a_batch(shape[0])}",
         layers={
-            name: form(node) for name, node in find_structure(model).convolutions(model).items()
+            name: form(node)
+            for name, node in find_structure(model, folder).convolutions(model).items()
         },
     )
 

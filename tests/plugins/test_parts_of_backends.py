@@ -32,15 +32,15 @@ def _coreml(folder: Path) -> Named:
 def _ncnn(folder: Path) -> Named:
     from yolodeploy_ncnn import model
 
-    found = model.read(Artifact("ncnn", folder, "")).places
-    return ((place.name, place.part) for place in found.values())
+    found = model.read(Artifact("ncnn", folder, ""))
+    return ((name, found.parts[name]) for name in found.kernels)
 
 
 def _openvino(folder: Path) -> Named:
     from yolodeploy_openvino.graph import find_structure
     from yolodeploy_openvino.toolchain import read_model
 
-    found = find_structure(read_model(folder))
+    found = find_structure(read_model(folder), folder)
     return ((name, found.parts[name]) for name in found.names)
 
 

@@ -5,7 +5,7 @@ from .layer_choice import Candidates, within_drop, within_noise
 from .layer_cost import Cost, alone, measure_layers
 from .layers import Part, choose
 from .learned_ranges import Range, Ranges, read_ranges
-from .named_layers import LAYERS_FILE, carry, carry_layers, read_layers, write_layers
+from .named_layers import LAYERS_FILE, carry, carry_layers, layer_named, read_layers, write_layers
 
 __all__ = [
     "LAYERS_FILE",
@@ -26,6 +26,7 @@ __all__ = [
     "decoding",
     "find_parts",
     "kmeans",
+    "layer_named",
     "layers_to_quantize",
     "measure_layers",
     "nearest",

@@ -48,8 +48,10 @@ def decoding(
     ends, computes = set(outputs), set[str]()  # what is read by the end alone, and by convolutions
     for node in reversed(nodes):
         stops = node.kind == "convolution" and parts.get(node.name) != "dfl"
-        goes_on = stops or node.name in computes or node.name not in ends
-        (computes if goes_on else ends).update(node.sources)
+        if stops or node.name in computes:
+            computes.update(node.sources)
+        elif node.name in ends:
+            ends.update(node.sources)
     found = tuple(
         node.name
         for node in nodes

@@ -11,18 +11,19 @@ from yolodeploy.errors import PlanRefused
 
 Part = Literal["backbone", "neck", "head", "head.last", "dfl", "decode"]
 PARTS: tuple[Part, ...] = get_args(Part)
+_MAY_LACK = frozenset({"dfl", "decode"})
 
 
 def choose(selectors: Iterable[str], parts: Mapping[str, Part], where: str) -> frozenset[str]:
     """The names that a part or a glob selects; `head` includes `head.last`.
 
     `where` is the parameter's name. Raises PlanRefused for a selector that matches nothing, except
-    `decode`: it has no convolution of its own, and some graphs leave it to the app.
+    `decode`, which has no convolution of its own, and `dfl`, which heads without distributions lack.
     """
     chosen: set[str] = set()
     for selector in selectors:
         matched = {name for name, part in parts.items() if _matches(selector, name, part)}
-        if not matched and selector != "decode":
+        if not matched and selector not in _MAY_LACK:
             raise PlanRefused(f"`{where}: {selector}` matches no layer.{_remedy(selector, parts)}")
         chosen |= matched
     return frozenset(chosen)

@@ -52,6 +52,16 @@ def read_layers(folder: Path) -> dict[str, Part]:
         raise StepFailed(f"{file} is damaged: {reason}. Build it again.") from error
 
 
+def layer_named(module: str, parts: Mapping[str, Part]) -> str | None:
+    """The layer of `parts` that a module is, whatever modules it lies in; None if it is none of them.
+
+    `detector.model.0.conv`, in a model that was wrapped for an export, is `model.0.conv`.
+    """
+    while module and module not in parts:
+        module = module.partition(".")[2]
+    return module or None
+
+
 def carry(source: Path, result: Path) -> None:
     """Copy the layers' names and the learned ranges, as far as an artifact has them, to its successor."""
     carry_layers(source, result)

@@ -32,7 +32,7 @@ def run_quantize(artifact: Artifact, params: Params, context: Context) -> Path:
 
     options = cast("Quantize", params)
     quantizer = Quantizer.of(artifact, options, context)
-    chosen = tuple(quantizer.layers)
+    chosen = quantizer.names
     if options.min_sqnr is not None and quantizer.learned is None:
         chosen = _within(options.min_sqnr, quantizer, artifact, context)
     result = context.work / "artifact"

@@ -11,7 +11,7 @@ from yolodeploy.backend import Artifact, Context, Probe, Trial
 from yolodeploy.compress import Ranges, layers_to_quantize, read_ranges, refuse_compressed
 from yolodeploy.data import Dataset
 from yolodeploy.system import file_digest
-from yolodeploy_ncnn import bin_file, model
+from yolodeploy_ncnn import model
 from yolodeploy_ncnn.int8 import rounding
 from yolodeploy_ncnn.int8.calibrate import Statistics, calibrate
 from yolodeploy_ncnn.layers import source
@@ -22,13 +22,12 @@ from yolodeploy_ncnn.params import Quantize
 class Quantizer:
     """A float model, statistics of what its convolutions read, and their int8 forms.
 
-    `layers` gives the graph's name of every convolution that may compute in int8, by its name in the
-    checkpoint, in order of execution.
+    `names` are those of the convolutions that may compute in int8, in order of execution.
     """
 
     loaded: model.Model
     options: Quantize
-    layers: Mapping[str, str]
+    names: tuple[str, ...]
     view: Dataset
     statistics: Mapping[str, Statistics]
     learned: Ranges | None = None
@@ -39,28 +38,22 @@ class Quantizer:
         loaded = model.read(artifact)
         refuse_compressed(loaded.forms(), "w8")
         learned = read_ranges(artifact.path)
-        parts = {place.name: place.part for place in loaded.places.values()}
-        candidates = [
-            name
-            for name, layer in loaded.layers.items()
-            if loaded.kernels[layer].layer.type == "Convolution"
-        ]
-        names = layers_to_quantize(options.keep_float, parts, candidates, learned)
-        layers = {name: loaded.layers[name] for name in names}
+        names = layers_to_quantize(options.keep_float, loaded.parts, loaded.kernels, learned)
         view = context.data["calibration"].to_calibrate(options.subset)
         found = {} if learned else calibrate(loaded, view, context)
-        return cls(loaded, options, layers, view, found, learned)
+        return cls(loaded, options, names, view, found, learned)
 
     def write(self, names: Iterable[str], folder: Path) -> None:
         """Write the artifact in which the convolutions `names` compute in int8."""
-        forms = {self.layers[name]: self.forms[name] for name in names}
-        self.loaded.write(folder, forms, {bin_file.INT8_SCALES: rounding.PER_CHANNEL})
+        forms = {name: self.forms[name] for name in names}
+        params = {name: rounding.params(self.loaded.kernels[name].layer) for name in forms}
+        self.loaded.write(folder, forms, params)
 
     def probe(self) -> Probe:
         """Every convolution alone, for measuring what each costs."""
         trials = tuple(
-            Trial(name, self.loaded.places[layer].part, "int8", self.loaded.kernels[layer].count)
-            for name, layer in self.layers.items()
+            Trial(name, self.loaded.parts[name], "int8", self.loaded.kernels[name].count)
+            for name in self.names
         )
         return Probe(trials, lambda trial, folder: self.write([trial.layer], folder), self.key)
 
@@ -77,31 +70,30 @@ class Quantizer:
 
     @cached_property
     def forms(self) -> Mapping[str, bytes]:
-        """Every convolution in int8, by its name in the checkpoint."""
-        return {name: self._form(name, layer) for name, layer in self.layers.items()}
+        """Every convolution in int8, by name."""
+        return {name: self._form(name) for name in self.names}
 
     def multiplications(self) -> dict[str, float]:
-        """The multiplications of every layer for one image, by its name in the checkpoint."""
+        """The multiplications of every layer for one image, by name."""
         found = {}
-        for name, layer in self.layers.items():
-            kernel = self.loaded.kernels[layer]
-            pixels = self._reads(layer).count / len(self.view)
+        for name in self.names:
+            kernel = self.loaded.kernels[name]
+            pixels = self._reads(name).count / len(self.view)
             across, down = rounding.stride(kernel.layer)
             found[name] = kernel.count * pixels / (across * down)
         return found
 
-    def _reads(self, layer: str) -> Statistics:
-        """Statistics of the blob that a layer of the graph reads."""
-        blob = self.loaded.kernels[layer].layer.inputs[0]
+    def _reads(self, name: str) -> Statistics:
+        """Statistics of the blob that a convolution reads."""
+        blob = self.loaded.kernels[name].layer.inputs[0]
         return self.statistics[source(self.loaded.graph, blob)]
 
-    def _form(self, name: str, layer: str) -> bytes:
-        kernel, *bias = self.loaded.blocks_of(layer)
+    def _form(self, name: str) -> bytes:
+        kernel, *bias = self.loaded.blocks_of(name)
         exact = kernel.floats(self.loaded.data)
-        shape = (kernel.layer.number(bin_file.OUT_CHANNELS), -1, rounding.taps(kernel.layer))
         numbers = bias[0].floats(self.loaded.data) if bias else exact[:0]
-        convolution = rounding.Source(kernel.layer, exact.reshape(shape), numbers)
+        convolution = rounding.Source.of(kernel.layer, exact, numbers)
         if self.learned:
             return rounding.quantized(convolution, self.learned.reads[name].high)
         method, correct = self.options.method, self.options.bias_correction
-        return rounding.calibrated(convolution, self._reads(layer), method, correct=correct)
+        return rounding.calibrated(convolution, self._reads(name), method, correct=correct)

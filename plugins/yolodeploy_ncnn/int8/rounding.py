@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from yolodeploy_ncnn import bin_file
 from yolodeploy_ncnn.bin_file import int8_block
 from yolodeploy_ncnn.int8.calibrate import Statistics
 from yolodeploy_ncnn.int8.clipping import LEVELS, Method, mean_error, threshold
 from yolodeploy_ncnn.param_file import Layer
 
-PER_CHANNEL = "2"
+_PER_CHANNEL = 2
 # The largest sum of an output channel's weights |q| that ncnn's Winograd form of 3x3 convolutions adds
 # up without overflow: above it results are garbage, up to it they are exact (measured). ncnn's own
 # tool cuts all of these weights to 6 bits instead.
@@ -29,26 +30,46 @@ _Wide = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Source:
-    """A float convolution: weights `[out, in, taps]` and bias `[out]` (empty without one)."""
+    """A float convolution: weights `[groups, out, in, taps]`, bias `[groups * out]` (or empty)."""
 
     layer: Layer
     weights: _Floats
     bias: _Floats
 
+    @classmethod
+    def of(cls, layer: Layer, weights: _Floats, bias: _Floats) -> Source:
+        """A layer of the graph, with its weights and bias as they lie in the file."""
+        groups = _groups(layer)
+        outputs = layer.number(bin_file.OUT_CHANNELS) // groups
+        return cls(layer, weights.reshape(groups, outputs, -1, taps(layer)), bias)
+
+
+def params(layer: Layer) -> dict[int, str]:
+    """The parameters by which ncnn knows that a layer computes in int8."""
+    grouped = layer.type == "ConvolutionDepthWise"
+    return {bin_file.INT8_SCALES: str(bin_file.PER_GROUP if grouped else _PER_CHANNEL)}
+
 
 def calibrated(source: Source, found: Statistics, method: Method, *, correct: bool) -> bytes:
     """All blocks of the layer in int8 as the file holds them, by the statistics of what it reads."""
-    energy = np.square(source.weights, dtype=np.float64).sum((0, 2))
+    energy = np.square(source.weights, dtype=np.float64).sum((1, 3)).ravel()
     limit = threshold(found, energy, method)
     return quantized(source, limit, found if correct else None)
 
 
 def quantized(source: Source, limit: float, found: Statistics | None = None) -> bytes:
-    """All blocks of the layer in int8, its input cut off at `limit`, its bias corrected by `found`."""
-    values, scales = round_weights(source.weights, SAFE_SUM if _winograd(source.layer) else None)
+    """All blocks of the layer in int8, its input cut off at `limit`, its bias corrected by `found`.
+
+    ncnn has a scale for each output channel, and in grouped convolutions for each group.
+    """
+    exact = source.weights
+    grouped = source.layer.type == "ConvolutionDepthWise"
+    rows = exact if grouped else exact[0]
+    values, scales = round_weights(rows, SAFE_SUM if _winograd(source.layer) else None)
     parts = [int8_block(values)]
     if source.bias.size:
-        rounded = values.astype(np.float64) / scales[:, None, None]
+        spread = scales[:, None, None, None] if grouped else scales[:, None, None]
+        rounded = (values.astype(np.float64) / spread).reshape(exact.shape)
         shift = _shift(source, rounded, found, limit) if found else 0
         parts.append((source.bias - shift).astype("<f4").tobytes())
     return b"".join([*parts, scales.tobytes(), np.array(LEVELS / limit, "<f4").tobytes()])
@@ -80,8 +101,14 @@ def stride(layer: Layer) -> tuple[int, int]:
     return _square(layer, 3, 13, 1)
 
 
+def _groups(layer: Layer) -> int:
+    return layer.number(bin_file.GROUPS) if layer.type == "ConvolutionDepthWise" else 1
+
+
 def _winograd(layer: Layer) -> bool:
-    """Whether ncnn may compute the layer in Winograd form: 3x3 without stride or dilation."""
+    """Whether ncnn may compute the layer in Winograd form: 3x3 without stride, dilation or groups."""
+    if layer.type == "ConvolutionDepthWise":
+        return False
     kernel, dilation = _square(layer, 1, 11), _square(layer, 2, 12, 1)
     return (kernel, dilation, stride(layer)) == ((3, 3), (1, 1), (1, 1))
 
@@ -97,7 +124,8 @@ def _shift(source: Source, rounded: _Wide, found: Statistics, limit: float) -> _
 
     With weights W + dW and an input of mean x + e: dW x + (W + dW) e.
     """
-    inputs, errors = found.mean, mean_error(found, limit)
+    shape = (len(rounded), 1, -1)  # the input channels of each group
+    inputs, errors = found.mean.reshape(shape), mean_error(found, limit).reshape(shape)
     error = rounded - source.weights
-    shift: _Wide = (error.sum(2) * inputs).sum(1) + (rounded.sum(2) * errors).sum(1)
-    return shift
+    shift: _Wide = (error.sum(3) * inputs).sum(2) + (rounded.sum(3) * errors).sum(2)
+    return shift.ravel()

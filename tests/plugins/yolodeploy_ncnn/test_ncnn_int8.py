@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from test_ncnn import FILES, IMGSZ, Built, build, digests, make_context, open_with
 from test_ncnn_w8 import STEP as W8
-from yolodeploy_torch.model.layers import convolutions
-
 import yolodeploy_ncnn as backend
 from yolodeploy.backend import Artifact, Context, Device, Target
 from yolodeploy.data.dataset import load_view
@@ -21,12 +19,11 @@ from yolodeploy.errors import DataError, PlanRefused
 from yolodeploy.recipe.fields import View
 from yolodeploy.system import ImageShape
 from yolodeploy.tasks.detection.noise import output_noise
-from yolodeploy_ncnn import bin_file, model, param_file
+from yolodeploy_ncnn import bin_file, model
 from yolodeploy_ncnn.int8.calibrate import BINS, EDGES, Statistics, calibrate
 from yolodeploy_ncnn.int8.clipping import errors, threshold
 from yolodeploy_ncnn.int8.rounding import SAFE_SUM, round_weights
-from yolodeploy_ncnn.layers import places
-from yolodeploy_torch.model import artifact as folder
+from yolodeploy_torch.model import layer_parts
 
 STEP = next(step for step in backend.STEPS if step.name == "quantize")
 KEPT = ("dfl", "decode")
@@ -76,31 +73,11 @@ def whole(make) -> Artifact:
     return make(min_sqnr=None)
 
 
-def test_places_are_those_of_the_checkpoint(built):
-    graph = param_file.read(built.exports["fp32"].path / FILES[1])
-    arch = folder.read(built.source.path).arch
-    found = places(graph)
-    assert {place.name: place.part for place in found.values()} == convolutions(arch)
-    assert [place.name for place in found.values()] == list(convolutions(arch))
-    renamed = param_file.Graph(
-        tuple(replace(la, name=f"n{i}") for i, la in enumerate(graph.layers))
-    )
-    assert list(places(renamed).values()) == list(found.values())
-
-
-@pytest.mark.coco
-def test_places_with_80_classes(coco, tmp_path):
-    built = build(coco.weights, tmp_path)
-    graph = param_file.read(built.exports["fp32"].path / FILES[1])
-    found = {place.name: place.part for place in places(graph).values()}
-    assert found == convolutions(folder.read(built.source.path).arch)
-
-
 def test_all_but_decoding_in_int8(built, whole):
     forms = backend.describe(whole).layers
     assert forms == {
         name: "int8" if part != "dfl" else "fp16"
-        for name, part in convolutions(folder.read(built.source.path).arch).items()
+        for name, part in layer_parts(built.source.path).items()
     }
     before, after = model.read(built.exports["fp16"]), model.read(whole)
     assert (whole.path / FILES[0]).stat().st_size < 3_100_000
@@ -141,13 +118,12 @@ def test_a_channel_that_could_overflow_gets_a_smaller_scale():
 def test_ncnn_computes_what_the_file_says(built, whole):
     """The first layer, recomputed from the file with integers, to the last bit but rounding order."""
     loaded = model.read(whole)
-    names = [name for name, place in loaded.places.items() if place.name == "model.0.conv"]
     kernel, bias, scales, (scale,) = (
-        block.floats(loaded.data) for block in loaded.blocks if block.layer.name == names[0]
+        block.floats(loaded.data) for block in loaded.blocks if block.layer.name == "model.0.conv"
     )
     from yolodeploy_ncnn.runtime import NcnnPredictor
 
-    output = loaded.kernels[names[0]].layer.outputs[0]
+    output = loaded.kernels["model.0.conv"].layer.outputs[0]
     ((_, got),) = NcnnPredictor(whole.path, 1).blobs(built.images[0], [output])
     padded = np.pad(np.floor(built.images[0] * scale + np.float32(0.5)), ((0, 0), (1, 1), (1, 1)))
     shape = (len(scales), 3, 3, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from test_ncnn import FILES, IMGSZ, Built, build, digests, make_context, open_wi
 
 import yolodeploy_ncnn as backend
 from yolodeploy.backend import Artifact
+from yolodeploy.compress import LAYERS_FILE, read_layers
 from yolodeploy.errors import StepFailed
 from yolodeploy_ncnn import bin_file, decode, param_file
 
@@ -53,7 +55,7 @@ def pair(request, built, tmp_path_factory) -> tuple[Artifact, Artifact]:
 
 def test_a_byte_per_weight_and_the_graph_as_it_was(pair):
     plain, small = pair
-    assert sorted(path.name for path in small.path.iterdir()) == FILES
+    assert sorted(path.name for path in small.path.iterdir()) == [LAYERS_FILE, *FILES]
     assert (small.path / FILES[1]).read_bytes() == (plain.path / FILES[1]).read_bytes()
     assert size(small) < 3_100_000
     before, after = backend.describe(plain), backend.describe(small)
@@ -68,7 +70,7 @@ def test_what_is_compressed_and_what_is_not(pair):
     plain, small = pair
     graph, before, old = stored(plain)
     _, after, new = stored(small)
-    tail = decode.find_decode(graph).layers
+    tail = decode.decode_layers(graph, read_layers(plain.path))
     for was, now in zip(old, new, strict=True):
         if now.tag == bin_file.CODEBOOK:
             assert was.tagged
@@ -116,16 +118,13 @@ def test_ncnn_computes_with_the_values_that_we_read(pair, tmp_path):
     assert np.array_equal(wide, open_with(backend, small)(images))
 
 
-def test_protection_does_not_look_at_names(pair, tmp_path):
-    plain, small = pair
-    graph, data, _ = stored(plain)
-    renamed = param_file.Graph(
-        tuple(replace(la, name=f"n{i}") for i, la in enumerate(graph.layers))
-    )
-    (tmp_path / FILES[0]).write_bytes(data)
-    param_file.write(renamed, tmp_path / FILES[1])
-    again = compress(Artifact("ncnn", tmp_path, ""), tmp_path / "work")
-    assert (again.path / FILES[0]).read_bytes() == (small.path / FILES[0]).read_bytes()
+def test_a_layer_that_is_not_named_is_refused(pair, tmp_path):
+    graph = stored(pair[0])[0]
+    folder = shutil.copytree(pair[0].path, tmp_path / "copy")
+    layers = (replace(la, name=la.name.replace("model.0.", "n.")) for la in graph.layers)
+    param_file.write(param_file.Graph(tuple(layers)), folder / FILES[1])
+    with pytest.raises(StepFailed, match=r"layers\.json does not name n\.conv"):
+        compress(Artifact("ncnn", folder, ""), tmp_path / "work")
 
 
 def test_a_second_time_is_an_error(pair, tmp_path):

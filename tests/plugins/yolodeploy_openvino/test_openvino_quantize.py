@@ -97,40 +97,24 @@ def image() -> NDArray[np.float32]:
 def test_graph_has_the_parts_of_the_table(
     precision: str, source: Artifact, floats: dict[str, Artifact]
 ) -> None:
-    from yolodeploy_torch.model.layers import convolutions
-
     from yolodeploy_openvino.graph import find_structure
-    from yolodeploy_torch.model import artifact as folder
+    from yolodeploy_torch.model import layer_parts
 
-    parts = find_structure(read(floats[precision])).parts
-    expected = convolutions(folder.read(source.path).arch)
+    artifact = floats[precision]
+    parts = find_structure(read(artifact), artifact.path).parts
+    expected = layer_parts(source.path)
     assert {name: part for name, part in parts.items() if part != "decode"} == expected
     assert sum(part == "decode" for part in parts.values()) == 21
-
-
-def test_parts_do_not_depend_on_names(floats: dict[str, Artifact]) -> None:
-    from yolodeploy_openvino.graph import find_structure
-
-    model = read(floats["fp32"])
-    before = find_structure(model)
-    renamed = {}
-    for number, node in enumerate(model.get_ordered_ops()):
-        renamed[node.get_friendly_name()] = f"n{number}"
-        node.set_friendly_name(f"n{number}")
-    after = find_structure(model)
-    assert {after.operations[name]: part for name, part in after.parts.items()} == {
-        renamed[before.operations[name]]: part for name, part in before.parts.items()
-    }
 
 
 def test_only_dfl_and_decode_stay_float(quantized: Artifact, floats: dict[str, Artifact]) -> None:
     from yolodeploy_openvino.graph import find_structure
 
-    found = find_structure(read(floats["fp32"]))
-    decode = {found.operations[name] for name, part in found.parts.items() if part == "decode"}
+    found = find_structure(read(floats["fp32"]), floats["fp32"].path)
+    decode = {name for name, part in found.parts.items() if part == "decode"}
     integer = integer_convolutions(quantized)
     assert len(integer) == 63
-    assert found.operations["model.22.dfl.conv"] not in integer
+    assert "model.22.dfl.conv" not in integer
     for node in read(quantized).get_ordered_ops():
         if node.get_friendly_name() in decode:
             kinds = {port.get_source_output().get_node().get_type_name() for port in node.inputs()}

@@ -100,7 +100,9 @@ def test_weights_in_the_file_are_the_codes(half: Artifact, bytes4: Artifact) -> 
 
     def weights(artifact: Artifact) -> NDArray[np.float32]:
         model = read_model(artifact.path)
-        return layers.weights(find_structure(model).convolutions(model)["model.1.conv"])
+        return layers.weights(
+            find_structure(model, artifact.path).convolutions(model)["model.1.conv"]
+        )
 
     exact = weights(half)
     code = affine(exact.reshape(len(exact), -1, 16), 4)
