@@ -121,7 +121,8 @@ def describe(artifact: Artifact) -> Interface:
         scale=1 / 255,
         note=(
             f"Scale with ncnn::Mat::substract_mean_normalize(0, {{{factors}}}). "
-            "The boxes are decoded, in fp32; non-maximum suppression is the app's. On Arm ncnn "
+            "The boxes are decoded, in fp32; choosing among them is the app's: non-maximum suppression, or "
+            "the best pairs of an anchor and a class from a one-to-one head. On Arm ncnn "
             "computes the convolutions in fp16 unless the app sets opt.use_fp16_arithmetic = "
             "false or the model was exported with `arithmetic: fp32`."
         ),

@@ -24,7 +24,7 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
 
     options = cast("Export", params)
     context.progress(0.0, "tracing")
-    script = traced(artifact.path, context.imgsz, options.batch)
+    script = traced(artifact.path, context.imgsz, options.batch, rows=True)
     parts = layer_parts(artifact.path)
     context.progress(0.5, "converting")
     with failing("convert this model", OTHER_VERSION):

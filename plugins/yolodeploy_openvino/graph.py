@@ -72,6 +72,11 @@ def find_structure(model: Any, folder: Path) -> Structure:
     )
 
 
+def gives_rows(model: Any) -> bool:
+    """Whether a model ends in the best detections of a one-to-one head, which it selects itself."""
+    return any(node.get_type_name() == "TopK" for node in model.get_ops())
+
+
 def name_layers(model: Any, parts: Mapping[str, Part]) -> None:
     """Name every operation with weights of a converted model as the checkpoint names its module.
 

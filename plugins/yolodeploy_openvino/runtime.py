@@ -10,20 +10,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolodeploy.backend import Interface, Runtime, Target, Tensor
+from yolodeploy.backend import Interface, Layout, Runtime, Target, Tensor
 from yolodeploy.system import GREY
-from yolodeploy_openvino.graph import find_structure
+from yolodeploy_openvino.graph import find_structure, gives_rows
 from yolodeploy_openvino.layers import form
 from yolodeploy_openvino.toolchain import MODEL_FILE, failing, openvino, read_model, version
+
+ANCHORS_MEANING = (
+    "per anchor: centre x, centre y, width, height in input pixels, then one score per class"
+)
+ROWS_MEANING = "per row: left, top, right, bottom in input pixels, score, class index; best first, without duplicates"
 
 
 class OpenVINOPredictor:
     """Runs an IR, as many images at a time as it was exported for."""
 
     def __init__(self, folder: Path, target: Target, threads: int) -> None:
-        compiled, unit, config = _compile(folder, target, threads, "LATENCY")
+        compiled, model, unit, config = _compile(folder, target, threads, "LATENCY")
         self._request = compiled.create_infer_request()
         self._shape = tuple(compiled.output(0).shape)
+        self.layout: Layout = "rows" if gives_rows(model) else "anchors"
         self.batch = int(compiled.input(0).shape[0])
         ov = openvino()
         hardware = str(ov.Core().get_property(unit, "FULL_DEVICE_NAME")).strip()
@@ -31,7 +37,7 @@ class OpenVINOPredictor:
         self.runtime = Runtime("OpenVINO", version(ov), hardware, threads, note, timing)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run `[N, 3, H, W]` images in 0..1; returns `[N, 4 + classes, anchors]`.
+        """Run `[N, 3, H, W]` images in 0..1; returns what `layout` says: see `backend.Predictor`.
 
         The last batch is filled up with its last image where N is not a multiple of the IR's batch.
         """
@@ -50,7 +56,7 @@ class OpenVINOServer:
     """Runs an IR for throughput, with as many requests in flight as OpenVINO finds best."""
 
     def __init__(self, folder: Path, target: Target, threads: int) -> None:
-        compiled, _, _ = _compile(folder, target, threads, "THROUGHPUT")
+        compiled, *_ = _compile(folder, target, threads, "THROUGHPUT")
         self.batch = int(compiled.input(0).shape[0])
         self.requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._queue = openvino().AsyncInferQueue(compiled, self.requests)
@@ -66,14 +72,15 @@ class OpenVINOServer:
 
 def _compile(
     folder: Path, target: Target, threads: int, hint: str
-) -> tuple[Any, str, dict[str, Any]]:
-    """The IR compiled on the unit for the target, that unit, and the properties it was compiled with."""
+) -> tuple[Any, Any, str, dict[str, Any]]:
+    """The IR compiled on the unit for the target, the IR, that unit, and the properties for compiling."""
     core = openvino().Core()
     unit = available_unit(_wanted(target), core.available_devices)
     config = {"PERFORMANCE_HINT": hint, **_config(unit, target, threads)}
     remedy = "Build it again; if it fails again, try another version."
     with failing(f"open {folder / MODEL_FILE} on {unit}", remedy):
-        return core.compile_model(core.read_model(folder / MODEL_FILE), unit, config), unit, config
+        model = core.read_model(folder / MODEL_FILE)
+        return core.compile_model(model, unit, config), model, unit, config
 
 
 def _wanted(target: Target) -> str:
@@ -95,7 +102,7 @@ def describe(folder: Path) -> Interface:
         "output0",
         tuple(model.output(0).shape),
         "float32",
-        "per anchor: centre x, centre y, width, height in input pixels, then one score per class",
+        ROWS_MEANING if gives_rows(model) else ANCHORS_MEANING,
     )
     return Interface(
         MODEL_FILE,
