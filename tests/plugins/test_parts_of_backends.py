@@ -16,7 +16,7 @@ import yolodeploy_ncnn
 import yolodeploy_openvino
 from yolodeploy.backend import Artifact, Target
 from yolodeploy.compress import Part
-from yolodeploy_torch.model import convolutions, read
+from yolodeploy_torch.model import layer_parts
 
 Named = Iterable[tuple[str, Part]]
 
@@ -51,7 +51,7 @@ def check(weights: Path, work: Path, plugin: ModuleType, recover: Callable[[Path
     step = plugin.STEPS[0]
     target = Target(plugin.DEVICES[0], "17" if plugin is yolodeploy_coreml else None)
     exported = step.run(source, step.params(), replace(context(work / "export"), target=target))
-    table = convolutions(read(source.path).arch)
+    table = layer_parts(source.path)
     # OpenVINO orders operations that do not depend on each other in its own way.
     assert sorted(recover(exported)) == sorted(table.items())
     assert set(table.values()) == {"backbone", "neck", "head", "head.last", "dfl"}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from test_ncnn import FILES, IMGSZ, Built, build, digests, make_context, open_with
 from test_ncnn_w8 import STEP as W8
+
 import yolodeploy_ncnn as backend
 from yolodeploy.backend import Artifact, Context, Device, Target
 from yolodeploy.data.dataset import load_view
