@@ -68,6 +68,8 @@ def traced(
         module = exportable(folder, imgsz, batch, rows=rows)
         # PyTorch announces the end of TorchScript, but it is what the converters read.
         warnings.filterwarnings("ignore", message="`torch.jit", category=Warning)
+        # The number of anchors becomes a constant of the trace, as it should: the size is fixed.
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         example = torch.zeros(batch, *imgsz.batch[1:])
         script = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
     return cast("torch.jit.ScriptModule", script)
