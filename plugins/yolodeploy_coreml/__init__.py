@@ -1,6 +1,6 @@
 """The iOS backend: YOLO detectors as Core ML packages.
 
-An artifact is a folder with one `model.mlpackage`, an ML program for iOS 15 to 18.
+An artifact is a folder with one `model.mlpackage`, an ML program for iOS 15 to 26.
 """
 
 from __future__ import annotations

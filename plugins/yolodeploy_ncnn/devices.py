@@ -2,9 +2,9 @@
 
 `features` are the Arm extensions that *all* cores of the chip have, since the scheduler
 may place a thread on any of them: fp16 (FEAT_FP16) and dotprod (FEAT_DotProd) from
-Armv8.2 cores on, i8mm (FEAT_I8MM) and bf16 (FEAT_BF16) with Armv9.0 cores. The source of
-each is Arm's technical reference manual of the cores named. `os_min` is the version that
-the device shipped with.
+Armv8.2 cores on, i8mm (FEAT_I8MM) and bf16 (FEAT_BF16) with Armv8.6 and Armv9.0 cores. The
+source of each is the chip's page and Arm's technical reference manual of the cores named.
+`os_min` is the version that the device shipped with. ncnn runs on the CPU, of a Jetson too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,13 @@ from yolodeploy.backend import Device
 _ARM_8_2 = frozenset({"fp16", "dotprod"})
 _ARM_9 = _ARM_8_2 | {"i8mm", "bf16"}
 
+_PIXEL = "https://support.google.com/pixelphone/answer/7158570"
+_EXYNOS = "https://semiconductor.samsung.com/processor/mobile-processor"
+_SNAPDRAGON = "https://www.qualcomm.com/products/mobile/snapdragon/smartphones/snapdragon-8-series-mobile-platforms"
+_ORYON = "https://en.wikipedia.org/wiki/Oryon"  # Armv8.7, so with i8mm and bf16
+_PI = "https://www.raspberrypi.com/documentation/computers/processors.html"
+_JETSON = "https://www.nvidia.com/en-us/autonomous-machines/embedded-systems"
+
 DEVICES = (
     Device(
         name="pixel-6",
@@ -21,7 +28,7 @@ DEVICES = (
         os="Android",
         os_min="12",
         features=_ARM_8_2,
-        source="Google, Pixel phone hardware tech specs; Arm TRM of Cortex-X1, A76, A55",
+        source=f"{_PIXEL}; Arm TRM of Cortex-X1, A76, A55",
     ),
     Device(
         name="pixel-8",
@@ -29,7 +36,31 @@ DEVICES = (
         os="Android",
         os_min="14",
         features=_ARM_9,
-        source="Google, Pixel phone hardware tech specs; Arm TRM of Cortex-X3, A715, A510",
+        source=f"{_PIXEL}; Arm TRM of Cortex-X3, A715, A510",
+    ),
+    Device(
+        name="pixel-9",
+        title="Google Pixel 9 (Tensor G4: 1x Cortex-X4, 3x Cortex-A720, 4x Cortex-A520)",
+        os="Android",
+        os_min="14",
+        features=_ARM_9,
+        source=f"{_PIXEL}; https://wiki.lineageos.org/devices/tokay/; Arm TRM of Cortex-X4, A720, A520",
+    ),
+    Device(
+        name="pixel-9a",
+        title="Google Pixel 9a (Tensor G4: 1x Cortex-X4, 3x Cortex-A720, 4x Cortex-A520)",
+        os="Android",
+        os_min="15",
+        features=_ARM_9,
+        source=f"{_PIXEL}; Arm TRM of Cortex-X4, A720, A520",
+    ),
+    Device(
+        name="pixel-10",
+        title="Google Pixel 10 (Tensor G5: 1x Cortex-X4, 5x Cortex-A725, 2x Cortex-A520)",
+        os="Android",
+        os_min="16",
+        features=_ARM_9,
+        source=f"{_PIXEL}; Arm TRM of Cortex-X4, A725, A520",
     ),
     Device(
         name="galaxy-s24-exynos",
@@ -37,7 +68,7 @@ DEVICES = (
         os="Android",
         os_min="14",
         features=_ARM_9,
-        source="Samsung Semiconductor, Exynos 2400; Arm TRM of Cortex-X4, A720, A520",
+        source=f"{_EXYNOS}/exynos-2400/; Arm TRM of Cortex-X4, A720, A520",
     ),
     Device(
         name="galaxy-s24-snapdragon",
@@ -45,7 +76,31 @@ DEVICES = (
         os="Android",
         os_min="14",
         features=_ARM_9,
-        source="Qualcomm, Snapdragon 8 Gen 3 product brief; Arm TRM of Cortex-X4, A720, A520",
+        source=f"{_SNAPDRAGON}/snapdragon-8-gen-3-mobile-platform; Arm TRM of Cortex-X4, A720, A520",
+    ),
+    Device(
+        name="galaxy-s25",
+        title="Samsung Galaxy S25 (Snapdragon 8 Elite: 8x Oryon)",
+        os="Android",
+        os_min="15",
+        features=_ARM_9,
+        source=f"{_SNAPDRAGON}/snapdragon-8-elite-mobile-platform; {_ORYON}",
+    ),
+    Device(
+        name="galaxy-s26-exynos",
+        title="Samsung Galaxy S26 SM-S942B (Exynos 2600: 1x C1-Ultra, 9x C1-Pro)",
+        os="Android",
+        os_min="16",
+        features=_ARM_9,
+        source=f"{_EXYNOS}/exynos-2600/; Arm TRM of C1-Ultra, C1-Pro",
+    ),
+    Device(
+        name="galaxy-s26-snapdragon",
+        title="Samsung Galaxy S26, US model (Snapdragon 8 Elite Gen 5: 8x Oryon)",
+        os="Android",
+        os_min="16",
+        features=_ARM_9,
+        source=f"{_SNAPDRAGON}/snapdragon-8-elite-gen-5; {_ORYON}",
     ),
     Device(
         name="galaxy-a54",
@@ -53,19 +108,77 @@ DEVICES = (
         os="Android",
         os_min="13",
         features=_ARM_8_2,
-        source="Samsung Semiconductor, Exynos 1380; Arm TRM of Cortex-A78, A55",
+        source=f"{_EXYNOS}/exynos-1380/; Arm TRM of Cortex-A78, A55",
+    ),
+    Device(
+        name="galaxy-a56",
+        title="Samsung Galaxy A56 5G (Exynos 1580: 4x Cortex-A720, 4x Cortex-A520)",
+        os="Android",
+        os_min="15",
+        features=_ARM_9,
+        source=f"{_EXYNOS}/exynos-1580/; Arm TRM of Cortex-A720, A520",
+    ),
+    # What every 64-bit phone has: Armv8.0, without the int8 dot product.
+    Device(
+        name="android",
+        title="Generic: any 64-bit Android phone",
+        os="Android",
+        source="https://developer.android.com/ndk/guides/abis",
+        generic=True,
     ),
     Device(
         name="raspberry-pi-4",
         title="Raspberry Pi 4 (BCM2711: 4x Cortex-A72)",
         os="Linux",
-        source="Raspberry Pi, BCM2711 processor documentation; Arm TRM of Cortex-A72 (Armv8.0)",
+        source=f"{_PI}; Arm TRM of Cortex-A72 (Armv8.0)",
     ),
     Device(
         name="raspberry-pi-5",
         title="Raspberry Pi 5 (BCM2712: 4x Cortex-A76)",
         os="Linux",
         features=_ARM_8_2,
-        source="Raspberry Pi, BCM2712 processor documentation; Arm TRM of Cortex-A76",
+        source=f"{_PI}; Arm TRM of Cortex-A76",
+    ),
+    Device(
+        name="jetson-orin-nano",
+        title="NVIDIA Jetson Orin Nano (6x Cortex-A78AE)",
+        os="Linux",
+        features=_ARM_8_2,
+        source=f"{_JETSON}/jetson-orin/; Arm TRM of Cortex-A78AE",
+    ),
+    Device(
+        name="jetson-orin-nx",
+        title="NVIDIA Jetson Orin NX (8x Cortex-A78AE)",
+        os="Linux",
+        features=_ARM_8_2,
+        source=f"{_JETSON}/jetson-orin/; Arm TRM of Cortex-A78AE",
+    ),
+    Device(
+        name="jetson-agx-orin",
+        title="NVIDIA Jetson AGX Orin (12x Cortex-A78AE)",
+        os="Linux",
+        features=_ARM_8_2,
+        source=f"{_JETSON}/jetson-orin/; Arm TRM of Cortex-A78AE",
+    ),
+    Device(
+        name="jetson-thor",
+        title="NVIDIA Jetson Thor (14x Neoverse-V3AE)",
+        os="Linux",
+        features=_ARM_9,
+        source=f"{_JETSON}/jetson-thor/; Arm TRM of Neoverse-V3AE",
+    ),
+    Device(
+        name="rk3588",
+        title="Rockchip RK3588 boards (4x Cortex-A76, 4x A55)",
+        os="Linux",
+        features=_ARM_8_2,
+        source="https://www.rock-chips.com/a/en/products/RK35_Series/2022/0926/1660.html; Arm TRM of Cortex-A76, A55",
+    ),
+    Device(
+        name="arm-linux",
+        title="Generic: any 64-bit Arm board with Linux",
+        os="Linux",
+        source="https://www.debian.org/ports/arm/",
+        generic=True,
     ),
 )

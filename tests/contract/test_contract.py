@@ -56,7 +56,8 @@ def test_devices_say_what_they_are_and_who_says_so(plugin: Backend):
     for device in plugin.DEVICES:
         assert device.title
         assert device.os
-        assert device.source
+        assert device.source.startswith("https://"), device.name
+        assert device.title.startswith("Generic: ") == device.generic
 
 
 def test_parameters_are_frozen_strict_and_documented(plugin: Backend):

@@ -55,6 +55,45 @@ def test_sparse_weights_are_refused_where_the_runtime_gains_nothing(name, tmp_pa
         plan_recipe(recipe, tmp_path / "cache", [ROOT])
 
 
+def on(name, target, tmp_path):
+    """The plan of a shipped recipe for another target."""
+    recipe = tmp_path / "other.yaml"
+    recipe.write_text(f"extends: {ROOT / 'recipes' / name}.yaml\nname: other\ntarget: {target}\n")
+    return plan_recipe(recipe, tmp_path / "cache", [ROOT])
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "version"),
+    [
+        ("ios", "{device: ios}", "16"),
+        ("ios-small", "{device: ios}", "16"),
+        ("ios-int8", '{device: ios, os: "17"}', "17"),
+        ("ios", "{device: iphone-17}", "16"),
+        ("ios", '{device: iphone-18-pro, os: "26"}', "26"),
+        ("android", "{device: android}", None),
+        ("android-small", "{device: arm-linux}", None),
+        ("intel-int8", "{device: intel-cpu}", None),
+    ],
+)
+def test_generic_and_new_devices_take_the_shipped_recipes(name, target, version, tmp_path):
+    assert on(name, target, tmp_path).target.os_version == version
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("{device: Pixel-12}", r"`pixel-10`.* Generic: `android`\. `yolodeploy devices` lists all"),
+        ("{device: tablet}", "Generic: `ios`, `android`, `arm-linux` or `intel-cpu`"),
+        ('{device: iphone-16, os: "15"}', "never ran iOS 15; it starts at 18"),
+        ('{device: iphone-17, os: "14"}', "Ask for iOS 15 or newer"),
+        ('{device: iphone-18-pro, os: "27"}', "Ask for 26: newer systems run it"),
+    ],
+)
+def test_targets_that_nothing_ships_to(target, said, tmp_path):
+    with pytest.raises(PlanRefused, match=said):
+        on("ios", target, tmp_path)
+
+
 def portable(recipe):
     """Whether the bytes that a recipe gives are the same on every kind of CPU."""
     plan = plan_recipe(recipe, Path("nowhere"))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from yolodeploy.backend import Backend, Params, Registry, Serving, Step, Target
+from yolodeploy.backend import Backend, Device, Params, Registry, Serving, Step, Target
 from yolodeploy.errors import PlanRefused, RecipeError
 from yolodeploy.recipe import Position, RecipeFile, StepRequest, describe_errors, suggestion
+
+_MANY = 20  # devices, more than which a message does not list
 
 ResolvedStep = tuple[
     Step, Params, Position
@@ -21,7 +24,7 @@ def find_target(file: RecipeFile, registry: Registry) -> tuple[Backend, Target]:
     requested, at = file.recipe.target, file.where("target", "device")
     devices, backend = registry.devices(), registry.backend_of(requested.device)
     if backend is None:
-        hint = suggestion(requested.device, devices)
+        hint = _other_devices(requested.device, registry)
         broken = "".join(f" Plugin `{name}` {reason}." for name, reason in registry.broken.items())
         raise PlanRefused(
             f"{at}: no installed backend ships to `{requested.device}`.{hint}{broken}"
@@ -31,7 +34,12 @@ def find_target(file: RecipeFile, registry: Registry) -> tuple[Backend, Target]:
     remedy = None
     if requested.os and not floor and not ceiling:
         remedy = "has no OS versions to choose from. Leave `os` out."
-    elif requested.os and floor and _version(requested.os) < _version(floor):
+    elif (
+        requested.os
+        and floor
+        and _version(requested.os) < _version(floor)
+        and not _runs_older(device)
+    ):
         remedy = (
             f"never ran {device.os} {requested.os}; it starts at {floor}. "
             f'Write os: "{floor}" or leave `os` out.'
@@ -44,6 +52,33 @@ def find_target(file: RecipeFile, registry: Registry) -> tuple[Backend, Target]:
     if remedy:
         raise PlanRefused(f"{file.where('target', 'os')}: {device.title} {remedy}")
     return backend, Target(device, requested.os or device.os_default)
+
+
+def _other_devices(word: str, registry: Registry) -> str:
+    """Close a message about an unknown device: near names, the generic ones beside them, where the rest is."""
+    devices = registry.devices()
+    near = difflib.get_close_matches(word.lower(), devices, n=3, cutoff=0.6)
+    systems = {devices[name].os for name in near or devices}
+    generic = [
+        d.name for d in devices.values() if d.generic and d.os in systems and d.name not in near
+    ]
+    hint = f" Perhaps you meant {_either(near)}." if near else ""
+    if generic:
+        hint += f" Generic: {_either(generic)}."
+    if len(devices) > _MANY:
+        return f"{hint} `yolodeploy devices` lists all {len(devices)}."
+    return f"{hint} Allowed: {', '.join(devices)}." if devices else hint
+
+
+def _either(names: Sequence[str]) -> str:
+    quoted = [f"`{name}`" for name in names]
+    return " or ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))
+
+
+def _runs_older(device: Device) -> bool:
+    """Whether the device runs artifacts for systems older than its first; the backend says how old."""
+    first, default = device.os_min, device.os_default
+    return bool(first and default) and _version(str(default)) < _version(str(first))
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -48,7 +48,7 @@ DEVICES = (
         title="PC with Windows 10 or later and an x86-64 processor",
         os="Windows",
         os_min="10",
-        source="ONNX Runtime documentation, Install: requirements on Windows",
+        source="https://onnxruntime.ai/docs/install/",
     ),
 )
 

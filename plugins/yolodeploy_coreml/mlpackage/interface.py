@@ -15,8 +15,8 @@ RAW_OUTPUTS = (
     "raw_confidence",
     "raw_coordinates",
 )  # of a network with a suppression stage behind it
-# Specification 6 is that of iOS 15, 7 of iOS 16, and so on (Model.proto of coremltools).
-_FIRST_IOS = 9
+# The first iOS that reads each version of the specification (Model.proto of coremltools).
+_IOS = {6: 15, 7: 16, 8: 17, 9: 18, 10: 26}
 _PLAIN = (
     "Pass a CVPixelBuffer to MLModel, or a VNCoreMLRequest and read its "
     "VNCoreMLFeatureValueObservation. Non-maximum suppression is the app's."
@@ -34,7 +34,7 @@ def read_interface(folder: Path) -> Interface:
     description = spec.description
     outputs = tuple(_array(feature) for feature in description.output)
     suppression = spec.pipeline.models[-1].nonMaximumSuppression if len(outputs) > 1 else None
-    needs = f"Needs iOS {spec.specificationVersion + _FIRST_IOS} or newer. "
+    needs = f"Needs iOS {_IOS[spec.specificationVersion]} or newer. "
     return Interface(
         entry=PACKAGE,
         inputs=tuple(_input(feature) for feature in description.input),

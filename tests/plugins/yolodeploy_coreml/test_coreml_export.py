@@ -93,7 +93,9 @@ def test_fp32_equals_the_source(source: Artifact, plain: Artifact, images: np.nd
     assert difference[:, 4:].max() < 1e-5
 
 
-@pytest.mark.parametrize(("os_version", "version"), [("15", 6), (None, 7), ("17.4", 8), ("18", 9)])
+@pytest.mark.parametrize(
+    ("os_version", "version"), [("15", 6), (None, 7), ("17.4", 8), ("18", 9), ("26", 10)]
+)
 def test_fp16_is_close_and_half_the_size(
     source: Artifact,
     plain: Artifact,
@@ -104,6 +106,8 @@ def test_fp16_is_close_and_half_the_size(
 ) -> None:
     half = export(source, tmp_path / "w", os_version)
     assert read_package(half.path / PACKAGE).spec.specificationVersion == version
+    oldest = (os_version or "16").split(".")[0]
+    assert plugin.describe(half).note.startswith(f"Needs iOS {oldest} or newer.")
     difference = np.abs(head(half, images) - reference(source, images))
     assert 0 < difference[:, :4].mean() < 0.05
     assert difference[:, 4:].max() < 0.01
@@ -186,10 +190,23 @@ def test_evidence_off_a_mac_says_what_was_not_run(plain: Artifact, objects: Arti
 
 
 def test_a_phone_without_an_os_gets_one_that_shows() -> None:
-    """The newest of iOS 16 and the phone's first: written into plan, lock and report."""
+    """The newest of iOS 16 and the phone's first up to 18: written into plan, lock and report."""
     given = {name: phone.os_default for name, phone in PHONES.items()}
     assert given["iphone-8"] == given["iphone-13"] == "16"
     assert (given["iphone-15-pro"], given["iphone-16"]) == ("17", "18")
+    assert given["ios"] == given["iphone-17"] == given["iphone-18-pro"] == "16"
+
+
+@pytest.mark.parametrize("version", ["15", "16", "17", "18", "26", "26.1"])
+def test_coremltools_can_write_every_format(version: str) -> None:
+    from yolodeploy_coreml.devices import NEWEST, ios_format
+    from yolodeploy_coreml.toolchain import coremltools
+
+    ct = coremltools()
+    target = Target(PHONES["ios"], version)
+    assert plugin.refuse(plugin.STEPS[0], CoreMLExport(), target) is None
+    assert f"iOS{ios_format(target)}" in {known.name for known in ct.target}
+    assert f"iOS{NEWEST}" == list(ct.target)[-1].name
 
 
 def test_coremltools_reads_the_packages_back(plain: Artifact, objects: Artifact) -> None:
@@ -251,7 +268,9 @@ def test_bytes_and_modes_of_a_pipeline_depend_on_nothing_but_the_inputs(
         ("iphone-16", None, None),
         ("iphone-8", "16", None),
         ("iphone-13", "14", "Ask for iOS 15 or newer."),
-        ("iphone-13", "26", "Ask for 18: newer systems run it."),
+        ("iphone-17", "26", None),
+        ("iphone-18-pro", "27", "Ask for 26: newer systems run it."),
+        ("iphone-13", "19", "there is no iOS 19: 26 followed 18. Write 18 or 26."),
         ("iphone-13", "seventeen", "is not an iOS version"),
     ],
 )

@@ -125,10 +125,14 @@ def test_backends_and_devices(world: World) -> None:
         "os_min": "3",
         "os_max": "5",
         "features": ["fire"],
+        "generic": False,
+        "source": "",
     }
     lines = world.run("devices").out.splitlines()
-    assert lines[0].split() == ["kiln-a", "kiln", "KilnOS", "3-5", "Kiln", "A", "(2021)"]
-    assert "KilnOS 4+" in lines[1]
+    assert lines[0] == "kiln:"
+    assert lines[1].split() == ["kiln-a", "KilnOS", "3-5", "Kiln", "A", "(2021)"]
+    assert "KilnOS 4+" in lines[2]
+    assert lines[3:5] == ["", "oven:"]
 
 
 def _resolve(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:

@@ -234,7 +234,7 @@ WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
         [("kiln-a", "kiln-c")],
         3,
         (
-            "pot.yaml:8:1: no installed backend ships to `kiln-c`. Perhaps you meant `kiln-b`. "
+            "pot.yaml:8:1: no installed backend ships to `kiln-c`. Perhaps you meant `kiln-b` or `kiln-a`. "
             "Allowed: kiln-a, kiln-b, oven-x."
         ),
     ),

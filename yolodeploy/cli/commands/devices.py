@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
+from itertools import groupby
 from typing import Any
 
 from yolodeploy.cli.common import print_result
@@ -25,17 +27,23 @@ def run(options: argparse.Namespace, console: Console) -> int:
             "os_min": device.os_min,
             "os_max": device.os_max,
             "features": sorted(device.features),
+            "generic": device.generic,
+            "source": device.source,
         }
         for name, plugin in load_registry().backends.items()
         for device in plugin.DEVICES
     ]
-    print_result(console, options, rows, "\n".join(map(_line, rows)))
+    groups = groupby(rows, lambda row: row["backend"])
+    text = "\n\n".join("\n".join([f"{name}:", *map(_line, group)]) for name, group in groups)
+    print_result(console, options, rows, text)
     return 0
 
 
 def _line(row: dict[str, Any]) -> str:
-    head = f"{row['name']:<22} {row['backend']:<9} {_os(row):<14} "
-    return textwrap.fill(row["title"], 80, initial_indent=head, subsequent_indent=" " * len(head))
+    """One device: its name, what it runs, and its title without the list of the chip's cores."""
+    head = f"  {row['name']:<21} {_os(row):<11} "
+    title = re.sub(r": [^()]*\)", ")", row["title"])
+    return textwrap.fill(title, 80, initial_indent=head, subsequent_indent=" " * len(head))
 
 
 def _os(row: dict[str, Any]) -> str:
