@@ -51,12 +51,11 @@ class Artifact:
 class Device:
     """A real device, as data.
 
-    `os_min` and `os_max` bound the versions of `os` that it runs (None: not applicable or open); a recipe
-    that names no version gets `os_default`, which may lie below `os_min` where artifacts for older systems
-    run too. `features` are the instruction sets and compute units that
-    decide what pays off there. `options` are hints that only the owning plugin reads. `threads` is a number of
-    threads on which latency is measured besides one (None: on one only). `generic` marks a stand-in for any
-    device of a kind, with the features that all of them have.
+    `os_min` and `os_max` bound the versions of `os` that it runs (None: not applicable or open); a recipe that
+    names no version gets `os_default`, older than `os_min` where artifacts for older systems run too. `features`
+    are the instruction sets and compute units that decide what pays off there. `options` are hints that only the
+    owning plugin reads. `threads` is a number of threads on which latency is measured besides one (None: on one
+    only). `generic`: a stand-in for any device of a kind, with what all of them have.
     """
 
     name: str
