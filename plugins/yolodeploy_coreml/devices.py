@@ -80,7 +80,7 @@ DEVICES = (
     # It promises nothing about the chip. iOS 16 is the oldest that reads compressed weights.
     Device(
         name="ios",
-        title="Generic: any iPhone that runs the `os` asked for",
+        title="Any iPhone (generic)",
         os=_OS,
         os_min=str(OLDEST),
         source="https://apple.github.io/coremltools/docs-guides/source/target-conversion-formats.html",

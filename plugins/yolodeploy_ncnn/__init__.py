@@ -75,6 +75,11 @@ def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: A
     """Refuse int8 where it gains nothing or cannot work; every Arm CPU from Armv7 on runs the rest."""
     if not isinstance(params, Quantize):
         return None
+    if target.device.generic:
+        return (
+            f"`{target.device.name}` stands for devices without an int8 dot product (FEAT_DotProd) too, on "
+            "which int8 is not faster than float. Name the device, or use `w8`: the file gets as small."
+        )
     if not target.device.features & _FAST_INT8:
         return (
             f"the {target.device.title} has no int8 dot product (FEAT_DotProd), without which int8 is "

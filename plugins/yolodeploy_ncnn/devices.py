@@ -121,7 +121,7 @@ DEVICES = (
     # What every 64-bit phone has: Armv8.0, without the int8 dot product.
     Device(
         name="android",
-        title="Generic: any 64-bit Android phone",
+        title="Any 64-bit Android phone (generic)",
         os="Android",
         source="https://developer.android.com/ndk/guides/abis",
         generic=True,
@@ -176,7 +176,7 @@ DEVICES = (
     ),
     Device(
         name="arm-linux",
-        title="Generic: any 64-bit Arm board with Linux",
+        title="Any 64-bit Arm board with Linux (generic)",
         os="Linux",
         source="https://www.debian.org/ports/arm/",
         generic=True,

@@ -102,7 +102,7 @@ DEVICES = (
     # Without VNNI, `quantize` uses half of the range of the weights, which is right on every CPU.
     Device(
         name="intel-cpu",
-        title="Generic: any Intel CPU with AVX2",
+        title="Any Intel CPU with AVX2 (generic)",
         os="linux",
         features=frozenset({"avx2"}),
         options={"unit": "CPU", "cpu": "Intel", "precision": "f32"},

@@ -57,7 +57,7 @@ def test_devices_say_what_they_are_and_who_says_so(plugin: Backend):
         assert device.title
         assert device.os
         assert device.source.startswith("https://"), device.name
-        assert device.title.startswith("Generic: ") == device.generic
+        assert device.title.endswith("(generic)") == device.generic
 
 
 def test_parameters_are_frozen_strict_and_documented(plugin: Backend):
