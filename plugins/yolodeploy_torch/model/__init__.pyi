@@ -1,7 +1,8 @@
 from .artifact import info, read, read_graph, write, write_module
+from .channels import Channels, Group, Numbers, Structure, channel_groups
 from .classes import keep_classes
 from .exportable import exportable, fused_module, traced
-from .flops import counts, macs
+from .flops import counts, macs, node_macs
 from .fusing import fused, norms
 from .merging import merged, merged_graph
 from .parts import layer_parts, layers, parts
@@ -10,10 +11,15 @@ from .scales import unified_scales
 from .trainable import Logits, Outputs, Trainable, outputs, training_values
 
 __all__ = [
+    "Channels",
+    "Group",
     "Logits",
+    "Numbers",
     "Outputs",
+    "Structure",
     "TorchPredictor",
     "Trainable",
+    "channel_groups",
     "counts",
     "exportable",
     "fused",
@@ -25,6 +31,7 @@ __all__ = [
     "macs",
     "merged",
     "merged_graph",
+    "node_macs",
     "norms",
     "outputs",
     "parts",

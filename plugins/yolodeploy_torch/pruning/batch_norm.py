@@ -9,15 +9,17 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
-from yolodeploy_torch.model import Conv, Yolo
+from yolodeploy_torch.graph import BatchNorm, graph_in, select
+from yolodeploy_torch.model import training_values
 
 _TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and variance of what a convolution hands to its normalisation, per channel."""
+    """Mean and variance of what a normalisation reads, per channel."""
 
     mean: Tensor
     variance: Tensor
@@ -28,13 +30,13 @@ class Moments:
         variance, mean = torch.var_mean(values.double(), dim=(0, 2, 3), correction=0)
         return cls(mean, variance)
 
-    def take(self, channels: Tensor) -> Moments:
-        """The moments of some channels."""
-        return Moments(self.mean[channels], self.variance[channels])
+    def take(self, channels: Tensor | None) -> Moments:
+        """The moments of some channels; None: of all."""
+        return self if channels is None else Moments(self.mean[channels], self.variance[channels])
 
 
-def moments(model: Yolo, images: Tensor) -> dict[str, Moments]:
-    """The moments of every convolution unit's output on a batch of images `[N, 3, H, W]`."""
+def moments(model: GraphModule, images: Tensor) -> dict[str, Moments]:
+    """The moments of what every normalisation reads, by its name, on a batch of images `[N, channels, H, W]`."""
     found: dict[str, Moments] = {}
 
     def note(name: str, _norm: nn.BatchNorm2d, values: Tensor) -> None:
@@ -44,13 +46,13 @@ def moments(model: Yolo, images: Tensor) -> dict[str, Moments]:
     return found
 
 
-def recalibrate(model: Yolo, images: Tensor, wanted: Mapping[str, Moments]) -> None:
-    """Set the running statistics so that every unit's output has its former mean and variance.
+def recalibrate(model: GraphModule, images: Tensor, wanted: Mapping[str, Moments]) -> None:
+    """Set the running statistics so that what every normalisation gives has its former mean and variance.
 
     With statistics that describe the data this is the usual re-estimation of batch normalisation
     (Li et al., EagleEye, https://arxiv.org/abs/2007.02491). It also holds for a checkpoint whose
     normalisations were folded into the convolutions: their statistics are 0 and 1 whatever the data.
-    Units are mended in order of execution, so each sees what the mended ones before it give.
+    They are mended in order of execution, so each sees what the mended ones before it give.
     """
 
     def mend(name: str, norm: nn.BatchNorm2d, values: Tensor) -> None:
@@ -65,15 +67,18 @@ def recalibrate(model: Yolo, images: Tensor, wanted: Mapping[str, Moments]) -> N
 
 
 def _visit_norms(
-    model: Yolo, images: Tensor, visit: Callable[[str, nn.BatchNorm2d, Tensor], None]
+    model: GraphModule, images: Tensor, visit: Callable[[str, nn.BatchNorm2d, Tensor], None]
 ) -> None:
-    """Run the model and call `visit` with what each normalisation is about to read."""
+    """Run the model, with all its heads, and call `visit` with what each normalisation is about to read."""
+    graph = graph_in(model)
+    values = training_values(graph)
     with contextlib.ExitStack() as hooks, torch.no_grad():
-        for name, unit in model.named_modules():
-            if isinstance(unit, Conv):
+        for node in graph.needed(*values):
+            if isinstance(node, BatchNorm):
+                norm = cast("nn.BatchNorm2d", model.get_submodule(node.name))
                 hooks.enter_context(
-                    unit.bn.register_forward_pre_hook(
-                        lambda norm, given, name=f"{name}.conv": visit(name, norm, given[0])
+                    norm.register_forward_pre_hook(
+                        lambda norm, given, name=node.name: visit(name, norm, given[0])
                     )
                 )
-        model.logits(images)
+        select(model, values)(images)

@@ -2,45 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from yolodeploy.data import Dataset
 from yolodeploy.system import ImageShape
-from yolodeploy_torch.model import Group, Structure, Yolo
-from yolodeploy_torch.params import Augment
-from yolodeploy_torch.training import Batches, DetectionLoss
+from yolodeploy_torch.graph import BatchNorm, Conv, ConvTranspose, Graph, State, graph_in
+from yolodeploy_torch.model import Group, Structure, Trainable, norms
+from yolodeploy_torch.params import Augment, Finetune
+from yolodeploy_torch.training import Batches, Objective
 
 Criterion = Literal["magnitude", "bn_scale"]
 IMAGES = 256  # that `taylor` looks at
 BATCH = 4
 _EPS = 1e-12
 _PLAIN = Augment.model_validate(dict.fromkeys(Augment.model_fields, 0))
+_Unit = tuple[Conv | ConvTranspose, BatchNorm | None]  # a convolution and its normalisation
 
 
 def importance(
-    criterion: Criterion, found: Structure, state: Mapping[str, Tensor], eps: float
+    criterion: Criterion, graph: Graph, found: Structure, state: State
 ) -> dict[Group, Tensor]:
-    """Rate channels by their weights: float64 `[size]` for every group that may be cut.
+    """Rate channels by their weights: float64 `[size]` for every group that the output needs.
 
     `magnitude` is the L2 norm of a channel's filter with its batch normalisation folded in (Li et
     al., https://arxiv.org/abs/1608.08710); `bn_scale` the normalisation's scale (Network Slimming,
-    https://arxiv.org/abs/1708.06519). A group takes the root of the sum of squares over the
-    convolutions that make it.
+    https://arxiv.org/abs/1708.06519), 1 where there is none. A group takes the root of the sum of squares over
+    the convolutions that make it.
     """
 
-    def square(unit: str) -> Tensor:
-        scale = state[f"{unit}.bn.weight"].double()
+    def square(unit: _Unit) -> Tensor:
+        conv, norm = unit
+        weight = state[f"{conv.name}.weight"].double()
+        filters = weight.transpose(0, 1) if isinstance(conv, ConvTranspose) else weight
+        scale = torch.ones(len(filters), dtype=torch.float64)
+        if norm:
+            scale = state[f"{norm.name}.weight"].double()
         if criterion == "bn_scale":
             return scale.square()
-        folded = scale / (state[f"{unit}.bn.running_var"].double() + eps).sqrt()
-        norms: Tensor = state[f"{unit}.conv.weight"].double().flatten(1).norm(dim=1)
-        return (norms * folded.abs()).square()
+        if norm:
+            scale = scale / (state[f"{norm.name}.running_var"].double() + norm.eps).sqrt()
+        lengths: Tensor = filters.flatten(1).norm(dim=1)
+        return (lengths * scale.abs()).square()
 
-    return {group: squares.sqrt() for group, squares in _sum_by_group(found, square).items()}
+    sums = _sum_by_group(graph, found, square)
+    return {group: squares.sqrt() for group, squares in sums.items()}
 
 
 def relative(scores: Mapping[Group, Tensor]) -> dict[Group, Tensor]:
@@ -49,7 +59,7 @@ def relative(scores: Mapping[Group, Tensor]) -> dict[Group, Tensor]:
 
 
 def taylor(
-    model: Yolo,
+    model: GraphModule,
     found: Structure,
     view: Dataset,
     imgsz: ImageShape,
@@ -57,51 +67,68 @@ def taylor(
 ) -> dict[Group, Tensor]:
     """Rate channels by how much the loss would change without them, to first order.
 
-    Returns float64 `[size]` for every group that may be cut, the root mean square over batches of images.
+    Returns float64 `[size]` for every group that the output needs, the root mean square over batches of images.
     A channel's gate is a factor on what its normalisation gives; the derivative of the loss by it is
     the change that removing the channel would make, if the loss were linear (Molchanov et al.,
     https://arxiv.org/abs/1906.10771). The gates of a group open and close together, so their derivatives
     are added up before they are squared. Leaves no gradients in the model.
     """
-    images = view.spread(IMAGES)
+    graph, images = graph_in(model), view.spread(IMAGES)
     batches = Batches(images, imgsz, _PLAIN, seed=0)
-    loss, count = DetectionLoss(model.arch), max(1, len(images) // BATCH)
-    squares = {g: torch.zeros(g.size, dtype=torch.float64) for g in found.groups if not g.fixed}
+    objective = Objective(Trainable(model), Finetune(), imgsz)
+    count = max(1, len(images) // BATCH)
     model.requires_grad_(requires_grad=False)
-    for name, conv in found.convolutions.items():
-        if not conv.fixed:
-            _norm(model, name.removesuffix(".conv")).requires_grad_()
+    for unit, _ in _units(graph, found):
+        _gated(model, unit).requires_grad_()
+    squares: dict[Group, Tensor] = {}
     for number, batch in enumerate(batches.epoch(0, BATCH)):
-        losses = loss(*model.logits(batch.images), batch.targets, imgsz)
-        torch.autograd.backward(losses.total)
-        slopes = _sum_by_group(found, lambda unit: _slope(_norm(model, unit)))
+        torch.autograd.backward(sum(objective(batch).values()))
+        slopes = _sum_by_group(graph, found, lambda unit: _slope(_gated(model, unit)))
         for group, slope in slopes.items():
-            squares[group] += slope.square()
+            squares[group] = squares.get(group, 0) + slope.square()
         progress(0.9 * (number + 1) / count, f"importance on {len(images)} images")
     model.requires_grad_(requires_grad=False)
     return {group: (square / count).sqrt() for group, square in squares.items()}
 
 
-def _sum_by_group(found: Structure, values: Callable[[str], Tensor]) -> dict[Group, Tensor]:
-    """Add up the values `[outputs]` of the convolution units, float64, over the groups that may be cut."""
-    sums = {g: torch.zeros(g.size, dtype=torch.float64) for g in found.groups if not g.fixed}
-    for name, conv in found.convolutions.items():
-        if not conv.fixed:
-            of_unit = values(name.removesuffix(".conv"))
-            parts = torch.split(of_unit, [group.size for group in conv.outputs])
-            for group, part in zip(conv.outputs, parts, strict=True):
-                sums[group] += part
-    return sums
+def _units(graph: Graph, found: Structure) -> Iterator[tuple[_Unit, Tensor]]:
+    """The convolutions that the output needs and whose channels may be cut, and the numbers of these channels."""
+    normalised = norms(graph)
+    for node in graph.needed():
+        if isinstance(node, Conv | ConvTranspose):
+            numbers = found.numbers(node.name, 1)
+            if numbers is not None:
+                yield (node, normalised.get(node.name)), torch.from_numpy(numbers)
 
 
-def _norm(model: Yolo, unit: str) -> nn.BatchNorm2d:
-    return cast("nn.BatchNorm2d", model.get_submodule(f"{unit}.bn"))
+def _sum_by_group(
+    graph: Graph, found: Structure, values: Callable[[_Unit], Tensor]
+) -> dict[Group, Tensor]:
+    """Add up values `[outputs]` of convolutions, float64, over the groups that they make."""
+    count = 1 + sum(group.size for group in found.groups)
+    sums, made = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.bool)
+    for unit, numbers in _units(graph, found):
+        sums.index_add_(0, numbers, values(unit))
+        made[numbers] = True
+    return {
+        group: sums[group.first : group.first + group.size]
+        for group in found.groups
+        if made[group.first]
+    }
 
 
-def _slope(norm: nn.BatchNorm2d) -> Tensor:
-    """The derivative by the gates behind a normalisation, in float64; takes the gradients out of it."""
+def _gated(model: GraphModule, unit: _Unit) -> nn.Module:
+    conv, norm = unit
+    return model.get_submodule(norm.name if norm else conv.name)
+
+
+def _slope(module: nn.Module) -> Tensor:
+    """The derivative by the gates on what a module gives, in float64; takes the gradients out of it."""
     slopes = []
-    for parameter in (norm.weight, norm.bias):
-        slopes.append(parameter.detach().double() * cast("Tensor", parameter.grad).double())
+    for parameter in module.parameters():
+        product = parameter.detach().double() * cast("Tensor", parameter.grad).double()
+        if isinstance(module, nn.ConvTranspose2d) and product.ndim > 1:
+            product = product.transpose(0, 1)
+        slopes.append(product.flatten(1).sum(1) if product.ndim > 1 else product)
         parameter.grad = None
-    return slopes[0] + slopes[1]
+    return cast("Tensor", sum(slopes))

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 from yolodeploy.backend import Artifact, Context
 from yolodeploy.errors import StepFailed
-from yolodeploy_torch.model import Group, Structure, Yolo, read, rebuild, structure, threads, write
+from yolodeploy.system import ImageShape
+from yolodeploy_torch.graph import Graph, build, graph_in
+from yolodeploy_torch.model import Group, Structure, channel_groups, read, threads, write_module
 from yolodeploy_torch.params import Prune
 from yolodeploy_torch.pruning.batch_norm import moments, recalibrate
+from yolodeploy_torch.pruning.cost import Cost, channels, flops, weights
 from yolodeploy_torch.pruning.importance import importance, relative, taylor
 from yolodeploy_torch.pruning.selection import (
     Limits,
@@ -23,7 +27,7 @@ from yolodeploy_torch.pruning.selection import (
     choose_global,
     keep_best,
 )
-from yolodeploy_torch.pruning.shrink import kept_channels, shrink
+from yolodeploy_torch.pruning.shrink import Cut, shrink
 from yolodeploy_torch.training import fit, write_history
 
 IMAGES = 16  # in one batch, whose statistics the normalisations get
@@ -36,7 +40,7 @@ def prune(artifact: Artifact, params: Prune, context: Context) -> Path:
     `finetune` also what `train` raises.
     """
     model = read(artifact.path)
-    goal = _Goal.of(structure(model.arch), params)
+    goal = _Goal.of(graph_in(model), params, context.imgsz)
     for number in range(params.iterations):
         share = params.keep ** ((number + 1) / params.iterations)
         with threads(1):  # so that the sums do not depend on the number of threads
@@ -45,7 +49,7 @@ def prune(artifact: Artifact, params: Prune, context: Context) -> Path:
             own = _round_part(context, params, number, 0.1, 1.0)
             model, history = fit(model, params.finetune, own)
             write_history(context.work, history, f"training-{number + 1}.json")
-    write(context.work, model.arch, model.state_dict())
+    write_module(context.work, model)
     return context.work
 
 
@@ -54,24 +58,29 @@ class _Goal:
     """What was asked for, and the cost of the whole model, which it is a share of."""
 
     params: Prune
+    imgsz: ImageShape
     limits: Limits
     whole: float
 
     @classmethod
-    def of(cls, found: Structure, params: Prune) -> _Goal:
+    def of(cls, graph: Graph, params: Prune, imgsz: ImageShape) -> _Goal:
+        found = channel_groups(graph)
         limits = Limits.of(found, params.multiple, params.least)
-        return cls(params, limits, _cost(found, params)(found.sizes))
+        return cls(params, imgsz, limits, _cost(graph, found, params, imgsz)(found.sizes))
 
-    def sizes(self, found: Structure, scores: Mapping[Group, Tensor], share: float) -> Sizes:
+    def sizes(
+        self, graph: Graph, found: Structure, scores: Mapping[Group, Tensor], share: float
+    ) -> Sizes:
         """The sizes that leave at most a share of the model."""
-        cost = _cost(found, self.params)
+        cost = _cost(graph, found, self.params, self.imgsz)
 
         def spend(sizes: Sizes) -> float:
             return cost(sizes) / self.whole
 
         if self.params.scope == "layer":
-            return choose_by_layer(found, self.limits, spend, share)
-        return choose_global(found, _per_cost(found, scores), self.limits, spend, share)
+            return choose_by_layer(found, scores, self.limits, spend, share)
+        saving = _per_cost(flops(graph, found, self.imgsz), found, scores)
+        return choose_global(found, saving, self.limits, spend, share)
 
 
 def _round_part(context: Context, params: Prune, number: int, start: float, end: float) -> Context:
@@ -86,30 +95,32 @@ def _round_part(context: Context, params: Prune, number: int, start: float, end:
     return replace(context, progress=progress, resume=resume)
 
 
-def _cut_to(share: float, model: Yolo, goal: _Goal, context: Context) -> Yolo:
+def _cut_to(share: float, model: GraphModule, goal: _Goal, context: Context) -> GraphModule:
     """Remove the least important channels and mend the normalisations."""
-    found = structure(model.arch)
+    graph = graph_in(model)
+    found = channel_groups(graph)
     scores = _scores(model, found, goal.params, context)
-    kept = keep_best(goal.sizes(found, scores, share), scores)
-    smaller = rebuild(*shrink(model.arch, model.state_dict(), found, kept))
+    kept = keep_best(goal.sizes(graph, found, scores, share), scores)
+    smaller = build(*shrink(graph, model.state_dict(), found, kept))
     view = context.data["calibration"].spread(IMAGES)
     context.progress(0.9, f"statistics of {len(view)} images")
     images = torch.cat([torch.from_numpy(image) for image in view.letterboxed(context.imgsz)])
-    wanted = {
-        name: before.take(kept_channels(found.convolutions[name].outputs, kept))
-        for name, before in moments(model, images).items()
-    }
+    cut = Cut(found, kept)
+    before = moments(model, images)
+    wanted = {name: each.take(cut.stay(name)) for name, each in before.items()}
     recalibrate(smaller, images, wanted)
     return smaller
 
 
-def _scores(model: Yolo, found: Structure, params: Prune, context: Context) -> dict[Group, Tensor]:
+def _scores(
+    model: GraphModule, found: Structure, params: Prune, context: Context
+) -> dict[Group, Tensor]:
     if params.importance == "taylor":
         changes = taylor(model, found, context.data["training"], context.imgsz, context.progress)
         # squared changes of one loss compare across groups as they are; dividing by the mean would
         # hide that a whole group hardly matters
         return {group: change.square() for group, change in changes.items()}
-    scores = importance(params.importance, found, model.state_dict(), model.arch.eps)
+    scores = importance(params.importance, graph_in(model), found, model.state_dict())
     if all(score.min() == score.max() for score in scores.values()):
         raise StepFailed(
             f"`importance: {params.importance}` rates all channels alike: the checkpoint's batch "
@@ -118,20 +129,18 @@ def _scores(model: Yolo, found: Structure, params: Prune, context: Context) -> d
     return relative(scores)
 
 
-def _per_cost(found: Structure, scores: Mapping[Group, Tensor]) -> dict[Group, Tensor]:
+def _per_cost(cost: Cost, found: Structure, scores: Mapping[Group, Tensor]) -> dict[Group, Tensor]:
     """Importance for each multiply-accumulate that cutting a channel of the group saves."""
-    whole = found.macs(found.sizes, 1)
-    saved = {
-        group: whole - found.macs({**found.sizes, group: group.size - 1}, 1) for group in scores
-    }
+    whole = cost(found.sizes)
+    saved = {group: whole - cost({**found.sizes, group: group.size - 1}) for group in scores}
     return {group: score * whole / saved[group] for group, score in scores.items()}
 
 
-def _cost(found: Structure, params: Prune) -> Spend:
+def _cost(graph: Graph, found: Structure, params: Prune, imgsz: ImageShape) -> Spend:
     match params.of:
         case "flops":
-            return lambda sizes: found.macs(sizes, 1)
+            return flops(graph, found, imgsz)
         case "parameters":
-            return found.weights
+            return weights(graph, found, imgsz)
         case "channels":
-            return lambda sizes: sum(n for group, n in sizes.items() if not group.fixed)
+            return channels(graph, found)

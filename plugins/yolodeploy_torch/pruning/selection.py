@@ -33,8 +33,6 @@ class Limits:
 
     def size(self, group: Group, wanted: int) -> int:
         """The smallest allowed size of a group that is at least `wanted`."""
-        if group.fixed:
-            return group.size
         unit = min(self.multiple, group.size)
         floor = max(wanted, self.floors[group.name], 1)
         return min(math.ceil(floor / unit) * unit, group.size)
@@ -43,25 +41,27 @@ class Limits:
 def choose_global(
     found: Structure, scores: Scores, limits: Limits, spend: Spend, budget: float
 ) -> Sizes:
-    """Cut by one threshold on the scores of all groups, the lowest that meets the budget."""
+    """Cut by one threshold on the scores of all groups that have some, the lowest that meets the budget."""
 
     def at(threshold: float) -> Sizes:
-        return {
-            group: limits.size(
-                group, int((scores[group] > threshold).sum()) if group in scores else 0
-            )
-            for group in found.groups
+        sizes = {
+            group: limits.size(group, int((score > threshold).sum()))
+            for group, score in scores.items()
         }
+        return found.sizes | sizes
 
     top = max(float(score.max()) for score in scores.values())
     return _least(at, top, spend, budget)
 
 
-def choose_by_layer(found: Structure, limits: Limits, spend: Spend, budget: float) -> Sizes:
-    """Cut the same share of every group."""
+def choose_by_layer(
+    found: Structure, scores: Scores, limits: Limits, spend: Spend, budget: float
+) -> Sizes:
+    """Cut the same share of every group that has scores."""
 
     def at(share: float) -> Sizes:
-        return {g: limits.size(g, math.ceil(g.size * (1 - share))) for g in found.groups}
+        sizes = {g: limits.size(g, math.ceil(g.size * (1 - share))) for g in scores}
+        return found.sizes | sizes
 
     return _least(at, 1.0, spend, budget)
 
