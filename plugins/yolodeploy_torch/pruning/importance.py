@@ -82,7 +82,8 @@ def taylor(
         _gated(model, unit).requires_grad_()
     squares: dict[Group, Tensor] = {}
     for number, batch in enumerate(batches.epoch(0, BATCH)):
-        torch.autograd.backward(sum(objective(batch).values()))
+        parts = objective(batch).values()
+        torch.autograd.backward(cast("Tensor", sum(parts)))
         slopes = _sum_by_group(graph, found, lambda unit: _slope(_gated(model, unit)))
         for group, slope in slopes.items():
             squares[group] = squares.get(group, 0) + slope.square()

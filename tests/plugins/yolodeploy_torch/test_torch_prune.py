@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pruned import random_cut, silenced
 from pydantic import ValidationError
 from real_model import RealModel
+from torch.fx import GraphModule
 from torch_support import context
-from yolodeploy_torch.model.layers import Convolution, Group, Structure, structure
-from yolodeploy_torch.model.modules import Yolo
 
 from yolodeploy.backend import Artifact, Target
 from yolodeploy.backend.registry import load_registry
@@ -20,9 +20,11 @@ from yolodeploy.data.dataset import load_view
 from yolodeploy.errors import StepFailed
 from yolodeploy.recipe.fields import View
 from yolodeploy.system import ImageShape
-from yolodeploy_torch.model.artifact import WEIGHTS_FILE, read, rebuild, write
-from yolodeploy_torch.model.runtime import threads
+from yolodeploy_torch.graph import build, graph_in
+from yolodeploy_torch.model import channel_groups, macs, read, threads, write
+from yolodeploy_torch.model.artifact import WEIGHTS_FILE
 from yolodeploy_torch.params import Prune
+from yolodeploy_torch.pruning.cost import channels, weights
 from yolodeploy_torch.pruning.prune import prune
 from yolodeploy_torch.pruning.shrink import shrink
 
@@ -35,88 +37,56 @@ def shapes(demo: RealModel) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(loaded: Artifact) -> Yolo:
+def model(loaded: Artifact) -> GraphModule:
     return read(loaded.path)
 
 
-def _run(loaded: Artifact, work: Path, data: Path, **params: object) -> Yolo:
+def _run(loaded: Artifact, work: Path, data: Path, **params: object) -> GraphModule:
     view = load_view(data, View(split="train", images=16), 0)
     given = replace(context(work), data={"calibration": view, "training": view})
     return read(prune(loaded, Prune.model_validate(params), given))
 
 
-def _macs(model: Yolo) -> float:
-    found = structure(model.arch)
-    return found.macs(found.sizes, 160 * 160)
+def _macs(model: GraphModule) -> int:
+    return macs(graph_in(model), 160, 160)
 
 
-def _random_keep(found: Structure) -> dict[Group, torch.Tensor]:
-    """Different numbers of channels everywhere, also in the two halves of a C2f block."""
-    random = torch.Generator().manual_seed(1)
-    kept = {}
-    for number, group in enumerate(found.groups):
-        size = group.size if group.fixed else max(3, group.size * (5 + number % 4) // 9)
-        kept[group] = torch.sort(torch.randperm(group.size, generator=random)[:size]).values
-    return kept
-
-
-def _silenced(model: Yolo, found: Structure, kept: dict[Group, torch.Tensor]) -> Yolo:
-    """The model with the weights of the cut channels set to 0: silu(0) is 0."""
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    for name, use in found.convolutions.items():
-        stays = [torch.isin(torch.arange(group.size), kept[group]) for group in use.outputs]
-        if not any(group.fixed for group in use.outputs):
-            for key in ("weight", "bias"):
-                state[f"{name.removesuffix('.conv')}.bn.{key}"] *= torch.cat(stays)
-    return rebuild(model.arch, state)
-
-
-def test_flops_of_the_published_model(model: Yolo) -> None:
-    found = structure(model.arch)
+def test_flops_of_the_published_model(model: GraphModule) -> None:
+    graph = graph_in(model)
     # Ultralytics gives 8.7 GFLOPs (two a multiply-accumulate) for YOLOv8n at 640 px with 80 classes.
-    fewer = 80 - len(model.arch.names)
     width = 80  # channels of the class branches, which grow with the number of classes
-    cells = [(640 // stride) ** 2 for stride in model.arch.strides]
-    assert all(use.taps in (1, 9) for use in found.convolutions.values())
-    branches = {n: u for n, u in found.convolutions.items() if n.startswith("model.22.cv3")}
-    own = 2 * sum(_macs_of(use) for use in branches.values())
-    inputs = [u.inputs[0].size for n, u in branches.items() if n.endswith("0.conv")]
-    published = 2 * sum(
-        cell * (9 * width * (size + width) + width * (len(model.arch.names) + fewer))
-        for cell, size in zip(cells, inputs, strict=True)
-    )
-    flops = 2 * found.macs(found.sizes, 640 * 640) - own + published
+    shapes = graph.shapes(640, 640)
+    published, own = 0, 0
+    for level, feature in enumerate(graph.head.features):
+        _, inputs, *cells = shapes[feature]
+        ours = shapes[f"model.22.cv3.{level}.0.conv"][1]
+        own += np.prod(cells) * (9 * ours * (inputs + ours) + ours * len(graph.head.names))
+        published += np.prod(cells) * (9 * width * (inputs + width) + width * 80)
+    flops = 2 * (macs(graph, 640, 640) - own + published)
     assert flops / 1e9 == pytest.approx(8.7, abs=0.1)
 
 
-def _macs_of(use: Convolution) -> float:
-    inputs, outputs = (sum(g.size for g in groups) for groups in (use.inputs, use.outputs))
-    return use.taps * (640 / use.stride) ** 2 * inputs * outputs
-
-
-def test_cutting_equals_silencing(model: Yolo) -> None:
-    found = structure(model.arch)
-    kept = _random_keep(found)
-    arch, state = shrink(model.arch, model.state_dict(), found, kept)
-    smaller = rebuild(arch, state)
+def test_cutting_equals_silencing(model: GraphModule) -> None:
+    found, kept = random_cut(graph_in(model))
+    smaller = build(*shrink(graph_in(model), model.state_dict(), found, kept))
     with torch.inference_mode():
-        expected = _silenced(model, found, kept)(IMAGES)
+        expected = silenced(model, found, kept)(IMAGES)
         assert torch.allclose(smaller(IMAGES), expected, atol=1e-3)
         assert not torch.allclose(model(IMAGES), expected, atol=1.0)
 
 
 @pytest.mark.parametrize("backend", ["openvino", "ncnn", "coreml"])
 def test_every_backend_exports_odd_numbers_of_channels(
-    backend: str, model: Yolo, tmp_path: Path
+    backend: str, model: GraphModule, tmp_path: Path
 ) -> None:
-    found = structure(model.arch)
-    write(tmp_path, *shrink(model.arch, model.state_dict(), found, _random_keep(found)))
+    graph = graph_in(model)
+    write(tmp_path, *shrink(graph, model.state_dict(), *random_cut(graph)))
     plugin = load_registry().backends[backend]
     step = next(step for step in plugin.STEPS if step.name == "export")
     work = tmp_path / "work"
     target = Target(plugin.DEVICES[0], plugin.DEVICES[0].os_default)
     given = replace(
-        context(work), target=target, imgsz=ImageShape.square(160), names=model.arch.names
+        context(work), target=target, imgsz=ImageShape.square(160), names=graph_in(model).head.names
     )
     made = step.run(
         Artifact("yolo", tmp_path, ""), step.params.model_validate({"precision": "fp32"}), given
@@ -131,40 +101,42 @@ def test_every_backend_exports_odd_numbers_of_channels(
 @pytest.mark.parametrize("of", ["flops", "parameters", "channels"])
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_target_is_met_closely(
-    of: str, scope: str, loaded: Artifact, model: Yolo, shapes: Path, tmp_path: Path
+    of: str, scope: str, loaded: Artifact, model: GraphModule, shapes: Path, tmp_path: Path
 ) -> None:
     smaller = _run(loaded, tmp_path / "work", shapes, keep=0.6, of=of, scope=scope)
-    before, after = structure(model.arch), structure(smaller.arch)
-    shares = {
-        "flops": _macs(smaller) / _macs(model),
-        "parameters": after.weights(after.sizes) / before.weights(before.sizes),
-        "channels": _channels(after) / _channels(before),
-    }
-    assert 0.5 < shares[of] <= 0.6
-    odd = [g.size for g in after.groups if not g.fixed and g.size % 8 and g.size > 8]
+    assert 0.5 < _size(smaller, of) / _size(model, of) <= 0.6
+    odd = [g.size for g in channel_groups(graph_in(smaller)).groups if g.size % 8 and g.size > 8]
     assert not odd
 
 
-def _channels(found: Structure) -> int:
-    return sum(group.size for group in found.groups if not group.fixed)
+def _size(model: GraphModule, of: str) -> float:
+    graph = graph_in(model)
+    found = channel_groups(graph)
+    if of == "channels":
+        return channels(graph, found)(found.sizes)
+    if of == "parameters":
+        return weights(graph, found, ImageShape.square(160))(found.sizes)
+    return _macs(model)
 
 
-def test_statistics_are_mended(loaded: Artifact, model: Yolo, shapes: Path, tmp_path: Path) -> None:
+def test_statistics_are_mended(
+    loaded: Artifact, model: GraphModule, shapes: Path, tmp_path: Path
+) -> None:
     from yolodeploy.tasks.detection import map50_95
     from yolodeploy_torch.pruning.importance import importance, relative
     from yolodeploy_torch.pruning.prune import _Goal
     from yolodeploy_torch.pruning.selection import keep_best
 
     mended = _run(loaded, tmp_path / "work", shapes, keep=0.95, scope="global")
-    found = structure(model.arch)
-    scores = relative(importance("magnitude", found, model.state_dict(), model.arch.eps))
-    kept = keep_best(
-        _Goal.of(found, Prune(keep=0.95, scope="global")).sizes(found, scores, 0.95), scores
-    )
-    plain = rebuild(*shrink(model.arch, model.state_dict(), found, kept))
+    graph = graph_in(model)
+    found = channel_groups(graph)
+    scores = relative(importance("magnitude", graph, found, model.state_dict()))
+    goal = _Goal.of(graph, Prune(keep=0.95, scope="global"), ImageShape.square(160))
+    kept = keep_best(goal.sizes(graph, found, scores, 0.95), scores)
+    plain = build(*shrink(graph, model.state_dict(), found, kept))
     view = load_view(shapes, View(images=24), 0)
 
-    def score(one: Yolo) -> float:
+    def score(one: GraphModule) -> float:
         with torch.inference_mode():
             return map50_95(
                 lambda x: one(torch.from_numpy(x)).numpy(),
@@ -176,10 +148,10 @@ def test_statistics_are_mended(loaded: Artifact, model: Yolo, shapes: Path, tmp_
     assert score(mended) > score(plain) + 0.05
 
 
-def test_a_model_that_nothing_was_cut_from_is_recalibrated_to_itself(model: Yolo) -> None:
+def test_a_model_that_nothing_was_cut_from_is_recalibrated_to_itself(model: GraphModule) -> None:
     from yolodeploy_torch.pruning.batch_norm import moments, recalibrate
 
-    same = rebuild(model.arch, {k: v.clone() for k, v in model.state_dict().items()})
+    same = build(graph_in(model), {k: v.clone() for k, v in model.state_dict().items()})
     recalibrate(same, IMAGES, moments(model, IMAGES))
     for name, value in model.state_dict().items():
         assert torch.allclose(value, same.state_dict()[name], rtol=1e-4, atol=1e-6), name
@@ -197,14 +169,14 @@ def test_target_that_the_limits_forbid(loaded: Artifact, shapes: Path, tmp_path:
         _run(loaded, tmp_path / "work", shapes, keep=0.1, least=0.9)
 
 
-def test_criterion_that_tells_nothing(model: Yolo, shapes: Path, tmp_path: Path) -> None:
+def test_criterion_that_tells_nothing(model: GraphModule, shapes: Path, tmp_path: Path) -> None:
     state = {
         k: torch.ones_like(v) if k.endswith("bn.weight") else v
         for k, v in model.state_dict().items()
     }
     source = tmp_path / "source"
     source.mkdir()
-    write(source, model.arch, state)
+    write(source, graph_in(model), state)
     with pytest.raises(StepFailed, match="rates all channels alike"):
         _run(Artifact("yolo", source, ""), tmp_path / "work", shapes, importance="bn_scale")
 
@@ -222,31 +194,32 @@ def test_what_cannot_be_aimed_at_says_what_can(of: str, remedy: str) -> None:
         Prune.model_validate({"of": of})
 
 
-def test_taylor_is_the_change_of_the_loss(model: Yolo, shapes: Path) -> None:
+def test_taylor_is_the_change_of_the_loss(model: GraphModule, shapes: Path) -> None:
     """Against the derivative by a factor on what the normalisation gives, on one batch."""
-    from yolodeploy_torch.params import Augment
+    from yolodeploy_torch.model import Trainable
+    from yolodeploy_torch.params import Augment, Finetune
     from yolodeploy_torch.pruning.importance import taylor
-    from yolodeploy_torch.training.batches import Batches
-    from yolodeploy_torch.training.detection_loss import DetectionLoss
+    from yolodeploy_torch.training import Batches, Objective
 
     view = load_view(shapes, View(split="train", images=4), 0)
     plain = Augment.model_validate(dict.fromkeys(Augment.model_fields, 0))
     (batch,) = Batches(view, ImageShape.square(160), plain, 0).epoch(0, 4)
-    found, loss = structure(model.arch), DetectionLoss(model.arch)
+    found, size = channel_groups(graph_in(model)), ImageShape.square(160)
+    objective = Objective(Trainable(model), Finetune(), size)
     scores = taylor(model, found, view, ImageShape.square(160), lambda *_: None)
-    (group,) = found.convolutions["model.3.conv"].outputs
+    (group,) = (group for group in found.groups if group.name == "model.3.conv")
     gate = torch.ones(1, group.size, 1, 1, requires_grad=True)
     hook = model.get_submodule("model.3.bn").register_forward_hook(lambda *given: given[2] * gate)
-    losses = loss(*model.logits(batch.images), batch.targets, ImageShape.square(160))
+    losses = objective(batch)
     hook.remove()
-    (slope,) = torch.autograd.grad(losses.total, gate)
+    (slope,) = torch.autograd.grad(sum(losses.values()), gate)
     expected = slope.flatten().abs().double()
     assert torch.allclose(scores[group], expected, rtol=1e-3, atol=1e-3 * float(expected.max()))
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_taylor_finds_the_half_that_is_hardly_used(
-    loaded: Artifact, model: Yolo, shapes: Path, tmp_path: Path
+    loaded: Artifact, model: GraphModule, shapes: Path, tmp_path: Path
 ) -> None:
     from yolodeploy.tasks.detection import map50_95
 
