@@ -69,7 +69,7 @@ def traced(
         # PyTorch announces the end of TorchScript, but it is what the converters read.
         warnings.filterwarnings("ignore", message="`torch.jit", category=Warning)
         # The number of anchors becomes a constant of the trace, as it should: the size is fixed.
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
         example = torch.zeros(batch, *imgsz.batch[1:])
         script = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
     return cast("torch.jit.ScriptModule", script)
