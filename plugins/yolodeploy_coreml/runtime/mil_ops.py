@@ -17,6 +17,7 @@ from torch.nn import functional
 
 Sides = list[tuple[int, int]]  # padding before and after, per spatial axis
 
+# Torch computes little in uint16; see `_cast`.
 _DTYPES = {
     "bool": torch.bool,
     "fp16": torch.float32,  # half precision is a rounding of the result; see executor.py
@@ -25,7 +26,9 @@ _DTYPES = {
     "int16": torch.int16,
     "int32": torch.int32,
     "uint8": torch.uint8,
+    "uint16": torch.int32,
 }
+_UINT16 = 0xFFFF
 _INTEGER_RANGE = {"int8": (-128, 127), "uint8": (0, 255)}
 
 
@@ -63,6 +66,24 @@ def _max_pool(
         raise ValueError("ceil_mode is not known here")
     padded = _padded(x, padding(pad_type, pad), -math.inf)
     return functional.max_pool2d(padded, _ints(kernel_sizes), _ints(strides) or 1)
+
+
+def _avg_pool(
+    x: Tensor,
+    kernel_sizes: Tensor,
+    strides: Tensor | None = None,
+    pad_type: str = "valid",
+    pad: Tensor | None = None,
+    exclude_padding_from_average: Tensor | bool = False,
+    ceil_mode: Tensor | bool = False,
+) -> Tensor:
+    if bool(ceil_mode):
+        raise ValueError("ceil_mode is not known here")
+    sides, window = padding(pad_type, pad), (_ints(kernel_sizes), _ints(strides) or 1)
+    average = functional.avg_pool2d(_padded(x, sides, 0.0), *window)
+    if bool(exclude_padding_from_average):
+        average = average / functional.avg_pool2d(_padded(torch.ones_like(x), sides, 0.0), *window)
+    return average
 
 
 def padding(kind: str, pad: Tensor | None) -> Sides:
@@ -126,7 +147,10 @@ def _slice_by_index(
             continue
         chosen = slice(None if from_start else first, None if to_end else last, step)
         span = range(*chosen.indices(x.shape[axis]))
-        x = x.index_select(axis, torch.tensor(list(span), dtype=torch.int64))
+        if step == 1:
+            x = x.narrow(axis, span.start, len(span))
+        else:
+            x = x.index_select(axis, torch.tensor(list(span), dtype=torch.int64))
     return x.squeeze(tuple(squeezed)) if squeezed else x
 
 
@@ -143,6 +167,48 @@ def _expand_dims(x: Tensor, axes: Tensor) -> Tensor:
 
 def _squeeze(x: Tensor, axes: Tensor | None = None) -> Tensor:
     return x.squeeze() if axes is None else x.squeeze(tuple(_ints(axes)))
+
+
+def _matmul(
+    x: Tensor, y: Tensor, transpose_x: Tensor | bool = False, transpose_y: Tensor | bool = False
+) -> Tensor:
+    return (x.mT if bool(transpose_x) else x) @ (y.mT if bool(transpose_y) else y)
+
+
+def _top_k(
+    x: Tensor,
+    k: Tensor | int = 1,
+    axis: Tensor | int = -1,
+    ascending: Tensor | bool = False,
+    sort: Tensor | bool = True,  # noqa: ARG001 - without it any order is right, a sorted one too
+    return_indices: Tensor | bool = True,
+    output_indices_dtype: str = "int32",
+) -> tuple[Tensor, ...]:
+    """The first of equal values wins: MIL leaves that open, and results must not vary."""
+    values, indices = x.sort(dim=int(axis), descending=not bool(ascending), stable=True)
+    best, places = (found.narrow(int(axis), 0, int(k)) for found in (values, indices))
+    return (best, _cast(places, output_indices_dtype)) if bool(return_indices) else (best,)
+
+
+def _gather_along_axis(
+    x: Tensor,
+    indices: Tensor,
+    axis: Tensor | int = 0,
+    validate_indices: Tensor | bool = False,  # noqa: ARG001 - torch always refuses a wrong one
+) -> Tensor:
+    places = indices.long()
+    return x.gather(int(axis), torch.where(places < 0, places + x.shape[int(axis)], places))
+
+
+def _axes(axes: Tensor | None, x: Tensor) -> list[int]:
+    return list(range(x.dim())) if axes is None else _ints(axes)
+
+
+def _cast(x: Tensor, dtype: str) -> Tensor:
+    """A conversion as in C: fractions are cut off, and integers that do not fit wrap around."""
+    if dtype == "uint16":
+        return (x.long() & _UINT16).to(_DTYPES[dtype])
+    return x.to(_DTYPES[dtype])
 
 
 def _upsample(
@@ -188,11 +254,15 @@ def _dequantize(
 _MOVES: Mapping[str, Callable[..., Any]] = {
     "concat": _concat,
     "expand_dims": _expand_dims,
+    "gather_along_axis": _gather_along_axis,
     "max_pool": _max_pool,
     "reshape": _reshape,
     "slice_by_index": _slice_by_index,
     "split": _split,
     "squeeze": _squeeze,
+    "stack": lambda values, axis: torch.stack(values, int(axis)),
+    "tile": lambda x, reps: x.repeat(_ints(reps)),
+    "topk": _top_k,
     "transpose": lambda x, perm: x.permute(_ints(perm)),
     "upsample_nearest_neighbor": _upsample,
 }
@@ -201,13 +271,18 @@ MOVES = frozenset(_MOVES)
 OPS: Mapping[str, Callable[..., Any]] = {
     **_MOVES,
     "add": lambda x, y: x + y,
-    "cast": lambda x, dtype: x.to(_DTYPES[dtype]),
+    "avg_pool": _avg_pool,
+    "cast": _cast,
     "conv": _conv,
     "dequantize": _dequantize,
+    "floor_div": lambda x, y: x.div(y, rounding_mode="floor"),
+    "matmul": _matmul,
     "mul": lambda x, y: x * y,
     "pad": _pad,
     "quantize": _quantize,
     "real_div": lambda x, y: x / y,
+    "reduce_max": lambda x, axes=None, keep_dims=False: x.amax(_axes(axes, x), bool(keep_dims)),
+    "reduce_sum": lambda x, axes=None, keep_dims=False: x.sum(_axes(axes, x), bool(keep_dims)),
     "relu": lambda x: x.relu(),
     "sigmoid": lambda x: x.sigmoid(),
     "silu": lambda x: functional.silu(input=x),

@@ -1,4 +1,10 @@
-"""The best detections of a head that gives no duplicates."""
+"""The end of a detector that needs no non-maximum suppression: the best pairs of a box and a class.
+
+Written so that every converter keeps the indices whole numbers: half precision counts no further than
+2048. `//` and `%` stay in integers in coremltools and OpenVINO, while `torch.div` becomes a division
+of floats; and whatever a converter makes of the quotient, it is below k. Boxes are transposed before they
+are gathered: OpenVINO 2026.4 drops a slice that stands right in front of a gather.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +13,18 @@ from torch import Tensor
 
 
 def best_rows(corners: Tensor, scores: Tensor, k: int) -> Tensor:
-    """The k best pairs of an anchor and a class: [N, k, 6], x1, y1, x2, y2, score, class, the best first.
+    """The k best (box, class) pairs as rows `[N, k, 6]`: x1, y1, x2, y2, score, class as a float.
 
-    `corners` are [N, 4, A] in px, `scores` [N, nc, A]. First the k anchors with the highest score of any class are
-    taken, then the k best pairs among them; an anchor may be in several.
+    `corners` is `[N, 4, A]`, `scores` `[N, classes, A]`; of less than k anchors, there are A rows. They are
+    sorted by score; a box can stand in several rows, with different classes. The best pairs are among those
+    of the k boxes with the best scores, so only these are sorted.
     """
-    batch, classes, anchors = scores.shape
-    count = min(k, anchors)
-    best = scores.amax(1).topk(count, 1).indices
-    rows = corners.transpose(1, 2).gather(1, best[..., None].expand(-1, -1, 4))
-    of_rows = scores.transpose(1, 2).gather(1, best[..., None].expand(-1, -1, classes))
-    score, index = of_rows.reshape(batch, -1).topk(count, 1)
-    anchor, kind = index // classes, index % classes
-    chosen = rows.gather(1, anchor[..., None].expand(-1, -1, 4))
-    return torch.cat((chosen, score[..., None], kind[..., None].to(corners.dtype)), 2)
+    classes, k = scores.shape[1], min(k, scores.shape[2])
+    anchors = scores.amax(1).topk(k)[1]
+    shared = anchors[..., None]
+    pairs = scores.transpose(1, 2).gather(1, shared.expand(-1, -1, classes)).flatten(1)
+    best, pair = pairs.topk(k)
+    chosen = anchors.gather(1, (pair // classes).long())
+    boxes = corners.transpose(1, 2).gather(1, chosen[..., None].expand(-1, -1, 4))
+    kinds = (pair % classes).to(scores.dtype)
+    return torch.cat([boxes, best[..., None], kinds[..., None]], 2)

@@ -164,6 +164,7 @@ def test_fp16_weights_decompress_as_in_coremltools(
 
 
 X = np.random.default_rng(2).standard_normal((2, 3, 4, 6)).astype(np.float32)
+WHOLE = np.random.default_rng(5).integers(-700_000, 700_000, (2, 3, 4, 6), dtype=np.int32)
 Q = np.random.default_rng(3).integers(-128, 128, (2, 3, 4), dtype=np.int8)
 SCALES = np.array([0.02, 0.05, 0.011], np.float32)
 POINTS = np.array([-3, 0, 9], np.int8)
@@ -178,11 +179,19 @@ POINTS = np.array([-3, 0, 9], np.int8)
         ("dequantize", {"input": Q, "scale": SCALES, "zero_point": POINTS, "axis": 1}),
         ("dequantize", {"input": Q, "scale": SCALES[0]}),
         ("expand_dims", {"x": X, "axes": [0, 3, -1]}),
+        ("floor_div", {"x": WHOLE, "y": np.int32(7)}),
+        ("gather_along_axis", {"x": X, "indices": WHOLE % 6 - 3, "axis": -1}),
+        ("matmul", {"x": X, "y": X[:, :1, :, :5], "transpose_x": True, "transpose_y": False}),
+        ("matmul", {"x": X[0, 0], "y": X[:, :, 1:], "transpose_x": False, "transpose_y": True}),
         ("mul", {"x": X, "y": SCALES.reshape(3, 1, 1)}),
+        ("mul", {"x": WHOLE, "y": np.int32(7)}),
         ("pad", {"x": X, "pad": [0, 1, 2, 0], "constant_val": 0.5}),
         ("quantize", {"input": X[..., 0], "scale": SCALES, "zero_point": POINTS, "axis": 1, "output_dtype": "int8"}),
         ("quantize", {"input": np.arange(-4, 4).astype(np.float32) / 2, "scale": np.float32(1), "output_dtype": "int8"}),
         ("real_div", {"x": X, "y": SCALES.reshape(3, 1, 1)}),
+        ("reduce_max", {"x": X, "axes": [1], "keep_dims": False}),
+        ("reduce_max", {"x": X}),
+        ("reduce_sum", {"x": X, "axes": [0, -1], "keep_dims": True}),
         ("relu", {"x": X}),
         ("reshape", {"x": X, "shape": [2, -1, 6]}),
         ("sigmoid", {"x": X}),
@@ -191,7 +200,11 @@ POINTS = np.array([-3, 0, 9], np.int8)
         ("split", {"x": X, "split_sizes": [1, 5], "axis": 3}),
         ("split", {"x": X, "num_splits": 3, "axis": -1}),
         ("squeeze", {"x": X[:1, :, :1], "axes": [0, -2]}),
+        ("stack", {"values": [X, X[::-1].copy()], "axis": -1}),
         ("sub", {"x": X, "y": X[..., :1]}),
+        ("tile", {"x": WHOLE, "reps": [1, 2, 1, 3]}),
+        ("topk", {"x": X, "k": 3, "axis": 2}),
+        ("topk", {"x": X, "k": 2, "ascending": True}),
         ("transpose", {"x": X, "perm": [0, 2, 3, 1]}),
     ],
 )  # fmt: skip
@@ -250,19 +263,45 @@ def test_convolution_and_pooling_pad_each_side_by_its_own() -> None:
     wanted = windows(X, pad, -np.inf, 3, 2).max((-1, -2))
     got = OPS["max_pool"](torch.from_numpy(X), kernel_sizes=t([3, 3]), ceil_mode=t(False), **common)
     np.testing.assert_array_equal(got.numpy(), wanted)
+    seen = windows(X, pad, np.nan, 3, 2)
+    for skip, wanted in (
+        (False, np.nan_to_num(seen).mean((-1, -2))),
+        (True, np.nanmean(seen, (-1, -2))),
+    ):
+        got = OPS["avg_pool"](
+            torch.from_numpy(X),
+            kernel_sizes=t([3, 3]),
+            exclude_padding_from_average=t(skip),
+            **common,
+        )
+        np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_sixteen_bits_wrap_around_and_equal_scores_keep_their_order() -> None:
+    """From iOS 17 on programs hold indices in 16 bits; what does not fit must be seen to be wrong."""
+    numbers = torch.tensor([0, 65535, 65536, 70000])
+    assert OPS["cast"](numbers, "uint16").tolist() == [0, 65535, 0, 4464]
+    equal = torch.zeros(1, 70000)
+    equal[0, 69999] = 1
+    for kind, first in (("int32", 69999), ("uint16", 4463)):
+        values, places = OPS["topk"](equal, k=torch.tensor(3), output_indices_dtype=kind)
+        assert values.tolist() == [[1, 0, 0]]
+        assert places.tolist() == [[first, 0, 1]]
 
 
 @pytest.mark.parametrize(
     ("name", "change"),
     [
         ("conv", {"pad_type": "same"}),
+        ("avg_pool", {"ceil_mode": True}),
         ("max_pool", {"ceil_mode": True}),
         ("concat", {"interleave": True}),
     ],
 )
 def test_a_variant_that_is_not_known_is_refused(name: str, change: dict[str, Any]) -> None:
     image = torch.from_numpy(X)
-    needed = {"conv": {"x": image, "weight": image}, "max_pool": {"x": image, "kernel_sizes": torch.tensor([2, 2])},
+    pool = {"x": image, "kernel_sizes": torch.tensor([2, 2])}
+    needed = {"conv": {"x": image, "weight": image}, "avg_pool": pool, "max_pool": pool,
               "concat": {"values": [image], "axis": 1}}  # fmt: skip
     with pytest.raises(ValueError, match="not known"):
         OPS[name](**needed[name], **change)
