@@ -15,7 +15,7 @@ import yolodeploy_coreml
 import yolodeploy_ncnn
 import yolodeploy_openvino
 from yolodeploy.backend import Artifact, Target
-from yolodeploy.compress import Part
+from yolodeploy.compress import Part, read_layers
 from yolodeploy_torch.model import layer_parts
 
 Named = Iterable[tuple[str, Part]]
@@ -25,7 +25,7 @@ def _coreml(folder: Path) -> Named:
     from yolodeploy_coreml.mlpackage.layers import block_of, layers
     from yolodeploy_coreml.mlpackage.package import PACKAGE, read_package
 
-    found = layers(block_of(read_package(folder / PACKAGE).spec))
+    found = layers(block_of(read_package(folder / PACKAGE).spec), read_layers(folder))
     return ((layer.name, layer.part) for layer in found)
 
 

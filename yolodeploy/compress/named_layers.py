@@ -32,7 +32,9 @@ def write_layers(folder: Path, parts: Mapping[str, Part]) -> None:
     The names are those of the modules in the checkpoint, such as `model.0.conv`.
     """
     text = json.dumps({"layers": dict(parts)}, indent=1)
-    (folder / LAYERS_FILE).write_text(text + "\n", encoding="utf-8")
+    file = folder / LAYERS_FILE
+    file.write_text(text + "\n", encoding="utf-8")
+    file.chmod(0o644)  # whatever the umask is: the same inputs give the same bytes and modes
 
 
 def read_layers(folder: Path) -> dict[str, Part]:

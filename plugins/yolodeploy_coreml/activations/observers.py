@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 _ELEMENTWISE = frozenset({"add", "cast", "mul", "real_div", "sub"})
-_PASSED_ON = frozenset({"max_pool", "silu", "upsample_nearest_neighbor"})
+_PASSED_ON = frozenset({"avg_pool", "max_pool", "silu", "upsample_nearest_neighbor"})
 
 
 def observe(
@@ -95,15 +95,20 @@ def _shares(
         yield _operand(op, "x"), found[out]
         yield _operand(op, "y"), found[out]
     elif op.type == "concat" and out in found:
-        start = 0
-        for binding in op.inputs["values"].arguments:
-            stop = start + channels[binding.name]
-            yield binding.name, found[out][start:stop]
-            start = stop
+        names = [binding.name for binding in op.inputs["values"].arguments]
+        if _of_channels(names, out, channels):
+            ends = np.cumsum([channels[name] for name in names])[:-1]
+            yield from zip(names, np.split(found[out], ends), strict=True)
     elif op.type == "split" and any(part.name in found for part in op.outputs):
         names = [part.name for part in op.outputs]
-        parts = [found.get(name, np.zeros(channels[name])) for name in names]
-        yield _operand(op, "x"), np.concatenate(parts)
+        if _of_channels(names, _operand(op, "x"), channels):
+            parts = [found.get(name, np.zeros(channels[name])) for name in names]
+            yield _operand(op, "x"), np.concatenate(parts)
+
+
+def _of_channels(parts: Iterable[str], whole: str, channels: Mapping[str, int]) -> bool:
+    """Whether the channels of these values, one after the other, are those of `whole`."""
+    return whole in channels and sum(channels.get(part, 0) for part in parts) == channels[whole]
 
 
 def _operand(op: Any, key: str) -> str:

@@ -22,8 +22,10 @@ from yolodeploy.compress import (
     Cost,
     Range,
     Ranges,
+    carry_layers,
     layers_to_quantize,
     measure_layers,
+    read_layers,
     read_ranges,
     within_noise,
 )
@@ -113,7 +115,8 @@ class Quantizer:
         self._options, self._context = options, context
         self._images = context.data["calibration"].to_calibrate(options.subset)
         self._package = read_package(self._path)
-        editor = Editor(self._package)
+        self._folder, self._named = artifact.path, read_layers(artifact.path)
+        editor = Editor(self._package, self._named)
         self._block = editor.block
         if is_quantized(self._block):
             raise PlanRefused("the model is quantized already. Remove the second `quantize`.")
@@ -140,7 +143,7 @@ class Quantizer:
         """
 
         def opened(trial: Artifact) -> Predictor:
-            return ExecutorPredictor(trial.path / PACKAGE, 1)
+            return ExecutorPredictor(trial.path / PACKAGE, 1, raw=True)
 
         def measure(probe: Probe) -> tuple[Cost, ...]:
             return measure_layers(probe, artifact, opened, self._images, self._context)
@@ -150,7 +153,7 @@ class Quantizer:
 
     def write(self, names: Collection[str], folder: Path) -> None:
         """Write the artifact in which the convolutions `names` are quantized, into `folder`."""
-        editor = Editor(read_package(self._path))
+        editor = Editor(read_package(self._path), self._named)
         chosen = [self._float[name] for name in names]
         weights, biases = {}, {}
         for convolution in chosen:
@@ -164,6 +167,7 @@ class Quantizer:
         grids = {value: self._grids[value] for c in chosen for value in c.values()}
         insert_pairs(editor.block, grids, {convolution.layer.output for convolution in chosen})
         editor.save(weights, biases, "int8 (W8A8)", folder / PACKAGE)
+        carry_layers(self._folder, folder)
 
     @cached_property
     def _histograms(self) -> dict[str, Histogram]:

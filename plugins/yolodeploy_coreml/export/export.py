@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,52 +13,83 @@ import torch
 from torch import nn
 
 from yolodeploy.backend import ModelInfo
-from yolodeploy.compress import carry
-from yolodeploy.errors import StepFailed
+from yolodeploy.compress import carry, write_layers
+from yolodeploy.errors import PlanRefused, StepFailed
+from yolodeploy.recipe import Head
 from yolodeploy.system import GREY
 from yolodeploy_coreml.devices import ios_format
 from yolodeploy_coreml.export.nms import SplitHead, with_nms
+from yolodeploy_coreml.export.rows import Rows, anchor_count, keep_indices
 from yolodeploy_coreml.mlpackage import OUTPUT, PACKAGE, RAW_OUTPUTS, messages, write_package
 from yolodeploy_coreml.toolchain import coremltools, quiet
-from yolodeploy_torch.model import exportable
+from yolodeploy_torch.model import exportable, layer_parts
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Artifact, Context, Params
     from yolodeploy_coreml.params import CoreMLExport
 
 
+_FP16_WHOLE = 2048  # half precision holds every whole number up to this one
+_OUTPUTS: Mapping[Head, str] = {
+    "one-to-many": "x, y, width, height in pixels, then a score per class",
+    "one-to-one": "Rows, best first: left, top, right, bottom in pixels, score, class index",
+}
+
+
 def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     """Convert a model; returns a folder with `model.mlpackage`, and learned ranges if there are any.
 
     The image input holds 8-bit RGB or grey and is scaled inside. Plain form: `output0` [1, 4 + classes,
-    anchors], xywh in pixels, then scores. With nms: a pipeline, see `with_nms`. Raises
-    StepFailed if coremltools cannot convert the model.
+    anchors], xywh in pixels, then scores; of a one-to-one head rows [1, k, 6], see `Rows`. With nms: a
+    pipeline, see `with_nms`. Raises PlanRefused for what a one-to-one head cannot have, and StepFailed if
+    coremltools cannot convert the model.
     """
     options = cast("CoreMLExport", params)
+    _refuse_one_to_one(options, context)
     context.progress(0.0, "trace")
-    script = _traced(artifact.path, context, split=options.nms)
+    info = ModelInfo.read(artifact.path)
+    script = _traced(artifact.path, info, context, split=options.nms)
     context.progress(0.3, "convert")
-    converted = _convert(script, options, context)
+    converted = _convert(script, info, options, context)
     context.progress(0.9, "write")
     # As a message of our copy of the protobuf classes, which does not mix with coremltools' own.
     spec = messages().Model.FromString(converted.get_spec().SerializeToString())
     if options.nms:
         spec = with_nms(spec, context.names, options)
-    _annotate(spec, ModelInfo.read(artifact.path), options, context)
+    _annotate(spec, info, options, context)
     result = context.work / "artifact"
     write_package(result / PACKAGE, spec, Path(converted.weights_dir))
+    write_layers(result, layer_parts(artifact.path))
     carry(artifact.path, result)
     return result
 
 
-def _traced(source: Path, context: Context, *, split: bool) -> Any:
-    detector = exportable(source, context.imgsz)
-    # The detector is part of another module also without nms: torch then traces the number of anchors
-    # as a plain integer, while `aten::Int` at the top level fails in coremltools 9 with numpy 2.4
+def _refuse_one_to_one(options: CoreMLExport, context: Context) -> None:
+    if context.head != "one-to-one":
+        return
+    if options.precision == "fp16" and len(context.names) > _FP16_WHOLE:
+        raise PlanRefused(
+            f"the model has {len(context.names)} classes, and in fp16 the rows of a one-to-one head hold a class "
+            f"index up to {_FP16_WHOLE}. Write precision: fp32, or model: {{head: one-to-many}}."
+        )
+    if options.nms:
+        raise PlanRefused(
+            "`nms: true`, but the model's one-to-one head needs no non-maximum suppression: it finds every "
+            "object once. Remove `nms`, or write model: {head: one-to-many}."
+        )
+
+
+def _traced(source: Path, info: ModelInfo, context: Context, *, split: bool) -> Any:
+    module: nn.Module = exportable(source, context.imgsz)
+    if context.head == "one-to-one":
+        module = Rows(module, anchor_count(context.imgsz, info.strides))
+    # What reads a shape is part of another module: torch then traces it as a plain integer, while
+    # `aten::Int` at the top level fails in coremltools 9 with numpy 2.4
     # (github.com/apple/coremltools/issues/2633).
-    module: nn.Module = nn.Sequential(OrderedDict(detector=detector))
     if split:
-        module = SplitHead(detector, context.imgsz, len(context.names))
+        module = SplitHead(module, context.imgsz, len(context.names))
+    else:
+        module = nn.Sequential(OrderedDict(detector=module))
     with warnings.catch_warnings(), torch.inference_mode():
         # PyTorch warns that TorchScript is deprecated, but coremltools reads nothing else.
         warnings.filterwarnings("ignore", message="`torch.jit", category=Warning)
@@ -65,7 +97,7 @@ def _traced(source: Path, context: Context, *, split: bool) -> Any:
         return torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
 
 
-def _convert(script: Any, options: CoreMLExport, context: Context) -> Any:
+def _convert(script: Any, info: ModelInfo, options: CoreMLExport, context: Context) -> Any:
     ct = coremltools()
     # From iOS 16 the outputs of fp16 programs are fp16 by default, which Core ML's NMS does
     # not take and Swift has no plain array for; float32 outputs work on every version.
@@ -73,6 +105,9 @@ def _convert(script: Any, options: CoreMLExport, context: Context) -> Any:
     precision = {"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}
     layout = ct.colorlayout.GRAYSCALE if context.imgsz.channels == GREY else ct.colorlayout.RGB
     image = ct.ImageType("image", shape=context.imgsz.batch, scale=1 / 255, color_layout=layout)
+    passes = ct.PassPipeline.DEFAULT
+    if context.head == "one-to-one":
+        keep_indices(passes, anchor_count(context.imgsz, info.strides), len(context.names))
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -82,6 +117,7 @@ def _convert(script: Any, options: CoreMLExport, context: Context) -> Any:
                 outputs=[ct.TensorType(name=name, dtype=np.float32) for name in outputs],
                 minimum_deployment_target=ct.target[f"iOS{ios_format(context.target)}"],
                 compute_precision=precision[options.precision],
+                pass_pipeline=passes,
                 skip_model_load=True,
             )
     except (NotImplementedError, RuntimeError, ValueError) as error:
@@ -99,7 +135,7 @@ def _annotate(spec: Any, info: ModelInfo, options: CoreMLExport, context: Contex
     described["image"].shortDescription = f"{colours} image, letterboxed to {size}"
     for feature in spec.description.output:
         if feature.name == OUTPUT:
-            feature.shortDescription = "x, y, width, height in pixels, then a score per class"
+            feature.shortDescription = _OUTPUTS[context.head]
     metadata = spec.description.metadata
     metadata.shortDescription = (
         f"YOLO detector, {classes} classes, {size.height} x {size.width} px, {options.precision}"

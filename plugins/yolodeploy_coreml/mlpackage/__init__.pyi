@@ -2,7 +2,7 @@ from .diff import parts
 from .editor import Editor, set_value
 from .encodings import Array, Encoded, Mask, Operand, floats, integers, palette, sparse
 from .interface import OUTPUT, RAW_OUTPUTS, read_interface
-from .layers import Layer, block_of, is_quantized
+from .layers import Layer, before_rows, block_of, ends_in_rows, is_quantized
 from .operations import (
     bindings,
     main_function,
@@ -29,8 +29,10 @@ __all__ = [
     "Package",
     "Reader",
     "Value",
+    "before_rows",
     "bindings",
     "block_of",
+    "ends_in_rows",
     "floats",
     "inner",
     "integers",

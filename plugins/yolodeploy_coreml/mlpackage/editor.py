@@ -12,13 +12,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yolodeploy.compress import Part
 from yolodeploy.errors import StepFailed
 from yolodeploy_coreml.mlpackage.encodings import SPARSE, Encoded, Operand, floats, sparse
 from yolodeploy_coreml.mlpackage.layers import Layer, block_of, layers
@@ -47,13 +48,13 @@ _SPARSE_VALUES = {
 class Editor:
     """A package's program, open for changes to its weights.
 
-    `layers` are the convolutions in front of the decoder that share their weights with no other, by
+    `named` are the parts of the checkpoint's layers by name, as `read_layers` gives them. `layers` are the convolutions in front of the decoder that share their weights with no other, by
     name; `sparse` are those of which only the weights that are not zero are stored, in floating point;
     `compressed` names all in front of the decoder that are not among `layers`.
     """
 
     @report_damage("the saved program")
-    def __init__(self, package: Package) -> None:
+    def __init__(self, package: Package, named: Mapping[str, Part]) -> None:
         self.spec = package.spec
         self.block = block_of(package.spec)
         self._reader = Reader(package.weights)
@@ -62,15 +63,16 @@ class Editor:
         self._sparse = {name: op for name, op in made.items() if _is_sparse(op)}
         # iOS 18's operations take their operands as inputs, and in other shapes.
         self.is_ios18 = int(main_function(package.spec).opset.removeprefix("CoreML")) >= 8
-        self.parts = {layer.name: layer.part for layer in layers(self.block)}
-        self.layers = {layer.name: layer for layer in self._offered(self._constants)}
-        self.sparse = {layer.name: layer for layer in self._offered(self._sparse)}
+        found = layers(self.block, named)
+        self.parts = {layer.name: layer.part for layer in found}
+        self.layers = {layer.name: layer for layer in self._offered(found, self._constants)}
+        self.sparse = {layer.name: layer for layer in self._offered(found, self._sparse)}
         before_decoder = [name for name, part in self.parts.items() if part != "dfl"]
         self.compressed = tuple(name for name in before_decoder if name not in self.layers)
 
-    def _offered(self, sources: Mapping[str, Any]) -> Iterator[Layer]:
+    def _offered(self, found: Iterable[Layer], sources: Mapping[str, Any]) -> Iterator[Layer]:
         readers = Counter(binding.name for op in self.block.operations for binding in bindings(op))
-        for layer in layers(self.block):
+        for layer in found:
             own = layer.weight in sources and readers[layer.weight] == 1
             if layer.part != "dfl" and own:
                 yield layer

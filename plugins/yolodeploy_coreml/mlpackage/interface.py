@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from yolodeploy.backend import Interface, Tensor
+from yolodeploy.compress import read_layers
 from yolodeploy.system import GREY, RGB, ImageShape
-from yolodeploy_coreml.mlpackage.layers import block_of, stored_layers
+from yolodeploy_coreml.mlpackage.layers import block_of, ends_in_rows, stored_layers
 from yolodeploy_coreml.mlpackage.package import PACKAGE, read_package, report_damage
 
 OUTPUT = "output0"  # of a network alone
@@ -20,6 +21,10 @@ _IOS = {6: 15, 7: 16, 8: 17, 9: 18, 10: 26}
 _PLAIN = (
     "Pass a CVPixelBuffer to MLModel, or a VNCoreMLRequest and read its "
     "VNCoreMLFeatureValueObservation. Non-maximum suppression is the app's."
+)
+_ROWS = (
+    "Pass a CVPixelBuffer to MLModel, or a VNCoreMLRequest and read its VNCoreMLFeatureValueObservation. "
+    "The output holds the best boxes, best first: drop those below a score. It needs no non-maximum suppression."
 )
 _OBJECTS = (
     "A VNCoreMLRequest gives VNRecognizedObjectObservation. Classes that are called unused-N "
@@ -34,16 +39,19 @@ def read_interface(folder: Path) -> Interface:
     description = spec.description
     outputs = tuple(_array(feature) for feature in description.output)
     suppression = spec.pipeline.models[-1].nonMaximumSuppression if len(outputs) > 1 else None
+    use = _PLAIN if suppression is None else _OBJECTS
+    if ends_in_rows(spec):
+        use = _ROWS
     needs = f"Needs iOS {_IOS[spec.specificationVersion]} or newer. "
     return Interface(
         entry=PACKAGE,
         inputs=tuple(_input(feature) for feature in description.input),
         outputs=outputs,
         scale=1.0,
-        note=needs + (_PLAIN if suppression is None else _OBJECTS),
+        note=needs + use,
         confidence=suppression and suppression.confidenceThreshold,
         iou=suppression and suppression.iouThreshold,
-        layers=stored_layers(block_of(spec)),
+        layers=stored_layers(block_of(spec), read_layers(folder)),
     )
 
 

@@ -1,27 +1,23 @@
 """The convolutions of a saved program: names in the checkpoint, parts, and how weights are stored.
 
-Parts are derived from what feeds what, names from the names of the weights, which compression keeps.
+Names and parts come from `layers.json` beside the package. Which convolution is which tell the names of
+the weights: those of the checkpoint's modules, with underscores for dots. Compression keeps them.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from yolodeploy.compress import Kind, Node, Part, find_parts
+from yolodeploy.compress import Part
 from yolodeploy.errors import StepFailed
 from yolodeploy_coreml.mlpackage.package import data_types, inner
 
-_MODULE = re.compile(r"model_(\d+_\w+?)_(?:weight|bias)")
-_KINDS: Mapping[str, Kind] = {
-    "conv": "convolution",
-    "upsample_nearest_neighbor": "upsample",
-    "softmax": "softmax",
-    "const": "constant",
-}
+_WEIGHT = re.compile("_weight")
+_DFL = "dfl"
 
 
 @dataclass(frozen=True)
@@ -44,51 +40,83 @@ def block_of(spec: Any) -> Any:
     return function.block_specializations[function.opset]
 
 
-def layers(block: Any) -> tuple[Layer, ...]:
-    """Every convolution in order of execution; raises StepFailed if the program is no detector."""
-    parts = _parts(block)
-    convolutions = (op for op in block.operations if op.type == "conv")
-    return tuple(_layer(op, parts[op.outputs[0].name]) for op in convolutions)
+def ends_in_rows(spec: Any) -> bool:
+    """Whether a program itself chooses the best boxes, and returns one in each row."""
+    return any(op.type == "topk" for op in block_of(spec).operations)
 
 
-def _parts(block: Any) -> dict[str, Part]:
-    """The part of every operation that has one, by the first value that it computes."""
-    made = [op for op in block.operations if op.outputs]
-    names = {value.name: op.outputs[0].name for op in made for value in op.outputs}
+def before_rows(block: Any) -> tuple[str, str]:
+    """The values from which a program that ends in rows chooses: corners `[1, 4, A]` and scores.
 
-    def makers(values: Iterable[str]) -> tuple[str, ...]:
-        return tuple(names[value] for value in values if value in names)
+    It is written after `yolodeploy_torch.model.top_k`. Raises StepFailed for any other end.
+    """
+    made = _producers(block)
+    scores = [_source(op) for op in block.operations if op.type == "reduce_max"]
+    for op in block.operations:
+        turned = made.get(_source(op)) if op.type == "gather_along_axis" else None
+        if turned is not None and turned.type == "transpose" and _source(turned) != scores[-1]:
+            return _source(turned), scores[-1]
+    raise StepFailed(
+        "the end of the program does not choose the best boxes. Export the model again."
+    )
 
-    nodes = [
-        Node(op.outputs[0].name, _KINDS.get(op.type, "other"), makers(_reads(op))) for op in made
-    ]
-    return find_parts(nodes, makers(block.outputs))
+
+def _source(op: Any) -> str:
+    return str(op.inputs["x"].arguments[0].name)
 
 
-def _layer(conv: Any, part: Part) -> Layer:
+def layers(block: Any, parts: Mapping[str, Part]) -> tuple[Layer, ...]:
+    """Every convolution in order of execution.
+
+    `parts` are the parts of the checkpoint's layers by name, as `read_layers` gives them. Raises StepFailed
+    for a convolution that is none of them, unless it computes distances from distributions.
+    """
+    written = {name.replace(".", "_"): name for name in parts}
+    producers = _producers(block)
+    return tuple(
+        _layer(op, written, parts, producers) for op in block.operations if op.type == "conv"
+    )
+
+
+def _layer(
+    conv: Any, written: Mapping[str, str], parts: Mapping[str, Part], producers: Mapping[str, Any]
+) -> Layer:
     named = {key: argument.arguments[0].name for key, argument in conv.inputs.items()}
-    module = _MODULE.search(named["weight"])
-    output = conv.outputs[0].name
-    name = f"model.{module[1].replace('_', '.')}" if module else output
-    return Layer(name, part, output, named["weight"], named.get("bias") or None)
+    weight, output = named["weight"], conv.outputs[0].name
+    name = _module(weight, written)
+    if name is None:
+        reads = producers.get(named["x"])
+        if reads is None or reads.type != "softmax":
+            raise StepFailed(
+                f"the weights {weight!r} belong to no layer that layers.json names. Export the model again."
+            )
+        name = _DFL
+    return Layer(name, parts.get(name, _DFL), output, weight, named.get("bias") or None)
+
+
+def _module(weight: str, written: Mapping[str, str]) -> str | None:
+    """The layer whose weights these are, whatever modules it lies in; None if it is none of them."""
+    for end in _WEIGHT.finditer(weight):
+        module = weight[: end.start()]
+        while module and module not in written:
+            module = module.partition("_")[2]
+        if module:
+            return written[module]
+    return None
 
 
 def _producers(block: Any) -> dict[str, Any]:
     return {out.name: op for op in block.operations for out in op.outputs}
 
 
-def _reads(op: Any) -> Iterator[str]:
-    return (b.name for a in op.inputs.values() for b in a.arguments if b.name)
-
-
-def stored_layers(block: Any) -> dict[str, str]:
+def stored_layers(block: Any, parts: Mapping[str, Part]) -> dict[str, str]:
     """How every convolution's weights are stored, such as "fp16", "4-bit palette", "50 % sparse fp16".
 
     "int8" means that it computes with 8-bit weights and activations.
     """
     producers = _producers(block)
     found = {}
-    for layer in layers(block):
+    for layer in layers(block, parts):
         reads = producers.get(producers[layer.output].inputs["x"].arguments[0].name)
         eight_bit = reads is not None and reads.type == "dequantize"
         found[layer.name] = "int8" if eight_bit else _form(layer.weight, producers)

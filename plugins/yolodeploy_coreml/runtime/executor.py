@@ -61,16 +61,17 @@ class Program:
     """The program of a package, ready to run.
 
     `input` and `outputs` are MIL names. Calling it takes the input as a float32 tensor in the
-    program's own units and returns the outputs by name, as float32. Raises StepFailed, naming
-    the operation, if the program holds one that cannot be evaluated.
+    program's own units and returns the outputs by name, as float32. `outputs` names other values to
+    return instead. Raises StepFailed, naming the operation, if the program holds one that cannot be
+    evaluated.
     """
 
     @report_damage("the saved program")
-    def __init__(self, package: Package) -> None:
+    def __init__(self, package: Package, outputs: tuple[str, ...] = ()) -> None:
         block, image = block_of(package.spec), main_function(package.spec).inputs[0]
         _refuse_unknown(block.operations)
         self.input: str = image.name
-        self.outputs: tuple[str, ...] = tuple(block.outputs)
+        self.outputs = outputs or tuple(str(name) for name in block.outputs)
         self.shape = shape_of(image.type.tensorType)
         self._reader = Reader(package.weights)
         steps = [op for op in block.operations if op.type in OPS]

@@ -13,10 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from yolodeploy.backend import Predictor, Runtime
+from yolodeploy.backend import Layout, Predictor, Runtime
 from yolodeploy.errors import StepFailed
 from yolodeploy.system import GREY, installed
-from yolodeploy_coreml.mlpackage import RAW_OUTPUTS, Package, inner, read_package, report_damage
+from yolodeploy_coreml.mlpackage import (
+    RAW_OUTPUTS,
+    Package,
+    before_rows,
+    block_of,
+    ends_in_rows,
+    inner,
+    read_package,
+    report_damage,
+)
 from yolodeploy_coreml.runtime.executor import Program
 from yolodeploy_coreml.toolchain import coremltools
 from yolodeploy_torch.model import threads
@@ -34,13 +43,16 @@ class ExecutorPredictor:
     """Runs the saved program in `executor.Program`.
 
     The app's image input holds 8-bit pixels, so the 0..1 images are scaled to 0..255 before the
-    file's own preprocessing. An nms pipeline is run up to its suppression stage.
+    file's own preprocessing. An nms pipeline is run up to its suppression stage. With `raw`, a program
+    that ends in rows returns the anchors from which it chooses: so two programs can be compared number by
+    number, where a small change would move whole rows.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, *, raw: bool = False) -> None:
         package = read_package(path)
-        self._head: Head = Head(package)
-        self._program = Program(package)
+        self._head: Head = Head(package, raw=raw)
+        self._program = Program(package, self._head.reads)
+        self.layout: Layout = self._head.layout
         pipeline = package.spec.WhichOneof("Type") == "pipeline"
         suppression = "; its suppression stage was not run" if pipeline else ""
         self.runtime = Runtime(
@@ -75,6 +87,7 @@ class CoreMLPredictor:
         ct = coremltools()
         package = read_package(path)
         self._head: Head = Head(package)
+        self.layout: Layout = self._head.layout
         units = ct.ComputeUnit.ALL
         # A pipeline's suppression stage is left out: every backend is decoded by the same code.
         self._model: Any = ct.models.MLModel(
@@ -102,19 +115,30 @@ class CoreMLPredictor:
 
 
 class Head:
-    """Turns a program's outputs into the raw head output [1, 4 + classes, anchors]."""
+    """Turns a program's outputs into the output of a predictor, see `yolodeploy.backend.Predictor`.
+
+    `layout` says which of the two it is, and `reads` names the values that it takes if these are not the
+    program's outputs: with `raw`, those from which a program that ends in rows chooses.
+    """
 
     @report_damage("the description of the saved program")
-    def __init__(self, package: Package) -> None:
+    def __init__(self, package: Package, *, raw: bool = False) -> None:
         description = package.spec.description
         self._names = [feature.name for feature in inner(package.spec).description.output]
         image = description.input[0].type.imageType
         self._size = torch.tensor([image.width, image.height] * 2)
         self._classes = len(ast.literal_eval(description.metadata.userDefined["names"]).values())
+        rows = ends_in_rows(package.spec)
+        self.reads = before_rows(block_of(package.spec)) if rows and raw else ()
+        self.layout: Layout = "rows" if rows and not raw else "anchors"
 
     @report_damage("the output of the saved program")
     def __call__(self, outputs: dict[str, Tensor]) -> Tensor:
         """Join the outputs of a program by name; the result keeps its gradient."""
+        if self.reads:
+            corners, scores = (outputs[name] for name in self.reads)
+            low, high = corners.split(2, 1)
+            return torch.cat(((low + high) / 2, high - low, scores), 1)
         if len(self._names) == 1:
             return outputs[self._names[0]]
         confidence, coordinates = (outputs[name] for name in RAW_OUTPUTS)

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from yolodeploy.compress import choose
+from yolodeploy.compress import carry_layers, choose, read_layers
 from yolodeploy.errors import PlanRefused
 from yolodeploy.system import tree_bytes
 from yolodeploy_coreml.mlpackage import PACKAGE, Editor, Encoded, is_quantized, read_package
 from yolodeploy_coreml.params import Sparsify
-from yolodeploy_coreml.weights.gptq import Moments, Rounding
+from yolodeploy_coreml.weights.gptq import GroupedRounding, Moments, Rounding
 from yolodeploy_coreml.weights.moments import moments
 from yolodeploy_coreml.weights.schemes import Scheme
 from yolodeploy_torch.model import threads
@@ -57,7 +57,8 @@ class Compressor:
         self._folder = artifact.path
         self._context = context
         self._calibrated = params.calibrated
-        self.editor = Editor(read_package(artifact.path / PACKAGE))
+        self._named = read_layers(artifact.path)
+        self.editor = Editor(read_package(artifact.path / PACKAGE), self._named)
         sparse = {} if isinstance(params, Sparsify) else self.editor.sparse
         self._layers = {**self.editor.layers, **sparse}
         kept = choose(params.keep_float, self.editor.parts, "keep_float")
@@ -116,7 +117,9 @@ class Compressor:
         with threads(1):
             if self._calibrated:
                 rows = torch.from_numpy(weight.reshape(len(weight), -1).astype(np.float32))
-                rounding = Rounding(rows, self._moments[name])
+                known = self._moments[name]
+                grouped = known.second.dim() > 2
+                rounding = (GroupedRounding if grouped else Rounding)(rows, known)
             for scheme in schemes:
                 encoded, dense = scheme.compress(weight, rounding, kept)
                 if rounding is None:
@@ -158,5 +161,6 @@ class Compressor:
             if bias is not None and layer.shift is not None:
                 biases[name] = (bias.astype(np.float32) + layer.shift).astype(bias.dtype)
         encoded = {name: layer.encoded for name, layer in layers.items()}
-        editor = Editor(read_package(self._folder / PACKAGE))
+        editor = Editor(read_package(self._folder / PACKAGE), self._named)
         editor.save(encoded, biases, text, folder / PACKAGE)
+        carry_layers(self._folder, folder)

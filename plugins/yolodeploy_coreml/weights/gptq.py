@@ -31,7 +31,8 @@ class Moments:
 
     `second` `[columns, columns]` and `mean` `[columns]` are moments of its inputs, a column for
     each weight of one output channel; `gain` `[out channels]` is the noise that a unit of squared
-    error of an output channel adds to the model's output.
+    error of an output channel adds to the model's output. Of a grouped convolution, `second` is
+    `[groups, columns, columns]` and `mean` `[groups, columns]`.
     """
 
     second: Tensor
@@ -103,6 +104,72 @@ class Rounding:
                 change = better - rounded[:, column]
                 moved = change.nonzero()[:, 0]
                 slope[moved] -= torch.outer(change[moved], row)
+                rounded[:, column] = better
+        return rounded
+
+
+class GroupedRounding(Rounding):
+    """The same for a grouped convolution, whose groups of output channels read other inputs each."""
+
+    def __init__(self, weight: Tensor, moments: Moments) -> None:
+        self.weight = weight
+        self.moments = moments
+        self._groups = len(moments.second)
+        covariance = moments.second - moments.mean[:, :, None] * moments.mean[:, None]
+        level = covariance.diagonal(dim1=1, dim2=2).mean(1)
+        damping = (_DAMPING * level + 1e-10)[:, None, None]
+        self._covariance = covariance + torch.eye(covariance.shape[1]) * damping
+        relative = self._covariance / (level + 1e-10)[:, None, None]
+        # One order for all groups, so that a column is rounded in all of them at once.
+        spread = relative.diagonal(dim1=1, dim2=2).mean(0)
+        self._order = torch.argsort(spread, descending=True, stable=True)
+        ordered = self._covariance[:, self._order][:, :, self._order].double()
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(ordered))
+        self._factor = torch.linalg.cholesky(inverse, upper=True).float()
+
+    def importance(self) -> Tensor:
+        """As for other layers, `[out channels, columns]`."""
+        gain, variance = self.moments.gain, self._covariance.diagonal(dim1=1, dim2=2)
+        mean = float(gain.mean())
+        relative = gain / mean if mean else torch.ones_like(gain)
+        return (
+            self._split(relative.clamp(min=_LEAST_GAIN)[:, None])
+            .mul((variance / variance.mean())[:, None])
+            .reshape(self.weight.shape)
+        )
+
+    def noise(self, rounded: Tensor) -> float:
+        """As for other layers."""
+        error = self._split(self.weight - rounded)
+        spread = ((error @ self._covariance) * error).sum(2).reshape(-1)
+        return float((spread * self.moments.gain).sum())
+
+    def shift(self, rounded: Tensor) -> Tensor:
+        """As for other layers."""
+        return (self._split(self.weight - rounded) @ self.moments.mean[..., None]).reshape(-1)
+
+    def _split(self, rows: Tensor) -> Tensor:
+        return rows.reshape(self._groups, -1, rows.shape[-1])
+
+    def _sweep(self, snap: Snap) -> Tensor:
+        left = self._split(self.weight[:, self._order].clone())
+        result = torch.zeros_like(self.weight)
+        for j, column in enumerate(self._order.tolist()):
+            result[:, column] = snap(column, left[:, :, j].reshape(-1))
+            error = left[:, :, j] - result[:, column].reshape(self._groups, -1)
+            factor = self._factor[:, j, j:] / self._factor[:, j, j, None]
+            left[:, :, j:] -= error[..., None] * factor[:, None]
+        return result
+
+    def _descend(self, rounded: Tensor, snap: Snap) -> Tensor:
+        slope = self._split(self.weight - rounded) @ self._covariance
+        for _ in range(_ROUNDS):
+            for column in self._order.tolist():
+                row = self._covariance[:, column]
+                step = (slope[:, :, column] / row[:, column, None]).reshape(-1)
+                better = snap(column, rounded[:, column] + step)
+                change = (better - rounded[:, column]).reshape(self._groups, -1)
+                slope -= change[..., None] * row[:, None]
                 rounded[:, column] = better
         return rounded
 

@@ -40,7 +40,8 @@ def moments(
     One image is in memory at a time. The sums are computed with one thread: their order, and with
     it the last bits, depends on the number of threads.
     """
-    program, head = Program(package), Head(package)
+    head = Head(package, raw=True)
+    program = Program(package, head.reads)
     sums = _Sums({layer.output: layer for layer in layers}, seed)
     with threads(1):
         for image in images:
@@ -80,11 +81,16 @@ class _Sums:
         self._images += 1
 
     def _add_inputs(self, name: str, columns: Tensor, outputs: int) -> None:
-        width = columns.shape[1]
+        sizes = columns.shape[1:]
         if name not in self._sums:
             zeros = torch.zeros
-            self._sums[name] = Moments(zeros(width, width), zeros(width), zeros(outputs))
-        self._sums[name].second.addmm_(columns.T, columns, alpha=1 / len(columns))
+            self._sums[name] = Moments(zeros(*sizes, sizes[-1]), zeros(sizes), zeros(outputs))
+        share = 1 / len(columns)
+        if columns.dim() > 2:
+            groups = columns.transpose(0, 1)
+            self._sums[name].second.baddbmm_(groups.mT, groups, alpha=share)
+        else:
+            self._sums[name].second.addmm_(columns.T, columns, alpha=share)
         self._sums[name].mean.add_(columns.mean(0))
 
     def means(self) -> Mapping[str, Moments]:
@@ -96,7 +102,10 @@ class _Sums:
 
 
 def _columns(arguments: Mapping[str, Any], size: torch.Size, random: torch.Generator) -> Tensor:
-    """The inputs `[positions, columns]` of a convolution at some positions of its output."""
+    """The inputs `[positions, columns]` of a convolution at some positions of its output.
+
+    Of a grouped one `[positions, groups, columns]`.
+    """
     x, weight = arguments["x"].detach(), arguments["weight"]
     vertical, horizontal = padding(arguments["pad_type"], arguments.get("pad"))
     stride = arguments["strides"].tolist()
@@ -104,7 +113,9 @@ def _columns(arguments: Mapping[str, Any], size: torch.Size, random: torch.Gener
     windows = x.unfold(2, weight.shape[2], stride[0]).unfold(3, weight.shape[3], stride[1])[0]
     chosen = torch.randperm(size[0] * size[1], generator=random)[:POSITIONS]
     picked = windows[:, chosen // size[1], chosen % size[1]]
-    return picked.permute(1, 0, 2, 3).reshape(len(chosen), -1)
+    groups = x.shape[1] // weight.shape[1]
+    sizes = (-1,) if groups == 1 else (groups, -1)
+    return picked.permute(1, 0, 2, 3).reshape(len(chosen), *sizes)
 
 
 def detection_features(raw: Tensor, exact: Tensor) -> tuple[Tensor, float]:

@@ -14,6 +14,7 @@ from test_coreml_weights import files, operations, size
 
 import yolodeploy_coreml as plugin
 from yolodeploy.backend import Artifact, Target
+from yolodeploy.compress import read_layers
 from yolodeploy.compress.layer_cost import measure_layers
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import DataError, PlanRefused, StepFailed, YolodeployError
@@ -88,7 +89,9 @@ def test_size_and_output(plain, quantized, batch) -> None:
 
 def test_every_convolution_before_the_decoder_is_eight_bit(quantized) -> None:
     made_by = by_output(quantized)
-    for layer in layers(block_of(read_package(quantized.path / PACKAGE).spec)):
+    for layer in layers(
+        block_of(read_package(quantized.path / PACKAGE).spec), read_layers(quantized.path)
+    ):
         op = made_by[layer.output]
         if layer.part == "dfl":
             assert made_by[operand(op, "x")].type == "softmax"

@@ -83,13 +83,15 @@ def layers(artifact: Artifact) -> Mapping[str, str]:
 
 def weights(artifact: Artifact) -> dict[str, np.ndarray]:
     """What the executor computes with: every convolution's weights, expanded."""
+    from yolodeploy.compress import read_layers
     from yolodeploy_coreml.mlpackage.layers import block_of
     from yolodeploy_coreml.mlpackage.layers import layers as convolutions
     from yolodeploy_coreml.runtime.executor import Program
 
     package = read_package(artifact.path / PACKAGE)
     constants = Program(package)._constants_used
-    return {c.name: constants[c.weight].numpy() for c in convolutions(block_of(package.spec))}
+    found = convolutions(block_of(package.spec), read_layers(artifact.path))
+    return {c.name: constants[c.weight].numpy() for c in found}
 
 
 @pytest.mark.parametrize("version", ["16", "18"])

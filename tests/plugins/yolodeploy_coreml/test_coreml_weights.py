@@ -12,6 +12,7 @@ from test_coreml_export import SIDE, context, export, head, load, reference
 
 import yolodeploy_coreml as plugin
 from yolodeploy.backend import Artifact, Target
+from yolodeploy.compress import read_layers
 from yolodeploy.errors import PlanRefused, StepFailed
 from yolodeploy_coreml.mlpackage.package import PACKAGE, inner, read_package
 from yolodeploy_coreml.mlpackage.values import CONSTEXPR
@@ -127,7 +128,9 @@ def test_constants_of_the_decoder_keep_their_values(exports, images, tmp_path) -
     from yolodeploy_coreml.mlpackage.editor import Editor
 
     small = compress(exports["16"], tmp_path / "w", "palettize", bits=1)
-    plain, after = (Editor(read_package(a.path / PACKAGE)) for a in (exports["16"], small))
+    plain, after = (
+        Editor(read_package(a.path / PACKAGE), read_layers(a.path)) for a in (exports["16"], small)
+    )
     kept = {
         op.outputs[0].name: after._reader.read(op.attributes["val"])
         for op in operations(small)
@@ -232,13 +235,13 @@ def test_a_pipeline_is_compressed_inside(source, exports, images, tmp_path) -> N
 def test_values_are_what_the_scheme_says(exports, tmp_path) -> None:
     from yolodeploy_coreml.mlpackage.editor import Editor
 
-    plain = Editor(read_package(exports["16"].path / PACKAGE))
+    plain = Editor(read_package(exports["16"].path / PACKAGE), read_layers(exports["16"].path))
     exact = {
         layer.weight: plain.weight(layer).astype(np.float64) for layer in plain.layers.values()
     }
     for name, wanted, error in (("palettize", {}, 4e-4), ("quantize_weights", {}, 2e-3)):
         small = compress(exports["16"], tmp_path / name, name, **wanted)
-        reader = Editor(read_package(small.path / PACKAGE))._reader
+        reader = Editor(read_package(small.path / PACKAGE), read_layers(small.path))._reader
         for op in operations(small):
             if op.type not in CONSTEXPR:
                 continue
