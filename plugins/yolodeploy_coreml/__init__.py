@@ -70,6 +70,7 @@ STEPS = (
         params=CoreMLExport,
         run=_export,
         reference=lambda _params: CoreMLExport(precision="fp32"),
+        revision=2,
     ),
     _weight_step(name="palettize", params=Palettize, revision=2),
     _weight_step(name="quantize_weights", params=QuantizeWeights, revision=2),

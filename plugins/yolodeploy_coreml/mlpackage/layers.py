@@ -17,7 +17,7 @@ from yolodeploy.errors import StepFailed
 from yolodeploy_coreml.mlpackage.package import data_types, inner
 
 _WEIGHT = re.compile("_weight")
-_DFL = "dfl"
+_DFL: Part = "dfl"
 
 
 @dataclass(frozen=True)

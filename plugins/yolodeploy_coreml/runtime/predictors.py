@@ -137,7 +137,7 @@ class Head:
         """Join the outputs of a program by name; the result keeps its gradient."""
         if self.reads:
             corners, scores = (outputs[name] for name in self.reads)
-            low, high = corners.split(2, 1)
+            low, high = corners[:, :2], corners[:, 2:]
             return torch.cat(((low + high) / 2, high - low, scores), 1)
         if len(self._names) == 1:
             return outputs[self._names[0]]
