@@ -18,8 +18,8 @@ from yolodeploy.errors import PlanRefused, StepFailed
 from yolodeploy.recipe import Head
 from yolodeploy.system import GREY
 from yolodeploy_coreml.devices import ios_format
+from yolodeploy_coreml.export.indices import anchor_count, keep_indices
 from yolodeploy_coreml.export.nms import SplitHead, with_nms
-from yolodeploy_coreml.export.rows import Rows, anchor_count, keep_indices
 from yolodeploy_coreml.mlpackage import OUTPUT, PACKAGE, RAW_OUTPUTS, messages, write_package
 from yolodeploy_coreml.toolchain import coremltools, quiet
 from yolodeploy_torch.model import exportable, layer_parts
@@ -40,7 +40,7 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     """Convert a model; returns a folder with `model.mlpackage`, and learned ranges if there are any.
 
     The image input holds 8-bit RGB or grey and is scaled inside. Plain form: `output0` [1, 4 + classes,
-    anchors], xywh in pixels, then scores; of a one-to-one head rows [1, k, 6], see `Rows`. With nms: a
+    anchors], xywh in pixels, then scores; of a one-to-one head its best boxes, in rows [1, k, 6]. With nms: a
     pipeline, see `with_nms`. Raises PlanRefused for what a one-to-one head cannot have, and StepFailed if
     coremltools cannot convert the model.
     """
@@ -48,7 +48,7 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     _refuse_one_to_one(options, context)
     context.progress(0.0, "trace")
     info = ModelInfo.read(artifact.path)
-    script = _traced(artifact.path, info, context, split=options.nms)
+    script = _traced(artifact.path, context, split=options.nms)
     context.progress(0.3, "convert")
     converted = _convert(script, info, options, context)
     context.progress(0.9, "write")
@@ -79,10 +79,8 @@ def _refuse_one_to_one(options: CoreMLExport, context: Context) -> None:
         )
 
 
-def _traced(source: Path, info: ModelInfo, context: Context, *, split: bool) -> Any:
-    module: nn.Module = exportable(source, context.imgsz)
-    if context.head == "one-to-one":
-        module = Rows(module, anchor_count(context.imgsz, info.strides))
+def _traced(source: Path, context: Context, *, split: bool) -> Any:
+    module = exportable(source, context.imgsz, rows=True)
     # What reads a shape is part of another module: torch then traces it as a plain integer, while
     # `aten::Int` at the top level fails in coremltools 9 with numpy 2.4
     # (github.com/apple/coremltools/issues/2633).
@@ -93,6 +91,8 @@ def _traced(source: Path, info: ModelInfo, context: Context, *, split: bool) -> 
     with warnings.catch_warnings(), torch.inference_mode():
         # PyTorch warns that TorchScript is deprecated, but coremltools reads nothing else.
         warnings.filterwarnings("ignore", message="`torch.jit", category=Warning)
+        # The number of anchors becomes a constant of the trace, as it should: the size is fixed.
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         example = torch.zeros(context.imgsz.batch)
         return torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
 

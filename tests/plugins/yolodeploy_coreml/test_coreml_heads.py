@@ -22,6 +22,7 @@ from yolodeploy.tasks.detection.noise import output_noise
 from yolodeploy_coreml.mlpackage.layers import block_of, layers
 from yolodeploy_coreml.mlpackage.package import PACKAGE, read_package
 from yolodeploy_coreml.weights.gptq import GroupedRounding, Moments, Rounding, to_grid
+from yolodeploy_torch.model.top_k import best_rows
 
 SIDE, NAMES, WIDTH = 96, ("a", "b", "c"), 32
 STEPS = {step.name: step for step in plugin.STEPS}
@@ -84,6 +85,17 @@ class Detector(nn.Module):
         return torch.cat((xywh, scores(x).flatten(2).sigmoid()), 1)
 
 
+class Rows(nn.Module):
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.network = detector
+
+    def forward(self, images: Tensor) -> Tensor:
+        raw = self.network(images)
+        centre, half = raw[:, :2], raw[:, 2:4] / 2
+        return best_rows(torch.cat((centre - half, centre + half), 1), raw[:, 4:], 300)
+
+
 @pytest.fixture(scope="module")
 def detector() -> Detector:
     return Detector().eval().requires_grad_(False)
@@ -94,7 +106,13 @@ def export(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Iter
     patch = pytest.MonkeyPatch()
     from yolodeploy_coreml.export import export as module
 
-    patch.setattr(module, "exportable", lambda _folder, _imgsz: detector)
+    chosen = {"one-to-many": detector, "one-to-one": Rows(detector)}
+
+    def exportable(folder: Path, _imgsz: object, *, rows: bool) -> nn.Module:
+        assert rows
+        return chosen[ModelInfo.read(folder).head]
+
+    patch.setattr(module, "exportable", exportable)
     patch.setattr(module, "layer_parts", lambda _folder: PARTS)
     made: dict[Any, Artifact] = {}
 
@@ -102,7 +120,8 @@ def export(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Iter
         key = (head, version, str(wanted))
         if key not in made:
             folder = tmp_path_factory.mktemp("heads")
-            ModelInfo("detect", NAMES, (8,), 1).write(folder)
+            heads = ("one-to-one", "one-to-many")
+            ModelInfo("detect", NAMES, (8,), 1, head=head, heads=heads).write(folder)
             step = STEPS["export"]
             options = replace(context(folder / "w", NAMES, version, SIDE), head=head)
             result = step.run(Artifact("yolo", folder, ""), step.params(**wanted), options)
@@ -201,7 +220,7 @@ def test_what_a_one_to_one_head_cannot_have(export: Any) -> None:
 
 
 def test_indices_that_sixteen_bits_cannot_hold_stay_in_thirty_two() -> None:
-    from yolodeploy_coreml.export.rows import keep_indices
+    from yolodeploy_coreml.export.indices import keep_indices
     from yolodeploy_coreml.toolchain import coremltools
 
     passes = coremltools().PassPipeline
