@@ -92,7 +92,9 @@ def _traced(source: Path, context: Context, *, split: bool) -> Any:
         # PyTorch warns that TorchScript is deprecated, but coremltools reads nothing else.
         warnings.filterwarnings("ignore", message="`torch.jit", category=Warning)
         # The number of anchors becomes a constant of the trace, as it should: the size is fixed.
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings(
+            "ignore", message="Converting a tensor to a Python", category=Warning
+        )
         example = torch.zeros(context.imgsz.batch)
         return torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
 
