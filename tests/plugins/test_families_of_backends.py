@@ -25,6 +25,7 @@ from yolodeploy.data.dataset import load_view
 from yolodeploy.recipe import Head, View
 from yolodeploy.system import ImageShape
 from yolodeploy_ncnn import model
+from yolodeploy_ncnn.decode import FEATURE_MASK, NO_FP16
 from yolodeploy_ncnn.runtime import NcnnPredictor
 from yolodeploy_torch.model import layer_parts
 
@@ -39,6 +40,17 @@ def exported(plugin: ModuleType, source: Artifact, given: Oracle, work: Path) ->
     prepared = replace(context(work), imgsz=size, target=Target(plugin.DEVICES[0]))
     step = plugin.STEPS[0]
     return Artifact(plugin.NAME, step.run(source, step.params(precision="fp32"), prepared), "")
+
+
+def decoding_reads_only_fp32(artifact: Artifact) -> None:
+    """A masked layer that reads a blob of fp16 would take it for fp32: on Arm that ends in the heap."""
+    graph = model.read(artifact).graph
+    masked = [layer for layer in graph.layers if layer.params.get(FEATURE_MASK) == NO_FP16]
+    fed = {graph.producers[blob].name for layer in masked for blob in layer.inputs}
+    casts = {layer.name for layer in graph.layers if layer.type == "Dropout"}
+    assert len(casts) == 2
+    assert fed - {layer.name for layer in masked} == casts
+    assert graph.producers[graph.output] in masked
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,6 +84,8 @@ def test_names_and_output_of_a_head(
     artifact = exported(plugin, source, given, tmp_path / "export")
     assert read_layers(artifact.path) == parts
     assert plugin.describe(artifact).layers.keys() == parts.keys()
+    if plugin is yolodeploy_ncnn:
+        decoding_reads_only_fp32(artifact)
     predict = plugin.open(artifact, Target(plugin.DEVICES[0]), 1)
     found = torch.from_numpy(predict(given.images[:1].numpy()))
     if plugin is yolodeploy_openvino:
