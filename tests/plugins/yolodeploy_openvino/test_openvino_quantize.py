@@ -104,7 +104,7 @@ def test_graph_has_the_parts_of_the_table(
     parts = find_structure(read(artifact), artifact.path).parts
     expected = layer_parts(source.path)
     assert {name: part for name, part in parts.items() if part != "decode"} == expected
-    assert sum(part == "decode" for part in parts.values()) == 21
+    assert sum(part == "decode" for part in parts.values()) == 22
 
 
 def test_only_dfl_and_decode_stay_float(quantized: Artifact, floats: dict[str, Artifact]) -> None:
