@@ -21,6 +21,7 @@ from android import ncnn
 from common import PEERS, ROOT, SHARED, Bench
 from coreml_w8a8 import coreml_w8a8
 from coreml_weights import coreml
+from demos import demos
 from families import BACKENDS, families
 from fire import fire
 from fuzz import fuzz
@@ -30,9 +31,10 @@ from latency import clocks, itself, speeds, verdicts
 from measuring import measuring
 from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
-from sensitivity import sensitivity
 from training import training
 from verification import verify
+
+from sensitivity import sensitivity
 
 
 def startup(bench: Bench) -> None:
@@ -224,6 +226,7 @@ SECTIONS = {
     "speeds": speeds,
     "itself": itself,
     "families": families,
+    "demos": demos,
 }
 
 

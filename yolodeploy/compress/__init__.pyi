@@ -1,5 +1,5 @@
 from .codebook import Codebook, balance, kmeans, nearest, uniform
-from .graph_parts import Kind, Node, decoding, find_parts
+from .graph_parts import Kind, Node, decoding
 from .keep_float import UNTOUCHED, layers_to_quantize, refuse_compressed, refuse_missing
 from .layer_choice import Candidates, within_drop, within_noise
 from .layer_cost import Cost, alone, measure_layers
@@ -24,7 +24,6 @@ __all__ = [
     "carry_layers",
     "choose",
     "decoding",
-    "find_parts",
     "kmeans",
     "layer_named",
     "layers_to_quantize",
