@@ -6,15 +6,29 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import SMALLEST, differences, oracle
+from families import SMALLEST, Oracle, differences, oracle
+from pruned import random_cut, silenced
 from torch_support import TARGET, load
 
 import yolodeploy_torch
-from yolodeploy.backend import Load, ModelInfo
+from yolodeploy.backend import Artifact, Load, ModelInfo
 from yolodeploy.system import ImageShape
 from yolodeploy_torch.graph import build, graph_in, select
-from yolodeploy_torch.model import exportable, keep_classes, read
+from yolodeploy_torch.model import (
+    channel_groups,
+    exportable,
+    keep_classes,
+    macs,
+    merged_graph,
+    read,
+    write,
+)
 from yolodeploy_torch.model.top_k import best_rows
+from yolodeploy_torch.params import Prune
+from yolodeploy_torch.pruning.importance import importance, relative
+from yolodeploy_torch.pruning.prune import _Goal
+from yolodeploy_torch.pruning.selection import keep_best
+from yolodeploy_torch.pruning.shrink import shrink
 
 pytest.importorskip("ultralytics", reason="the oracle. Run: pip install 'yolodeploy[train]'")
 
@@ -24,10 +38,18 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("name", SMALLEST)
-def test_outputs_are_those_of_ultralytics(name: str, tmp_path: Path) -> None:
-    expected = oracle(name, tmp_path)
-    loaded = load(expected.checkpoint, tmp_path / "work")
+@pytest.fixture(scope="module", params=SMALLEST)
+def family(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Oracle, Artifact]:
+    """What Ultralytics computes with a model, and the model as the step `load` writes it."""
+    folder = tmp_path_factory.mktemp(request.param)
+    expected = oracle(request.param, folder)
+    return expected, load(expected.checkpoint, folder / "work")
+
+
+def test_outputs_are_those_of_ultralytics(family: tuple[Oracle, Artifact]) -> None:
+    expected, loaded = family
     network = read(loaded.path)
     head = graph_in(network).head
     with torch.no_grad():
@@ -51,6 +73,43 @@ def test_outputs_are_those_of_ultralytics(name: str, tmp_path: Path) -> None:
         source = yolodeploy_torch.open(loaded, TARGET, 1)(images.numpy())
         box, score = differences(exported, torch.from_numpy(source)[:1])
         assert (box <= 0.02, score <= 1e-4) == (True, True), (box, score)
+
+
+def test_cut_channels_are_those_that_were_silent(family: tuple[Oracle, Artifact]) -> None:
+    """A model without channels computes what it computes while they are silent, in both heads."""
+    expected, loaded = family
+    network = read(loaded.path)
+    graph = graph_in(network)
+    found, kept = random_cut(graph)
+    smaller = build(*shrink(graph, network.state_dict(), found, kept))
+    outputs = [branch.output for branch in graph.head.branches.values()]
+    models = smaller, silenced(network, found, kept)
+    with torch.no_grad():
+        for one, other in zip(
+            *(select(model, outputs)(expected.images) for model in models), strict=True
+        ):
+            box, score = differences(one, other)
+            assert (box <= 1e-3, score <= 1e-5) == (True, True), (box, score)
+
+
+def test_pruned_models_have_the_operations_that_were_asked_for(
+    family: tuple[Oracle, Artifact], tmp_path: Path
+) -> None:
+    expected, loaded = family
+    network, shape = read(loaded.path), ImageShape(*expected.images.shape[2:])
+    graph, state = graph_in(network), network.state_dict()
+    found = channel_groups(graph)
+    scores = relative(importance("magnitude", graph, found, state))
+    whole = macs(merged_graph(graph), shape.height, shape.width)
+    for keep in (0.7, 0.5):
+        goal = _Goal.of(graph, Prune(keep=keep, scope="global"), shape)
+        kept = keep_best(goal.sizes(graph, found, scores, keep), scores)
+        smaller, weights = shrink(graph, state, found, kept)
+        left = macs(merged_graph(smaller), shape.height, shape.width) / whole
+        assert keep - 0.02 < left <= keep + 0.001, left  # the box decoding is not counted
+    write(tmp_path, smaller, weights)
+    with torch.no_grad():
+        assert exportable(tmp_path, shape)(expected.images[:1]).isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["yolo11n", "yolo26n"])
