@@ -121,7 +121,7 @@ def _scores(
         # hide that a whole group hardly matters
         return {group: change.square() for group, change in changes.items()}
     scores = importance(params.importance, graph_in(model), found, model.state_dict())
-    if all(score.min() == score.max() for score in scores.values()):
+    if scores and all(score.min() == score.max() for score in scores.values()):
         raise StepFailed(
             f"`importance: {params.importance}` rates all channels alike: the checkpoint's batch "
             "normalisations were folded into its convolutions. Use importance: magnitude."

@@ -50,7 +50,7 @@ def choose_global(
         }
         return found.sizes | sizes
 
-    top = max(float(score.max()) for score in scores.values())
+    top = max((float(score.max()) for score in scores.values()), default=0.0)
     return _least(at, top, spend, budget)
 
 

@@ -12,7 +12,7 @@ from pruned import random_cut, silenced
 from pydantic import ValidationError
 from real_model import RealModel
 from torch.fx import GraphModule
-from torch_support import context
+from torch_support import ROOT, context, load
 
 from yolodeploy.backend import Artifact, Target
 from yolodeploy.backend.registry import load_registry
@@ -39,6 +39,13 @@ def shapes(demo: RealModel) -> Path:
 @pytest.fixture(scope="module")
 def model(loaded: Artifact) -> GraphModule:
     return read(loaded.path)
+
+
+@pytest.fixture(scope="module")
+def attending(tmp_path_factory: pytest.TempPathFactory) -> GraphModule:
+    """A YOLO11: attention and depthwise convolutions."""
+    checkpoint = ROOT / "models" / "shapes-yolo11.pt"
+    return read(load(checkpoint, tmp_path_factory.mktemp("attending") / "work").path)
 
 
 def _run(loaded: Artifact, work: Path, data: Path, **params: object) -> GraphModule:
@@ -77,16 +84,16 @@ def test_cutting_equals_silencing(model: GraphModule) -> None:
 
 @pytest.mark.parametrize("backend", ["openvino", "ncnn", "coreml"])
 def test_every_backend_exports_odd_numbers_of_channels(
-    backend: str, model: GraphModule, tmp_path: Path
+    backend: str, attending: GraphModule, tmp_path: Path
 ) -> None:
-    graph = graph_in(model)
-    write(tmp_path, *shrink(graph, model.state_dict(), *random_cut(graph)))
+    graph = graph_in(attending)
+    write(tmp_path, *shrink(graph, attending.state_dict(), *random_cut(graph)))
     plugin = load_registry().backends[backend]
     step = next(step for step in plugin.STEPS if step.name == "export")
     work = tmp_path / "work"
     target = Target(plugin.DEVICES[0], plugin.DEVICES[0].os_default)
     given = replace(
-        context(work), target=target, imgsz=ImageShape.square(160), names=graph_in(model).head.names
+        context(work), target=target, imgsz=ImageShape.square(160), names=graph.head.names
     )
     made = step.run(
         Artifact("yolo", tmp_path, ""), step.params.model_validate({"precision": "fp32"}), given
