@@ -18,19 +18,25 @@ from pydantic import ValidationError
 from real_model import RealModel
 from torch import Tensor
 from torch_support import ROOT, context
-from yolodeploy_torch.model.arch import Arch
 
-from yolodeploy.backend import Artifact, Context
+from yolodeploy.backend import Artifact, Context, ModelInfo
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import DataError, EnvironmentProblem, ModelError, StepFailed
 from yolodeploy.recipe.fields import View
 from yolodeploy.system.digest import tree_digest
-from yolodeploy_torch.model.artifact import read
-from yolodeploy_torch.params import Distill, Finetune, Training
-from yolodeploy_torch.training.distillation import feature_loss, score_loss, side_loss
+from yolodeploy_torch.graph import graph_in
+from yolodeploy_torch.model import Trainable, read
+from yolodeploy_torch.params import Distill, Finetune, Gains, Training
+from yolodeploy_torch.training.distillation import (
+    distance_loss,
+    feature_loss,
+    output_loss,
+    score_loss,
+    side_loss,
+)
 from yolodeploy_torch.training.finetune import distill, finetune, unfreeze
 from yolodeploy_torch.training.loop import Task, hold_out, train
-from yolodeploy_torch.training.objective import require_same_head
+from yolodeploy_torch.training.objective import require_comparable
 
 SIDE = 96
 SMALL: dict[str, Any] = {"epochs": 3, "batch": 8, "threads": 1, "holdout": 0.25}
@@ -42,7 +48,7 @@ def view(demo: RealModel) -> Dataset:
 
 
 def given(work: Path, view: Dataset, loaded: Artifact, **changes: Any) -> Context:
-    names = read(loaded.path).arch.names
+    names = ModelInfo.read(loaded.path).names
     made = replace(context(work, SIDE), data={"training": view}, source=loaded, names=names)
     return replace(made, **changes)
 
@@ -121,11 +127,12 @@ class Scripted:
 
     def __init__(self, loaded: Artifact, spoil: Mapping[int, float]) -> None:
         self.model = unfreeze(read(loaded.path))
+        self.logits = Trainable(self.model)
         self.calls, self.spoil = 0, spoil
 
     def __call__(self, batch: Any) -> Mapping[str, Tensor]:
         self.calls += 1
-        boxes, _ = self.model.logits(batch.images)
+        boxes, _ = self.logits(batch.images).heads["one-to-many"]
         return {"box": boxes[0].square().mean() * self.spoil.get(self.calls, 1.0)}
 
 
@@ -151,12 +158,12 @@ def test_gradients_that_are_no_numbers_stop_before_they_reach_the_weights(
 ) -> None:
     """The root of zero has a finite value and no finite slope; it comes in the very last step."""
     model = unfreeze(read(loaded.path))
-    calls = 0
+    logits, calls = Trainable(model), 0
 
     def loss(batch: Any) -> Mapping[str, Tensor]:
         nonlocal calls
         calls += 1
-        boxes, _ = model.logits(batch.images)
+        boxes, _ = logits(batch.images).heads["one-to-many"]
         value = boxes[0].square().mean()
         return {"box": (value * 0).sqrt() if calls == 4 else value}
 
@@ -273,9 +280,40 @@ class TestDistillation:
         weights = [level[:, 0].sigmoid() * 9 for level in theirs]
         assert float(feature_loss(ours, theirs, weights)) == pytest.approx(1, rel=1e-5)
 
-    def test_another_head_is_refused(self, loaded: Artifact) -> None:
-        student = read(loaded.path)
-        table = student.arch.model_dump(by_alias=True)
-        odd = Arch.model_construct(**{**table, "reg_max": 8, "strides": (8, 16, 32)})
-        with pytest.raises(ModelError, match="their outputs cannot be compared"):
-            require_same_head(student.arch, odd)
+    def test_distances_of_heads_with_other_bins(self) -> None:
+        """A peak at bin 3 is a distance of 3 cells; sides count by weight, in the unit of the label's loss."""
+        peak = torch.full((2, 4, 16, 4, 4), -50.0)
+        peak[:, :, 3] = 50
+        bins, plain = [peak.flatten(1, 2)], [torch.full((2, 4, 4, 4), 3.0)]
+        weights = [torch.zeros(2, 4, 4)]
+        weights[0][0, 1, 2] = 2
+        assert float(distance_loss(plain, bins, weights)) == pytest.approx(0, abs=1e-5)
+        plain[0][0, 1, 1, 2] -= 4
+        assert float(distance_loss(plain, bins, weights)) == pytest.approx(1.5 * 4 / 4)
+
+    def test_outputs_of_any_meaning_count_alike(self) -> None:
+        """Off by one standard deviation in every row, px or score: a loss of 1, and 0 for the teacher itself."""
+        theirs = torch.randn(2, 6, 50, generator=torch.Generator().manual_seed(0))
+        theirs *= torch.tensor([160.0, 160, 90, 90, 0.1, 0.01])[:, None]
+        ours = theirs + theirs.var(dim=(0, 2), keepdim=True).sqrt()
+        assert float(output_loss([ours], [theirs])) == pytest.approx(1, rel=1e-4)
+        assert float(output_loss([theirs, theirs], [theirs, theirs])) == 0
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"strides": (8, 16)}, "strides 8, 16, the model's 8, 16, 32: their outputs cannot"),
+            ({"names": ("one", "two")}, "tells 2 classes apart, the model 5: their scores cannot"),
+            (
+                {"branches": {"one-to-one": None}},
+                "only a one-to-one head, the model only a one-to-",
+            ),
+        ],
+    )
+    def test_a_teacher_that_cannot_be_compared_is_refused(
+        self, change: dict[str, Any], message: str, loaded: Artifact
+    ) -> None:
+        head = graph_in(read(loaded.path)).head
+        require_comparable(head, head.model_copy(update={"reg_max": 1}), Gains(1, 1, 1))
+        with pytest.raises(ModelError, match=message):
+            require_comparable(head, head.model_copy(update=change), Gains(1, 1, 1))
