@@ -72,23 +72,27 @@ class Inspecting(Protocol):
         """Read a weights file safely, in seconds; raises ModelError if the loading step would refuse it."""
 
 
-def misfit(
-    what: str, names: tuple[str, ...], channels: int, ours: tuple[tuple[str, ...], int]
-) -> str | None:
+def misfit(what: str, theirs: ModelInfo, ours: ModelInfo) -> str | None:
     """Why a model `what` cannot teach another, as a sentence with the remedy; None if it can.
 
-    `names` are its classes and `channels` the depth of its images, `ours` those of the other.
+    It may know more classes, in any order, and be of another family.
     """
-    our_names, our_channels = ours
-    if names != our_names:
+    missing = [name for name in ours.names if name not in theirs.names]
+    if missing:
         return (
-            f"the {what} tells {len(names)} classes apart ({_first(names)}), the model {len(our_names)} "
-            f"({_first(our_names)}). Use a teacher that was trained for the same classes in the same order."
+            f"the {what} tells {len(theirs.names)} classes apart ({_first(theirs.names)}), and `{missing[0]}` is none "
+            "of them. Use a teacher that was trained for all classes of the model."
         )
-    if channels != our_channels:
+    if theirs.channels != ours.channels:
         return (
-            f"the {what} takes images of {channels} channels, the model {our_channels}. Use a teacher that "
+            f"the {what} takes images of {theirs.channels} channels, the model {ours.channels}. Use a teacher that "
             "was trained on the same kind of images."
+        )
+    if theirs.strides != ours.strides:
+        their_steps, our_steps = (", ".join(map(str, info.strides)) for info in (theirs, ours))
+        return (
+            f"the {what} has maps of the strides {their_steps}, the model {our_steps}, so that their outputs cannot be "
+            "compared. Use a teacher with the strides of the model."
         )
     return None
 

@@ -147,7 +147,7 @@ class Inputs:
     ) -> None:
         """Raise ModelError if a pinned file is missing or another one, or weights that cannot be used.
 
-        Pinned weights must be of a model with the classes and channels of `facts`, as a teacher is.
+        Pinned weights must be of a model with the classes, channels and strides of `facts`, as a teacher is.
         """
         verify_pinned(params, at, self.digests, file.allowed)
         for name in type(params).model_fields:
@@ -160,8 +160,7 @@ class Inputs:
             theirs = self.facts.of(loader, pinned.file, pinned.sha256, at)
             if facts is None or theirs is None:
                 continue
-            what, ours = f"{name} {pinned.file.name}", (facts.names, facts.channels)
-            if problem := misfit(what, theirs.names, theirs.channels, ours):
+            if problem := misfit(f"{name} {pinned.file.name}", theirs, facts):
                 raise ModelError(f"{at}: {problem}")
 
     def _view(self, file: RecipeFile, view: View) -> tuple[Dataset, str]:

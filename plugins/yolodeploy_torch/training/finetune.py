@@ -8,12 +8,12 @@ from typing import cast
 
 from torch.fx import GraphModule
 
-from yolodeploy.backend import Artifact, Context, misfit
+from yolodeploy.backend import Artifact, Context, ModelInfo, misfit
 from yolodeploy.errors import ModelError, StepFailed
 from yolodeploy.system import write_json
 from yolodeploy_torch.checkpoint import read_checkpoint_model
-from yolodeploy_torch.graph import graph_in
-from yolodeploy_torch.model import Trainable, read, write_module
+from yolodeploy_torch.graph import build, graph_in
+from yolodeploy_torch.model import Trainable, info, keep_classes, read, write_module
 from yolodeploy_torch.params import Distill, Finetune, Training
 from yolodeploy_torch.training.loop import Task, train
 from yolodeploy_torch.training.objective import Objective
@@ -29,7 +29,7 @@ def finetune(artifact: Artifact, params: Finetune, context: Context) -> Path:
 
 def distill(artifact: Artifact, params: Distill, context: Context) -> Path:
     """Train on the labels and on what the teacher gives; errors as in `train` and `read_teacher`."""
-    teacher = read_teacher(params, context)
+    teacher = read_teacher(params, context, ModelInfo.read(artifact.path))
     return _write_fit(*fit(read(artifact.path), params, context, teacher), context)
 
 
@@ -53,18 +53,21 @@ def unfreeze(model: GraphModule) -> GraphModule:
     return model
 
 
-def read_teacher(params: Distill, context: Context) -> GraphModule:
+def read_teacher(params: Distill, context: Context, student: ModelInfo) -> GraphModule:
     """The pinned checkpoint, or the model that the recipe starts from; in evaluation mode.
 
-    Raises ModelError for a checkpoint that cannot be used, or whose classes or channels are others.
+    Of a checkpoint that knows more classes, or the same in another order, those of the student are taken. Raises
+    ModelError for one that cannot be used, or does not fit the student.
     """
     if params.teacher:
         teacher = read_checkpoint_model(params.teacher.file)
-        what, ours = f"teacher {params.teacher.file.name}", (context.names, context.imgsz.channels)
         graph = graph_in(teacher)
-        if problem := misfit(what, graph.head.names, graph.channels, ours):
+        if problem := misfit(f"teacher {params.teacher.file.name}", info(graph), student):
             raise ModelError(problem)
-        return teacher
+        if graph.head.names == student.names:
+            return teacher
+        chosen = [graph.head.names.index(name) for name in student.names]
+        return build(*keep_classes(graph, teacher.state_dict(), chosen))
     if context.source is None:
         raise StepFailed("`distill` without `teacher` needs the model that the recipe starts from")
     return read(context.source.path)

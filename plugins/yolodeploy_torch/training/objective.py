@@ -14,7 +14,7 @@ from yolodeploy.recipe import Head
 from yolodeploy.system import ImageShape
 from yolodeploy_torch.graph import Detection, Graph
 from yolodeploy_torch.model import Logits, Outputs, Trainable
-from yolodeploy_torch.params import Gains, Training
+from yolodeploy_torch.params import Training
 from yolodeploy_torch.training.assigner import TOP_K
 from yolodeploy_torch.training.batches import Batch
 from yolodeploy_torch.training.detection_loss import DetectionLoss
@@ -44,8 +44,8 @@ class Objective:
     """The loss of a batch: labels, the teacher's outputs and its features, times `params.gains`.
 
     The losses of a model with two heads are added. `adapters` are the 1x1 convolutions from the student's features
-    to the teacher's, which are trained with the student and then dropped. Raises ModelError if student and teacher
-    cannot be compared.
+    to the teacher's, which are trained with the student and then dropped. The teacher has the student's classes and
+    strides, and any head; raises ModelError if none of its heads can be compared.
     """
 
     def __init__(
@@ -63,7 +63,8 @@ class Objective:
         if teacher:
             teacher.to(params.device).to(memory_format=torch.channels_last)
             self._teacher = Trainable(teacher)
-            require_comparable(head, self._teacher.graph.head, params.gains)
+            if params.gains.response:
+                require_same_heads(head, self._teacher.graph.head)
             if params.gains.feature:
                 self.adapters = _adapters(student.graph, self._teacher.graph, imgsz)
 
@@ -133,23 +134,13 @@ def _channels(graph: Graph, imgsz: ImageShape) -> list[int]:
     return [shapes[value][1] for value in graph.head.features]
 
 
-def require_comparable(student: Detection, teacher: Detection, gains: Gains) -> None:
-    """Raise ModelError unless the outputs of the two can be compared: strides, classes, and a head of the same kind."""
-    if student.strides != teacher.strides:
-        raise ModelError(
-            f"the teacher's head has the strides {_listed(teacher.strides)}, the model's {_listed(student.strides)}: "
-            "their outputs cannot be compared. Use a teacher with the strides of the model."
-        )
-    if len(student.names) != len(teacher.names):
-        raise ModelError(
-            f"the teacher tells {len(teacher.names)} classes apart, the model {len(student.names)}: their scores "
-            "cannot be compared. Use a teacher that was trained for the same classes."
-        )
-    if gains.response and student.branches.keys().isdisjoint(teacher.branches):
+def require_same_heads(student: Detection, teacher: Detection) -> None:
+    """Raise ModelError unless the two have a head of the same kind, so that their outputs can be compared."""
+    if student.branches.keys().isdisjoint(teacher.branches):
         raise ModelError(
             f"the teacher has only a {_listed(teacher.branches)} head, the model only a {_listed(student.branches)} "
-            "one: their outputs cannot be compared. Use a teacher with such a head, or write response: 0 to compare "
-            "features alone."
+            "one, so that their outputs cannot be compared. Use a teacher with such a head, or write response: 0 to "
+            "compare features alone."
         )
 
 

@@ -216,13 +216,17 @@ def test_a_plugin_that_cannot_run_here(
 
 TEACHERS = {
     "pupil.clay is no teacher.": ModelError("pupil.clay is no teacher."),
-    "the like pupil.clay tells 2 classes apart (red, green), the model 3 (red, green, blue). "
-    "Use a teacher that was trained for the same classes in the same order.": ModelInfo(
+    "the like pupil.clay tells 2 classes apart (red, green), and `blue` is none of them. "
+    "Use a teacher that was trained for all classes of the model.": ModelInfo(
         "detect", ("red", "green"), INFO.strides, 42
     ),
     "the like pupil.clay takes images of 1 channels, the model 3. "
     "Use a teacher that was trained on the same kind of images.": ModelInfo(
         "detect", INFO.names, INFO.strides, 42, channels=1
+    ),
+    "the like pupil.clay has maps of the strides 8, 16, the model 8, 16, 32, so that their outputs cannot be compared. "
+    "Use a teacher with the strides of the model.": ModelInfo(
+        "detect", (*INFO.names[::-1], "gold"), (8, 16), 42
     ),
 }
 
