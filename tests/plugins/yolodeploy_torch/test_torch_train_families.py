@@ -15,7 +15,7 @@ from real_model import RealModel
 from torch.fx import GraphModule
 from torch_support import context, load
 
-from yolodeploy.backend import Artifact, Context, Load
+from yolodeploy.backend import Artifact, Context, Load, ModelInfo
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.recipe.fields import View
 from yolodeploy.system.digest import tree_digest
@@ -31,7 +31,7 @@ pytest.importorskip("ultralytics", reason="builds the models. Run: pip install '
 SIDE = 96
 STILL = dict.fromkeys(Augment.model_fields, 0)
 SMALL: dict[str, Any] = {
-    "epochs": 2, "batch": 2, "threads": 1, "holdout": 0, "lr": 0.005, "augment": STILL
+    "epochs": 2, "batch": 2, "threads": 1, "holdout": 0.2, "lr": 0.005, "augment": STILL
 }  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def view(demo: RealModel) -> Dataset:
-    return load_view(demo.data, View(split="train", images=4), 0)
+    return load_view(demo.data, View(split="train", images=5), 0)
 
 
 def made(name: str, folder: Path, names: tuple[str, ...]) -> Artifact:
@@ -59,7 +59,9 @@ def made(name: str, folder: Path, names: tuple[str, ...]) -> Artifact:
 
 
 def given(work: Path, view: Dataset, source: Artifact) -> Context:
-    return replace(context(work, SIDE), data={"training": view}, source=source, names=view.names)
+    head = ModelInfo.read(source.path).head
+    given = replace(context(work, SIDE), data={"training": view}, source=source)
+    return replace(given, names=view.names, head=head)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,7 @@ def test_it_trains(name: str, amp: bool, view: Dataset, tmp_path: Path) -> None:
     result = finetune(before, params, given(tmp_path / "work", view, before))
     told = json.loads((result / "training.json").read_text(encoding="utf-8"))
     assert told["loss"][1] < told["loss"][0]
+    assert len(told["map50_95"]) == 2
     old, new = read(before.path), read(result)
     assert graph_in(old) == graph_in(new)
     assert {node.part for node in unchanged(old, new)} <= {"dfl", "head", "head.last"}
