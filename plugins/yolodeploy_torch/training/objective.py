@@ -14,7 +14,7 @@ from yolodeploy.recipe import Head
 from yolodeploy.system import ImageShape
 from yolodeploy_torch.graph import Detection, Graph
 from yolodeploy_torch.model import Logits, Outputs, Trainable
-from yolodeploy_torch.params import Training
+from yolodeploy_torch.params import Gains, Training
 from yolodeploy_torch.training.assigner import TOP_K
 from yolodeploy_torch.training.batches import Batch
 from yolodeploy_torch.training.detection_loss import DetectionLoss
@@ -45,7 +45,7 @@ class Objective:
 
     The losses of a model with two heads are added. `adapters` are the 1x1 convolutions from the student's features
     to the teacher's, which are trained with the student and then dropped. The teacher has the student's classes and
-    strides, and any head; raises ModelError if none of its heads can be compared.
+    strides, and any head; raises ModelError if that teaches a head nothing.
     """
 
     def __init__(
@@ -63,8 +63,7 @@ class Objective:
         if teacher:
             teacher.to(params.device).to(memory_format=torch.channels_last)
             self._teacher = Trainable(teacher)
-            if params.gains.response:
-                require_same_heads(head, self._teacher.graph.head)
+            require_same_heads(head, self._teacher.graph.head, params.gains)
             if params.gains.feature:
                 self.adapters = _adapters(student.graph, self._teacher.graph, imgsz)
 
@@ -134,13 +133,21 @@ def _channels(graph: Graph, imgsz: ImageShape) -> list[int]:
     return [shapes[value][1] for value in graph.head.features]
 
 
-def require_same_heads(student: Detection, teacher: Detection) -> None:
-    """Raise ModelError unless the two have a head of the same kind, so that their outputs can be compared."""
-    if student.branches.keys().isdisjoint(teacher.branches):
+def require_same_heads(student: Detection, teacher: Detection, gains: Gains) -> None:
+    """Raise ModelError if the teacher's outputs teach no head of the student, or not all and nothing else does."""
+    missing = sorted(student.branches.keys() - teacher.branches.keys())
+    if not gains.response or not missing:
+        return
+    only = f"the teacher has only a {_listed(teacher.branches)} head"
+    if len(missing) == len(student.branches):
         raise ModelError(
-            f"the teacher has only a {_listed(teacher.branches)} head, the model only a {_listed(student.branches)} "
-            "one, so that their outputs cannot be compared. Use a teacher with such a head, or write response: 0 to "
-            "compare features alone."
+            f"{only}, the model only a {_listed(student.branches)} one, so that their outputs cannot be compared. "
+            "Use a teacher with such a head, or write response: 0 to compare features alone."
+        )
+    if not gains.labels:
+        raise ModelError(
+            f"{only}, so that with labels: 0 nothing trains the {_listed(missing)} head of the model. "
+            "Raise `labels`, or use a teacher with both heads."
         )
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from torch_support import ROOT, context, load
 from yolodeploy.backend import Artifact, Context, Load, ModelInfo
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import DataError, EnvironmentProblem, ModelError, StepFailed
+from yolodeploy.recipe import Head
 from yolodeploy.recipe.fields import View
 from yolodeploy.system.digest import tree_digest
-from yolodeploy_torch.graph import graph_in
+from yolodeploy_torch.graph import Detection, graph_in
 from yolodeploy_torch.model import Trainable, read, write
-from yolodeploy_torch.params import Distill, Finetune, Training
+from yolodeploy_torch.params import Distill, Finetune, Gains, Training
 from yolodeploy_torch.training.distillation import (
     distance_loss,
     feature_loss,
@@ -322,11 +323,33 @@ class TestDistillation:
         assert float(output_loss([ours], [theirs])) == pytest.approx(1, rel=1e-4)
         assert float(output_loss([theirs, theirs], [theirs, theirs])) == 0
 
-    def test_a_teacher_without_such_a_head_is_refused(self, loaded: Artifact) -> None:
-        head = graph_in(read(loaded.path)).head
-        require_same_heads(head, head.model_copy(update={"reg_max": 1}))
-        other = head.model_copy(update={"branches": {"one-to-one": None}})
-        with pytest.raises(
-            ModelError, match="only a one-to-one head, the model only a one-to-many"
-        ):
-            require_same_heads(head, other)
+    @pytest.mark.parametrize(
+        ("heads", "teachers", "gains", "message"),
+        [
+            (
+                ("one-to-many",),
+                ("one-to-one",),
+                Gains(1, 1, 1),
+                "the model only a one-to-many one, so",
+            ),
+            (
+                ("one-to-many", "one-to-one"),
+                ("one-to-many",),
+                Gains(0, 1, 1),
+                "nothing trains the one-to-one",
+            ),
+            (("one-to-many", "one-to-one"), ("one-to-many",), Gains(1, 1, 1), None),
+            (("one-to-many",), ("one-to-one",), Gains(1, 0, 1), None),
+        ],
+    )
+    def test_a_teacher_that_leaves_a_head_untaught_is_refused(
+        self, heads: Sequence[Head], teachers: Sequence[Head], gains: Gains, message: str | None
+    ) -> None:
+        student, teacher = (
+            Detection.model_construct(branches=dict.fromkeys(kinds)) for kinds in (heads, teachers)
+        )
+        if message is None:
+            require_same_heads(student, teacher, gains)
+            return
+        with pytest.raises(ModelError, match=message):
+            require_same_heads(student, teacher, gains)
