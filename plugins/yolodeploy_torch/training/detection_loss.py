@@ -22,6 +22,8 @@ from yolodeploy_torch.model import Logits
 from yolodeploy_torch.training.assigner import TOP_K, Matches, assign, find_candidates
 from yolodeploy_torch.training.iou import ciou
 
+# Plain distances hardly depend on theirs: the YOLO26 demo model, spoilt to mAP50-95 0.001 and trained for 5 epochs, reached
+# 0.604, 0.603 and 0.606 with 0, 1.5 and 6.
 BOX_GAIN, CLASS_GAIN, DISTANCE_GAIN = 7.5, 0.5, 1.5
 _LAST_BIN = 0.01  # a distance stays this far below the last bin, so that it lies between two
 
