@@ -26,7 +26,6 @@ from yolodeploy.system import ImageShape
 from yolodeploy_ncnn import bin_file as weights
 from yolodeploy_ncnn import layers as structure
 from yolodeploy_ncnn import model
-from yolodeploy_ncnn.int8.rounding import PER_CHANNEL
 from yolodeploy_ncnn.runtime import NcnnPredictor
 
 BINS, LEVELS = 2048, 128
@@ -68,7 +67,8 @@ class Reference:
             if name not in spare
         }
         folder.mkdir()
-        self._loaded.write(folder, layers, {weights.INT8_SCALES: PER_CHANNEL})
+        per_channel = {weights.INT8_SCALES: "2"}
+        self._loaded.write(folder, layers, dict.fromkeys(layers, per_channel))
         return folder
 
     def _layer(self, name: str, threshold: float) -> bytes:
