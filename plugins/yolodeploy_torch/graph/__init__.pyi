@@ -1,30 +1,23 @@
 from .network import State, assemble, build, check_weights, fixed, graph_in, grid, grid_like, select
-from .nodes import (
-    MAX_COUNT,
+from .nodes import MAX_COUNT, Shape, Unsupported, bounded
+from .operations import (
     Activation,
     AnyNode,
     Arithmetic,
-    BatchNorm,
     Concat,
-    Constant,
-    Conv,
-    ConvTranspose,
     Function,
     GlobalPool,
     Grid,
-    Linear,
     MatMul,
     Pool,
     Reshape,
     Resize,
-    Shape,
     Softmax,
     Split,
     Transpose,
-    Unsupported,
-    bounded,
 )
 from .table import IMAGE, Branch, Detection, Graph, reference_size
+from .weighted import BatchNorm, Constant, Conv, ConvTranspose, Linear
 
 __all__ = [
     "IMAGE",

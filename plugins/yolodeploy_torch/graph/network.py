@@ -11,30 +11,25 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from yolodeploy.system import ImageShape
-from yolodeploy_torch.graph.nodes import (
+from yolodeploy_torch.graph.nodes import Shape, Unsupported
+from yolodeploy_torch.graph.operations import (
     Activation,
     AnyNode,
     Arithmetic,
-    BatchNorm,
     Concat,
-    Constant,
-    Conv,
-    ConvTranspose,
     Function,
     GlobalPool,
     Grid,
-    Linear,
     MatMul,
     Pool,
     Reshape,
     Resize,
-    Shape,
     Softmax,
     Split,
     Transpose,
-    Unsupported,
 )
 from yolodeploy_torch.graph.table import IMAGE, Graph
+from yolodeploy_torch.graph.weighted import BatchNorm, Constant, Conv, ConvTranspose, Linear
 
 _MOMENTUM = 0.03  # of batch statistics in training, as the checkpoints have it
 _TABLE = "table"

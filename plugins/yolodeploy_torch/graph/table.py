@@ -9,14 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from yolodeploy.recipe import Head
-from yolodeploy_torch.graph.nodes import (
-    AnyNode,
-    Count,
-    Row,
-    Shape,
-    Unsupported,
-    bounded,
-)
+from yolodeploy_torch.graph.nodes import Count, Row, Shape, Unsupported, bounded
+from yolodeploy_torch.graph.operations import AnyNode
 
 IMAGE = "image"
 _MOST_NODES = 20_000
