@@ -75,7 +75,8 @@ def test_counts_are_pytorchs_and_those_of_the_files(runner: Runner, report: dict
     load, prune, export = report["chain"]
     assert 0.5 < prune["flops"] / load["flops"] <= 0.6
     assert (export["parameters"], export["flops"]) == (prune["parameters"], prune["flops"])
-    shipped = (runner.plan.file.path.parent / "dist" / "chain").glob("model.*")
+    bundle = runner.plan.file.path.parent / "dist" / "chain"
+    shipped = (*bundle.glob("model.*"), bundle / "layers.json")
     assert export["bytes"] == sum(file.stat().st_size for file in shipped)
 
 
