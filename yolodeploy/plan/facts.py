@@ -92,11 +92,11 @@ def _read(backend: Inspecting, weights: Path, digest: str) -> ModelInfo | Yolode
 def chosen_imgsz(file: RecipeFile, loader: Loader, facts: ModelInfo | None) -> ImageShape:
     """The size of the input: the recipe's, else the one that the model was trained at.
 
-    If the recipe says none, raises PlanRefused for a training size that no recipe may have, and
-    EnvironmentProblem if the plugin that would read it cannot run here.
+    Raises PlanRefused for a size that the model's coarsest stride does not divide. If the recipe says none, raises
+    PlanRefused for a training size that no recipe may have, and EnvironmentProblem if the plugin that would read it cannot run here.
     """
     if file.recipe.model.imgsz is not None:
-        return file.recipe.model.imgsz
+        return _stated_imgsz(file, file.recipe.model.imgsz, facts)
     backend, _ = loader
     if isinstance(backend, Inspecting) and (problem := problem_of(backend)):
         raise EnvironmentProblem(
@@ -112,6 +112,19 @@ def chosen_imgsz(file: RecipeFile, loader: Loader, facts: ModelInfo | None) -> I
         f"{file.where('model')}: `imgsz` is left out, and the model was trained at {_px(trained)}, which is no size "
         f"to run it at. Write `imgsz: {DEFAULT_IMGSZ}` or another multiple of {_step(facts)}."
     )
+
+
+def _stated_imgsz(file: RecipeFile, imgsz: ImageShape, facts: ModelInfo | None) -> ImageShape:
+    step = _step(facts) if facts else 1
+    for side in (imgsz.height, imgsz.width):
+        if side % step:
+            below = side // step * step
+            nearest = f"{below} or {below + step}" if below else str(step)
+            raise PlanRefused(
+                f"{file.where('model', 'imgsz')}: {side} is not a multiple of {step}, the coarsest stride of this model. "
+                f"Use {nearest}."
+            )
+    return imgsz
 
 
 def size_note(facts: ModelInfo | None, imgsz: ImageShape) -> str | None:

@@ -107,6 +107,17 @@ def test_a_training_size_that_no_recipe_may_have(world: World, reads: Reads, img
     assert [text.endswith("usually costs accuracy.") for text in stated.warnings] == [True]
 
 
+def test_a_stated_size_that_the_coarsest_stride_does_not_divide(world: World, reads: Reads) -> None:
+    """Before anything is trained, and not when it is exported."""
+    reads(ModelInfo("detect", INFO.names, (8, 16, 32, 64), 42))
+    world.recipe(("imgsz: 64", "imgsz: [64, 96]"), name="wide.yaml")
+    refused = world.run("plan", "wide.yaml").error
+    assert refused == (
+        "wide.yaml:3:3: 96 is not a multiple of 64, the coarsest stride of this model. Use 64 or 128."
+    )
+    assert world.plan("stated.yaml").imgsz.plain == 64
+
+
 def test_weights_are_read_once_and_remembered_by_their_digest(
     world: World, reads: Reads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
