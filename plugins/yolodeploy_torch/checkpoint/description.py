@@ -15,7 +15,7 @@ from torch import Tensor
 
 from yolodeploy.system import quotable
 from yolodeploy_torch.checkpoint.block import modules
-from yolodeploy_torch.checkpoint.names import KNOWN
+from yolodeploy_torch.checkpoint.names import DETECTORS, KNOWN
 from yolodeploy_torch.checkpoint.unpickler import Node
 
 # By class of the whole model.
@@ -82,10 +82,10 @@ def describe(root: Node) -> Description:
     features = [*_head(root, named), *_activations(family, named)]
     if family == "YOLOv8" and "C3Ghost" in kinds:
         features.append("ghost convolutions")
-    if _short(root) == "DetectionModel" and family != "RT-DETR":
+    if _short(root) in DETECTORS and family != "RT-DETR":
         features += _own_layers(kinds, named)
     task = _TASKS.get(_short(root), "detection")
-    supported = root.kind == "DetectionModel" and all(node.kind in KNOWN for _, node in named)
+    supported = root.kind in DETECTORS and all(node.kind in KNOWN for _, node in named)
     return Description(family, task, tuple(features), supported)
 
 

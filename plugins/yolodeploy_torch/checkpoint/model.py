@@ -106,7 +106,7 @@ def _image_channels(rows: list[Block]) -> Literal[1, 3]:
     """Channels of the image, read off the first convolution."""
     block = rows[0]
     while block.kind != "Conv2d":
-        if block.kind == "Identity":
+        if block.kind in ("Identity", "Silence"):
             rows = rows[1:]
             block = rows[0]
             continue

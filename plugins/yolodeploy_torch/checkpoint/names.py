@@ -20,8 +20,10 @@ from yolodeploy_torch.checkpoint.unpickler import Node
 _BLOCKS = (
     "A2C2f", "AAttn", "ABlock", "ADown", "AConv", "Attention", "Bottleneck", "C2", "C2PSA", "C2f", "C2fCIB", "C3",
     "C3Ghost", "C3k", "C3k2", "CBFuse", "CBLinear", "CIB", "DFL", "ELAN1", "GhostBottleneck", "PSA", "PSABlock",
-    "RepBottleneck", "RepCSP", "RepNCSPELAN4", "RepVGGDW", "SCDown", "SPP", "SPPELAN", "SPPF",
+    "RepBottleneck", "RepCSP", "RepNCSPELAN4", "RepVGGDW", "SCDown", "SPP", "SPPELAN", "SPPF", "Silence",
 )  # fmt: skip
+# The class of a whole model; the second is that of YOLOv10's own repository, a copy of Ultralytics 8.1.
+DETECTORS = ("DetectionModel", "YOLOv10DetectionModel")
 _UNITS = ("Concat", "Conv", "DWConv", "GhostConv", "RepConv")
 _HEADS = ("Detect", "v10Detect")
 _MODULES = {
@@ -34,7 +36,7 @@ _MODULES = {
     "torch.nn.modules.upsampling": ("Upsample",),
     "torch.nn.parallel.data_parallel": ("DataParallel",),
     "torch.nn.parallel.distributed": ("DistributedDataParallel",),
-    "ultralytics.nn.tasks": ("DetectionModel",),
+    "ultralytics.nn.tasks": DETECTORS,
     "ultralytics.nn.modules.block": _BLOCKS,
     "ultralytics.nn.modules.conv": _UNITS,
     "ultralytics.nn.modules.head": _HEADS,

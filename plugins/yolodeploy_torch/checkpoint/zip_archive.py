@@ -128,7 +128,7 @@ def _check_ends(path: Path, file: BinaryIO) -> None:
         )
     if size > MAX_BYTES:
         raise ModelError(
-            f"{path} has {size / 1e9:.1f} GB; no YOLOv8 checkpoint is larger than "
+            f"{path} has {size / 1e9:.1f} GB; no checkpoint of a YOLO model is larger than "
             f"{MAX_BYTES / 1e9:.1f}. {SAVE_AGAIN}."
         )
     file.seek(max(0, size - _END.size - _LOCATOR.size - _END64.size))

@@ -20,7 +20,7 @@ from torch_support import load
 
 from yolodeploy.backend import ModelInfo
 from yolodeploy.errors import ModelError
-from yolodeploy_torch.checkpoint import read_checkpoint_model
+from yolodeploy_torch.checkpoint import facts, read_checkpoint_model
 
 ultralytics = pytest.importorskip(
     "ultralytics", reason="real checkpoints come from it. Run: pip install 'yolodeploy[train]'"
@@ -383,6 +383,26 @@ def test_layout_of_modules_before_8_1(good: Path, tmp_path: Path) -> None:
         for path in (tmp_path / "old.pt", good)
     )
     assert new_bytes == old_bytes
+
+
+def test_names_of_classes_in_other_releases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """YOLOv9e began with a class of its own in Ultralytics 8.1; YOLOv10's repository named the model's class."""
+    from ultralytics.nn import modules, tasks
+
+    block = sys.modules[f"{modules.__name__}.block"]
+    silence = type("Silence", (torch.nn.Module,), {"__module__": block.__name__})
+    whole = type("YOLOv10DetectionModel", (tasks.DetectionModel,), {"__module__": tasks.__name__})
+    monkeypatch.setattr(block, "Silence", silence, raising=False)
+    monkeypatch.setattr(tasks, "YOLOv10DetectionModel", whole, raising=False)
+    for name, part, other in (("yolov9e", "model.0", silence), ("yolov10n", "", whole)):
+        path = checkpoint(name, tmp_path / f"{name}.pt")
+        content = torch.load(path, weights_only=False)
+        content["model"].get_submodule(part).__class__ = other
+        torch.save(content, tmp_path / "other.pt")
+        assert other.__name__.encode() in (tmp_path / "other.pt").read_bytes()
+        assert facts(tmp_path / "other.pt") == facts(path)
 
 
 def test_unreadable(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,7 @@ LOWERINGS = {
     "Concat": _concat,
     "Upsample": _upsample,
     "Identity": _identity,
+    "Silence": _identity,  # what Ultralytics 8.1 called it
     "Sequential": _sequence,
     "MaxPool2d": max_pool,
 }
