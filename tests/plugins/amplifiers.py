@@ -120,10 +120,10 @@ def amplifiers() -> dict[str, tuple[bytes, str]]:
         ),
         "layers that read from a million": (
             _rows(400, _joined(b"](" + b"K\x00" * 200_000 + b"e")),
-            "layer 0 reads from more than 16 layers",
+            "reads from more than 16 layers",
         ),
         "a layer that reads from gigabytes": (
             _rows(1, _joined(b"]" + half + b"a")),
-            "layer 0 does not say which layers it reads",
+            "does not say which layers it reads",
         ),
     }

@@ -21,7 +21,7 @@ from yolodeploy_torch.checkpoint.lowering import Builder, Value, single
 from yolodeploy_torch.checkpoint.unpickler import Node
 from yolodeploy_torch.graph import IMAGE, MAX_COUNT, Graph, Unsupported, reference_size
 
-_MAX_LEVELS = 8
+_MAX_LEVELS, _MAX_SOURCES = 8, 16
 _COUNTER = "num_batches_tracked"  # of a batch normalisation, which computes nothing with it
 # Labels are written one to a line, and shown on terminals.
 _ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|.{256}")
@@ -35,13 +35,14 @@ def graph_of(root: Node, size: int) -> tuple[Graph, dict[str, Tensor]]:
     tensors = _tensors(root, size)
     whole = Block(root)
     rows = whole.child("model").children()
+    sources = [_numbers(row, number) for number, row in enumerate(rows)]
     if not rows or rows[-1].kind not in KINDS:
         raise Unsupported("its last layer is not a detection head")
     strides, names = _strides(root, rows[-1]), _names(root)
     channels = _image_channels(rows)
     to = Builder(channels, reference_size(strides))
-    made = _body(to, rows[:-1])
-    maps = tuple(single(value, rows[-1]) for value in _sources(rows[-1], made))
+    made = _body(to, rows[:-1], sources)
+    maps = tuple(single(made[source + 1], rows[-1]) for source in sources[-1])
     head = detection(to, rows[-1], maps, names, strides)
     # A model that has a head without duplicates was made for it.
     selected: Head = "one-to-one" if "one-to-one" in head.branches else "one-to-many"
@@ -69,14 +70,13 @@ def _tensors(root: Node, size: int) -> set[str]:
     return found
 
 
-def _body(to: Builder, rows: list[Block]) -> list[Value]:
+def _body(to: Builder, rows: list[Block], sources: list[tuple[int, ...]]) -> list[Value]:
     """Add all rows before the head; the part `neck` is what depends on a row that enlarges a map."""
     made: list[Value] = [IMAGE]  # the results, behind the image
     enlarged = {-1: False}
     for number, row in enumerate(rows):
-        numbers = _numbers(row, number)
-        values = tuple(made[source + 1] for source in numbers)
-        neck = any(enlarged[source] for source in numbers)
+        values = tuple(made[source + 1] for source in sources[number])
+        neck = any(enlarged[source] for source in sources[number])
         with to.mark("neck" if neck else "backbone"):
             if row.kind == "CBFuse":
                 made.append(cb_fuse(to, row, values))
@@ -87,18 +87,16 @@ def _body(to: Builder, rows: list[Block]) -> list[Value]:
     return made
 
 
-def _sources(head: Block, made: list[Value]) -> tuple[Value, ...]:
-    return tuple(made[source + 1] for source in _numbers(head, len(made) - 1))
-
-
 def _numbers(row: Block, number: int) -> tuple[int, ...]:
     """The rows that a row reads; -1 is the image."""
     value = row.node.state.get("f")
-    given: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
-    if not given or not all(type(each) is int and -number - 1 <= each < number for each in given):
-        raise Unsupported(
-            f"{row.what} reads the layers {reprlib.repr(value)}, which do not come before it"
-        )
+    given: list[Any] = value if isinstance(value, list) else [value]
+    if len(given) > _MAX_SOURCES:
+        raise Unsupported(f"{row.what} reads from more than {_MAX_SOURCES} layers")
+    if not given or not all(type(each) is int for each in given):
+        raise Unsupported(f"{row.what} does not say which layers it reads")
+    if not all(-number - 1 <= each < number for each in given):
+        raise Unsupported(f"{row.what} reads layers that do not come before it")
     return tuple(number + each if each < 0 else each for each in given)
 
 
