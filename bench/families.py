@@ -42,7 +42,7 @@ def families(bench: Bench) -> None:
             continue
         for row in map(json.loads, lines):
             cells = [
-                f"{row[column][0]:.0e} px, {row[column][1]:.0e}" for column in ("torch", *backends)
+                f"{row[column][0]:.1e} px, {row[column][1]:.1e}" for column in ("torch", *backends)
             ]
             print(f"| {name} | {row['head']} | {' | '.join(cells)} |", flush=True)
             missed += not _reached(row, backends)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from yolodeploy.backend import ROWS
 from yolodeploy.errors import PlanRefused
 from yolodeploy.system import ImageShape
 from yolodeploy_torch.graph import build, fixed, graph_in
@@ -18,8 +19,6 @@ from yolodeploy_torch.model.fusing import fused
 from yolodeploy_torch.model.merging import merged
 from yolodeploy_torch.model.runtime import threads
 from yolodeploy_torch.model.top_k import best_rows
-
-ROWS = 300  # that a one-to-one head gives at most
 
 
 class Exportable(nn.Module):
