@@ -51,6 +51,7 @@ def oracle(name: str, folder: Path, seed: int = 0) -> Oracle:
     """Build a model of Ultralytics, save it as Ultralytics does, and run it."""
     from ultralytics import YOLO
 
+    torch.set_num_threads(1)  # as the other side: sums depend on the number of threads
     torch.manual_seed(seed)
     yolo: Any = YOLO(f"{name}.yaml", verbose=False)
     model = yolo.model
