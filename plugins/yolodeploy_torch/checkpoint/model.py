@@ -127,6 +127,8 @@ def _names(root: Node) -> tuple[str, ...]:
     if not isinstance(raw, dict | list):
         raise Unsupported(f"its {root.kind} has no usable `names`")
     table = dict(enumerate(raw)) if isinstance(raw, list) else raw
+    if all(type(key) is int for key in table):
+        table = dict(sorted(table.items()))
     if list(table) != list(range(len(table))):
         first = reprlib.repr(list(table)[:5])
         raise Unsupported(f"its class numbers are {first}..., not 0, 1, 2, ...")

@@ -39,11 +39,18 @@ class Function(Elementwise):
     kind: Literal["sigmoid", "sin", "cos"]
 
 
-class Softmax(Elementwise):
+class Softmax(Node):
     """Softmax over an axis."""
 
     op: Literal["softmax"] = "softmax"
     axis: Axis
+
+    def shapes(self, *given: Shape) -> tuple[Shape, ...]:
+        """Keep the shape."""
+        shape = single_shape(given)
+        if self.axis >= len(shape):
+            raise Unsupported(f"a value of {len(shape)} axes has no axis {self.axis}")
+        return (shape,)
 
 
 class Arithmetic(Node):
@@ -184,6 +191,8 @@ class Pool(Node):
     def shapes(self, *given: Shape) -> tuple[Shape, ...]:
         """[N, C, H, W] to [N, C, H', W']."""
         batch, channels, *size = map_shape(given)
+        if any(2 * margin > side for margin, side in zip(self.padding, self.kernel, strict=True)):
+            raise Unsupported(f"windows of {self.kernel} have margins of {self.padding}")
         return (window_shape((batch, channels), size, self.kernel, self.stride, self.padding),)
 
 

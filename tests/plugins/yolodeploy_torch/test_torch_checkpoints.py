@@ -300,6 +300,7 @@ SPOILED = {
     _states(0, "conv", padding=NUMBERS): "Conv2d\\) has no usable `padding`",
     _states(0, "conv", stride=(2, 1)): r"its head reads boxes of shape .* as those of stride 8",
     _states(9, "", add=NUMBERS): r"model\.9 \(SPPF\) has no usable `add`",
+    _states(9, "", n=10**9): r"model\.9 \(SPPF\) pools 1000000000 times, and 0 to 16 is allowed",
     _states(9, "", n=NUMBERS): r"model\.9 \(SPPF\) has no usable `n`",
     _rename: "gives 80 class scores, but it names 1 classes",
     _gap: r"class numbers are \[0, 2\]",
@@ -328,6 +329,15 @@ def test_models_that_do_not_fit_together(
     torch.save(content, path)
     with pytest.raises(ModelError, match=SPOILED[spoil]):
         load(path, tmp_path / "work")
+
+
+def test_class_names_in_another_order_of_their_numbers(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    names = content["model"].names
+    content["model"].names = dict(reversed(names.items()))
+    torch.save(content, tmp_path / "reversed.pt")
+    assert facts(tmp_path / "reversed.pt").names == tuple(names.values())
 
 
 def test_whatever_the_reader_stumbles_over_is_the_models_fault(

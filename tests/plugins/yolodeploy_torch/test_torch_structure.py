@@ -84,6 +84,8 @@ NAMES = {
     "unit": "model.2.cv1.conv",
     "join": "model.11",
     "flat": "model.22.boxes.0",
+    "pool": "model.9.m.0",
+    "shares": "model.22.shares",
 }
 SPOILED: dict[str, tuple[str, dict[str, Any], str]] = {
     "later": (
@@ -106,6 +108,8 @@ SPOILED: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "numbers": ("flat", {"shape": (0, 7, -1)}, "is arranged as"),
     "two rests": ("flat", {"shape": (0, -1, -1)}, "is arranged as"),
+    "axis": ("shares", {"axis": 5}, "a value of 4 axes has no axis 5"),
+    "margins": ("pool", {"padding": (3, 3)}, r"windows of \(5, 5\) have margins of \(3, 3\)"),
     "huge": ("first", {"channels": (3, 65_536), "stride": (1, 1)}, "too large a map"),
 }
 
