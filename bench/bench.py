@@ -31,10 +31,9 @@ from latency import clocks, itself, speeds, verdicts
 from measuring import measuring
 from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
+from sensitivity import sensitivity
 from training import training
 from verification import verify
-
-from sensitivity import sensitivity
 
 
 def startup(bench: Bench) -> None:
