@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import YAML
 
 MODELS = Path(ultralytics.__file__).parent / "cfg" / "models"
-ONE = ("Conv", "AConv", "SCDown", "C3", "C2f", "C2fCIB", "C3k2", "A2C2f")
-CHANNELS = {"RepNCSPELAN4": 3, "ELAN1": 3, "SPPELAN": 2} | dict.fromkeys(ONE, 1)  # first arguments
+CHANNELS = {"Conv", "SCDown", "C3", "C2f", "C2fCIB", "C3k2", "A2C2f"}  # first argument
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,10 @@ class Family:
 
     ``source`` is Ultralytics' YAML file, ``file`` the name by which the checkpoint tells its
     family and scale. ``scale`` is (depth, width, most channels before the width is applied), or
-    None for the scale of ``file``; v9's YAML, which has no scales, takes depth and width. ``neck``
-    is the most channels behind the backbone. ``decay`` is that of the moving average of the
-    weights, which is the model that is saved.
+    None for that of ``file``. ``neck`` is the most channels behind the backbone, before the width
+    too. ``rows`` has other arguments for some layers of the YAML, by their number: all that can be
+    done where it has no scales (v9). ``decay`` is that of the moving average of the weights, which
+    is the model that is saved.
     """
 
     source: str
@@ -35,17 +35,43 @@ class Family:
     rate: float
     decay: float
     neck: int = 1024
+    rows: Mapping[int, list[Any]] = field(default_factory=dict)
 
 
-V5U, V9, V10 = (0.33, 0.25, 256), (0.33, 0.5, 1024), (0.17, 0.1875, 341)
-V11, V12, V26 = (0.5, 0.25, 256), (0.33, 0.25, 256), (0.5, 0.25, 256)
+WIDTHS_OF_V9: dict[int, list[Any]] = {
+    3: [48],
+    4: [48, 48, 24, 1],
+    5: [48],
+    6: [48, 48, 24, 1],
+    7: [64],
+    8: [64, 64, 32, 1],
+    9: [64, 32],
+    12: [40, 40, 20, 1],
+    15: [32, 32, 16, 1],
+    16: [32],
+    18: [40, 40, 20, 1],
+    19: [40],
+    21: [48, 48, 24, 1],
+}
+# Half of the channels between the levels, and twice as many inside the blocks of levels 3 and 4.
+WIDTHS_OF_V12: dict[int, list[Any]] = {
+    5: [128, 3, 2],
+    7: [128, 3, 2],
+    14: [256, False, -1, False, 2.0, 1.0],
+    15: [128, 3, 2],
+    17: [512, False, -1, False, 2.0, 1.0],
+    18: [128, 3, 2],
+}
+V5U, V10, V11 = (0.33, 0.25, 256), (0.17, 0.1875, 341), (0.5, 0.25, 256)
+V12, V26 = (0.33, 0.25, 256), (0.5, 0.25, 256)
+WHOLE = (1.0, 1.0, 1024)
 FAMILIES = {
     "yolov8n": Family("v8/yolov8.yaml", "yolov8n.yaml", None, 28, 1.5e-3, 0.9995),
-    "yolov5u": Family("v5/yolov5.yaml", "yolov5n.yaml", V5U, 16, 2e-3, 0.999, neck=192),
-    "yolov9": Family("v9/yolov9t.yaml", "yolov9t.yaml", V9, 16, 2e-3, 0.999),
-    "yolov10": Family("v10/yolov10n.yaml", "yolov10n.yaml", V10, 16, 2e-3, 0.999, neck=213),
+    "yolov5u": Family("v5/yolov5.yaml", "yolov5n.yaml", V5U, 10, 2e-3, 0.999, neck=192),
+    "yolov9": Family("v9/yolov9t.yaml", "yolov9t.yaml", WHOLE, 24, 2e-3, 0.999, rows=WIDTHS_OF_V9),
+    "yolov10": Family("v10/yolov10n.yaml", "yolov10n.yaml", V10, 8, 2e-3, 0.999, neck=213),
     "yolo11": Family("11/yolo11.yaml", "yolo11n.yaml", V11, 16, 2e-3, 0.999),
-    "yolo12": Family("12/yolo12.yaml", "yolo12n.yaml", V12, 16, 2e-3, 0.999),
+    "yolo12": Family("12/yolo12.yaml", "yolo12n.yaml", V12, 24, 2e-3, 0.999, rows=WIDTHS_OF_V12),
     "yolo26": Family("26/yolo26.yaml", "yolo26n.yaml", V26, 16, 2e-3, 0.999),
 }
 # 0.1875 * 341 = 64 and 0.1875 * 213 = 40 channels
@@ -64,22 +90,13 @@ def narrow(family: Family) -> dict[str, Any]:
     """Return the family's YAML with a scale of its own, under the name that ``file`` tells."""
     table: dict[str, Any] = YAML.load(MODELS / family.source)
     assert family.scale is not None
-    depth, width, _ = family.scale
-    for row in table["head"]:
-        if row[2] in CHANNELS:
-            row[3][0] = min(row[3][0], family.neck)
-    if "scales" in table:
-        name = Path(family.file).stem[-1]
-        return table | {"scale": name, "scales": {name: list(family.scale)}}
-    for row in table["backbone"] + table["head"]:
-        kind, values = row[2], row[3]
-        of = CHANNELS.get(kind, 0)
-        row[3] = [divisible(width * value) for value in values[:of]] + values[of:]
-        if kind == "RepNCSPELAN4":
-            row[3][3] = max(1, round(depth * row[3][3]))
-    return table
-
-
-def divisible(channels: float) -> int:
-    """Return the next multiple of 8."""
-    return -int(-channels // 8) * 8
+    layers = table["backbone"] + table["head"]
+    for layer in table["head"]:
+        if layer[2] in CHANNELS:
+            layer[3][0] = min(layer[3][0], family.neck)
+    for number, arguments in family.rows.items():
+        layers[number][3] = list(arguments)
+    if "scales" not in table:
+        return table
+    name = Path(family.file).stem[-1]
+    return table | {"scale": name, "scales": {name: list(family.scale)}}

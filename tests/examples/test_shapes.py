@@ -1,4 +1,4 @@
-"""The demo task reproduces its committed files, and the demo checkpoint is what its card says."""
+"""The demo task reproduces its committed files, and the demo models are what their card says."""
 
 from __future__ import annotations
 
@@ -15,13 +15,24 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "examples" / "shapes" / "data"
-CHECKPOINT = ROOT / "models" / "shapes-yolov8n.pt"
-CARD = ROOT / "models" / "README.md"
+MODELS = ROOT / "models"
+CARD = MODELS / "README.md"
+BLOCKS = {
+    "yolov8n": {"C2f", "SPPF"},
+    "yolov5u": {"C3", "SPPF"},
+    "yolov9": {"ELAN1", "AConv", "RepNCSPELAN4", "SPPELAN"},
+    "yolov10": {"C2f", "C2fCIB", "RepVGGDW", "SCDown", "PSA", "Attention", "v10Detect"},
+    "yolo11": {"C3k2", "C3k", "C2PSA", "Attention", "SPPF"},
+    "yolo12": {"C3k2", "A2C2f", "ABlock", "AAttn"},
+    "yolo26": {"C3k2", "C3k", "C2PSA", "Attention", "SPPF"},
+}
+TWO_HEADS = {"yolov10", "yolo26"}
+NAMES = sorted(path.stem.removeprefix("shapes-") for path in MODELS.glob("*.pt"))
 
 
-def load_generator() -> ModuleType:
+def load_script(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(
-        "shapes_generate", ROOT / "examples/shapes/generate.py"
+        f"shapes_{name}", ROOT / f"examples/shapes/{name}.py"
     )
     assert spec is not None
     assert spec.loader is not None
@@ -31,15 +42,21 @@ def load_generator() -> ModuleType:
     return module
 
 
-generate = load_generator()
+generate = load_script("generate")
 
 
 @pytest.fixture(scope="module")
-def checkpoint() -> dict[str, Any]:
+def checkpoints() -> dict[str, dict[str, Any]]:
     pytest.importorskip("ultralytics", reason="install the extra: pip install yolodeploy[train]")
     torch = pytest.importorskip("torch")
-    loaded: dict[str, Any] = torch.load(CHECKPOINT, weights_only=False)
-    return loaded
+    files = {name: MODELS / f"shapes-{name}.pt" for name in NAMES}
+    return {name: torch.load(path, weights_only=False) for name, path in files.items()}
+
+
+def rows_of_the_card() -> dict[str, list[str]]:
+    """The cells behind the name in the card's table of models."""
+    rows = re.findall(r"^\| `shapes-(\w+)\.pt` \|(.*)\|$", CARD.read_text(), re.MULTILINE)
+    return {name: [cell.strip(" *") for cell in cells.split("|")] for name, cells in rows}
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -135,36 +152,70 @@ def test_a_hidden_object_has_no_label(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_committed_files_are_small() -> None:
     files = [path for path in DATA.rglob("*") if path.suffix in {".jpg", ".txt", ".yaml"}]
     assert sum(path.stat().st_size for path in files) < 3_000_000
-    assert CHECKPOINT.stat().st_size < 7_000_000
     assert (ROOT / "examples/shapes/samples.png").stat().st_size < 150_000
+    sizes = {name: (MODELS / f"shapes-{name}.pt").stat().st_size for name in NAMES}
+    assert sizes.pop("yolov8n") < 7_000_000
+    assert max(sizes.values()) < 1_500_000
 
 
-def test_the_checkpoint_is_a_plain_ultralytics_one(checkpoint: dict[str, Any]) -> None:
+def test_the_card_lists_every_model() -> None:
+    assert sorted(rows_of_the_card()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_checkpoint_is_a_plain_ultralytics_one(
+    name: str, checkpoints: dict[str, dict[str, Any]]
+) -> None:
+    checkpoint = checkpoints[name]
     model = checkpoint["model"]
     assert checkpoint["ema"] is None
     assert {str(value.dtype) for value in model.parameters()} == {"torch.float16"}
-    assert sum(value.numel() for value in model.parameters()) == 3_011_823
     assert list(model.names.values()) == list(generate.NAMES)
     assert type(model.args) is dict
     assert model.stride.tolist() == [8, 16, 32]
     assert checkpoint["train_args"]["imgsz"] == 160
+    assert checkpoint["train_args"]["model"] == model.yaml["yaml_file"]
+    assert {type(module).__name__ for module in model.modules()} >= BLOCKS[name]
+    assert hasattr(model.model[-1], "one2one_cv2") == (name in TWO_HEADS)
 
 
-def test_the_checkpoint_names_only_ultralytics_and_torch_layers() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_a_checkpoint_names_only_ultralytics_and_torch_layers(name: str) -> None:
     torch = pytest.importorskip("torch")
-    names = torch.serialization.get_unsafe_globals_in_checkpoint(CHECKPOINT)
+    path = MODELS / f"shapes-{name}.pt"
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     layers = ("torch.nn.modules.", "ultralytics.nn.modules.")
     assert [name for name in names if not name.startswith(layers)] == [
         "ultralytics.nn.tasks.DetectionModel"
     ]
 
 
-def test_the_card_tells_the_figures_in_the_checkpoint(checkpoint: dict[str, Any]) -> None:
-    told = dict(
-        re.findall(r"^\| (mAP50(?:-95)?) \| \*{0,2}(0\.\d+)", CARD.read_text(), re.MULTILINE)
-    )
-    for name in ("mAP50-95", "mAP50"):
-        assert float(told[name]) == pytest.approx(
-            checkpoint["train_metrics"][f"metrics/{name}(B)"], abs=1e-3
-        )
-    assert float(told["mAP50-95"]) >= 0.75
+@pytest.mark.parametrize("name", NAMES)
+def test_the_script_builds_what_a_checkpoint_holds(
+    name: str, checkpoints: dict[str, dict[str, Any]]
+) -> None:
+    families = load_script("families")
+    built = families.build(families.FAMILIES[name], len(generate.NAMES))
+    held = checkpoints[name]["model"].state_dict()
+    assert {key: value.shape for key, value in built.state_dict().items()} == {
+        key: value.shape for key, value in held.items()
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_tells_what_is_in_a_checkpoint(
+    name: str, checkpoints: dict[str, dict[str, Any]]
+) -> None:
+    checkpoint = checkpoints[name]
+    parameters, size, both, map50, single, single50, _ = rows_of_the_card()[name]
+    count = sum(value.numel() for value in checkpoint["model"].parameters())
+    assert parameters == f"{count:,}"
+    assert size == f"{(MODELS / f'shapes-{name}.pt').stat().st_size / 1e6:.2f}"
+    figures = checkpoint["train_metrics"]
+    assert both == f"{figures['metrics/mAP50-95(B)']:.3f}"
+    assert map50 == f"{figures['metrics/mAP50(B)']:.3f}"
+    assert float(both) >= 0.6
+    if name in TWO_HEADS:
+        assert single == f"{figures['one-to-one/metrics/mAP50-95(B)']:.3f}"
+        assert single50 == f"{figures['one-to-one/metrics/mAP50(B)']:.3f}"
+        assert float(single) >= 0.6
