@@ -6,7 +6,7 @@ the recipe.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -69,21 +69,30 @@ def obtain_timings(runner: Runner, runtime: Runtime, batch: int, tensor: Path) -
                 more = _time(plan, replace(once, threads=count))
         return Timings(timing, more)
 
-    id_ = digest_of(
+    digests = {id_: stored.meta.digest for id_, stored in others.items()}
+    id_ = _timings_id(runner, request, digests, counts)
+    timings, folder = remember_as(Timings, runner, id_, "timings", measure, views=())
+    return replace(timings, folder=folder)
+
+
+def _timings_id(
+    runner: Runner, request: Request, others: Mapping[str, str], counts: Sequence[int]
+) -> str:
+    """Digest of everything that timings depend on; `others` are the digests of the artifacts beside ours."""
+    plan = runner.plan
+    return digest_of(
         {
             "revision": REVISION,
             "artifact": [plan.final.id, runner.final().meta.digest],
-            "others": {id_: stored.meta.digest for id_, stored in others.items()},
+            "others": dict(others),
             "limits": request.limits,
-            "threads": counts,
+            "threads": list(counts),
             "serving": request.serving,
             "imgsz": plan.imgsz.plain,
             "conditions": conditions(),
             "versions": plan.versions(),
         }
     )
-    timings, folder = remember_as(Timings, runner, id_, "timings", measure, views=())
-    return replace(timings, folder=folder)
 
 
 def _serves(plan: Plan, batch: int) -> bool:

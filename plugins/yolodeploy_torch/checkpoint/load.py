@@ -23,6 +23,7 @@ _SUPPORTED = (
     "This version ships detection models of YOLOv3, YOLOv5u, YOLOv6, YOLOv8, YOLOv9, YOLOv10, YOLO11, YOLO12 and YOLO26 "
     "that Ultralytics trained. Train one of these on your data."
 )
+_ANOTHER = "Save it again with the Ultralytics release that trained it, or use another checkpoint."
 
 
 def load(artifact: Artifact, params: Params, context: Context) -> Path:
@@ -72,7 +73,7 @@ def _read(path: Path) -> tuple[Graph, dict[str, Tensor], Checkpoint]:
             raise ModelError(f"{path} is {described}. {_SUPPORTED}")
         graph, state = _content(checkpoint.model, path.stat().st_size)
     except Unsupported as error:
-        raise ModelError(f"{path} cannot be used: {error}. {_SUPPORTED}") from error
+        raise ModelError(f"{path} cannot be used: {error}. {_ANOTHER}") from error
     for name, value in state.items():
         if not torch.isfinite(value).all():
             raise ModelError(
