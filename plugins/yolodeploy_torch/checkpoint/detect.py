@@ -15,20 +15,7 @@ import torch
 from yolodeploy.recipe import Head
 from yolodeploy_torch.checkpoint.block import Block
 from yolodeploy_torch.checkpoint.lowering import Builder
-from yolodeploy_torch.graph import (
-    Arithmetic,
-    Branch,
-    Concat,
-    Conv,
-    Detection,
-    Function,
-    Grid,
-    Reshape,
-    Softmax,
-    Split,
-    Transpose,
-    Unsupported,
-)
+from yolodeploy_torch.graph import Branch, Detection, Grid, Unsupported, decoded
 
 KINDS = frozenset({"Detect", "v10Detect"})
 _PREFIXES: Mapping[Head, str] = {"one-to-many": "", "one-to-one": "one2one_"}
@@ -60,7 +47,7 @@ def detection(
             )
         bins.add(sides // 4)
         with to.mark("decode", mark):
-            branches[head] = _decoded(
+            branches[head] = decoded(
                 to, f"{block.name}.{prefix}", boxes, scores, f"{block.name}.grid"
             )
         given = {to.channels(each) for each in scores}
@@ -101,60 +88,3 @@ def _branches(to: Builder, block: Block, maps: _Maps, mark: Head | None) -> _Map
         with to.mark("head.last", mark):
             made.append(to.convolution(last, value))
     return tuple(made)
-
-
-def _decoded(to: Builder, prefix: str, boxes: _Maps, scores: _Maps, grid: str) -> Branch:
-    """Turn the maps of one head into corners and scores, and both into its output."""
-    sides = _distances(to, prefix, _flat(to, f"{prefix}boxes", boxes), to.channels(boxes[0]) // 4)
-    near, far = f"{prefix}sides.0", f"{prefix}sides.1"
-    to.add(Split(name=f"{prefix}sides", inputs=(sides,), sizes=(2, 2)))
-    first = _combine(to, f"{prefix}first", "sub", f"{grid}.points", near)
-    second = _combine(to, f"{prefix}second", "add", f"{grid}.points", far)
-    steps = f"{grid}.steps"
-    both = to.concat(f"{prefix}cells", (first, second))
-    corners = _combine(to, f"{prefix}corners", "mul", both, steps)
-    total = _combine(to, f"{prefix}total", "add", first, second)
-    half = Arithmetic(name=f"{prefix}centre", inputs=(total,), kind="div", number=2.0)
-    size = _combine(to, f"{prefix}size", "sub", second, first)
-    centred = to.concat(f"{prefix}centred", (to.add(half), size))
-    found = _combine(to, f"{prefix}found", "mul", centred, steps)
-    logits = _flat(to, f"{prefix}scores", scores)
-    node = Function(name=f"{prefix}probabilities", inputs=(logits,), kind="sigmoid")
-    probabilities = to.add(node)
-    output = to.concat(f"{prefix}output", (found, probabilities))
-    return Branch(
-        boxes=boxes,
-        scores=scores,
-        corners=corners,
-        probabilities=probabilities,
-        output=output,
-    )
-
-
-def _flat(to: Builder, name: str, maps: _Maps) -> str:
-    """Join the cells of all levels: [N, C, A]."""
-    flat = [
-        to.add(Reshape(name=f"{name}.{level}", inputs=(value,), shape=(0, 0, -1)))
-        for level, value in enumerate(maps)
-    ]
-    return to.add(Concat(name=name, inputs=tuple(flat), axis=2))
-
-
-def _distances(to: Builder, prefix: str, boxes: str, bins: int) -> str:
-    """The distances [N, 4, A] to left, top, right and bottom, in cells."""
-    if bins == 1:
-        return boxes
-    parted = Reshape(name=f"{prefix}bins", inputs=(boxes,), shape=(0, 4, bins, -1))
-    turned = Transpose(name=f"{prefix}turned", inputs=(to.add(parted),), order=(0, 2, 1, 3))
-    shares = Softmax(name=f"{prefix}shares", inputs=(to.add(turned),), axis=1)
-    name = f"{prefix}dfl.conv"
-    mean = Conv(name=name, inputs=(to.add(shares),), channels=(bins, 1), kernel=(1, 1), part="dfl")
-    weight = torch.arange(bins, dtype=torch.float32).reshape(1, bins, 1, 1)
-    expected = to.add(mean, {"weight": weight})
-    return to.add(Reshape(name=f"{prefix}distances", inputs=(expected,), shape=(0, 4, -1)))
-
-
-def _combine(to: Builder, name: str, kind: str, first: str, second: str) -> str:
-    return to.add(
-        Arithmetic.model_validate({"name": name, "inputs": (first, second), "kind": kind})
-    )

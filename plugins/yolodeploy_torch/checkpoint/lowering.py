@@ -7,36 +7,25 @@ of the class, and is found by being there.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from yolodeploy.compress import Part
-from yolodeploy.recipe import Head
 from yolodeploy_torch.checkpoint.block import Block
 from yolodeploy_torch.graph import (
-    IMAGE,
     Activation,
-    AnyNode,
-    Arithmetic,
     BatchNorm,
-    Concat,
     Conv,
-    Shape,
-    Split,
+    GraphBuilder,
     Unsupported,
-    bounded,
 )
 
 Value = str | tuple[str, ...]
 Lowering = Callable[["Builder", Block, Value], Value]
-_EPS = 1e-3  # of the normalisation behind a convolution into which another was folded
 _ACTIVATIONS: Mapping[str, Literal["silu", "relu", "leaky_relu", "hardswish"]] = {
     "SiLU": "silu",
     "ReLU": "relu",
@@ -45,23 +34,8 @@ _ACTIVATIONS: Mapping[str, Literal["silu", "relu", "leaky_relu", "hardswish"]] =
 }
 
 
-class Builder:
-    """Collects nodes and tensors; `size` is an image for which every node is checked when it is added."""
-
-    def __init__(self, channels: int, size: tuple[int, int]) -> None:
-        self.nodes: list[AnyNode] = []
-        self.state: dict[str, Tensor] = {}
-        self._shapes: dict[str, Shape] = {IMAGE: (1, channels, *size)}
-        self._part: Part | None = None
-        self._branch: Head | None = None
-
-    @contextlib.contextmanager
-    def mark(self, part: Part | None, branch: Head | None = None) -> Iterator[None]:
-        """Everything that is added meanwhile belongs to this part and branch."""
-        before = self._part, self._branch
-        self._part, self._branch = part, branch
-        yield
-        self._part, self._branch = before
+class Builder(GraphBuilder):
+    """Adds the primitives of blocks."""
 
     def lower(self, block: Block, value: Value) -> Value:
         """Add a block of any known class; raises `Unsupported` for another."""
@@ -79,40 +53,6 @@ class Builder:
         for block in blocks:
             value = self.run(block, value)
         return value
-
-    def add(self, node: AnyNode, weights: Mapping[str, Tensor] | None = None) -> str:
-        """Add a node with its tensors; returns its first value."""
-        node = node.model_copy(update={"part": node.part or self._part, "branch": self._branch})
-        try:
-            made = node.shapes(*(self._shapes[value] for value in node.inputs))
-        except Unsupported as error:
-            raise Unsupported(f"its layer {node.name} does not fit: {error}") from error
-        bounded(node.name, made)
-        self._shapes.update(zip(node.outputs, made, strict=True))
-        self.nodes.append(node)
-        for key, tensor in (weights or {}).items():
-            self.state[f"{node.name}.{key}" if key else node.name] = tensor
-        return node.outputs[0]
-
-    def channels(self, value: str) -> int:
-        """The number of channels of a value."""
-        return self._shapes[value][1]
-
-    def concat(self, name: str, values: list[str] | tuple[str, ...], axis: int = 1) -> str:
-        """Join values; a single one stays as it is."""
-        if len(values) == 1:
-            return values[0]
-        return self.add(Concat(name=name, inputs=tuple(values), axis=axis))
-
-    def halves(self, name: str, value: str) -> tuple[str, str]:
-        """The two halves of the channels of a value."""
-        half = self.channels(value) // 2
-        self.add(Split(name=name, inputs=(value,), sizes=(half, half)))
-        return f"{name}.0", f"{name}.1"
-
-    def plus(self, name: str, first: str, second: str) -> str:
-        """The sum of two values."""
-        return self.add(Arithmetic(name=name, inputs=(first, second), kind="add"))
 
     def convolution(self, block: Block, value: str, name: str = "") -> str:
         """Add a plain convolution, with its bias if it has one."""
@@ -143,18 +83,6 @@ class Builder:
         eps = block.setting("eps", float)
         node = BatchNorm(name=block.name, inputs=(value,), channels=len(tensors["weight"]), eps=eps)
         return self.add(node, tensors)
-
-    def unnormalised(self, name: str, value: str, bias: Tensor | None) -> str:
-        """Add a normalisation that only adds a bias."""
-        count = self.channels(value)
-        ones, zeros = torch.ones(count), torch.zeros(count)
-        tensors = {
-            "weight": ones,
-            "bias": zeros if bias is None else bias,
-            "running_mean": zeros,
-            "running_var": ones - _EPS,
-        }
-        return self.add(BatchNorm(name=name, inputs=(value,), channels=count, eps=_EPS), tensors)
 
     def activated(self, block: Block, value: str) -> str:
         """Add the activation of a block, unless it has none."""

@@ -1,3 +1,5 @@
+from .builder import GraphBuilder
+from .decoding import decoded
 from .network import State, assemble, build, check_weights, fixed, graph_in, grid, grid_like, select
 from .nodes import MAX_COUNT, Shape, Unsupported, bounded
 from .operations import (
@@ -35,6 +37,7 @@ __all__ = [
     "Function",
     "GlobalPool",
     "Graph",
+    "GraphBuilder",
     "Grid",
     "Linear",
     "MatMul",
@@ -51,6 +54,7 @@ __all__ = [
     "bounded",
     "build",
     "check_weights",
+    "decoded",
     "fixed",
     "graph_in",
     "grid",
