@@ -71,6 +71,14 @@ def _reads(params: Params) -> tuple[str, ...]:
     return ("calibration", "training") if learns else ("calibration",)
 
 
+def _fits_model(params: Params, info: ModelInfo) -> str | None:
+    return training.fits_model(params, info)
+
+
+def _labels_for(params: Params) -> str | None:
+    return training.labels_for(params)
+
+
 def _varies(params: Params) -> str | None:
     """Only a CPU adds up in the same order every time."""
     how = params.finetune if isinstance(params, Prune) else cast("Training", params)
@@ -94,6 +102,8 @@ def _training_step(
         varies=_varies,
         tools=_SCORING,
         then=then,
+        fits=_fits_model,
+        labels_for=_labels_for,
     )
 
 

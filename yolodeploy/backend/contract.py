@@ -27,6 +27,7 @@ from yolodeploy.backend.predictor import Predictor, Server
 from yolodeploy.system import ImageShape, installed
 
 if TYPE_CHECKING:
+    from yolodeploy.backend.model_info import ModelInfo
     from yolodeploy.backend.params import Params
     from yolodeploy.data import Dataset
     from yolodeploy.recipe import Head
@@ -151,6 +152,11 @@ class Step:
     measure single layers. `varies` returns why the bytes may differ from run to run with these parameters,
     or None. `then(params, rest)` returns why the steps after this one in the recipe do not fit its
     result, with the remedy, or None.
+
+    `fits(params, model)` returns why the step cannot work on the model that the recipe loads, with the remedy, or
+    None; it is asked when the weights can be read. `takes_onnx` says that the step also takes a "yolo" artifact
+    of which only the outputs are known, see `ModelInfo.known`. `labels_for` returns what the step reads the labels of
+    training images for, as the rest of a sentence about it, or None if it needs none ("learns from labels" if left out).
     """
 
     name: str
@@ -165,6 +171,9 @@ class Step:
     probe: Callable[[Artifact, Params, Context], Probe] | None = None
     varies: Callable[[Params], str | None] | None = None
     then: Callable[[Params, Sequence[tuple[Step, Params]]], str | None] | None = None
+    fits: Callable[[Params, ModelInfo], str | None] | None = None
+    takes_onnx: bool = False
+    labels_for: Callable[[Params], str | None] = lambda _params: "learns from labels"
 
     def needs(self, params: Params) -> tuple[str, ...]:
         """Name the data views that the step reads with these parameters."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,6 +13,7 @@ from yolodeploy.errors import StepFailed
 from yolodeploy.recipe import Head
 
 INFO_FILE = "info.json"
+Known = Literal["head", "layers", "outputs"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class ModelInfo:
     `heads` are the heads that the weights hold, the one that the family is made for first, and `head` is the one
     that gives the output. That of "one-to-one" needs no non-maximum suppression. `names` are the classes of
     the output: of a model of which a recipe keeps some, those, in the recipe's order.
+
+    `known` says how much of the model is: its "head", so that labels can train it; its "layers", so that they can be
+    changed; or only its "outputs", as of an ONNX file that is passed through: the artifact then holds `model.onnx`
+    instead of a graph and its weights. `obstacle` says what of that file is no layer ("node /decoder/Sample
+    (GridSample)").
     """
 
     task: str
@@ -37,6 +43,8 @@ class ModelInfo:
     single_cls: bool = False
     head: Head = "one-to-many"
     heads: tuple[Head, ...] = ("one-to-many",)
+    known: Known = "head"
+    obstacle: str = ""
 
     def plain(self) -> dict[str, Any]:
         """The fields as plain data; those that have their default are left out."""
@@ -75,7 +83,8 @@ class Inspecting(Protocol):
 def misfit(what: str, theirs: ModelInfo, ours: ModelInfo) -> str | None:
     """Why a model `what` cannot teach another, as a sentence with the remedy; None if it can.
 
-    It may know more classes, in any order, and be of another family.
+    It may know more classes, in any order, and be of another family. Of a model without a known head, the strides
+    say nothing of its outputs.
     """
     missing = [name for name in ours.names if name not in theirs.names]
     if missing:
@@ -88,7 +97,7 @@ def misfit(what: str, theirs: ModelInfo, ours: ModelInfo) -> str | None:
             f"the {what} takes images of {theirs.channels} channels, the model {ours.channels}. Use a teacher that "
             "was trained on the same kind of images."
         )
-    if theirs.strides != ours.strides:
+    if "head" == theirs.known == ours.known and theirs.strides != ours.strides:
         their_steps, our_steps = (", ".join(map(str, info.strides)) for info in (theirs, ours))
         return (
             f"the {what} has maps of the strides {their_steps}, the model {our_steps}, so that their outputs cannot be "

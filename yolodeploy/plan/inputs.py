@@ -189,8 +189,11 @@ class Inputs:
 def label_warnings(plan: Plan) -> list[str]:
     """What to say of views whose labels matter and most of whose images have none."""
     data, found = plan.file.recipe.data, dict[str, None]()
+    learning = [step for step in plan.steps if "training" in step.data]
+    read = {name for name in _LABELLED if name != "training" or not learning}
+    read |= {"training" for each in learning if each.step.labels_for(each.params)}
     for name in _LABELLED:
-        if name in plan.views and (text := plan.views[name].missing_labels):
+        if name in read and name in plan.views and (text := plan.views[name].missing_labels):
             found[f"{shown(data.path)}, `{getattr(data, name).split}`: {text}"] = None
     return list(found)
 
@@ -215,9 +218,10 @@ def _require_usable(file: RecipeFile, views: Mapping[str, Dataset], resolved: Re
             views["calibration"].to_calibrate(calibration_count(params))
         except DataError as error:
             raise DataError(f"{at}: {error}") from None
-    if "training" in step.needs(params) and not views["training"].labelled:
+    purpose = step.labels_for(params) if "training" in step.needs(params) else None
+    if purpose and not views["training"].labelled:
         raise DataError(
-            f"{at}: `{step.name}` learns from labels, and none of the {len(views['training'])} images "
+            f"{at}: `{step.name}` {purpose}, and none of the {len(views['training'])} images "
             f"of `data: training:` ({file.where('data', 'training')}) has a label file. "
             f"{views['training'].missing_labels}"
         )

@@ -14,6 +14,7 @@ from typing import Self
 from yolodeploy.backend import Backend, Registry, Step, Target, load_registry
 from yolodeploy.plan.facts import chosen_imgsz
 from yolodeploy.plan.inputs import Inputs, check_names
+from yolodeploy.plan.known_parts import refuse_unfit
 from yolodeploy.plan.model_choice import choose, loaded
 from yolodeploy.plan.plan import Plan, PlannedStep, described_target, step_versions
 from yolodeploy.plan.resolve import (
@@ -78,6 +79,7 @@ def make_plan(file: RecipeFile, registry: Registry, inputs: Inputs) -> Plan:
     resolved[0] = step, choose(file, loader, facts, params), at
     model = loaded(facts, resolved[0][1]) if facts else None
     if facts and model:
+        refuse_unfit(file, registry, resolved, model)
         views = inputs.as_trained(file, views, facts, model)
     view_digests = inputs.view_digests(file, views)
     for _, params, at in resolved:

@@ -53,7 +53,7 @@ def _as_asked(
     graph: Graph, state: dict[str, Tensor], params: Load, path: Path
 ) -> tuple[Graph, dict[str, Tensor]]:
     """Choose head and classes; planning has checked both against the facts."""
-    if params.head and params.head not in graph.head.branches:
+    if params.head and params.head not in graph.heads:
         raise ModelError(f"{path} has no {params.head} head, only {graph.selected}.")
     if params.head:
         graph = graph.model_copy(update={"selected": params.head})

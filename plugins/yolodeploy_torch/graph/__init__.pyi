@@ -1,5 +1,6 @@
 from .builder import GraphBuilder
 from .decoding import decoded
+from .heads import Branch, Detection, OpenHead, reference_size
 from .network import State, assemble, build, check_weights, fixed, graph_in, grid, grid_like, select
 from .nodes import MAX_COUNT, Shape, Unsupported, bounded
 from .operations import (
@@ -18,7 +19,7 @@ from .operations import (
     Split,
     Transpose,
 )
-from .table import IMAGE, Branch, Detection, Graph, reference_size
+from .table import IMAGE, Graph
 from .weighted import BatchNorm, Constant, Conv, ConvTranspose, Linear
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Grid",
     "Linear",
     "MatMul",
+    "OpenHead",
     "Pool",
     "Reshape",
     "Resize",

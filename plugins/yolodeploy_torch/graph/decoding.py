@@ -18,7 +18,7 @@ from yolodeploy_torch.graph.operations import (
     Split,
     Transpose,
 )
-from yolodeploy_torch.graph.table import Branch
+from yolodeploy_torch.graph.heads import Branch
 from yolodeploy_torch.graph.weighted import Conv
 
 _Maps = tuple[str, ...]

@@ -8,7 +8,7 @@ from .merging import merged, merged_graph
 from .parts import layer_parts, layers, parts
 from .runtime import TorchPredictor, threads
 from .scales import unified_scales
-from .trainable import Logits, Outputs, Trainable, outputs, training_values
+from .trainable import Logits, Outputs, Trainable, features, outputs, training_values
 
 __all__ = [
     "Channels",
@@ -22,6 +22,7 @@ __all__ = [
     "channel_groups",
     "counts",
     "exportable",
+    "features",
     "fused",
     "fused_module",
     "info",

@@ -15,7 +15,7 @@ from torch.fx import GraphModule
 
 from yolodeploy.backend import ModelInfo
 from yolodeploy.errors import StepFailed
-from yolodeploy_torch.graph import Graph, State, Unsupported, build, graph_in
+from yolodeploy_torch.graph import Graph, OpenHead, State, Unsupported, build, graph_in
 
 GRAPH_FILE = "graph.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -57,6 +57,7 @@ def info(graph: Graph) -> ModelInfo:
         channels=graph.channels,
         head=graph.selected,
         heads=graph.heads,
+        known="layers" if isinstance(head, OpenHead) else "head",
     )
 
 

@@ -32,6 +32,7 @@ from yolodeploy_torch.graph import (
     Graph,
     Grid,
     MatMul,
+    OpenHead,
     Pool,
     Reshape,
     Resize,
@@ -88,15 +89,13 @@ class Structure:
 
 def channel_groups(graph: Graph) -> Structure:
     """Find the groups of a graph; raises `Unsupported` if it does not fit together."""
-    step = max(graph.head.strides)
-    walk = _Walk(graph.shapes(2 * step, 3 * step))
+    head, step = graph.head, max(graph.head.strides)
+    fixed = head.size if isinstance(head, OpenHead) else None
+    walk = _Walk(graph.shapes(*(fixed or (2 * step, 3 * step))))
     for node in graph.nodes:
         walk.follow(node)
-    head = graph.head
-    for branch in head.branches.values():
-        ends = branch.corners, branch.probabilities, branch.output
-        for value in (*branch.boxes, *branch.scores, *ends):
-            walk.fix(value)
+    for value in head.ends:
+        walk.fix(value)
     return _grouped(walk.found())
 
 

@@ -13,7 +13,7 @@ from torch.fx import GraphModule
 from yolodeploy.backend import ROWS
 from yolodeploy.errors import PlanRefused
 from yolodeploy.system import ImageShape
-from yolodeploy_torch.graph import build, fixed, graph_in
+from yolodeploy_torch.graph import Graph, OpenHead, build, fixed, graph_in
 from yolodeploy_torch.model.artifact import read
 from yolodeploy_torch.model.fusing import fused
 from yolodeploy_torch.model.merging import merged
@@ -42,20 +42,32 @@ class ExportableRows(Exportable):
         return best_rows(corners, probabilities, ROWS)
 
 
+class ExportableOpenRows(Exportable):
+    """The same for a head of which only the output is known."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [N, channels, height, width] to [N, 300, 6], as `ExportableRows` does."""
+        output = self.network(images)[0]
+        centre, half, probabilities = output[:, :2], output[:, 2:4] / 2, output[:, 4:]
+        corners = torch.cat([centre - half, centre + half], 1)
+        return best_rows(corners, probabilities, ROWS)
+
+
 def exportable(folder: Path, imgsz: ImageShape, batch: int = 1, *, rows: bool = False) -> nn.Module:
     """Rebuild the artifact in `folder`, fused and in evaluation mode, for images of this size.
 
     With `rows` a model with a one-to-one head gives its best detections; other models do not. Raises PlanRefused if
-    a side is not a multiple of the coarsest stride.
+    a side is not a multiple of the coarsest stride, or the graph is for images of another size.
     """
     model = fused_module(read(folder))
     graph = graph_in(model)
-    _require_multiple(imgsz, max(graph.head.strides))
-    branch = graph.branch
-    if rows and graph.selected == "one-to-one":
-        values = (branch.corners, branch.probabilities)
-        return ExportableRows(fixed(model, values, imgsz, batch)).eval()
-    return Exportable(fixed(model, (branch.output,), imgsz, batch)).eval()
+    _require_size(imgsz, graph)
+    if not rows or graph.selected != "one-to-one":
+        return Exportable(fixed(model, (graph.output,), imgsz, batch)).eval()
+    if isinstance(graph.head, OpenHead):
+        return ExportableOpenRows(fixed(model, (graph.output,), imgsz, batch)).eval()
+    values = (graph.branch.corners, graph.branch.probabilities)
+    return ExportableRows(fixed(model, values, imgsz, batch)).eval()
 
 
 def traced(
@@ -79,7 +91,15 @@ def fused_module(model: GraphModule) -> GraphModule:
     return build(*fused(*merged(graph_in(model), model.state_dict())))
 
 
-def _require_multiple(imgsz: ImageShape, step: int) -> None:
+def _require_size(imgsz: ImageShape, graph: Graph) -> None:
+    size = graph.head.size if isinstance(graph.head, OpenHead) else None
+    if size and size != (imgsz.height, imgsz.width):
+        height, width = size
+        raise PlanRefused(
+            f"imgsz: the model is for images of {height} x {width} pixels alone (height x width), and "
+            f"{imgsz.height} x {imgsz.width} are asked for. Write imgsz: [{height}, {width}]."
+        )
+    step = max(graph.head.strides)
     for side in (imgsz.height, imgsz.width):
         if side <= 0 or side % step:
             below = side // step * step

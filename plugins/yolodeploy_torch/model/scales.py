@@ -14,6 +14,7 @@ from yolodeploy_torch.graph import (
     Split,
     Transpose,
 )
+from yolodeploy_torch.model.trainable import training_values
 
 
 def unified_scales(graph: Graph) -> dict[str, str]:
@@ -21,7 +22,7 @@ def unified_scales(graph: Graph) -> dict[str, str]:
 
     A scale bears the name of one of the maps that share it. Maps that are joined, added or read by
     several convolutions do: some runtimes round in front of a join and others behind it, and with one
-    scale both are the same.
+    scale both are the same. Convolutions that nothing in training depends on have none.
     """
     parents = dict[str, str]()
 
@@ -37,7 +38,7 @@ def unified_scales(graph: Graph) -> dict[str, str]:
                 parents[root(other)] = root(first)
     return {
         node.name: root(node.inputs[0])
-        for node in graph.nodes
+        for node in graph.needed(*training_values(graph))
         if isinstance(node, Conv) and node.part != "dfl"
     }
 

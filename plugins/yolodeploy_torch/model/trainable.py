@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,7 +10,10 @@ from torch import Tensor, fx, nn
 from torch.fx import GraphModule
 
 from yolodeploy.recipe import Head
-from yolodeploy_torch.graph import AnyNode, Graph, assemble, graph_in
+from yolodeploy_torch.graph import AnyNode, Graph, OpenHead, assemble, graph_in
+
+_MAP = 4  # axes of a map
+_FINEST = 8  # stride
 
 
 class Logits(NamedTuple):
@@ -20,24 +24,28 @@ class Logits(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What `Trainable` gives: the maps [N, C, h, w] that the head reads per level, and logits by head."""
+    """What `Trainable` gives: the maps [N, C, h, w] that the head reads per level, and logits by head.
+
+    Of an open head: its `output` [N, 4 + nc, A] instead of logits, and the maps that `features` names.
+    """
 
     features: list[Tensor]
     heads: Mapping[Head, Logits]
+    output: Tensor | None = None
 
 
 class Trainable(nn.Module):
     """Maps images [N, channels, H, W] to `Outputs`; shares all weights and modules with the given network.
 
-    Where a model has two heads, the one-to-one head does not train what is before it
+    With `opened` it gives what a model with an open head gives. Where a model has two heads, the one-to-one head does not train what is before it
     (https://arxiv.org/abs/2405.14458): it reads the maps without their gradients.
     """
 
-    def __init__(self, network: GraphModule) -> None:
+    def __init__(self, network: GraphModule, *, opened: bool = False) -> None:
         super().__init__()
-        self.graph = graph_in(network)
+        self.graph = graph_in(network).opened() if opened else graph_in(network)
         values = training_values(self.graph)
-        both = len(self.graph.head.branches) > 1
+        both = len(self.graph.heads) > 1
         nodes = self.graph.needed(*values)
         made = assemble(
             self.graph,
@@ -55,24 +63,45 @@ class Trainable(nn.Module):
 
 
 def training_values(graph: Graph) -> tuple[str, ...]:
-    """The values that `outputs` sorts: features, then boxes and scores of every head."""
-    logits = [
-        value
-        for branch in graph.head.branches.values()
-        for value in (*branch.boxes, *branch.scores)
-    ]
-    return (*graph.head.features, *logits)
+    """The values that `outputs` sorts: features, then boxes and scores of every head, or the output of an open one."""
+    if isinstance(graph.head, OpenHead):
+        return (*features(graph), graph.output)
+    branches = graph.detection.branches.values()
+    logits = [value for branch in branches for value in (*branch.boxes, *branch.scores)]
+    return (*features(graph), *logits)
 
 
 def outputs(graph: Graph, values: Sequence[Tensor]) -> Outputs:
     """Sort what a module gives for `training_values`."""
+    if isinstance(graph.head, OpenHead):
+        return Outputs(list(values[:-1]), {}, values[-1])
     rest, levels = iter(values), range(len(graph.head.strides))
-    features = [next(rest) for _ in levels]
+    maps = [next(rest) for _ in levels]
     heads = {
         head: Logits([next(rest) for _ in levels], [next(rest) for _ in levels])
         for head in graph.head.branches
     }
-    return Outputs(features, heads)
+    return Outputs(maps, heads)
+
+
+def features(graph: Graph) -> tuple[str, ...]:
+    """The maps that the head reads; of an open head the last of every size, from a stride of 8, that several nodes read.
+
+    A model hands its results on through these. There may be none.
+    """
+    if not isinstance(graph.head, OpenHead):
+        return graph.head.features
+    height, width = graph.head.reference
+    shapes, needed = graph.shapes(height, width), graph.needed()
+    times = Counter(value for node in needed for value in dict.fromkeys(node.inputs))
+    found: dict[int, str] = {}
+    for value in (value for node in needed for value in node.outputs):
+        shape = shapes[value]
+        stride = height // shape[2] if len(shape) == _MAP else 0
+        divides = stride >= _FINEST and (shape[2] * stride, shape[3] * stride) == (height, width)
+        if divides and times[value] > 1:
+            found[stride] = value
+    return tuple(found[stride] for stride in sorted(found))
 
 
 class _detached:  # noqa: N801 - a function with a memory

@@ -38,7 +38,8 @@ def observe(model: GraphModule, images: Iterable[Tensor]) -> InitialRanges:
     Those of what is read are symmetric. The error of what is made is taken behind the activation.
     """
     graph = graph_in(model)
-    scales, norm_of = unified_scales(graph), norms(graph)
+    scales = unified_scales(graph)
+    norm_of = {name: norm for name, norm in norms(graph).items() if name in scales}
     read, made = _samples(
         model, images, scales, {name: norm.name for name, norm in norm_of.items()}
     )

@@ -1,6 +1,7 @@
 from .batches import Batch, Batches
 from .detection_loss import DetectionLoss
 from .finetune import distill, finetune, fit, unfreeze, write_history
+from .label_free import fits_model, labels_for
 from .loop import Task, train
 from .objective import Objective
 
@@ -13,6 +14,8 @@ __all__ = [
     "distill",
     "finetune",
     "fit",
+    "fits_model",
+    "labels_for",
     "train",
     "unfreeze",
     "write_history",

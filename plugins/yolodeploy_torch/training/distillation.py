@@ -6,20 +6,22 @@ distances that these stand for. Feature distillation compares
 the maps that the heads read (Romero et al., FitNets, https://arxiv.org/abs/1412.6550), through a 1x1
 convolution to the teacher's channels. Box sides and maps count by the teacher's highest class score
 at their anchor, because almost all of an image is background; class scores are compared everywhere. Of a model
-whose head is unknown only the outputs themselves can be compared.
+whose head is unknown the outputs are compared: scores as scores, and boxes by the sides of the teacher's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from yolodeploy_torch.training.detection_loss import DISTANCE_GAIN, expected
+from yolodeploy_torch.training.detection_loss import BOX_GAIN, CLASS_GAIN, DISTANCE_GAIN, expected
 
 _TINY = 1e-9
+_LEAST_SCORE = 1e-6
+_ROUND = 0.05  # of a side, within which the box loss is a parabola
 
 
 def score_loss(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
@@ -76,18 +78,35 @@ def feature_loss(ours: list[Tensor], theirs: list[Tensor], weights: list[Tensor]
     return torch.stack(parts).mean()
 
 
-def output_loss(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
-    """Mean squared difference of outputs [N, ...] of any meaning, relative to the teacher's variance.
+class OutputLosses(NamedTuple):
+    """How far scores and boxes are apart, 0-dim, times their gains."""
 
-    The variance is that of every row along the second axis, over images and the other axes, so that pixels and
-    scores count the same. For training without labels against a model whose head is unknown.
+    scores: Tensor
+    boxes: Tensor
+
+
+def output_losses(ours: Tensor, theirs: Tensor) -> OutputLosses:
+    """How far outputs [N, 4 + nc, A] are apart in their scores, and in their boxes.
+
+    For training without labels against a model of whose head only the output is known. Scores are compared as
+    `score_loss` does. Centres and sizes, in px, count relative to the sides of the teacher's boxes, which count by
+    their highest score: about what the boxes lack to the overlap that the detection loss asks for.
     """
-    parts = []
-    for student, teacher in zip(ours, theirs, strict=True):
-        other, wanted = student.float().flatten(2), teacher.float().flatten(2)
-        scale = wanted.var(dim=(0, 2), keepdim=True) + _TINY
-        parts.append(((other - wanted).square() / scale).mean())
-    return torch.stack(parts).mean()
+    (boxes, scores), (wanted, certain) = (
+        (value.float()[:, :4], value.float()[:, 4:].clamp(_LEAST_SCORE, 1 - _LEAST_SCORE))
+        for value in (ours, theirs)
+    )
+    weight = certain.amax(1)
+    total = weight.sum().clamp(min=1)
+    cross = functional.binary_cross_entropy(scores, certain, reduction="sum")
+    least = functional.binary_cross_entropy(certain, certain, reduction="sum")
+    sides = wanted[:, 2:].clamp(min=1).repeat(1, 2, 1)
+    apart = functional.smooth_l1_loss(
+        boxes / sides, wanted / sides, reduction="none", beta=_ROUND
+    ).mean(1)
+    return OutputLosses(
+        CLASS_GAIN * (cross - least) / total, BOX_GAIN * (apart * weight).sum() / total
+    )
 
 
 def _flat(levels: list[Tensor]) -> Tensor:

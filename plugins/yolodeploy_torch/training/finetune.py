@@ -6,13 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
+import torch
 from torch.fx import GraphModule
 
 from yolodeploy.backend import Artifact, Context, ModelInfo, misfit
 from yolodeploy.errors import ModelError, StepFailed
 from yolodeploy.system import write_json
 from yolodeploy_torch.checkpoint import read_checkpoint_model
-from yolodeploy_torch.graph import build, graph_in
+from yolodeploy_torch.graph import AnyNode, Constant, Conv, OpenHead, build, graph_in
 from yolodeploy_torch.model import Trainable, info, keep_classes, read, write_module
 from yolodeploy_torch.params import Distill, Finetune, Training
 from yolodeploy_torch.training.loop import Task, train
@@ -46,11 +47,29 @@ def fit(
 
 
 def unfreeze(model: GraphModule) -> GraphModule:
-    """Let the model collect gradients for everything but the fixed box expectation."""
-    fixed = tuple(f"{node.name}." for node in graph_in(model).nodes if node.part == "dfl")
+    """Let the model collect gradients for everything but the fixed box expectation.
+
+    Of an open head, whose decoding is not told from the rest, constants stay, too, and kernels that count 0, 1, 2 ...
+    """
+    graph = graph_in(model)
+    opened = isinstance(graph.head, OpenHead)
+    fixed = {
+        f"{node.name}.{key}".rstrip(".")
+        for node in graph.nodes
+        for key in node.weights()
+        if node.part == "dfl" or (opened and _decodes(model, node))
+    }
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.startswith(fixed))
+        parameter.requires_grad_(name not in fixed)
     return model
+
+
+def _decodes(model: GraphModule, node: AnyNode) -> bool:
+    """Whether a node looks like the constants of a decoding, or its mean over bins."""
+    if isinstance(node, Conv) and node.channels[1] == 1:
+        kernel = model.get_parameter(f"{node.name}.weight").flatten()
+        return torch.equal(kernel, torch.arange(len(kernel), dtype=kernel.dtype))
+    return isinstance(node, Constant)
 
 
 def read_teacher(params: Distill, context: Context, student: ModelInfo) -> GraphModule:

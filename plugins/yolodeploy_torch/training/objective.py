@@ -12,8 +12,8 @@ from torch.fx import GraphModule
 from yolodeploy.errors import ModelError
 from yolodeploy.recipe import Head
 from yolodeploy.system import ImageShape
-from yolodeploy_torch.graph import Detection, Graph
-from yolodeploy_torch.model import Logits, Outputs, Trainable
+from yolodeploy_torch.graph import Detection, Graph, OpenHead
+from yolodeploy_torch.model import Logits, Outputs, Trainable, features
 from yolodeploy_torch.params import Gains, Training
 from yolodeploy_torch.training.assigner import TOP_K
 from yolodeploy_torch.training.batches import Batch
@@ -21,6 +21,7 @@ from yolodeploy_torch.training.detection_loss import DetectionLoss
 from yolodeploy_torch.training.distillation import (
     distance_loss,
     feature_loss,
+    output_losses,
     score_loss,
     side_loss,
 )
@@ -57,13 +58,20 @@ class Objective:
     ) -> None:
         head = student.graph.head
         self._student, self._gains, self._imgsz = student, params.gains, imgsz
-        self._labels = {kind: DetectionLoss(head, _TOP_K[kind]) for kind in head.branches}
+        self._labels = dict[Head, DetectionLoss]()
+        if isinstance(head, Detection):
+            self._labels = {kind: DetectionLoss(head, _TOP_K[kind]) for kind in head.branches}
+        elif params.gains.labels:
+            raise ModelError(
+                "a loss on labels needs a head that is known, and of this model only the output is. "
+                "Write labels: 0"
+            )
         self._teacher: Trainable | None = None
         self.adapters = nn.ModuleList()
         if teacher:
             teacher.to(params.device).to(memory_format=torch.channels_last)
-            self._teacher = Trainable(teacher)
-            require_same_heads(head, self._teacher.graph.head, params.gains)
+            self._teacher = Trainable(teacher, opened=isinstance(head, OpenHead))
+            require_comparable(student.graph, self._teacher.graph, params.gains, imgsz)
             if params.gains.feature:
                 self.adapters = _adapters(student.graph, self._teacher.graph, imgsz)
 
@@ -88,11 +96,15 @@ class Objective:
                 found = _responses(ours.heads[kind], theirs.heads[kind])
                 weighted = {name: gains.response * value for name, value in found.items()}
                 parts.update(_named(weighted, kind, ours.heads))
+            if ours.output is not None and theirs.output is not None:
+                losses = output_losses(ours.output, theirs.output)._asdict()
+                parts.update({name: gains.response * value for name, value in losses.items()})
         if gains.feature:
-            weights = _weights(theirs.heads.get("one-to-many") or theirs.heads["one-to-one"])
             pairs = zip(self.adapters, ours.features, strict=True)
             adapted = [adapt(level) for adapt, level in pairs]
-            parts["features"] = gains.feature * feature_loss(adapted, theirs.features, weights)
+            parts["features"] = gains.feature * feature_loss(
+                adapted, theirs.features, _cell_weights(theirs)
+            )
         return parts
 
 
@@ -119,6 +131,13 @@ def _weights(teacher: Logits) -> list[Tensor]:
     return [level.float().sigmoid().amax(1) for level in teacher.scores]
 
 
+def _cell_weights(teacher: Outputs) -> list[Tensor]:
+    """How much every cell of the maps counts: all the same where it is not known which anchors they make."""
+    if teacher.output is not None:
+        return [torch.ones_like(level[:, 0]) for level in teacher.features]
+    return _weights(teacher.heads.get("one-to-many") or teacher.heads["one-to-one"])
+
+
 def _adapters(student: Graph, teacher: Graph, imgsz: ImageShape) -> nn.ModuleList:
     pairs = zip(_channels(student, imgsz), _channels(teacher, imgsz), strict=True)
     adapters = nn.ModuleList(nn.Conv2d(ours, theirs, 1, bias=False) for ours, theirs in pairs)
@@ -128,9 +147,29 @@ def _adapters(student: Graph, teacher: Graph, imgsz: ImageShape) -> nn.ModuleLis
 
 
 def _channels(graph: Graph, imgsz: ImageShape) -> list[int]:
-    """Channels of the maps that the head reads."""
+    """Channels of the maps that are compared."""
     shapes = graph.shapes(imgsz.height, imgsz.width)
-    return [shapes[value][1] for value in graph.head.features]
+    return [shapes[value][1] for value in features(graph)]
+
+
+def require_comparable(student: Graph, teacher: Graph, gains: Gains, imgsz: ImageShape) -> None:
+    """Raise ModelError if what the teacher gives cannot be compared with what the student gives."""
+    if isinstance(student.head, Detection):
+        require_same_heads(student.head, teacher.detection, gains)
+        return
+    ours, theirs = (
+        graph.shapes(imgsz.height, imgsz.width)[graph.output] for graph in (student, teacher)
+    )
+    if ours != theirs:
+        raise ModelError(
+            f"the teacher gives {theirs[2]} anchors of {theirs[1]} numbers, the model {ours[2]} of {ours[1]}, so that "
+            "their outputs cannot be compared. Leave `teacher` out to learn from the model as it was loaded."
+        )
+    if gains.feature and not (features(student) and features(student) == features(teacher)):
+        raise ModelError(
+            "which maps of the teacher belong to which of the model cannot be told from their graphs. "
+            "Write feature: 0"
+        )
 
 
 def require_same_heads(student: Detection, teacher: Detection, gains: Gains) -> None:

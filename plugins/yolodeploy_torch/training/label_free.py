@@ -1,0 +1,64 @@
+"""Which training works on a model of whose head only the output is known, and which needs labels at all.
+
+A loss on labels needs what a head decodes its boxes from. Where that is not known, a model still learns to give
+what a teacher gives.
+"""
+
+from __future__ import annotations
+
+from yolodeploy.backend import ModelInfo, Params
+from yolodeploy_torch.params import Distill, Prune, Taught, Training
+
+_TEACHER = ".pt"
+_WHY = "needs a head that is known, and of this model only the layers and the output are"
+
+
+def fits_model(params: Params, model: ModelInfo) -> str | None:
+    """Why a step cannot work on this model with these parameters, with the remedy; None if it can."""
+    reason = None
+    if model.known == "head":
+        return None
+    if isinstance(params, Prune):
+        reason = _fits_prune(params)
+    elif isinstance(params, Taught):
+        reason = _fits_taught(params)
+    elif isinstance(params, Training):
+        reason = (
+            f"`finetune` learns from labels, which {_WHY}. Use `distill` with labels: 0, which learns from the "
+            "model as it was loaded."
+        )
+    return reason
+
+
+def _fits_prune(params: Prune) -> str | None:
+    if params.importance == "taylor":
+        return (
+            f"`importance: taylor` rates channels by the loss on labels, which {_WHY}. Write importance: magnitude "
+            "or bn_scale, which need no labels."
+        )
+    if params.finetune:
+        return (
+            f"`finetune` in `prune` learns from labels, which {_WHY}. Remove it, cut by importance: magnitude or "
+            "bn_scale alone, and put `distill` with labels: 0 after it."
+        )
+    return None
+
+
+def _fits_taught(params: Taught) -> str | None:
+    if params.labels:
+        return f"`labels: {params.labels:g}` is a loss on labels, which {_WHY}. Write labels: 0, to learn from the teacher."
+    if isinstance(params, Distill) and params.teacher and params.feature:
+        return (
+            f"`feature: {params.feature:g}` compares the maps that two heads read, and of this model the head is not "
+            "known. Write feature: 0, or leave `teacher` out."
+        )
+    return None
+
+
+def labels_for(params: Params) -> str | None:
+    """What a step reads the labels of training images for; None if it needs none."""
+    if not isinstance(params, Taught) or params.labels:
+        return "learns from labels"
+    if params.holdout:
+        return "rates its epochs by labels (holdout: 0 takes the last, and needs none)"
+    return None
