@@ -141,7 +141,7 @@ def count(artifact: Artifact, imgsz: ImageShape) -> Counts:
     return model.counts(artifact.path, imgsz)
 
 
-def facts(weights: Path) -> ModelInfo:
+def facts(weights: Path, params: Params | None = None) -> ModelInfo:  # noqa: ARG001
     """What a checkpoint says of its model: classes, strides, training size; ModelError if it cannot be loaded."""
     return checkpoint.facts(weights)
 

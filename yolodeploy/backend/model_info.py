@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import TypeAdapter, ValidationError
 
 from yolodeploy.errors import StepFailed
 from yolodeploy.recipe import Head
+from yolodeploy.system import FILL, Fit, ImageShape
+
+if TYPE_CHECKING:
+    from yolodeploy.backend.params import Params
 
 INFO_FILE = "info.json"
 Known = Literal["head", "layers", "outputs"]
@@ -32,6 +36,8 @@ class ModelInfo:
     changed; or only its "outputs", as of an ONNX file that is passed through: the artifact then holds `model.onnx`
     instead of a graph and its weights. `obstacle` says what of that file is no layer ("node /decoder/Sample
     (GridSample)").
+
+    `fit` and `fill` say how images get the size that the model takes, see `ImageShape`.
     """
 
     task: str
@@ -45,6 +51,12 @@ class ModelInfo:
     heads: tuple[Head, ...] = ("one-to-many",)
     known: Known = "head"
     obstacle: str = ""
+    fit: Fit = "center"
+    fill: int = FILL
+
+    def images(self, size: ImageShape) -> ImageShape:
+        """The images that the model takes at a size: as deep as it needs, and fitted as it was trained."""
+        return replace(size, channels=self.channels, fit=self.fit, fill=self.fill)
 
     def plain(self) -> dict[str, Any]:
         """The fields as plain data; those that have their default are left out."""
@@ -76,8 +88,11 @@ class Inspecting(Protocol):
     before anything runs. The answer is remembered by the digest of the weights and `versions()`.
     """
 
-    def facts(self, weights: Path) -> ModelInfo:
-        """Read a weights file safely, in seconds; raises ModelError if the loading step would refuse it."""
+    def facts(self, weights: Path, params: Params) -> ModelInfo:
+        """Read a weights file safely, in seconds; raises ModelError if the loading step would refuse it.
+
+        `params` are those of the loading step as far as the recipe alone decides them.
+        """
 
 
 def misfit(what: str, theirs: ModelInfo, ours: ModelInfo) -> str | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from yolodeploy.backend.registry import Registry
-from yolodeploy.recipe import Recipe
+from yolodeploy.recipe import Head, Recipe
 
 
 def recipe_schema(registry: Registry) -> dict[str, Any]:
@@ -18,6 +18,8 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
     definitions["Target"]["properties"]["device"].update(devices)
     properties = schema["properties"]
     properties["target"] = {"anyOf": [devices, {"$ref": "#/$defs/Target"}]}
+    head = definitions["Model"]["properties"]["head"]
+    head["anyOf"] = [{"enum": list(get_args(Head))}, *head["anyOf"]]
     properties["steps"]["items"] = {"$ref": "#/$defs/Step"}
     for block in ("Model", "Data", "Target"):  # `extends` may supply any of their keys
         definitions[block].pop("required", None)

@@ -12,9 +12,8 @@ from hashlib import sha256
 from typing import Any
 
 from yolodeploy.backend import CONTRACT, LABELS, ROWS, Interface, Layout, ModelInfo
-from yolodeploy.data import FILL
 from yolodeploy.plan import Plan
-from yolodeploy.system import GREY, encoded
+from yolodeploy.system import GREY, ImageShape, encoded
 from yolodeploy.tasks.detection import APP, Rules
 
 _SQUARE = (
@@ -26,6 +25,11 @@ _RECTANGLE = (
     "bilinear, round half to even; place at left = (W - new width) // 2, top = (H - new height) // 2; fill the rest"
 )
 
+_TOP_LEFT = "place at left = 0, top = 0; fill the rest"
+_STRETCH = (
+    "input_size is [H, W], or the side of a square; resize to W x H, bilinear: nothing is filled, and the shape of objects "
+    "changes"
+)
 
 _NMS = (
     "take the best class of every anchor, and keep those with a score above `confidence`; best first, drop every box "
@@ -72,13 +76,28 @@ def _contract(plan: Plan, info: ModelInfo, interface: Interface, layout: Layout)
         "input_size": [plan.imgsz.height, plan.imgsz.width],
         "colour_order": "GREY" if info.channels == GREY else "RGB",
         "letterbox": {
-            "rule": _SQUARE if plan.imgsz.height == plan.imgsz.width else _RECTANGLE,
-            "fill": [FILL] * info.channels,
-            "inverse": "x = (x_letterboxed - left) / s; y = (y_letterboxed - top) / s",
+            **_letterbox(info.images(plan.imgsz)),
         },
         "thresholds": asdict(thresholds),
         "postprocess": _postprocess(interface, thresholds, layout),
         "golden": "golden/detections.json",
+    }
+
+
+def _letterbox(imgsz: ImageShape) -> dict[str, Any]:
+    """How an image gets the size of the input, and the way back."""
+    if imgsz.fit == "stretch":
+        return {
+            "rule": _STRETCH,
+            "inverse": "x = x_resized * width / W; y = y_resized * height / H",
+        }
+    rule = _SQUARE if imgsz.height == imgsz.width else _RECTANGLE
+    if imgsz.fit == "top-left":
+        rule = rule[: rule.index("place at")] + _TOP_LEFT
+    return {
+        "rule": rule,
+        "fill": [imgsz.fill] * imgsz.channels,
+        "inverse": "x = (x_letterboxed - left) / s; y = (y_letterboxed - top) / s",
     }
 
 

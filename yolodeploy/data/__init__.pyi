@@ -1,11 +1,10 @@
 from .dataset import Counts, Dataset, load_view, survey_view
-from .images import FILL, Letterboxed, Pixels, letterboxed_file, to_tensor
+from .images import Letterboxed, Pixels, letterboxed_file, to_tensor
 from .labels import Box, label_file
 from .names import numbers_of, same_name
 from .survey import image_faults
 
 __all__ = [
-    "FILL",
     "Box",
     "Counts",
     "Dataset",

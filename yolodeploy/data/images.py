@@ -1,7 +1,7 @@
 """Decode and letterbox images, one at a time.
 
 As Ultralytics does for inputs of one fixed size: scale with bilinear interpolation until one side fits,
-centre, and fill the border with grey 114.
+centre, and fill the border with grey 114. Other models want the borders right and below, or none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FILL = 114  # grey of the letterbox's border, as in Ultralytics
 _MAX_PIXELS = 1 << 26
 _JPEG, _MARKER = b"\xff\xd8", re.compile(rb"\xff+[\xc0-\xcf\xd8-\xfe]")
 _SCAN, _END, _START = 0xDA, 0xD9, 0xD8  # only the start has no length
@@ -47,11 +46,12 @@ class Letterboxed:
     """An image of the model's input size, and how it was made from the original.
 
     `pixels` is uint8 `[height, width, channels]` of the input. A point of the original, in pixels, lies at
-    `point * scale + (left, top)`. `width` and `height` are the original's.
+    `point * scale + (left, top)`, where `scale` is that of x and of y: the same but for stretched images.
+    `width` and `height` are the original's.
     """
 
     pixels: Pixels
-    scale: float
+    scale: tuple[float, float]
     left: int
     top: int
     width: int
@@ -113,20 +113,24 @@ def _decode(raw: bytes, channels: int) -> Pixels | None:
 
 
 def letterbox(image: Pixels, imgsz: ImageShape) -> Letterboxed:
-    """Fit uint8 `[H, W, channels]` into an input of this size."""
+    """Fit uint8 `[H, W, channels]` into an input of this size, as its `fit` says."""
     import cv2
     import numpy as np
 
     height, width = image.shape[:2]
-    scale = min(imgsz.height / height, imgsz.width / width)
-    new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
+    scale = imgsz.width / width, imgsz.height / height
+    if imgsz.fit != "stretch":
+        scale = (min(scale),) * 2
+    new_width, new_height = max(1, round(width * scale[0])), max(1, round(height * scale[1]))
     if (new_width, new_height) != (width, height):
         resized = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
         image = resized.astype(np.uint8, copy=False).reshape(
             new_height, new_width, -1
         )  # or grey loses its axis
     left, top = (imgsz.width - new_width) // 2, (imgsz.height - new_height) // 2
-    canvas = np.full((imgsz.height, imgsz.width, imgsz.channels), FILL, np.uint8)
+    if imgsz.fit == "top-left":
+        left = top = 0
+    canvas = np.full((imgsz.height, imgsz.width, imgsz.channels), imgsz.fill, np.uint8)
     canvas[top : top + new_height, left : left + new_width] = image
     return Letterboxed(canvas, scale, left, top, width, height)
 

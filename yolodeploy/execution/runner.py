@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +71,8 @@ class Runner:
 
     @property
     def imgsz(self) -> ImageShape:
-        """The images that the model takes: the size that the plan says, the channels that the weights have."""
-        return replace(self.plan.imgsz, channels=self.info().channels)
+        """The images that the model takes: the size that the plan says, the rest as the weights have it."""
+        return self.info().images(self.plan.imgsz)
 
     def result(self, index: int) -> Stored:
         """The result of a step: from the store, from the shared store, or made now."""

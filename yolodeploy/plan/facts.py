@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 import yolodeploy
-from yolodeploy.backend import Backend, Inspecting, ModelInfo, Step, problem_of
+from yolodeploy.backend import Backend, Inspecting, ModelInfo, Params, Step, problem_of
 from yolodeploy.errors import (
     EnvironmentProblem,
     ModelError,
@@ -36,8 +36,12 @@ class WeightsFacts:
         self._memo = memo
         self._found: dict[str, ModelInfo | YolodeployError] = {}
 
-    def of(self, loader: Loader, weights: Path, digest: str, at: Position) -> ModelInfo | None:
+    def of(
+        self, loader: Loader, weights: Path, digest: str, at: Position, params: Params | None = None
+    ) -> ModelInfo | None:
         """The facts of a weights file that has this digest and is named at a place of a recipe.
+
+        `params` are those of the loading step as far as the recipe alone decides them; left out, as if it said nothing.
 
         None if the plugin that loads it reads none, or cannot run here. Raises what the plugin says of a
         file that cannot be used.
@@ -47,9 +51,15 @@ class WeightsFacts:
             return None
         reader = [_REVISION, yolodeploy.__version__, backend.NAME, step.name, step.revision]
         versions = dict(backend.versions())
-        key = digest_of({"facts": reader, "weights": digest, "versions": versions})
+        params = params or step.params()
+        stated = params.model_dump(mode="json")
+        key = digest_of(
+            {"facts": reader, "weights": digest, "versions": versions, "stated": stated}
+        )
         if key not in self._found:
-            self._found[key] = self._remembered(key) or self._read(key, backend, weights, digest)
+            self._found[key] = self._remembered(key) or self._read(
+                key, backend, weights, digest, params
+            )
         found = self._found[key]
         if isinstance(found, YolodeployError):
             raise type(found)(f"{at}: {found}") from found
@@ -66,17 +76,19 @@ class WeightsFacts:
             return None
 
     def _read(
-        self, key: str, backend: Inspecting, weights: Path, digest: str
+        self, key: str, backend: Inspecting, weights: Path, digest: str, params: Params
     ) -> ModelInfo | YolodeployError:
-        found = _read(backend, weights, digest)
+        found = _read(backend, weights, digest, params)
         if isinstance(found, ModelInfo):
             self._memo.put(key, found.plain())
         return found
 
 
-def _read(backend: Inspecting, weights: Path, digest: str) -> ModelInfo | YolodeployError:
+def _read(
+    backend: Inspecting, weights: Path, digest: str, params: Params
+) -> ModelInfo | YolodeployError:
     try:
-        found = backend.facts(weights)
+        found = backend.facts(weights, params)
         if file_digest(weights, MODEL_BYTES) != digest:
             return ModelError(f"{shown(weights)} changed meanwhile. Run again when it is complete.")
     except YolodeployError as error:

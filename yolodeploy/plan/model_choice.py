@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from yolodeploy.backend import Inspecting, ModelInfo, Params, problem_of
@@ -22,23 +22,39 @@ def choose(file: RecipeFile, loader: Loader, facts: ModelInfo | None, params: Pa
     Classes are called as the model calls them. Raises PlanRefused if the plugin cannot choose or the
     weights lack something, and EnvironmentProblem if the plugin that would read the classes cannot run here.
     """
-    model, (backend, step) = file.recipe.model, loader
-    wanted = {"head": model.head, "classes": model.classes}
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    for name in wanted:
-        if name not in step.params.model_fields:
-            raise PlanRefused(
-                f"{file.where('model', name)}: the {backend.NAME} plugin, which loads "
-                f"`{model.weights.name}`, does not take `{name}`. Remove it."
-            )
-    if model.head and facts and model.head not in facts.heads:
+    model = file.recipe.model
+    if model.branch and facts and model.branch not in facts.heads:
         raise PlanRefused(
-            f"{file.where('model', 'head')}: {model.weights.name} has no {model.head} head; it has "
+            f"{file.where('model', 'head')}: {model.weights.name} has no {model.branch} head; it has "
             f"{' and '.join(facts.heads)}. Write `head: {facts.heads[0]}`, or remove it."
         )
-    if model.classes:
-        wanted["classes"] = _kept(file, loader, facts)
-    return step.params.model_validate(wanted) if wanted else params
+    if not model.classes:
+        return params
+    return params.model_copy(update={"classes": _kept(file, loader, facts)})
+
+
+def stated(file: RecipeFile, loader: Loader, names: Sequence[str]) -> Params:
+    """The parameters of the loading step that the recipe alone decides; `names` are the classes of its data set.
+
+    Raises PlanRefused for what the plugin does not take.
+    """
+    model, (backend, step) = file.recipe.model, loader
+    wanted: dict[str, object] = {
+        "head": model.branch,
+        "layout": model.layout,
+        "preprocess": model.preprocess,
+    }
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    for name in [*wanted, *(["classes"] if model.classes else [])]:
+        if name not in step.params.model_fields:
+            key = "head" if name == "layout" else name
+            raise PlanRefused(
+                f"{file.where('model', key)}: the {backend.NAME} plugin, which loads "
+                f"`{model.weights.name}`, does not take `{name}`. Remove it."
+            )
+    if "names" in step.params.model_fields:
+        wanted["names"] = tuple(names)
+    return step.params.model_validate(wanted)
 
 
 def loaded(facts: ModelInfo, params: Params) -> ModelInfo:

@@ -15,7 +15,7 @@ from yolodeploy.backend import Backend, Registry, Step, Target, load_registry
 from yolodeploy.plan.facts import chosen_imgsz
 from yolodeploy.plan.inputs import Inputs, check_names
 from yolodeploy.plan.known_parts import refuse_unfit
-from yolodeploy.plan.model_choice import choose, loaded
+from yolodeploy.plan.model_choice import choose, loaded, stated
 from yolodeploy.plan.plan import Plan, PlannedStep, described_target, step_versions
 from yolodeploy.plan.resolve import (
     ResolvedStep,
@@ -72,8 +72,12 @@ def make_plan(file: RecipeFile, registry: Registry, inputs: Inputs) -> Plan:
     views = inputs.views(file, resolved)
     weights_digest = inputs.weights_digest(file)
     loader = _owned(registry, resolved[0][0])
-    at = file.where("model", "weights")
-    facts = inputs.facts.of(loader, file.recipe.model.weights, weights_digest, at)
+    weights_at = file.where("model", "weights")
+    step, _, at = resolved[0]
+    resolved[0] = step, stated(file, loader, views["evaluation"].names), at
+    facts = inputs.facts.of(
+        loader, file.recipe.model.weights, weights_digest, weights_at, resolved[0][1]
+    )
     imgsz = chosen_imgsz(file, loader, facts)
     step, params, at = resolved[0]
     resolved[0] = step, choose(file, loader, facts, params), at

@@ -1,7 +1,8 @@
 from .allowed_paths import AllowedPaths, allowed_paths
-from .fields import Checks, Head, Recipe, StepRequest, View
+from .fields import Checks, Recipe, StepRequest, View
 from .load import MAX_EXTENDS, RecipeFile, load_recipe
 from .messages import SHA256, describe_errors, suggestion
+from .model_input import Head, Layout, Preprocess, StatedHead
 from .yaml_file import Document, Position, load_yaml, scalar_readings
 
 __all__ = [
@@ -11,9 +12,12 @@ __all__ = [
     "Checks",
     "Document",
     "Head",
+    "Layout",
     "Position",
+    "Preprocess",
     "Recipe",
     "RecipeFile",
+    "StatedHead",
     "StepRequest",
     "View",
     "allowed_paths",

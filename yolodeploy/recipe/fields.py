@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from yolodeploy.recipe.image_size import ImageSize
 from yolodeploy.recipe.messages import NAME, SHA256, VERSION
+from yolodeploy.recipe.model_input import Head, Layout, Preprocess, StatedHead
+from yolodeploy.recipe.part import Part
 from yolodeploy.system import quotable
-
-
-class Part(BaseModel):
-    """Base of the recipe's blocks: immutable and strict about types; unknown keys are refused.
-
-    The text below a field describes it in messages and in the JSON Schema.
-    """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 def _as_path(value: object) -> object:
@@ -32,24 +23,39 @@ def _as_path(value: object) -> object:
 AnyPath = Annotated[Path, BeforeValidator(_as_path)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Head = Literal["one-to-one", "one-to-many"]  # the branch of a detector that gives its output
+
+
+def _shorthand_head(value: object) -> object:
+    return {"kind": value} if isinstance(value, str) else value
 
 
 class Model(Part):
     """The model to ship."""
 
     weights: AnyPath
-    """The checkpoint (.pt), relative to the recipe."""
+    """The checkpoint (.pt) or ONNX file (.onnx), relative to the recipe."""
     sha256: str | None = Field(default=None, pattern=SHA256)
     """Digest that the weights file must have; a build with another file is refused."""
     imgsz: ImageSize | None = None
     """Size of the input in pixels: the side of a square, or [height, width]. Multiples of 32; the size that the model was trained at if left out."""
-    head: Head | None = None
-    """The head that runs, of a model that has two: one-to-one needs no non-maximum suppression, one-to-many does. What the family is made for if left out."""
+    head: Annotated[StatedHead, BeforeValidator(_shorthand_head)] | None = None
+    """The head that runs, of a model that has two: one-to-one needs no non-maximum suppression, one-to-many does. What the family is made for if left out. Of an ONNX file, `layout:` and `kind:` of its output, recognised if left out."""
+    preprocess: Preprocess | None = None
+    """What an ONNX file expects to be done to images; as Ultralytics' models do if left out."""
     classes: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
         default=None, min_length=1, strict=False
     )
     """Names of the classes to keep, in the order that the artifact has them; all if left out."""
+
+    @property
+    def branch(self) -> Head | None:
+        """The head that the recipe asks for."""
+        return self.head.kind if self.head else None
+
+    @property
+    def layout(self) -> Layout | None:
+        """The layout that the recipe states."""
+        return self.head.layout if self.head else None
 
     @field_validator("classes")
     @classmethod

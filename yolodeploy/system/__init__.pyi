@@ -10,7 +10,7 @@ from .files import (
     replace_file,
     swap,
 )
-from .image_shape import GREY, RGB, ImageShape
+from .image_shape import FILL, GREY, RGB, Fit, ImageShape
 from .json_files import encoded, read_json, shown_json, write_json
 from .machine import conditions, cpu_name, peak_memory_mb, threads
 from .memo import Memo
@@ -19,6 +19,7 @@ from .text import one_line, quotable, shown
 
 __all__ = [
     "BUNDLE_BYTES",
+    "FILL",
     "GREY",
     "IMAGE_BYTES",
     "MODEL_BYTES",
@@ -26,6 +27,7 @@ __all__ = [
     "RGB",
     "WIDTH",
     "Console",
+    "Fit",
     "ImageShape",
     "Memo",
     "Report",

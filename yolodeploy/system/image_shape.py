@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 RGB, GREY = 3, 1  # channels
+FILL = 114  # grey of the borders, as in Ultralytics
+Fit = Literal["center", "top-left", "stretch"]
 
 
 @dataclass(frozen=True)
 class ImageShape:
-    """Height and width in pixels, and the number of channels: 3 (RGB) or 1 (grey).
+    """Height and width in pixels, the number of channels, 3 (RGB) or 1 (grey), and how images get that size.
 
-    Everywhere the height comes first, as in Ultralytics.
+    Everywhere the height comes first, as in Ultralytics. `fit` "center" and "top-left" scale an image until one side fits and
+    fill the rest with the grey `fill`, on both sides or right and below; "stretch" scales both sides.
     """
 
     height: int
     width: int
     channels: int = RGB
+    fit: Fit = "center"
+    fill: int = FILL
 
     @classmethod
     def square(cls, side: int) -> Self:
@@ -28,7 +33,10 @@ class ImageShape:
     @classmethod
     def of(cls, plain: int | Sequence[int]) -> Self:
         """From its plain form: the side of a square, or height and width."""
-        return cls.square(plain) if isinstance(plain, int) else cls(*plain)
+        if isinstance(plain, int):
+            return cls.square(plain)
+        height, width = plain
+        return cls(height, width)
 
     @property
     def plain(self) -> int | list[int]:

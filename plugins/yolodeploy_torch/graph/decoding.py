@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from yolodeploy_torch.graph.builder import GraphBuilder
+from yolodeploy_torch.graph.heads import Branch
 from yolodeploy_torch.graph.operations import (
     Arithmetic,
     Concat,
@@ -18,7 +19,6 @@ from yolodeploy_torch.graph.operations import (
     Split,
     Transpose,
 )
-from yolodeploy_torch.graph.heads import Branch
 from yolodeploy_torch.graph.weighted import Conv
 
 _Maps = tuple[str, ...]

@@ -51,11 +51,6 @@ class Detection(Row):
     branches: dict[Head, Branch] = Field(min_length=1)
 
     @property
-    def reference(self) -> Size:
-        """Height and width of an image for which a model with this head is checked."""
-        return reference_size(self.strides)
-
-    @property
     def ends(self) -> tuple[str, ...]:
         """The values that the head gives, whose channels have a meaning."""
         return tuple(value for branch in self.branches.values() for value in branch.values)
@@ -75,11 +70,11 @@ class Detection(Row):
         features = _renamed(self.features, names)
         return self.model_copy(update={"features": features, "branches": branches})
 
-    def check(self, selected: Head, found: Shapes) -> None:
-        """Raise `Unsupported` unless the shapes that a graph has for a `reference` image are those of the head."""
+    def check(self, selected: Head, found: Shapes, size: Size) -> None:
+        """Raise `Unsupported` unless the shapes that a graph has for an image of this size are those of the head."""
         if selected not in self.branches:
             raise Unsupported(f"it has no {selected} head")
-        height, width = self.reference
+        height, width = size
         for values, what, channels in self._claims():
             if len(values) != len(self.strides):
                 raise Unsupported(f"its head needs one map of {what} per level")
@@ -108,19 +103,12 @@ class OpenHead(Row):
     """A head of which only the output is known, as of a model that another project trained.
 
     `output` [N, 4 + nc, A] has per anchor or query centre x, centre y, width and height in px, then a score in 0..1
-    for each class of `names`. The sides of an image are multiples of all `strides`, which may be one number. `size`
-    is the height and width of the only images that the graph is for; None if it follows their size.
+    for each class of `names`. The sides of an image are multiples of all `strides`, which may be one number.
     """
 
     names: tuple[str, ...] = Field(min_length=1)
     strides: tuple[Count, ...] = Field(min_length=1, max_length=8)
     output: str
-    size: tuple[Count, Count] | None = None
-
-    @property
-    def reference(self) -> Size:
-        """Height and width of an image for which a model with this head is checked."""
-        return self.size or reference_size(self.strides)
 
     @property
     def ends(self) -> tuple[str, ...]:
@@ -131,8 +119,8 @@ class OpenHead(Row):
         """The same head where values bear other names."""
         return self.model_copy(update={"output": names.get(self.output, self.output)})
 
-    def check(self, _selected: Head, found: Shapes) -> None:
-        """Raise `Unsupported` unless the output, for a `reference` image, has a score for every class."""
+    def check(self, _selected: Head, found: Shapes, _size: Size) -> None:
+        """Raise `Unsupported` unless the output has a score for every class."""
         shape = found.get(self.output, ())
         _require_output(shape, self.names, shape[2] if len(shape) == 3 else None)
 

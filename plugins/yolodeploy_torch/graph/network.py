@@ -39,7 +39,7 @@ _ARITHMETIC = {
     "mul": operator.mul,
     "div": operator.truediv,
 }
-_FUNCTIONS = {"sigmoid": torch.sigmoid, "sin": torch.sin, "cos": torch.cos}
+_FUNCTIONS = {"sigmoid": torch.sigmoid, "sin": torch.sin, "cos": torch.cos, "exp": torch.exp}
 State = Mapping[str, Tensor]
 
 

@@ -33,10 +33,10 @@ class Activation(Elementwise):
 
 
 class Function(Elementwise):
-    """Sigmoid, sine or cosine."""
+    """Sigmoid, sine, cosine or the exponential function."""
 
     op: Literal["function"] = "function"
-    kind: Literal["sigmoid", "sin", "cos"]
+    kind: Literal["sigmoid", "sin", "cos", "exp"]
 
 
 class Softmax(Node):

@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from yolodeploy.recipe import Head
-from yolodeploy_torch.graph.heads import Branch, Detection, OpenHead
-from yolodeploy_torch.graph.nodes import Row, Shape, Unsupported, bounded
+from yolodeploy_torch.graph.heads import Branch, Detection, OpenHead, reference_size
+from yolodeploy_torch.graph.nodes import Count, Row, Shape, Unsupported, bounded
 from yolodeploy_torch.graph.operations import AnyNode
 
 IMAGE = "image"
@@ -20,6 +20,7 @@ class Graph(Row):
     """A whole model: nodes, each after those that it reads; the head, and which of its branches is used.
 
     Of an open head, `selected` says whether the output has duplicates: that of "one-to-one" needs no suppression.
+    `size` is the height and width of the only images that it takes; None: of any that the strides divide.
     """
 
     format: Literal[1] = 1
@@ -27,6 +28,12 @@ class Graph(Row):
     nodes: tuple[AnyNode, ...] = Field(max_length=_MOST_NODES)
     head: Detection | OpenHead
     selected: Head = "one-to-many"
+    size: tuple[Count, Count] | None = None
+
+    @property
+    def reference(self) -> tuple[int, int]:
+        """Height and width of an image for which it is checked."""
+        return self.size or reference_size(self.head.strides)
 
     @property
     def detection(self) -> Detection:
@@ -122,4 +129,4 @@ class Graph(Row):
 
     def check(self) -> None:
         """Raise `Unsupported` unless all nodes, and the head, fit together."""
-        self.head.check(self.selected, self.shapes(*self.head.reference))
+        self.head.check(self.selected, self.shapes(*self.reference), self.reference)

@@ -32,7 +32,6 @@ from yolodeploy_torch.graph import (
     Graph,
     Grid,
     MatMul,
-    OpenHead,
     Pool,
     Reshape,
     Resize,
@@ -89,12 +88,11 @@ class Structure:
 
 def channel_groups(graph: Graph) -> Structure:
     """Find the groups of a graph; raises `Unsupported` if it does not fit together."""
-    head, step = graph.head, max(graph.head.strides)
-    fixed = head.size if isinstance(head, OpenHead) else None
-    walk = _Walk(graph.shapes(*(fixed or (2 * step, 3 * step))))
+    step = max(graph.head.strides)
+    walk = _Walk(graph.shapes(*(graph.size or (2 * step, 3 * step))))
     for node in graph.nodes:
         walk.follow(node)
-    for value in head.ends:
+    for value in graph.head.ends:
         walk.fix(value)
     return _grouped(walk.found())
 

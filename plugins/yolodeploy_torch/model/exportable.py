@@ -92,7 +92,7 @@ def fused_module(model: GraphModule) -> GraphModule:
 
 
 def _require_size(imgsz: ImageShape, graph: Graph) -> None:
-    size = graph.head.size if isinstance(graph.head, OpenHead) else None
+    size = graph.size
     if size and size != (imgsz.height, imgsz.width):
         height, width = size
         raise PlanRefused(

@@ -91,7 +91,7 @@ def features(graph: Graph) -> tuple[str, ...]:
     """
     if not isinstance(graph.head, OpenHead):
         return graph.head.features
-    height, width = graph.head.reference
+    height, width = graph.reference
     shapes, needed = graph.shapes(height, width), graph.needed()
     times = Counter(value for node in needed for value in dict.fromkeys(node.inputs))
     found: dict[int, str] = {}

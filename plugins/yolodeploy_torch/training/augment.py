@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from yolodeploy.data import FILL, Pixels
-from yolodeploy.system import GREY
+from yolodeploy.data import Pixels
+from yolodeploy.system import FILL, GREY
 from yolodeploy_torch.params import Augment
 
 Floats = NDArray[np.float32]
@@ -55,8 +55,12 @@ def augment_sample(
     count: int,
     augment: Augment,
     rng: np.random.Generator,
+    fill: int = FILL,
 ) -> Sample:
-    """Vary a sample; a mosaic takes three of the `count` samples that `other` gives by number."""
+    """Vary a sample; a mosaic takes three of the `count` samples that `other` gives by number.
+
+    What no image covers becomes the grey `fill`.
+    """
     draws, partners = rng.random(12), rng.integers(count, size=3)
     height, width = sample.pixels.shape[:2]
     size = np.array([width, height])
@@ -65,7 +69,7 @@ def augment_sample(
         tiles = _mosaic([sample, *(other(int(i)) for i in partners)], draws[1:3])
     warp = _warp_matrix(size, augment, draws[3:9])
     if len(tiles) > 1 or not np.array_equal(warp, np.eye(3)):
-        sample = _compose(tiles, warp, size)
+        sample = _compose(tiles, warp, size, fill)
     return Sample(
         _vary_colours(sample.pixels, augment, draws[9:]), sample.cls, sample.corners, sample.content
     )
@@ -100,11 +104,11 @@ def _warp_matrix(size: NDArray[np.int64], augment: Augment, draws: Matrix) -> Ma
     return warp
 
 
-def _compose(tiles: list[_Tile], warp: Matrix, size: NDArray[np.int64]) -> Sample:
+def _compose(tiles: list[_Tile], warp: Matrix, size: NDArray[np.int64], fill: int) -> Sample:
     """Warp the tiles onto grey; objects that end up tiny or mostly outside are dropped."""
     width, height = map(int, size)
     whole = 0, 0, width, height
-    pixels = np.full((height, width, tiles[0].sample.pixels.shape[2]), FILL, np.uint8)
+    pixels = np.full((height, width, tiles[0].sample.pixels.shape[2]), fill, np.uint8)
     classes, corners = [], []
     for tile in tiles:
         sample, place = tile.sample, warp @ _translation(tile.left, tile.top)

@@ -79,7 +79,9 @@ class Batches:
 
     def _varied(self, number: int, position: int, index: int) -> Sample:
         rng = np.random.default_rng([self._seed, number, position + 1])
-        return augment_sample(self._sample(index), self._sample, len(self), self._augment, rng)
+        return augment_sample(
+            self._sample(index), self._sample, len(self), self._augment, rng, self._imgsz.fill
+        )
 
     def _sample(self, index: int) -> Sample:
         """A letterboxed image with its labels, from memory or file."""
@@ -89,7 +91,7 @@ class Batches:
         box = letterboxed_file(path, self._imgsz)
         labels = self._view.boxes(path)
         fractions = np.array([(b.x, b.y, b.width, b.height) for b in labels]).reshape(-1, 4)
-        spans = fractions * (np.array([box.width, box.height] * 2) * box.scale)
+        spans = fractions * (np.array([box.width, box.height] * 2) * (box.scale * 2))
         centre, half = spans[:, :2] + (box.left, box.top), spans[:, 2:] / 2
         sample = Sample(
             box.pixels,
@@ -104,5 +106,6 @@ class Batches:
 
 def _content(box: Letterboxed) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of the image within its grey border, in whole px."""
-    width, height = max(1, round(box.width * box.scale)), max(1, round(box.height * box.scale))
+    sides = zip((box.width, box.height), box.scale, strict=True)
+    width, height = (max(1, round(side * scale)) for side, scale in sides)
     return box.left, box.top, box.left + width, box.top + height

@@ -24,4 +24,4 @@ def test_letterboxed_pixels_are_those_of_ultralytics() -> None:
         wanted = augment.LetterBox(new_shape=(shape.height, shape.width))(image=image)
         found = letterbox(image, shape)
         assert np.array_equal(found.pixels, wanted), (height, width, shape)
-        assert found.scale == min(shape.height / height, shape.width / width)
+        assert found.scale == (min(shape.height / height, shape.width / width),) * 2

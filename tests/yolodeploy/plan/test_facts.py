@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from world import World
 
-from yolodeploy.backend import ModelInfo
+from yolodeploy.backend import ModelInfo, Params
 from yolodeploy.errors import ModelError, PlanRefused
 from yolodeploy.plan.planner import plan_recipe
 from yolodeploy.reproduce.relocate import relocate
@@ -30,7 +30,7 @@ def reads(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[P
     def install(answer: ModelInfo | Exception = INFO) -> list[Path]:
         read: list[Path] = []
 
-        def facts(weights: Path) -> ModelInfo:
+        def facts(weights: Path, params: Params) -> ModelInfo:
             read.append(weights)
             if isinstance(answer, Exception):
                 raise answer
@@ -256,7 +256,7 @@ def test_a_pinned_checkpoint_is_read_too(
         ("split: train}", "split: train}\n  training: {split: train}"),
     )
 
-    def facts(weights: Path) -> ModelInfo:
+    def facts(weights: Path, params: Params) -> ModelInfo:
         answer = TEACHERS[said] if weights.name == "pupil.clay" else INFO
         if isinstance(answer, ModelError):
             raise answer
@@ -274,7 +274,7 @@ def test_weights_that_change_while_they_are_read_are_not_remembered(
 ) -> None:
     reads()
 
-    def facts(weights: Path) -> ModelInfo:
+    def facts(weights: Path, params: Params) -> ModelInfo:
         world.weights(padding=7)
         return INFO
 

@@ -146,7 +146,7 @@ def load(given: Artifact, params: Params, context: Context) -> Path:
     return context.work
 
 
-def read_facts(weights: Path) -> ModelInfo:
+def read_facts(weights: Path, params: Params | None = None) -> ModelInfo:
     """What a weights file says of its model."""
     model = json.loads(weights.read_text(encoding="utf-8"))
     heads = tuple(model.get("heads", ["one-to-many"]))

@@ -11,7 +11,7 @@ import pytest
 from world import WEIGHTS, World
 
 WEIGHTS_SHA256 = hashlib.sha256(json.dumps(WEIGHTS).encode()).hexdigest()
-MODELS = "Allowed: weights, sha256, imgsz, head, classes."
+MODELS = "Allowed: weights, sha256, imgsz, head, preprocess, classes."
 WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
     "typo in a block": (
         [("imgsz: 64", "imgzs: 64")],
@@ -73,7 +73,7 @@ WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
     "a head that is none": (
         [("imgsz: 64", "head: one2one")],
         2,
-        "pot.yaml:3:3: `model.head: one2one` must be 'one-to-one' or 'one-to-many'. Perhaps you meant "
+        "pot.yaml:3:3: `model.head.kind: one2one` must be 'one-to-one' or 'one-to-many'. Perhaps you meant "
         "`one-to-one`. Allowed: one-to-one, one-to-many.",
     ),
     "no classes": (

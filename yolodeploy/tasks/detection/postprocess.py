@@ -118,5 +118,5 @@ def to_original(boxes: Floats, box: Letterboxed) -> Floats:
     """Map corners from letterboxed to original pixels, clipped to the image."""
     shift = np.array([box.left, box.top, box.left, box.top], np.float32)
     bounds = np.array([box.width, box.height, box.width, box.height], np.float32)
-    mapped: Floats = np.clip((boxes - shift) / np.float32(box.scale), 0, bounds)
+    mapped: Floats = np.clip((boxes - shift) / np.array(box.scale * 2, np.float32), 0, bounds)
     return mapped

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from world import World
 
 from yolodeploy.data.dataset import Box
-from yolodeploy.data.images import FILL, letterbox, to_tensor
-from yolodeploy.system import ImageShape
+from yolodeploy.data.images import letterbox, to_tensor
+from yolodeploy.system import FILL, ImageShape
 from yolodeploy.tasks import Key, Measure
 from yolodeploy.tasks.detection.accuracy import Tally, fidelity
 from yolodeploy.tasks.detection.average_precision import (
@@ -112,7 +112,7 @@ def test_letterbox_maps_points_there_and_back(width: int, height: int, imgsz: in
     box = letterbox(np.full((height, width, 3), 7, np.uint8), ImageShape.square(imgsz))
     assert box.pixels.shape == (imgsz, imgsz, 3)
     corners = np.array([[0, 0, width, height]], np.float32)
-    there = corners * box.scale + np.array([box.left, box.top] * 2)
+    there = corners * (box.scale * 2) + np.array([box.left, box.top] * 2)
     assert to_original(there.astype(np.float32), box) == pytest.approx(corners, abs=1e-3)
     assert there.min() >= 0
     assert there.max() <= imgsz + 1
@@ -123,7 +123,7 @@ def test_letterbox_maps_points_there_and_back(width: int, height: int, imgsz: in
 
 def test_letterbox_of_a_wide_image() -> None:
     box = letterbox(np.zeros((48, 64, 3), np.uint8), ImageShape.square(64))
-    assert (box.scale, box.left, box.top) == (1.0, 0, 8)
+    assert (box.scale, box.left, box.top) == ((1.0, 1.0), 0, 8)
     assert (box.pixels[:8] == FILL).all()
     assert (box.pixels[8:56] == 0).all()
     assert to_original(np.array([[-5, 0, 70, 64]], np.float32), box).tolist() == [[0, 0, 64, 48]]

@@ -1,0 +1,24 @@
+"""Parameters of the step that reads an ONNX file."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from yolodeploy.backend import Load
+from yolodeploy.recipe import Layout, Preprocess
+
+
+class LoadOnnx(Load):
+    """Read an ONNX file; what its images and outputs are comes from the file, or from the recipe's `model`."""
+
+    layout: Layout | None = Field(
+        default=None, description="What the numbers of the output mean; left out, recognised."
+    )
+    preprocess: Preprocess | None = Field(
+        default=None,
+        description="What is done to images; left out, they are letterboxed and given in 0..1, RGB.",
+    )
+    names: tuple[str, ...] | None = Field(
+        default=None,
+        description="The classes of the data set, for a file that does not name its own.",
+    )
