@@ -55,10 +55,10 @@ def oracle(name: str, folder: Path, seed: int = 0) -> Oracle:
     torch.manual_seed(seed)
     yolo: Any = YOLO(f"{name}.yaml", verbose=False)
     model = yolo.model
-    _randomise(model)
+    randomise(model)
     coarse = int(model.stride.max())
     size = (96, 160) if coarse <= 32 else (128, 192)
-    _calibrate(model, smooth(4, 2 * size[0], 2 * size[1]))
+    calibrate(model, smooth(4, 2 * size[0], 2 * size[1]))
     path = folder / f"{name}.pt"
     yolo.save(path)
     model.half().float()  # what the file holds
@@ -92,7 +92,8 @@ def _first(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _randomise(model: nn.Module) -> None:
+def randomise(model: nn.Module) -> None:
+    """Give normalisations and biases values that differ from channel to channel."""
     for norm in _norms(model):
         nn.init.uniform_(norm.weight, 0.7, 1.3)
         nn.init.normal_(norm.bias, 0, 0.2)
@@ -104,7 +105,8 @@ def _randomise(model: nn.Module) -> None:
             nn.init.normal_(module.bias, 0, 0.3)
 
 
-def _calibrate(model: nn.Module, images: Tensor) -> None:
+def calibrate(model: nn.Module, images: Tensor) -> None:
+    """Take the statistics of normalisations from images; leaves the model ready to predict."""
     for norm in _norms(model):
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all batches
