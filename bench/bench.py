@@ -22,13 +22,14 @@ from common import PEERS, ROOT, SHARED, Bench
 from coreml_w8a8 import coreml_w8a8
 from coreml_weights import coreml
 from demos import demos
-from families import BACKENDS, families
+from every_family import BACKENDS, families
 from fire import fire
 from fuzz import fuzz
 from hostile_files import hostile
 from intel import openvino
 from latency import clocks, itself, speeds, verdicts
 from measuring import measuring
+from onnx_sources import onnx_sources
 from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
 from sensitivity import sensitivity
@@ -225,6 +226,7 @@ SECTIONS = {
     "speeds": speeds,
     "itself": itself,
     "families": families,
+    "onnx": onnx_sources,
     "demos": demos,
 }
 
@@ -250,9 +252,9 @@ def main() -> None:
     options.add_argument("--runs", type=int, default=3, help="runs of each command in `export`")
     options.add_argument("--inputs", type=int, default=10_000, help="of each parser in `fuzz`")
     options.add_argument(
-        "--models", nargs="+", help="of `families`, such as yolo26n; all if left out"
+        "--models", nargs="+", help="of `families` and `onnx`, such as yolo26n; all if left out"
     )
-    options.add_argument("--backends", nargs="*", default=BACKENDS, help="of `families`")
+    options.add_argument("--backends", nargs="*", default=BACKENDS, help="of `families` and `onnx`")
     options.add_argument("--kills", type=int, default=200, help="of deploys in `fire`")
     options.add_argument(
         "--work",

@@ -97,7 +97,10 @@ class Model:
         return smooth(count, *self.size).numpy()
 
     def reference(self, images: Array) -> Array:
-        """[N, 4 + nc, A]: centres and sizes in px of the input, and scores, for RGB images in 0..1."""
+        """Centres and sizes in px of the input, and scores [N, 4 + nc, A], for RGB images in 0..1.
+
+        A file that ends in rows gives them: [N, Q, 6] of corners, score, class.
+        """
         of = self.before or self
         return np.concatenate([of.decode(of.run(image[None])) for image in images])
 
@@ -200,7 +203,7 @@ def end_to_end(
     body = Body(_stem(8), 8)
     network = Rows(Detector(body, CornerHead(body.widths, NC, True)), count)
     path = export(network, folder / f"{name}.onnx", ["output0"], saved)
-    return Model(path, "rows", lambda out: rows(out[0]), size=saved.size)
+    return Model(path, "rows", lambda out: out[0], size=saved.size)
 
 
 def with_nms(folder: Path, saved: Saved = Saved(), name: str = "nms") -> Model:
@@ -281,12 +284,6 @@ def corners(boxes: Array, scores: Array) -> Array:
 def objectness(out: Arrays) -> Array:
     """[N, 4 + nc, A] from [N, A, 5 + nc], where classes are told given that there is an object."""
     return common(out[0][..., :4], out[0][..., 5:] * out[0][..., 4:5])
-
-
-def rows(found: Array) -> Array:
-    """[N, 4 + nc, Q] from rows [N, Q, 6]."""
-    names = np.arange(NC) == found[..., 5:].round().astype(int)
-    return corners(found[..., :4], (found[..., 4:5] * names).astype(np.float32))
 
 
 def sigmoid(values: Array) -> Array:

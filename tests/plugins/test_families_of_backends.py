@@ -1,6 +1,6 @@
 """Models of several families in NCNN and OpenVINO: the checkpoint's names, and the output of the source.
 
-`bench/families.py` prints the same for every family.
+`bench/every_family.py` prints the same for every family.
 """
 
 from __future__ import annotations

@@ -90,14 +90,14 @@ def _of_head(
     rows = oracle.rows.numpy() if head == "one-to-one" and oracle.rows is not None else None
     found = {"torch": _differences(ours, many, rows)}
     for backend in backends:
-        made = _exported(backend, loaded, oracle, work / backend)
+        made = exported(backend, loaded, oracle.images[:1].numpy(), work / backend)
         expected = (many[:1] if many is not None else None, rows[:1] if rows is not None else None)
         found[backend] = _differences(made, *expected)
     return found
 
 
-def _exported(backend: str, loaded: Any, oracle: known.Oracle, work: Path) -> Any:
-    """What the fp32 export of a model gives for the first image, in the backend's runtime."""
+def exported(backend: str, loaded: Any, image: Any, work: Path) -> Any:
+    """What the fp32 export of a model gives for an image [1, channels, H, W], in the backend's runtime."""
     from dataclasses import replace
 
     from torch_support import context
@@ -109,7 +109,7 @@ def _exported(backend: str, loaded: Any, oracle: known.Oracle, work: Path) -> An
     device = next(each for each in plugin.DEVICES if each.name == DEVICES[backend])
     target = Target(device, device.os_default)
     step = next(each for each in plugin.STEPS if each.name == "export")
-    info, image = ModelInfo.read(loaded.path), oracle.images[:1].numpy()
+    info = ModelInfo.read(loaded.path)
     given = replace(
         context(work),
         imgsz=ImageShape(*image.shape[2:]),
