@@ -36,16 +36,16 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Source:
-    """A file, what it means, and what a recipe says of it.
+    """A file, what it means, and what the reader is told.
 
-    `expected` is [N, 4 + nc, A], or rows [N, k, 6], for `images` [N, 3, H, W], RGB in 0..1. `recipe` has `head` and `preprocess`.
+    `expected` is [N, 4 + nc, A], or rows [N, k, 6], for `images` [N, 3, H, W], RGB in 0..1. `told` has the parameters of the step `load`.
     """
 
     title: str
     path: Path
     images: Array
     expected: Array
-    recipe: dict[str, Any] = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=dict)
     exported: bool = True
 
 
@@ -140,12 +140,13 @@ def _load(source: Source, work: Path) -> tuple[Any, str]:
     import yolodeploy_onnx
     from torch_support import context
 
-    from yolodeploy.backend import Artifact, Load, ModelInfo
+    from yolodeploy.backend import Artifact, ModelInfo
     from yolodeploy.system import ImageShape
 
     given = replace(context(work), imgsz=ImageShape(*source.images.shape[2:]))
+    step = yolodeploy_onnx.STEPS[0]
     file = Artifact(".onnx", source.path, "")
-    path = yolodeploy_onnx.STEPS[0].run(file, Load.model_validate(source.recipe), given)
+    path = step.run(file, step.params.model_validate(source.told), given)
     info = ModelInfo.read(path)
     return Artifact("yolo", path, ""), str(getattr(info, "known", "head"))
 
@@ -190,16 +191,14 @@ def _as_rows(found: Array, count: int) -> list[Array]:
 
 def _of_zoo(name: str, model: zoo.Model) -> Source:
     images = model.images()
-    recipe = _recipe(model)
-    return Source(name, model.path, images, model.reference(images), recipe)
+    told = _told(model)
+    return Source(name, model.path, images, model.reference(images), told)
 
 
-def _recipe(model: zoo.Model) -> dict[str, Any]:
-    pixels = model.pixels
-    given: dict[str, Any] = {"names": list(zoo.NAMES)}
-    if pixels != zoo.Pixels():
-        given["preprocess"] = {"order": pixels.order, "scale": pixels.scale, "mean": pixels.mean, "std": pixels.std}  # fmt: skip
-    return given
+def _told(model: zoo.Model) -> dict[str, Any]:
+    pixels, usual = model.pixels, zoo.Pixels()
+    given = {key: value for key, value in vars(pixels).items() if value != getattr(usual, key)}
+    return {"names": zoo.NAMES} | ({"preprocess": given} if given else {})
 
 
 def _exports(name: str, work: Path) -> Iterator[Source]:

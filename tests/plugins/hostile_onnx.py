@@ -289,7 +289,6 @@ from yolodeploy.backend import Artifact, Load
 from yolodeploy.errors import YolodeployError
 
 status = lambda key: int(next(l for l in open("/proc/self/status") if l.startswith(key)).split()[1]) / 1e3
-size = int((status("VmSize") + 3000) * 1e6)
 first = True
 def read(path, work):
     return yolodeploy_onnx.STEPS[0].run(Artifact(".onnx", path, ""), Load(), context(work, 32))
@@ -299,7 +298,7 @@ for line in sys.stdin:
     print(json.dumps([name]), flush=True)
     if first:
         read(path.parent.parent / "good.onnx", path.parent.parent / f"good{os.getpid()}")
-        resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_DATA, (int((status("VmData") + 2500) * 1e6), resource.RLIM_INFINITY))
         first = False
     Path("/proc/self/clear_refs").write_text("5")
     before, start, said, kind = status("VmRSS"), time.process_time(), None, "read"

@@ -48,19 +48,19 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Pixels:
-    """What a file expects: (pixel / 255 * scale - mean) / std in `order`, and where an image is put."""
+    """What a file expects: (pixel * scale - mean) / std in `order`, and how an image gets the size; as in a recipe."""
 
     order: str = "rgb"
-    scale: float = 1.0
+    scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
-    fit: str = "letterbox"  # or "corner" (the rest below and to the right is grey), or "stretch"
+    fit: str = "center"  # or "top-left", or "stretch"
 
     def __call__(self, images: Array) -> Array:
         """RGB images [N, 3, H, W] in 0..1, as the file expects them."""
         given = images[:, ::-1] if self.order == "bgr" else images
         mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (self.mean, self.std))
-        return np.ascontiguousarray((given * np.float32(self.scale) - mean) / std, np.float32)
+        return np.ascontiguousarray((given * np.float32(255 * self.scale) - mean) / std, np.float32)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,10 @@ class Saved:
 
 @dataclass(frozen=True)
 class Model:
-    """A file, the layout of its outputs, what it expects, and how its outputs become boxes and scores."""
+    """A file, the layout of its outputs, what it expects, and how its outputs become boxes and scores.
+
+    `layout` is as a recipe writes it, or "maps", "rows" or "nms" for what no recipe can say.
+    """
 
     path: Path
     layout: str
@@ -123,10 +126,10 @@ def yolox(folder: Path, decoded: bool = True, saved: Saved = Saved(), name: str 
     """YOLOX: BGR in 0..255, [1, A, 5 + nc]; without `decoded` offsets in cells and logarithms of sizes."""
     body = Body(Focus(8, nn.SiLU), 8, Csp, row=False)
     network = Detector(body, YoloxHead(body.widths, NC, decoded))
-    pixels = Pixels("bgr", 255.0, fit="corner")
+    pixels = Pixels("bgr", 1.0, fit="top-left")
     path = export(network, folder / f"{name}.onnx", ["output"], saved, pixels)
     if decoded:
-        return Model(path, "objectness", objectness, pixels, saved.size)
+        return Model(path, "yolov5", objectness, pixels, saved.size)
     return Model(path, "yolox", lambda out: objectness([_off_the_grid(out[0], saved.size)]), pixels, saved.size)  # fmt: skip
 
 
@@ -168,7 +171,7 @@ def damo_yolo(folder: Path, saved: Saved = Saved(), name: str = "damo-yolo") -> 
     """DAMO-YOLO: scores [1, A, nc] and corners [1, A, 4]; RGB in 0..255, stretched."""
     body = Body(Focus(8, nn.ReLU), 8, Plain, nn.ReLU, row=False)
     network = Detector(body, CornerHead(body.widths, NC, False))
-    pixels = Pixels(scale=255.0, fit="stretch")
+    pixels = Pixels(scale=1.0, fit="stretch")
     path = export(network, folder / f"{name}.onnx", ["output", "boxes"], saved, pixels)
     return Model(path, "corners", lambda out: corners(out[1], out[0]), pixels, saved.size)
 
@@ -193,7 +196,7 @@ def rt_detr(
         boxes = out[0] * np.array([width, height, width, height], np.float32)
         return common(boxes, sigmoid(out[1]) if logits else out[1])
 
-    return Model(path, "shares", decode, pixels, saved.size)
+    return Model(path, "detr", decode, pixels, saved.size)
 
 
 def end_to_end(
@@ -325,7 +328,7 @@ def _anchored(path: Path, body: Body, outputs: str, implicit: bool, saved: Saved
     names = [] if outputs == "raw" else ["output0"]
     export(network, path, names, saved)
     decode = (lambda out: objectness([raw_maps(out)])) if outputs == "raw" else objectness
-    return Model(path, "objectness" if names else "maps", decode, size=saved.size)
+    return Model(path, "yolov5" if names else "maps", decode, size=saved.size)
 
 
 def _flat(found: Any) -> tuple[Any, ...]:
