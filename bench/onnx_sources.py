@@ -180,7 +180,10 @@ def differences(ours: Array, expected: Array) -> tuple[float, float]:
     count = min(each.shape[1 if each.shape[2] == _ROW else 2] for each in (ours, expected))
     pairs = zip(_as_rows(expected, count), _as_rows(ours, count), strict=True)
     rows = [row_differences(one, two) for one, two in pairs]
-    return max(float(box.max()) for box, _ in rows), max(float(score.max()) for _, score in rows)
+    return (
+        max(float(box.max(initial=0)) for box, _ in rows),
+        max(float(score.max(initial=0)) for _, score in rows),
+    )
 
 
 def _as_rows(found: Array, count: int) -> list[Array]:

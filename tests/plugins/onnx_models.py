@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,8 @@ def yolox(folder: Path, decoded: bool = True, saved: Saved = Saved(), name: str 
     pixels = Pixels("bgr", 1.0, fit="top-left")
     path = export(network, folder / f"{name}.onnx", ["output"], saved, pixels)
     if decoded:
-        return Model(path, "yolov5", objectness, pixels, saved.size)
-    return Model(path, "yolox", lambda out: objectness([_off_the_grid(out[0], saved.size)]), pixels, saved.size)  # fmt: skip
+        return _model(path, "yolov5", objectness, saved, pixels)
+    return _model(path, "yolox", lambda out: objectness([_off_the_grid(out[0], saved.size)]), saved, pixels)  # fmt: skip
 
 
 def yolov5(
@@ -164,7 +164,7 @@ def yolo_nas(folder: Path, saved: Saved = Saved(), name: str = "yolo-nas") -> Mo
     body = Body(Conv(3, 8, 3, 2, nn.ReLU), 8, Plain, nn.ReLU)
     network = Detector(body, CornerHead(body.widths, NC, True))
     path = export(network, folder / f"{name}.onnx", ["boxes", "scores"], saved)
-    return Model(path, "corners", lambda out: corners(out[0], out[1]), size=saved.size)
+    return _model(path, "corners", lambda out: corners(out[0], out[1]), saved)
 
 
 def damo_yolo(folder: Path, saved: Saved = Saved(), name: str = "damo-yolo") -> Model:
@@ -173,7 +173,7 @@ def damo_yolo(folder: Path, saved: Saved = Saved(), name: str = "damo-yolo") -> 
     network = Detector(body, CornerHead(body.widths, NC, False))
     pixels = Pixels(scale=1.0, fit="stretch")
     path = export(network, folder / f"{name}.onnx", ["output", "boxes"], saved, pixels)
-    return Model(path, "corners", lambda out: corners(out[1], out[0]), pixels, saved.size)
+    return _model(path, "corners", lambda out: corners(out[1], out[0]), saved, pixels)
 
 
 def rt_detr(
@@ -196,7 +196,7 @@ def rt_detr(
         boxes = out[0] * np.array([width, height, width, height], np.float32)
         return common(boxes, sigmoid(out[1]) if logits else out[1])
 
-    return Model(path, "detr", decode, pixels, saved.size)
+    return _model(path, "detr", decode, saved, pixels)
 
 
 def end_to_end(
@@ -206,7 +206,7 @@ def end_to_end(
     body = Body(_stem(8), 8)
     network = Rows(Detector(body, CornerHead(body.widths, NC, True)), count)
     path = export(network, folder / f"{name}.onnx", ["output0"], saved)
-    return Model(path, "rows", lambda out: out[0], size=saved.size)
+    return _model(path, "rows", lambda out: out[0], saved)
 
 
 def with_nms(folder: Path, saved: Saved = Saved(), name: str = "nms") -> Model:
@@ -245,13 +245,17 @@ def export(
     """Give a network random weights and statistics from images, and write it."""
     torch.set_num_threads(1)
     torch.manual_seed(saved.seed)
-    for name, parameter in network.named_parameters():
+    for parameter in network.parameters():
         if parameter.ndim > 1:
-            gain = 0.3 if ".last." in name else 1.0  # sizes are exponentials of what comes last
-            nn.init.normal_(parameter, 0, gain * (2 / parameter[0].numel()) ** 0.5)
+            nn.init.normal_(parameter, 0, (2 / parameter[0].numel()) ** 0.5)
     randomise(network)
+    for name, parameter in network.named_parameters():
+        if ".last." in name:
+            parameter.data *= 0.2  # sizes are exponentials or squares of what comes last
     height, width = saved.size
-    calibrate(network, torch.from_numpy(pixels(smooth(4, 2 * height, 2 * width).numpy())))
+    pictures = smooth(4, 2 * height, 2 * width)
+    both = torch.cat((pictures, torch.rand_like(pictures)))  # readers try models on noise
+    calibrate(network, torch.from_numpy(pixels(both.numpy())))
     images = torch.from_numpy(pixels(smooth(1, height, width).numpy()))
     if saved.half:
         network = network.half() if saved.half == "inputs" else Halved(network)
@@ -271,6 +275,35 @@ def export(
         beside = f"{path.name}.data"
         onnx.save(model, path, save_as_external_data=saved.external, location=beside, size_threshold=0)  # fmt: skip
     return path
+
+
+def _model(
+    path: Path,
+    layout: str,
+    decode: Callable[[Arrays], Array],
+    saved: Saved,
+    pixels: Pixels = Pixels(),
+) -> Model:
+    model = Model(path, layout, decode, pixels, saved.size)
+    return replace(model, before=replace(model, path=widened(path))) if saved.half else model
+
+
+def widened(path: Path) -> Path:
+    """Write a float16 file's weights into a file that computes in float32: what 16 bits cost is no fault of a reader."""
+    model = onnx.load(path)
+    held = [a.t for node in model.graph.node for a in node.attribute if a.HasField("t")]
+    for tensor in [*model.graph.initializer, *held]:
+        if tensor.data_type == TensorProto.FLOAT16:
+            wide = onnx.numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(wide, tensor.name))
+    for node in model.graph.node:
+        for a in node.attribute:
+            if node.op_type == "Cast" and a.i == TensorProto.FLOAT16:
+                a.i = TensorProto.FLOAT
+    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
+        value.type.tensor_type.elem_type = TensorProto.FLOAT
+    onnx.save(model, beside := path.with_stem(f"{path.stem}-wide"))
+    return beside
 
 
 def common(boxes: Array, scores: Array) -> Array:
@@ -328,7 +361,7 @@ def _anchored(path: Path, body: Body, outputs: str, implicit: bool, saved: Saved
     names = [] if outputs == "raw" else ["output0"]
     export(network, path, names, saved)
     decode = (lambda out: objectness([raw_maps(out)])) if outputs == "raw" else objectness
-    return Model(path, "yolov5" if names else "maps", decode, size=saved.size)
+    return _model(path, "yolov5" if names else "maps", decode, saved)
 
 
 def _flat(found: Any) -> tuple[Any, ...]:
