@@ -109,7 +109,7 @@ def _training_step(
 
 STEPS: Sequence[Step] = (
     Step("load", ".pt", "yolo", Load, _load, revision=2),
-    _training_step("prune", Prune, _prune, revision=2),
+    _training_step("prune", Prune, _prune, revision=3),
     _training_step("finetune", Finetune, _finetune),
     _training_step("distill", Distill, _distill),
     _training_step("qat", Qat, _qat, _fits_qat, revision=2),

@@ -16,9 +16,9 @@ from yolodeploy.system import ImageShape
 from yolodeploy_torch.graph import Graph, build, graph_in
 from yolodeploy_torch.model import Group, Structure, channel_groups, read, threads, write_module
 from yolodeploy_torch.params import Prune
-from yolodeploy_torch.pruning.batch_norm import moments, recalibrate
 from yolodeploy_torch.pruning.cost import Cost, channels, flops, weights
 from yolodeploy_torch.pruning.importance import importance, relative, taylor
+from yolodeploy_torch.pruning.recalibration import recalibrate
 from yolodeploy_torch.pruning.selection import (
     Limits,
     Sizes,
@@ -30,11 +30,11 @@ from yolodeploy_torch.pruning.selection import (
 from yolodeploy_torch.pruning.shrink import Cut, shrink
 from yolodeploy_torch.training import fit, write_history
 
-IMAGES = 16  # in one batch, whose statistics the normalisations get
+IMAGES = 16  # in one batch, that the model is mended on
 
 
 def prune(artifact: Artifact, params: Prune, context: Context) -> Path:
-    """Write the pruned model; its normalisations are re-estimated on calibration images.
+    """Write the pruned model; its convolutions are mended on calibration images.
 
     Raises StepFailed if the target cannot be met or the criterion rates all channels alike; with
     `finetune` also what `train` raises.
@@ -96,7 +96,7 @@ def _round_part(context: Context, params: Prune, number: int, start: float, end:
 
 
 def _cut_to(share: float, model: GraphModule, goal: _Goal, context: Context) -> GraphModule:
-    """Remove the least important channels and mend the normalisations."""
+    """Remove the least important channels and mend what is left."""
     graph = graph_in(model)
     found = channel_groups(graph)
     scores = _scores(model, found, goal.params, context)
@@ -105,10 +105,7 @@ def _cut_to(share: float, model: GraphModule, goal: _Goal, context: Context) -> 
     view = context.data["calibration"].spread(IMAGES)
     context.progress(0.9, f"statistics of {len(view)} images")
     images = torch.cat([torch.from_numpy(image) for image in view.letterboxed(context.imgsz)])
-    cut = Cut(found, kept)
-    before = moments(model, images)
-    wanted = {name: each.take(cut.stay(name)) for name, each in before.items()}
-    recalibrate(smaller, images, wanted)
+    recalibrate(smaller, model, images, Cut(found, kept).stay)
     return smaller
 
 

@@ -21,7 +21,7 @@ from yolodeploy.errors import StepFailed
 from yolodeploy.recipe.fields import View
 from yolodeploy.system import ImageShape
 from yolodeploy_torch.graph import build, graph_in
-from yolodeploy_torch.model import channel_groups, macs, read, threads, write
+from yolodeploy_torch.model import channel_groups, fused_module, macs, read, threads, write, write_module
 from yolodeploy_torch.model.artifact import WEIGHTS_FILE
 from yolodeploy_torch.params import Prune
 from yolodeploy_torch.pruning.cost import channels, weights
@@ -156,10 +156,10 @@ def test_statistics_are_mended(
 
 
 def test_a_model_that_nothing_was_cut_from_is_recalibrated_to_itself(model: GraphModule) -> None:
-    from yolodeploy_torch.pruning.batch_norm import moments, recalibrate
+    from yolodeploy_torch.pruning.recalibration import recalibrate
 
     same = build(graph_in(model), {k: v.clone() for k, v in model.state_dict().items()})
-    recalibrate(same, IMAGES, moments(model, IMAGES))
+    recalibrate(same, model, IMAGES, lambda _: None)
     for name, value in model.state_dict().items():
         assert torch.allclose(value, same.state_dict()[name], rtol=1e-4, atol=1e-6), name
 
@@ -275,3 +275,18 @@ def test_rounds_with_training_between_them(loaded: Artifact, shapes: Path, tmp_p
     assert (tmp_path / "resume" / "round-1" / "state.pt").exists()
     again = run("again", tmp_path / "resume")
     assert (whole / WEIGHTS_FILE).read_bytes() == (again / WEIGHTS_FILE).read_bytes()
+
+
+def test_convolutions_without_a_normalisation_are_mended_too(
+    loaded: Artifact, shapes: Path, tmp_path: Path
+) -> None:
+    """With its normalisations folded, as in an ONNX file, a cut model gives what it gives with them."""
+    source = tmp_path / "folded"
+    source.mkdir()
+    write_module(source, fused_module(read(loaded.path)))
+    outputs = []
+    for number, given in enumerate((loaded, Artifact("yolo", source, ""))):
+        with torch.inference_mode():
+            made = _run(given, tmp_path / f"cut-{number}", shapes, keep=0.8)
+            outputs.append(made(IMAGES))
+    assert torch.allclose(*outputs, atol=0.05)

@@ -2,7 +2,7 @@
 
     {"names": ["red", ...], "padding": 40000, "width": 4, "seconds": 0.0,
      "damage": {"fp16": {"shift": 0.5, "miss": ["red"], "noise": 0.001}},
-     "heads": ["one-to-one", "one-to-many"], "echo": true, "topk": true}
+     "heads": ["one-to-one", "one-to-many"], "echo": true, "topk": true, "known": "outputs", "obstacle": "a glaze"}
 
 A clay model finds the one rectangle of each class's colour in an image. `shift` moves an artifact's
 boxes by pixels, `miss` makes it blind to classes, `noise` is added to its scores; `padding` is the
@@ -150,9 +150,10 @@ def read_facts(weights: Path, params: Params | None = None) -> ModelInfo:
     """What a weights file says of its model."""
     model = json.loads(weights.read_text(encoding="utf-8"))
     heads = tuple(model.get("heads", ["one-to-many"]))
-    return ModelInfo(
+    info = ModelInfo(
         "detect", tuple(model["names"]), (8, 16, 32), 42, head=heads[0], heads=heads, imgsz=64
     )
+    return replace(info, **{key: model[key] for key in ("known", "obstacle") if key in model})
 
 
 class Trim(Params):
