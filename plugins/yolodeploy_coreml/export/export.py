@@ -18,11 +18,11 @@ from yolodeploy.errors import PlanRefused, StepFailed
 from yolodeploy.recipe import Head
 from yolodeploy.system import GREY
 from yolodeploy_coreml.devices import ios_format
-from yolodeploy_coreml.export.indices import anchor_count, keep_indices
+from yolodeploy_coreml.export.indices import keep_indices
 from yolodeploy_coreml.export.nms import SplitHead, with_nms
 from yolodeploy_coreml.mlpackage import OUTPUT, PACKAGE, RAW_OUTPUTS, messages, write_package
 from yolodeploy_coreml.toolchain import coremltools, quiet
-from yolodeploy_torch.model import exportable, layer_parts
+from yolodeploy_torch.model import anchor_count, exportable, layer_parts
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Artifact, Context, Params
@@ -50,7 +50,7 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     info = ModelInfo.read(artifact.path)
     script = _traced(artifact.path, context, split=options.nms)
     context.progress(0.3, "convert")
-    converted = _convert(script, info, options, context)
+    converted = _convert(script, anchor_count(artifact.path, context.imgsz), options, context)
     context.progress(0.9, "write")
     # As a message of our copy of the protobuf classes, which does not mix with coremltools' own.
     spec = messages().Model.FromString(converted.get_spec().SerializeToString())
@@ -99,7 +99,7 @@ def _traced(source: Path, context: Context, *, split: bool) -> Any:
         return torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
 
 
-def _convert(script: Any, info: ModelInfo, options: CoreMLExport, context: Context) -> Any:
+def _convert(script: Any, anchors: int, options: CoreMLExport, context: Context) -> Any:
     ct = coremltools()
     # From iOS 16 the outputs of fp16 programs are fp16 by default, which Core ML's NMS does
     # not take and Swift has no plain array for; float32 outputs work on every version.
@@ -109,7 +109,7 @@ def _convert(script: Any, info: ModelInfo, options: CoreMLExport, context: Conte
     image = ct.ImageType("image", shape=context.imgsz.batch, scale=1 / 255, color_layout=layout)
     passes = ct.PassPipeline.DEFAULT
     if context.head == "one-to-one":
-        keep_indices(passes, anchor_count(context.imgsz, info.strides), len(context.names))
+        keep_indices(passes, anchors, len(context.names))
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from yolodeploy.backend import ROWS
-from yolodeploy.system import ImageShape
 
 _UINT16 = 0xFFFF
-
-
-def anchor_count(imgsz: ImageShape, strides: Sequence[int]) -> int:
-    """How many anchors a detector with these strides has in an image."""
-    return sum((imgsz.height // stride) * (imgsz.width // stride) for stride in strides)
 
 
 def keep_indices(passes: Any, anchors: int, classes: int) -> None:

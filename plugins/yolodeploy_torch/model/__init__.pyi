@@ -1,4 +1,4 @@
-from .artifact import info, read, read_graph, write, write_module
+from .artifact import anchor_count, info, read, read_graph, write, write_module
 from .channels import Channels, Group, Numbers, Structure, channel_groups
 from .classes import keep_classes
 from .exportable import exportable, fused_module, traced
@@ -19,6 +19,7 @@ __all__ = [
     "Structure",
     "TorchPredictor",
     "Trainable",
+    "anchor_count",
     "channel_groups",
     "counts",
     "exportable",

@@ -15,6 +15,7 @@ from torch.fx import GraphModule
 
 from yolodeploy.backend import ModelInfo
 from yolodeploy.errors import StepFailed
+from yolodeploy.system import ImageShape
 from yolodeploy_torch.graph import Graph, OpenHead, State, Unsupported, build, graph_in
 
 GRAPH_FILE = "graph.json"
@@ -76,6 +77,12 @@ def read_graph(folder: Path) -> Graph:
         graph = _graph(folder)
         graph.check()
         return graph
+
+
+def anchor_count(folder: Path, imgsz: ImageShape) -> int:
+    """How many anchors (or queries) the output of an artifact has for an image; raises StepFailed as `read_graph` does."""
+    graph = read_graph(folder)
+    return graph.shapes(imgsz.height, imgsz.width)[graph.output][2]
 
 
 def _graph(folder: Path) -> Graph:

@@ -68,11 +68,12 @@ def recalibrate(model: GraphModule, whole: GraphModule, images: Tensor, stay: _S
                 norm = cast("nn.BatchNorm2d", model.get_submodule(node.name))
                 _mend_norm(norm, Line.through(*read))
             made, wanted = ours.step(here), theirs.step(there)
-            plain = isinstance(node, Conv | ConvTranspose) and node.name not in normalised
-            if plain and node.bias and (left := stay(node.name)) is not None:
-                line = Line.through(made, wanted[:, left])
-                _mend_conv(model.get_submodule(node.name), line)
-                ours.env[here] = line.at(made)
+            if isinstance(node, Conv | ConvTranspose) and node.bias and node.name not in normalised:
+                left = stay(node.name)
+                if left is not None:
+                    line = Line.through(made, wanted[:, left])
+                    _mend_conv(model.get_submodule(node.name), line)
+                    ours.env[here] = line.at(made)
 
 
 class _Run(fx.Interpreter):

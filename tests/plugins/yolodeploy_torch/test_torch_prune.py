@@ -21,7 +21,15 @@ from yolodeploy.errors import StepFailed
 from yolodeploy.recipe.fields import View
 from yolodeploy.system import ImageShape
 from yolodeploy_torch.graph import build, graph_in
-from yolodeploy_torch.model import channel_groups, fused_module, macs, read, threads, write, write_module
+from yolodeploy_torch.model import (
+    channel_groups,
+    fused_module,
+    macs,
+    read,
+    threads,
+    write,
+    write_module,
+)
 from yolodeploy_torch.model.artifact import WEIGHTS_FILE
 from yolodeploy_torch.params import Prune
 from yolodeploy_torch.pruning.cost import channels, weights
