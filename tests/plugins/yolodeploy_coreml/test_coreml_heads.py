@@ -114,6 +114,7 @@ def export(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
     patch.setattr(module, "exportable", exportable)
     patch.setattr(module, "layer_parts", lambda _folder: PARTS)
+    patch.setattr(module, "anchor_count", lambda _folder, _imgsz: (SIDE // 8) ** 2)
     made: dict[Any, Artifact] = {}
 
     def run(head: str, version: str = "18", **wanted: Any) -> Artifact:
