@@ -1,0 +1,152 @@
+"""Writing a model in which some convolutions compute in 8 bits: QuantizeLinear and DequantizeLinear around them.
+
+ONNX Runtime recognises operators between these pairs and runs its 8-bit kernels in their place. SiLU becomes ONNX
+Runtime's own QuickGelu, because a gate and a product in 8 bits are slower and less exact (docs/decisions/028).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper
+
+from yolodeploy_onnxruntime.grids import Grid
+from yolodeploy_onnxruntime.model_file import identity, tensor
+from yolodeploy_onnxruntime.rounding import Rounded
+from yolodeploy_onnxruntime.structure import Region, Structure
+
+_RUNTIMES_OWN = "com.microsoft"
+Activations = Literal["uint8", "int8"]
+
+
+@dataclass(frozen=True)
+class Integer:
+    """A convolution in 8 bits: weights, and the float bias if it has one."""
+
+    weights: Rounded
+    bias: NDArray[np.float64] | None
+
+
+class Rewriter:
+    """Puts the pairs into a copy of a model."""
+
+    def __init__(
+        self,
+        structure: Structure,
+        region: Region,
+        grids: Mapping[str, Grid],
+        activations: Activations,
+    ) -> None:
+        self._structure, self._region, self._grids = structure, region, grids
+        self._type = np.dtype(activations)
+        self._offset = 128 if activations == "int8" else 0
+        self._nodes: list[NodeProto] = []
+        self._tensors: dict[str, TensorProto] = {}
+        self._scalars: dict[Grid, tuple[str, str]] = {}
+        self._floats: dict[str, str] = {}  # what a value in 8 bits is called as floats
+
+    def model(self, model: onnx.ModelProto, convolutions: Mapping[str, Integer]) -> onnx.ModelProto:
+        """The model with these convolutions in 8 bits."""
+        made = onnx.ModelProto()
+        made.CopyFrom(model)
+        internal = self._region.operators | convolutions.keys()
+        silu = self._region.operators & self._structure.gates.keys()
+        from_integers = {
+            value
+            for node in model.graph.node
+            if identity(node) in internal
+            for value in node.output
+            if value in self._region.values
+        }
+        for value in sorted(self._region.values & {each.name for each in model.graph.input}):
+            self._pair(value)
+        for node in made.graph.node:
+            for place, value in enumerate(node.input):
+                quantized = value in from_integers or identity(node) in internal
+                if value in self._region.values and quantized:
+                    node.input[place] = self._floats[value]
+            if node.name in convolutions:
+                self._weights(node, convolutions[node.name])
+            if identity(node) in silu:
+                node.CopyFrom(_silu(node.input[0], node.output[0]))
+            self._nodes.append(node)
+            for value in node.output:
+                if value in self._region.values:
+                    self._pair(value)
+        if silu:
+            made.opset_import.append(helper.make_opsetid(_RUNTIMES_OWN, 1))
+        self._finish(made)
+        return made
+
+    def _finish(self, made: onnx.ModelProto) -> None:
+        nodes = list(self._nodes)
+        del made.graph.node[:]
+        made.graph.node.extend(nodes)
+        drop_unused(made)
+        made.graph.initializer.extend(self._tensors.values())
+
+    def _pair(self, value: str) -> None:
+        """Round a value and give it back as floats, under names that are short: they are most of a small file."""
+        grid, number = self._grids[value], len(self._floats)
+        if grid not in self._scalars:
+            names = f"s:{number}", f"z:{number}"
+            zero = np.array(grid.zero - self._offset, self._type)
+            for name, found in zip(names, (np.array(grid.scale), zero), strict=True):
+                self._tensors[name] = tensor(name, found)
+            self._scalars[grid] = names
+        levels, inputs = f"q:{number}", self._scalars[grid]
+        self._floats[value] = f"d:{number}"
+        self._nodes += [
+            helper.make_node("QuantizeLinear", [value, *inputs], [levels]),
+            helper.make_node("DequantizeLinear", [levels, *inputs], [self._floats[value]]),
+        ]
+
+    def _weights(self, node: NodeProto, integer: Integer) -> None:
+        read = self._grids[self._structure.layers[node.name].input[0]]
+        weight, scales = integer.weights, integer.weights.scales
+        node.input[1] = self._expanded(f"w:{node.name}", weight.integers, scales)
+        if integer.bias is not None:
+            steps = np.asarray(scales * read.scale, np.float32)
+            levels = np.rint(integer.bias / steps.astype(np.float64))
+            most = np.iinfo(np.int32).max
+            stored = np.clip(levels, -most, most).astype(np.int32)
+            node.input[2] = self._expanded(f"b:{node.name}", stored, steps)
+
+    def _expanded(
+        self, name: str, integers: NDArray[np.signedinteger], scales: NDArray[np.float32]
+    ) -> str:
+        """Store integers [outputs, ...] with a scale per output; the name of the floats."""
+        number = len(self._tensors)
+        stored, steps, floats = name, f"s:{name[0]}{number}", f"d:{name[0]}{number}"
+        self._tensors[stored], self._tensors[steps] = (
+            tensor(stored, integers),
+            tensor(steps, scales),
+        )
+        # Without a zero point: it is 0, and has the type of the integers.
+        self._nodes.append(helper.make_node("DequantizeLinear", [stored, steps], [floats], axis=0))
+        return floats
+
+
+def _silu(value: str, result: str) -> NodeProto:
+    """X * sigmoid(x): QuickGelu with alpha 1."""
+    return helper.make_node("QuickGelu", [value], [result], domain=_RUNTIMES_OWN, alpha=1.0)
+
+
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Remove the tensors that nothing reads any more, and what expanded them."""
+    ends = {each.name for each in model.graph.output}
+    while True:
+        read = {value for node in model.graph.node for value in node.input} | ends
+        nodes = [node for node in model.graph.node if not read.isdisjoint(node.output)]
+        if len(nodes) == len(model.graph.node):
+            break
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+    stored = [each for each in model.graph.initializer if each.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(stored)

@@ -1,0 +1,122 @@
+"""Running an artifact in ONNX Runtime, and describing how an app uses it."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from yolodeploy.backend import Interface, Layout, Runtime, Target, Tensor
+from yolodeploy.errors import StepFailed
+from yolodeploy.system import GREY, cpu_name
+from yolodeploy_onnxruntime.model_file import (
+    IMAGES,
+    MODEL_FILE,
+    OUTPUT,
+    batch_size,
+    read_model,
+    shape_of,
+)
+from yolodeploy_onnxruntime.structure import find_structure, gives_rows
+from yolodeploy_onnxruntime.toolchain import available, session
+
+ANCHORS_MEANING = (
+    "per anchor: centre x, centre y, width, height in input pixels, then one score per class"
+)
+ROWS_MEANING = "per row: left, top, right, bottom in input pixels, score, class index; best first, without duplicates"
+_NOTE = (
+    "Any execution provider runs the file. The CPU's was used for the evidence; on Android ask for XNNPACK (or NNAPI), "
+    "on a GPU under Windows for DirectML, in ONNX Runtime Web for `wasm` (or `webgpu` for a float file), and leave "
+    "the CPU's as the last. Keep graph optimizations on: they make 8-bit operators of the pairs of QuantizeLinear and "
+    "DequantizeLinear, and unpack stored weights."
+)
+
+
+class OnnxPredictor:
+    """Runs an artifact, as many images at a time as it was exported for."""
+
+    def __init__(self, folder: Path, target: Target, threads: int) -> None:
+        model = read_model(folder)
+        self._session = _opened(folder, target, threads)
+        self._shape = shape_of(model.graph.output[0])
+        self.batch = batch_size(model)
+        self.layout: Layout = "rows" if gives_rows(model) else "anchors"
+        used = self._session.get_providers()[0]
+        note = f"{used}, on this machine, not on a {target.device.title}"
+        self.runtime = Runtime("ONNX Runtime", onnxruntime.__version__, cpu_name(), threads, note)
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run `[N, channels, H, W]` images in 0..1; returns what `layout` says: see `backend.Predictor`.
+
+        The last batch is filled up with its last image where N is not a multiple of the artifact's batch.
+        """
+        outputs = np.empty((len(images), *self._shape[1:]), np.float32)
+        for start in range(0, len(images), self.batch):
+            chunk = images[start : start + self.batch]
+            if missing := self.batch - len(chunk):
+                chunk = np.concatenate([chunk, np.repeat(chunk[-1:], missing, 0)])
+            into = outputs[start : start + self.batch]
+            into[:] = self._session.run([OUTPUT], {IMAGES: chunk})[0][: len(into)]
+        return outputs
+
+
+class OnnxServer:
+    """Runs an artifact for throughput: a request on every thread."""
+
+    def __init__(self, folder: Path, target: Target, threads: int) -> None:
+        self.batch = batch_size(read_model(folder))
+        self.requests = threads
+        self._session = _opened(folder, target, 1)
+        self._pool = ThreadPoolExecutor(threads)
+
+    def __call__(self, images: NDArray[np.float32], runs: int) -> float:
+        """Run `[batch, channels, H, W]` images so many times; returns seconds until the last was done."""
+        start = time.perf_counter()
+        given = {IMAGES: images}
+        for done in [self._pool.submit(self._session.run, [OUTPUT], given) for _ in range(runs)]:
+            done.result()
+        return time.perf_counter() - start
+
+
+def _opened(folder: Path, target: Target, threads: int) -> object:
+    opened = session(
+        folder / MODEL_FILE, f"open {folder / MODEL_FILE}", threads, available(_wanted(target))
+    )
+    if [each.name for each in opened.get_inputs()] != [IMAGES]:
+        raise StepFailed(f"{folder / MODEL_FILE} takes other inputs than `images`. Build it again.")
+    return opened
+
+
+def _wanted(target: Target) -> list[str]:
+    """The execution providers of a device, in ONNX Runtime's names."""
+    named = str(target.device.options.get("providers", "CPU")).split(", ")
+    return [f"{name}ExecutionProvider" for name in named]
+
+
+def describe(folder: Path) -> Interface:
+    """Describe the input, the output and the layers of the artifact in `folder`."""
+    model = read_model(folder)
+    shape = shape_of(model.graph.input[0])
+    layout = "grey, 0..1" if shape[1] == GREY else "RGB, planes one after the other, 0..1"
+    meaning = ROWS_MEANING if gives_rows(model) else ANCHORS_MEANING
+    return Interface(
+        MODEL_FILE,
+        (Tensor(IMAGES, shape, "float32", layout),),
+        (Tensor(OUTPUT, shape_of(model.graph.output[0]), "float32", meaning),),
+        scale=1 / 255,
+        note=f"{_NOTE}{_of_a_batch(shape[0])}",
+        layers=find_structure(model, folder).forms,
+    )
+
+
+def _of_a_batch(batch: int) -> str:
+    if batch == 1:
+        return ""
+    return (
+        f" The model takes {batch} images at a time: fill up a smaller batch with any image and ignore its row "
+        "of the output. The golden input and output are one image's, at any place of a batch."
+    )
