@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = ROOT / "examples" / "yolodeploy-onnx"
+EXAMPLE = ROOT / "examples" / "yolodeploy-minimal"
 
 
 def run(arguments: list[str], path: str) -> str:
@@ -39,7 +39,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.slow
 def test_example_passes_the_contract_suite(path: str):
-    suite = ["tests/contract/test_contract.py", "-k", "onnxruntime", "-p", "no:cacheprovider"]
+    suite = ["tests/contract/test_contract.py", "-k", "minimal", "-p", "no:cacheprovider"]
     report = run(["-m", "pytest", "-q", *suite], path)
     assert " passed" in report
     assert "skipped" not in report
@@ -48,4 +48,4 @@ def test_example_passes_the_contract_suite(path: str):
 @pytest.mark.slow
 def test_command_line_lists_the_example(path: str):
     pytest.importorskip("yolodeploy.cli", reason="the command line is not part of this tree")
-    assert "onnxruntime" in run(["-m", "yolodeploy", "backends"], path)
+    assert "minimal" in run(["-m", "yolodeploy", "backends"], path)

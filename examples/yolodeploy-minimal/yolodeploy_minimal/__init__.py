@@ -1,4 +1,4 @@
-"""An example backend: ONNX files for ONNX Runtime on the CPU.
+"""A minimal backend: ONNX files for ONNX Runtime on the CPU.
 
 Importing this module must stay cheap. Only the submodules import torch, onnx and onnxruntime,
 and they are imported inside the functions that need them.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
 
 from yolodeploy.backend import (
     Artifact,
     Context,
     Device,
-    Export,
     Interface,
     Params,
     Predictor,
@@ -22,33 +24,30 @@ from yolodeploy.backend import (
 )
 from yolodeploy.system import installed, missing
 
-NAME = "onnxruntime"
+NAME = "minimal"
+
+
+class Export(Params):
+    """Write the model as an ONNX file."""
+
+    precision: Literal["fp32"] = Field(default="fp32", description="Storage type of the weights.")
 
 
 def _export(artifact: Artifact, params: Params, context: Context) -> Path:
-    from yolodeploy_onnx.export import run
+    from yolodeploy_minimal.export import run
 
     return run(artifact, params, context)
 
 
-STEPS = (
-    Step(
-        name="export",
-        accepts="yolo",
-        produces="onnx",
-        params=Export,
-        run=_export,
-        reference=lambda params: params.model_copy(update={"precision": "fp32"}),
-    ),
-)
+STEPS = (Step(name="export", accepts="yolo", produces="minimal", params=Export, run=_export),)
 
 DEVICES = (
     Device(
-        name="windows-x64",
-        title="PC with Windows 10 or later and an x86-64 processor",
-        os="Windows",
-        os_min="10",
+        name="minimal-pc",
+        title="PC with an x86-64 processor (generic)",
+        os="linux",
         source="https://onnxruntime.ai/docs/install/",
+        generic=True,
     ),
 )
 
@@ -64,19 +63,19 @@ def problem() -> str | None:
 
 
 def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: ARG001
-    """Refuse nothing: ONNX Runtime runs every artifact of this backend on each of its devices."""
+    """Refuse nothing: ONNX Runtime runs every artifact of this backend on its device."""
     return None
 
 
 def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001, ARG001
     """Open an artifact in ONNX Runtime on this machine's CPU."""
-    from yolodeploy_onnx.runtime import OnnxPredictor
+    from yolodeploy_minimal.runtime import OnnxPredictor
 
     return OnnxPredictor(artifact.path, threads)
 
 
 def describe(artifact: Artifact) -> Interface:
     """Read names and shapes of inputs and outputs from the file."""
-    from yolodeploy_onnx.runtime import interface
+    from yolodeploy_minimal.runtime import interface
 
     return interface(artifact.path)
