@@ -71,6 +71,7 @@ STEPS = (
         params=Export,
         run=_export,
         reference=lambda _: Export(precision="fp32"),
+        takes_onnx=True,
     ),
     Step(
         name="quantize",

@@ -183,8 +183,7 @@ class Writer:
             case Constant():
                 self.keep(node.name, self.weights(node.name))
             case Grid():
-                sizes = [self.shapes[value][2:] for value in inputs]
-                made = grid(sizes, node.strides)
+                made = grid([self.shapes[value][2:] for value in inputs], node.strides)
                 for name, values in zip(node.outputs, made, strict=True):
                     self.keep(name, values.numpy())
             case _:

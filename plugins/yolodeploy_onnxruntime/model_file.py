@@ -112,7 +112,8 @@ class Lookup:
         """The values that do not depend on the images."""
         found = {*self.stored, ""}
         for node in self.nodes:
-            if found.issuperset(node.input):
+            inner = any(each.type == onnx.AttributeProto.GRAPH for each in node.attribute)
+            if found.issuperset(node.input) and not inner:
                 found.update(node.output)
         return frozenset(found)
 

@@ -78,7 +78,7 @@ class Rewriter:
             for value in node.output:
                 if value in self._region.values:
                     self._pair(value)
-        if silu:
+        if silu and not any(each.domain == _RUNTIMES_OWN for each in made.opset_import):
             made.opset_import.append(helper.make_opsetid(_RUNTIMES_OWN, 1))
         self._finish(made)
         return made

@@ -55,9 +55,9 @@ def _with(weights: _Floats, scales: _Floats, levels: int) -> Rounded:
     return Rounded(integers.astype(np.int8).reshape(weights.shape), scales)
 
 
-def least_scales(bias: _Floats, read: np.float32) -> _Wide:
+def least_scales(bias: _Wide, read: np.float32) -> _Wide:
     """The scales of weights below which a bias does not fit into 32 bits beside a map of scale `read`."""
-    return np.maximum(np.abs(bias.astype(np.float64)) / (float(read) * _BIAS_LIMIT), _TINY)
+    return np.maximum(np.abs(bias) / (float(read) * _BIAS_LIMIT), _TINY)
 
 
 def shift(exact: _Floats, inside: Rounded, groups: int, means: tuple[_Wide, _Wide]) -> _Wide:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -82,7 +83,7 @@ class OnnxServer:
         return time.perf_counter() - start
 
 
-def _opened(folder: Path, target: Target, threads: int) -> object:
+def _opened(folder: Path, target: Target, threads: int) -> Any:
     opened = session(
         folder / MODEL_FILE, f"open {folder / MODEL_FILE}", threads, available(_wanted(target))
     )

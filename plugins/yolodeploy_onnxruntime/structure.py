@@ -33,10 +33,14 @@ class Structure:
     parts: dict[str, Part]
     layers: Mapping[str, NodeProto]
 
-    @property
+    @cached_property
     def convolutions(self) -> dict[str, NodeProto]:
-        """The convolutions, by name, in order of execution."""
-        return {name: node for name, node in self.layers.items() if node.op_type == "Conv"}
+        """The convolutions over maps, by name, in order of execution."""
+        return {
+            name: node
+            for name, node in self.layers.items()
+            if node.op_type == "Conv" and self.weights(name).ndim == 4
+        }
 
     @property
     def forms(self) -> dict[str, str]:
@@ -73,7 +77,7 @@ def find_structure(model: onnx.ModelProto, folder: Path) -> Structure:
     Raises StepFailed if `layers.json` does not name its layers, or it is no detector.
     """
     known, lookup = read_layers(folder), Lookup(model)
-    layers = {node.name: node for node in lookup.nodes if _has_weights(lookup, node)}
+    layers = {node.name: node for node in lookup.nodes if has_weights(lookup, node)}
     for name in layers:
         if name not in known:
             raise StepFailed(
@@ -164,7 +168,8 @@ def _rounded(structure: Structure, node: NodeProto) -> bool:
     return any(not structure.decodes(reader) for reader in readers)
 
 
-def _has_weights(lookup: Lookup, node: NodeProto) -> bool:
+def has_weights(lookup: Lookup, node: NodeProto) -> bool:
+    """Whether a node is a convolution, or multiplies a map by constant weights."""
     return (
         node.op_type in _WEIGHTED
         and node.input[1] in lookup.constants

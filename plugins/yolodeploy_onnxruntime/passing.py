@@ -1,0 +1,113 @@
+"""A model of which only the outputs are known: its ONNX file is passed on, with names for its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import NodeProto
+
+from yolodeploy.compress import Part
+from yolodeploy.errors import PlanRefused, StepFailed
+from yolodeploy.system import ImageShape
+from yolodeploy_onnxruntime.model_file import (
+    IMAGES,
+    MODEL_FILE,
+    OUTPUT,
+    Lookup,
+    identity,
+    read_model,
+    shape_of,
+)
+from yolodeploy_onnxruntime.params import Export
+from yolodeploy_onnxruntime.structure import has_weights
+
+
+def passed_on(
+    folder: Path, options: Export, imgsz: ImageShape
+) -> tuple[onnx.ModelProto, dict[str, Part], list[str]]:
+    """The model, the part of every layer with weights, and the names of their tensors.
+
+    Of the parts only these are known: what no other layer follows is `head.last`, the rest `backbone`.
+    """
+    model = read_model(folder)
+    _check(model, folder / MODEL_FILE, options, imgsz)
+    del model.graph.value_info[:]
+    _store_constants(model)
+    _name(model)
+    lookup = Lookup(model)
+    layers = {node.name: node for node in lookup.nodes if has_weights(lookup, node)}
+    if not layers:
+        raise StepFailed(f"{folder / MODEL_FILE} has no layer with weights. It is no detector.")
+    parts = _parts(lookup, layers)
+    return model, parts, [node.input[1] for node in layers.values()]
+
+
+def _check(model: onnx.ModelProto, file: Path, options: Export, imgsz: ImageShape) -> None:
+    """Refuse what a finished file cannot be given."""
+    given = [(each.name, shape_of(each)) for each in model.graph.input]
+    made = [each.name for each in model.graph.output]
+    if given != [(IMAGES, imgsz.batch)] or made != [OUTPUT]:
+        raise StepFailed(
+            f"{file} must take `{IMAGES}` of shape {imgsz.batch} and give `{OUTPUT}`, but it takes {given} and "
+            f"gives {made}. Load the model again."
+        )
+    opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
+    if options.batch > 1:
+        raise PlanRefused(
+            f"`batch: {options.batch}`: a file that is passed on takes one image at a time. Remove `batch`."
+        )
+    if "opset" in options.model_fields_set and options.opset != opset:
+        raise PlanRefused(
+            f"`opset: {options.opset}`: the file that is passed on has version {opset} of the operators. Remove "
+            "`opset`, or export the model again."
+        )
+
+
+def _store_constants(model: onnx.ModelProto) -> None:
+    """Make tensors of the nodes that only hold one."""
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            stored = model.graph.initializer.add()
+            stored.CopyFrom(node.attribute[0].t)
+            stored.name = node.output[0]
+        else:
+            nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _name(model: onnx.ModelProto) -> None:
+    """Give every node a name of its own: one that is missing or taken becomes that of its first value."""
+    taken: set[str] = set()
+    for node in model.graph.node:
+        if identity(node) in taken:
+            node.name = node.output[0]
+        taken.add(identity(node))
+        node.name = identity(node)
+
+
+def _parts(lookup: Lookup, layers: Mapping[str, NodeProto]) -> dict[str, Part]:
+    """`head.last`, `dfl` or `backbone` for every layer, in order of execution."""
+    fixed = {name for name, node in layers.items() if _is_mean(lookup, node)}
+    followed: set[str] = set()  # the values from which another layer can be reached
+    for node in reversed(lookup.nodes):
+        if (node.name in layers and node.name not in fixed) or not followed.isdisjoint(node.output):
+            followed.update(node.input)
+    found: dict[str, Part] = {}
+    for name, node in layers.items():
+        last = followed.isdisjoint(node.output)
+        found[name] = "dfl" if name in fixed else "head.last" if last else "backbone"
+    return found
+
+
+def _is_mean(lookup: Lookup, node: NodeProto) -> bool:
+    """Whether a layer is the fixed one that turns a distribution into its mean: weights 0, 1, 2, ..."""
+    stored = lookup.stored.get(node.input[1])
+    if node.op_type != "Conv" or stored is None or list(stored.dims[:1]) != [1]:
+        return False
+    weights = lookup.values(node.input[1]).ravel()
+    return bool(np.array_equal(weights, np.arange(len(weights))))
