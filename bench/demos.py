@@ -14,6 +14,7 @@ DATA = ROOT / "examples" / "shapes" / "data" / "data.yaml"
 TARGETS = {
     "openvino": ("xeon-icelake", "[{export: {precision: fp32}}, quantize]"),
     "ncnn": ("pixel-8", "[{export: {precision: fp16}}, quantize]"),
+    "onnxruntime": ("linux-x64", "[{export: {precision: fp32}}, quantize]"),
     "coreml": ("{device: iphone-13, os: '17'}", "[{export: {precision: fp16}}, quantize]"),
 }
 DROP, FIDELITY = 0.01, 0.95

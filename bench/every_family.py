@@ -19,8 +19,13 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "plugins")]
 
 import families as known  # noqa: E402 - found by the path above
 
-BACKENDS = ("openvino", "ncnn", "coreml")
-DEVICES = {"openvino": "xeon-icelake", "ncnn": "pixel-8", "coreml": "iphone-13"}
+BACKENDS = ("openvino", "ncnn", "coreml", "onnxruntime")
+DEVICES = {
+    "openvino": "xeon-icelake",
+    "ncnn": "pixel-8",
+    "coreml": "iphone-13",
+    "onnxruntime": "linux-x64",
+}
 PIXELS, SCORE = 0.02, 1e-4  # how far a backend may be off
 OWN_PIXELS, OWN_SCORE = 1e-3, 1e-5  # and PyTorch, before anything is folded
 

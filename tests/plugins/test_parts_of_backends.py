@@ -13,6 +13,7 @@ from torch_support import context, load
 
 import yolodeploy_coreml
 import yolodeploy_ncnn
+import yolodeploy_onnxruntime
 import yolodeploy_openvino
 from yolodeploy.backend import Artifact, Target
 from yolodeploy.compress import Part, read_layers
@@ -34,6 +35,14 @@ def _ncnn(folder: Path) -> Named:
 
     found = model.read(Artifact("ncnn", folder, ""))
     return ((name, found.parts[name]) for name in found.kernels)
+
+
+def _onnxruntime(folder: Path) -> Named:
+    from yolodeploy_onnxruntime.model_file import read_model
+    from yolodeploy_onnxruntime.structure import find_structure
+
+    found = find_structure(read_model(folder), folder)
+    return ((name, found.parts[name]) for name in found.layers)
 
 
 def _openvino(folder: Path) -> Named:
@@ -62,6 +71,7 @@ EACH = pytest.mark.parametrize(
     [
         pytest.param(yolodeploy_coreml, _coreml, id="coreml"),
         pytest.param(yolodeploy_ncnn, _ncnn, id="ncnn"),
+        pytest.param(yolodeploy_onnxruntime, _onnxruntime, id="onnxruntime"),
         pytest.param(yolodeploy_openvino, _openvino, id="openvino"),
     ],
 )

@@ -38,7 +38,7 @@ from yolodeploy_torch.qat.qat import qat
 
 SMALL: dict[str, Any] = {"epochs": 1, "batch": 8, "threads": 1, "holdout": 0.25}
 KEPT = ("dfl", "decode")
-BACKENDS = ("openvino", "ncnn", "coreml")
+BACKENDS = ("openvino", "ncnn", "onnxruntime", "coreml")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,8 @@ def quantized(
 ) -> tuple[Artifact, Artifact, Any]:
     """Export in fp32 and quantize; returns both and the opened result."""
     plugin = load_registry().backends[name]
-    device = next(d for d in plugin.DEVICES if d.name in ("xeon-icelake", "pixel-8", "iphone-13"))
+    wanted = ("xeon-icelake", "pixel-8", "linux-x64", "iphone-13")
+    device = next(d for d in plugin.DEVICES if d.name in wanted)
     target = Target(device, "17" if name == "coreml" else device.os_default)
     made = [source]
     for step_name, given in (("export", {"precision": "fp32"}), ("quantize", params)):
@@ -171,7 +172,7 @@ def test_the_artifact_computes_what_was_trained(
     the other side of a half moves as much as rounding itself.
     """
     keep = ("model.[013-9].*", "model.[1-9]?.*", "model.2.cv?.conv")
-    makes = grids.makes if backend == "coreml" else {}
+    makes = grids.makes if backend in ("coreml", "onnxruntime") else {}
     student = fake(loaded, InitialRanges(grids.reads, makes), *keep)
     artifact = with_ranges(loaded, student.ranges(), tmp_path / "learned")
     gone = replace(view, images=tuple(path.with_name("gone.png") for path in view.images))
@@ -189,7 +190,9 @@ def test_the_artifact_computes_what_was_trained(
         )
     found = np.concatenate([predict(image) for image in images])
     rounding = output_noise(exact, wanted)
-    assert output_noise(wanted, found) < 0.01 * rounding
+    # ONNX Runtime adds biases that are whole steps of the products, so that a few results end on the other side.
+    share = 0.05 if backend == "onnxruntime" else 0.01
+    assert output_noise(wanted, found) < share * rounding
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -221,6 +224,11 @@ def graph(backend: str, artifact: Artifact) -> Any:
         layers = (artifact.path / "model.xml").read_text(encoding="utf-8")
         found = re.findall(r'<layer id="\d+" name="([^"]+)" type="(\w+)"', layers)
         return sorted((name, kind) for name, kind in found if kind != "Const")
+    if backend == "onnxruntime":
+        from yolodeploy_onnxruntime.model_file import read_model
+
+        nodes = read_model(artifact.path).graph.node
+        return sorted((node.op_type, node.name) for node in nodes)
     from yolodeploy_coreml.mlpackage.layers import block_of
     from yolodeploy_coreml.mlpackage.package import PACKAGE, read_package
 
