@@ -137,9 +137,9 @@ def _load(source: Source, work: Path) -> tuple[Any, str]:
     """Read a file; returns the artifact, and what it was read as."""
     from dataclasses import replace
 
-    import yolodeploy_onnx
     from torch_support import context
 
+    import yolodeploy_onnx
     from yolodeploy.backend import Artifact, ModelInfo
     from yolodeploy.system import ImageShape
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from yolodeploy.backend import (
+    ONNX_FILE,
     Artifact,
     Context,
     Counts,
@@ -63,9 +64,9 @@ def facts(weights: Path, params: Params) -> ModelInfo:
 def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001
     """Run the graph in PyTorch, or a file that was passed on in ONNX Runtime, on this machine's CPU."""
     import yolodeploy_torch
-    from yolodeploy_onnx.runtime import FILE, OnnxPredictor
+    from yolodeploy_onnx.runtime import OnnxPredictor
 
-    if (artifact.path / FILE).exists():
+    if (artifact.path / ONNX_FILE).exists():
         return OnnxPredictor(artifact.path, threads)
     return yolodeploy_torch.open(artifact, target, threads)
 
@@ -73,8 +74,11 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
 def count(artifact: Artifact, imgsz: ImageShape) -> Counts:
     """Count the parameters of the model, and what it computes for one image."""
     import yolodeploy_torch
+    from yolodeploy_onnx.load import counts
 
-    return yolodeploy_torch.count(artifact, imgsz)
+    return (counts if (artifact.path / ONNX_FILE).exists() else yolodeploy_torch.count)(
+        artifact, imgsz
+    )
 
 
 def describe(artifact: Artifact) -> Interface:

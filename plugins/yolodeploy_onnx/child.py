@@ -20,7 +20,7 @@ from yolodeploy.recipe import Preprocess
 from yolodeploy.system import ImageShape, quotable, shown
 from yolodeploy_onnx.cutting import candidates, selecting
 from yolodeploy_onnx.examine import MODEL, OUTPUTS, REPORT, probe
-from yolodeploy_onnx.model import Model, ancestors
+from yolodeploy_onnx.model import Model
 from yolodeploy_onnx.preprocess import prepared
 from yolodeploy_onnx.protobuf import opset, parse
 
@@ -34,7 +34,7 @@ _GREY, _RGB = 1, 3
 _CLOSE = 1e-3
 # optimizers of onnxsim that make operations of ONNX Runtime's own
 _RUNTIMES_OWN = ["fuse_attention", "fuse_multi_head_attention", "fuse_qkv"]
-_MOST_CUTS, _AXES = 6, 3
+_MOST_CUTS = 12
 Floats = NDArray[np.float32]
 
 
@@ -85,17 +85,18 @@ def _examine(path: Path, sides: list[int] | None, preprocess: Preprocess, folder
     given = prepared(probe(shape), preprocess)
     outputs = _outputs(model, image.name, given)
     _require_equal(outputs, _outputs(simple, image.name, given), simple, path)
-    cuts = _cuts(simple, image.name, given, shape)
+    cuts, values = _cuts(simple, image.name, given, shape)
     onnx.save(simple, folder / MODEL)
     found = {f"output{i}": value for i, value in enumerate(outputs)}
-    found |= {f"cut{i}": value for i, value in enumerate(cuts.values())}
+    found |= {f"cut{i}": value for i, value in enumerate(values.values())}
     np.savez(folder / OUTPUTS, allow_pickle=False, **found)
     report = {
         "image": image.name,
         "imgsz": [height, width, channels],
         "dynamic": dynamic,
         "names": [output.name for output in model.graph.output],
-        "cuts": list(cuts),
+        "cuts": cuts,
+        "cut_values": list(values),
         "metadata": {each.key: each.value for each in model.metadata_props},
     }
     (folder / REPORT).write_text(json.dumps(report))
@@ -212,24 +213,24 @@ def _outputs(model: ModelProto, image: str, given: Floats) -> list[Floats]:
     return [np.asarray(value, np.float32) for value in session.run(None, {image: given})]
 
 
-def _cuts(simple: ModelProto, image: str, given: Floats, shape: ImageShape) -> dict[str, Floats]:
-    """The values in which the model could end before it selects from its anchors; see `cutting`."""
+def _cuts(
+    simple: ModelProto, image: str, given: Floats, shape: ImageShape
+) -> tuple[list[tuple[str, ...]], dict[str, Floats]]:
+    """In what the model could end before it selects from its anchors, and the values; see `cutting`."""
     model = Model(simple, image, shape)
     node = selecting(model)
     if node is None:
-        return {}
-    before = ancestors(model, node.input)
-    names = [name for name in candidates(model) if name in before][:_MOST_CUTS]
-    names += [
-        name for name in node.input[:2] if name not in names and len(model.shape(name)) == _AXES
-    ]
+        return [], {}
+    cuts = candidates(model, node)[:_MOST_CUTS]
+    names = list(dict.fromkeys(name for cut in cuts for name in cut))
     longer = ModelProto()
     longer.CopyFrom(simple)
     del longer.graph.output[:]
     longer.graph.output.extend(
         helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names
     )
-    return dict(zip(names, _outputs(longer, image, given), strict=True)) if names else {}
+    found = dict(zip(names, _outputs(longer, image, given), strict=True)) if names else {}
+    return cuts, found
 
 
 def _require_equal(

@@ -10,7 +10,7 @@ from onnx import NodeProto
 from yolodeploy_onnx.model import Model, ancestors
 
 _SELECTING = ("NonMaxSuppression", "TopK")
-_AXES = 3
+_AXES, _MOST_VALUES = 3, 2
 
 
 def selecting(model: Model) -> NodeProto | None:
@@ -37,29 +37,22 @@ def _computes_behind(model: Model, node: NodeProto) -> bool:
     return False
 
 
-def candidates(model: Model) -> list[str]:
-    """The values [1, C, A] or [1, A, C] that all outputs are made from, the last first.
+def candidates(model: Model, before: NodeProto) -> list[tuple[str, ...]]:
+    """One or two values [1, C, A] or [1, A, C], made before a node, that all outputs are made from; the last first.
 
-    Nothing that the outputs depend on goes past such a value, so the model may end in it.
+    Nothing that the outputs depend on goes past such values, so the model may end in them.
     """
     needed = ancestors(model, model.outputs)
     nodes = [node for node in model.nodes if not needed.isdisjoint(node.output)]
     last = {name: place for place, node in enumerate(nodes) for name in node.input}
     last.update(dict.fromkeys(model.outputs, len(nodes)))
-    made = {name: place for place, node in enumerate(nodes) for name in node.output}
-    made[model.image] = -1
-    open_values: set[str] = set()
-    found = []
-    births: dict[int, list[str]] = {}
-    for name, place in made.items():
-        if name in needed:
-            births.setdefault(place, []).append(name)
-    open_values.update(births.get(-1, ()))
-    for place in range(len(nodes)):
-        open_values = {name for name in open_values if last.get(name, -1) > place}
-        open_values.update(name for name in births.get(place, ()) if last.get(name, -1) > place)
-        if len(open_values) == 1:
-            (only,) = open_values
-            if len(model.shape(only)) == _AXES:
-                found.append(only)
-    return list(dict.fromkeys(reversed(found)))
+    passing, found = {model.image}, dict[tuple[str, ...], None]()
+    for place, node in enumerate(nodes):
+        if node is before:
+            break
+        passing.update(name for name in node.output if name in needed)
+        passing = {name for name in passing if last[name] > place}
+        flat = all(len(model.shape(name)) == _AXES for name in passing)
+        if flat and 0 < len(passing) <= _MOST_VALUES:
+            found[tuple(sorted(passing))] = None
+    return list(reversed(found))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +44,7 @@ class Examined:
     imgsz: ImageShape
     dynamic: bool
     outputs: Mapping[str, Floats]
-    cuts: Mapping[str, Floats]
+    cuts: Sequence[Mapping[str, Floats]]
     metadata: Mapping[str, str]
 
 
@@ -63,14 +63,14 @@ def examine(path: Path, imgsz: ImageShape | None, preprocess: Preprocess) -> Exa
         report = json.loads((folder / REPORT).read_text())
         with np.load(folder / OUTPUTS) as found:
             outputs = {name: found[f"output{i}"] for i, name in enumerate(report["names"])}
-            cuts = {name: found[f"cut{i}"] for i, name in enumerate(report["cuts"])}
+            values = {name: found[f"cut{i}"] for i, name in enumerate(report["cut_values"])}
         return Examined(
             onnx.load(folder / MODEL),
             report["image"],
             ImageShape(*report["imgsz"]),
             report["dynamic"],
             outputs,
-            cuts,
+            [{name: values[name] for name in cut} for cut in report["cuts"]],
             report["metadata"],
         )
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import onnx
 from onnx import ModelProto
 
-from yolodeploy.backend import Artifact, Context, ModelInfo, Params
+from yolodeploy.backend import ONNX_FILE, Artifact, Context, Counts, ModelInfo, Params
+from yolodeploy.compress import write_layers
 from yolodeploy.errors import ModelError
 from yolodeploy.recipe import Preprocess
-from yolodeploy.system import shown
+from yolodeploy.system import ImageShape, shown
 from yolodeploy_onnx.params import LoadOnnx
 from yolodeploy_onnx.reading import Read, read
-from yolodeploy_onnx.runtime import FILE
+from yolodeploy_onnx.structure import passed_on_parts
 from yolodeploy_torch.graph import Unsupported
 from yolodeploy_torch.model import info, keep_classes, threads, write
 
@@ -26,7 +29,8 @@ def load(artifact: Artifact, params: Params, context: Context) -> Path:
     with threads(1):
         found = _with_classes(read(artifact.path, wanted, context.imgsz), wanted, artifact.path)
     if isinstance(found.model, ModelProto):
-        (context.work / FILE).write_bytes(found.model.SerializeToString(deterministic=True))
+        (context.work / ONNX_FILE).write_bytes(found.model.SerializeToString(deterministic=True))
+        write_layers(context.work, passed_on_parts(found.model))
     else:
         write(context.work, found.model, found.state)
     _info(found, wanted).write(context.work)
@@ -63,6 +67,26 @@ def _outputs_known(found: Read) -> ModelInfo:
         known="outputs",
         obstacle=found.obstacle,
     )
+
+
+def counts(artifact: Artifact, _imgsz: ImageShape) -> Counts:
+    """Parameters and multiply-accumulates of a file that is passed on, which has one size."""
+    proto = onnx.load(artifact.path / ONNX_FILE)
+    graph = proto.graph
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
+    shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    macs = sum(_macs(node, shapes) for node in graph.node)
+    return Counts(ModelInfo.read(artifact.path).parameters, macs)
+
+
+def _macs(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Multiplications of a convolution, or of a product of matrices; 0 for others."""
+    given, made = ([shapes.get(name, []) for name in names] for names in (node.input, node.output))
+    if node.op_type == "Conv":
+        return math.prod(made[0]) * math.prod(given[1][1:])
+    if node.op_type in ("MatMul", "Gemm") and given[0]:
+        return math.prod(made[0]) * given[0][-1]
+    return 0
 
 
 def _with_classes(found: Read, params: LoadOnnx, path: Path) -> Read:

@@ -112,6 +112,7 @@ class Model:
         (output,) = self.outputs
         names = {self.image: IMAGES, output: OUTPUT}
         nodes = [_renamed(node, names) for node in self.nodes]
+        _name_apart(nodes)
         graph = helper.make_graph(
             nodes,
             "network",
@@ -150,6 +151,15 @@ def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
 
 def _shape(value: onnx.ValueInfoProto) -> Shape:
     return tuple(max(each.dim_value, 0) for each in value.type.tensor_type.shape.dim)
+
+
+def _name_apart(nodes: Sequence[NodeProto]) -> None:
+    """Give every node a name that no other has: its own, or that of its first value."""
+    taken = set[str]()
+    for node in nodes:
+        if not node.name or node.name in taken:
+            node.name = node.output[0]
+        taken.add(node.name)
 
 
 def _renamed(node: NodeProto, names: dict[str, str]) -> NodeProto:

@@ -64,8 +64,8 @@ def read(path: Path, params: LoadOnnx, imgsz: ImageShape | None) -> Read:
         form, expected, single = _understood(model, found, len(names), params.layout)
     except Unclear as error:
         raise ModelError(
-            f"{shown(path)} cannot be used: {error}. Say what they are with `head: {{layout: ...}}`, or export the "
-            "network without its post-processing."
+            f"{shown(path)} cannot be used: {error}. Give a data set with the model's classes, say what the outputs are "
+            "with `head: {layout: ...}`, or export the network without its post-processing."
         ) from error
     selected: Head = "one-to-one" if single else "one-to-many"
     end_in_common(model, form)
@@ -146,9 +146,7 @@ def _understood(
         single = form.unit == "fractions" or found.metadata.get("end2end") == "True"
         return form, common(found.outputs, form, found.imgsz), single
     rows = _rows(found.outputs)
-    pair = [name for name in node.input[:2] if name in found.cuts]
-    for values in [*([name] for name in found.cuts), *([pair] if len(pair) > 1 else [])]:
-        numbers = {name: found.cuts[name] for name in values}
+    for numbers in found.cuts:
         try:
             form = recognise(numbers, classes, found.imgsz, layout)
         except Unclear:

@@ -9,11 +9,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from yolodeploy.backend import Runtime
+from yolodeploy.backend import ONNX_FILE, Runtime
 from yolodeploy.errors import StepFailed
 from yolodeploy.system import cpu_name
 
-FILE = "model.onnx"
 _SEVERE = 4
 Floats = NDArray[np.float32]
 
@@ -35,7 +34,7 @@ class OnnxPredictor:
     """An opened file for one image at a time."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        path = folder / FILE
+        path = folder / ONNX_FILE
         try:
             self._session = _session(path.read_bytes(), threads)
         except Exception as error:  # onnxruntime has a class for every kind of fault

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onnx import ModelProto
+
 from yolodeploy.compress import Part
 from yolodeploy_torch.graph import (
     IMAGE,
@@ -98,6 +100,29 @@ def _mean(node: AnyNode, makers: dict[str, AnyNode]) -> bool:
     while isinstance(before, Reshape | Transpose | Arithmetic):
         before = makers.get(before.inputs[0])
     return isinstance(before, Softmax)
+
+
+def passed_on_parts(proto: ModelProto) -> dict[str, Part]:
+    """The parts of the layers of a file that is passed on, by the names of their nodes, in order of execution.
+
+    A layer that no other with weights follows is `head.last`. Of the others, convolutions are `backbone`, and matrices,
+    as a transformer has them, `head`.
+    """
+    constants = {tensor.name for tensor in proto.graph.initializer if len(tensor.dims) > 1}
+    layers = [node for node in proto.graph.node if not constants.isdisjoint(node.input[1:2])]
+    layers = [
+        node for node in layers if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+    ]
+    names = {node.output[0] for node in layers}
+    followed = set[str]()  # the values that a layer depends on
+    for node in reversed(proto.graph.node):
+        if not names.isdisjoint(node.output) or not followed.isdisjoint(node.output):
+            followed.update(node.input)
+    found: dict[str, Part] = {}
+    for node in layers:
+        body: Part = "backbone" if node.op_type.startswith("Conv") else "head"
+        found[node.name] = body if not followed.isdisjoint(node.output) else "head.last"
+    return found
 
 
 def marked(nodes: Nodes, shapes: dict[str, Shape]) -> tuple[AnyNode, ...]:

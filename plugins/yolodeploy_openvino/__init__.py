@@ -27,6 +27,7 @@ STEPS = (
         produces=NAME,
         params=Export,
         run=run_export,
+        takes_onnx=True,
         revision=2,
         reference=lambda _: Export(precision="fp32"),
     ),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from yolodeploy.backend import Artifact, Context, Params
-from yolodeploy.compress import carry, write_layers
-from yolodeploy_openvino.graph import name_layers, sources
+from yolodeploy.backend import ONNX_FILE, Artifact, Context, Params
+from yolodeploy.compress import Part, carry, read_layers, write_layers
+from yolodeploy.errors import PlanRefused
+from yolodeploy_openvino.graph import OUTPUT, name_layers, name_passed_on, sources
 from yolodeploy_openvino.toolchain import OTHER_VERSION, failing, openvino, save_model
 
 if TYPE_CHECKING:
@@ -20,25 +22,43 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     Operations with weights bear the names of the checkpoint. The learned ranges of the model, if it has
     any, are copied.
     """
-    from yolodeploy_torch.model import layer_parts, traced
-
     options = cast("Export", params)
-    context.progress(0.0, "tracing")
-    script = traced(artifact.path, context.imgsz, options.batch, rows=True)
-    parts = layer_parts(artifact.path)
-    context.progress(0.5, "converting")
+    convert = _passed_on if (artifact.path / ONNX_FILE).is_file() else _traced
     with failing("convert this model", OTHER_VERSION):
-        model = openvino().convert_model(script, input=[options.batch, *context.imgsz.batch[1:]])
+        model, parts = convert(artifact.path, options.batch, context)
         _name_ports(model)
-        name_layers(model, parts)
         save_model(model, context.work, half=options.precision == "fp16")
     write_layers(context.work, parts)
     carry(artifact.path, context.work)
     return context.work
 
 
+def _traced(folder: Path, batch: int, context: Context) -> tuple[Any, Mapping[str, Part]]:
+    """The model of a graph, and the parts of its layers."""
+    from yolodeploy_torch.model import layer_parts, traced
+
+    context.progress(0.0, "tracing")
+    script = traced(folder, context.imgsz, batch, rows=True)
+    parts = layer_parts(folder)
+    context.progress(0.5, "converting")
+    model = openvino().convert_model(script, input=[batch, *context.imgsz.batch[1:]])
+    name_layers(model, parts)
+    return model, parts
+
+
+def _passed_on(folder: Path, batch: int, context: Context) -> tuple[Any, Mapping[str, Part]]:
+    """The model of an ONNX file of which only the outputs are known."""
+    if batch > 1:
+        raise PlanRefused(
+            f"`batch: {batch}`: a file that is passed on takes one image at a time. Remove `batch`."
+        )
+    context.progress(0.0, "converting")
+    model = openvino().convert_model(str(folder / ONNX_FILE))
+    return model, name_passed_on(model, read_layers(folder))
+
+
 def _name_ports(model: Any) -> None:
-    for port, name in ((model.input(0), "images"), (model.output(0), "output0")):
+    for port, name in ((model.input(0), "images"), (model.output(0), OUTPUT)):
         port.get_node().set_friendly_name(name)
         port.get_tensor().set_names({name})
     model.set_friendly_name("yolo")

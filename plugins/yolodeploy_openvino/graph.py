@@ -23,6 +23,11 @@ from yolodeploy.compress import (
 from yolodeploy.errors import StepFailed
 
 CONVOLUTIONS = frozenset({"Convolution", "GroupConvolution"})
+OUTPUT = "output0"
+_COLUMNS = 6  # of rows: corners, score, class
+_WITHOUT_BIAS = (
+    "/WithoutBiases"  # behind the name of a node whose bias became an operation of its own
+)
 _CONSTANTS = frozenset({"Constant", "Convert"})
 _EXPANDING = frozenset({"Convert", "Multiply", "Reshape", "Subtract", "FakeQuantize"})  # of weights
 
@@ -74,7 +79,9 @@ def find_structure(model: Any, folder: Path) -> Structure:
 
 def gives_rows(model: Any) -> bool:
     """Whether a model ends in the best detections of a one-to-one head, which it selects itself."""
-    return any(node.get_type_name() == "TopK" for node in model.get_ops())
+    *_, columns = model.output(0).partial_shape
+    selects = any(node.get_type_name() == "TopK" for node in model.get_ops())
+    return selects and columns.is_static and columns.get_length() == _COLUMNS
 
 
 def name_layers(model: Any, parts: Mapping[str, Part]) -> None:
@@ -94,6 +101,26 @@ def name_layers(model: Any, parts: Mapping[str, Part]) -> None:
             del left[name]
     if left:
         raise _unnamed(f"left out {len(left)} layers of the model, such as {next(iter(left))}")
+
+
+def name_passed_on(model: Any, parts: Mapping[str, Part]) -> dict[str, Part]:
+    """Name every operation with weights of an ONNX file as its node; returns the parts of those that are there.
+
+    A layer that the converter has made of other nodes is none of `parts`, and counts as `head`.
+    """
+    found: dict[str, Part] = {}
+    operations = model.get_ordered_ops()
+    for node in operations:
+        if has_weights(node):
+            name = str(node.get_friendly_name()).removesuffix(_WITHOUT_BIAS)
+            found[name] = parts.get(name, "head")
+    for node in operations:  # a bias or the model's output may be called as what it follows
+        name = str(node.get_friendly_name())
+        if has_weights(node):
+            node.set_friendly_name(name.removesuffix(_WITHOUT_BIAS))
+        elif name in found or name == OUTPUT:
+            node.set_friendly_name(f"{name}.{node.get_type_name()}")
+    return found
 
 
 def _unnamed(what: str) -> StepFailed:

@@ -28,7 +28,7 @@ from .contract import (
     Trial,
     content,
 )
-from .model_info import Inspecting, ModelInfo, misfit
+from .model_info import ONNX_FILE, Inspecting, ModelInfo, misfit
 from .params import Export, Load, Params, Quantize, Selector
 from .pinned_file import PinnedFile, verify_pinned
 from .predictor import ROWS, Layout, Predictor, Runtime, Server, batch_of, layout_of
@@ -41,6 +41,7 @@ __all__ = [
     "CONTRACT",
     "LABELS",
     "MANIFEST",
+    "ONNX_FILE",
     "PLAN",
     "PROVENANCE",
     "REPORT",

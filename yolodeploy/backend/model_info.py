@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from yolodeploy.backend.params import Params
 
 INFO_FILE = "info.json"
+ONNX_FILE = "model.onnx"  # of a "yolo" artifact of which only the outputs are known
 Known = Literal["head", "layers", "outputs"]
 
 
