@@ -10,7 +10,7 @@ import sys
 
 from common import ROOT, Bench
 
-sys.path.insert(0, str(ROOT / "tests" / "fuzz"))
+sys.path[:0] = [str(ROOT / "tests" / "fuzz"), str(ROOT / "tests" / "plugins")]
 
 SEED = 20260101
 _NATIVE_SHARE = 20  # their own readers get fewer inputs, being of others' making

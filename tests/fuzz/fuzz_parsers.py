@@ -7,10 +7,13 @@ YolodeployError; anything else is a fault. Heavy imports live inside the functio
 from __future__ import annotations
 
 import functools
+import multiprocessing
+import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +29,8 @@ from mutate import (
     zip_entries,
 )
 
-from yolodeploy.backend import Artifact, ModelInfo
+from yolodeploy.backend import Artifact, Context, Device, ModelInfo, Target
+from yolodeploy.system import ImageShape
 
 MLMODEL = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
@@ -142,6 +146,47 @@ def _coreml_weights(folder: Path) -> object:
     return [(editor.weight(layer), editor.bias(layer)) for layer in editor.layers.values()]
 
 
+def _onnx(folder: Path) -> object:
+    """As the step `load` reads it, but the child that looks at the file is forked: starting Python takes longer."""
+    import yolodeploy_onnx
+    from yolodeploy_onnx import examine
+
+    load = next(step for step in yolodeploy_onnx.STEPS if step.name == "load")
+    if examine.subprocess.run is subprocess.run:
+        examine.subprocess = SimpleNamespace(run=_forked, TimeoutExpired=subprocess.TimeoutExpired)
+    target = Target(Device("any", "Any device", "linux"))
+    with tempfile.TemporaryDirectory() as work:
+        shape = ImageShape.square(32)
+        context = Context(Path(work), 0, shape, 1, target, (), {}, lambda *_: None)
+        return load.run(Artifact(".onnx", folder / "small.onnx", ""), load.params(), context)
+
+
+def _forked(command: Sequence[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+    process = _server().Process(target=_examine, args=(command[-2:],))
+    process.start()
+    process.join()
+    return subprocess.CompletedProcess(command, process.exitcode or 0, b"", b"")
+
+
+@functools.cache
+def _server() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["onnx_child", "fuzz_parsers"])
+    return context
+
+
+def _examine(arguments: Sequence[str]) -> None:
+    import onnx_child
+
+    onnx_child.examine(arguments)
+
+
+def _onnx_messages() -> Any:
+    from onnx import ModelProto
+
+    return ModelProto
+
+
 def _bundle(folder: Path) -> object:
     """As `verify` with a lock and a key reads it, and as `deploy --key` does."""
     from yolodeploy.bundle.bundle import signers
@@ -226,6 +271,7 @@ PARSERS = {
     "checkpoint": Parser(["tiny.pt"], _checkpoint, (zip_entries, zip_entries, zip_entries, *BLIND)),
     "yolo: graph.json, info.json": Parser(["yolo/graph.json", "yolo/info.json"], _yolo, JSON),
     "yolo: safetensors": Parser(["yolo/model.safetensors"], _yolo, (safetensors_header, *BLIND)),
+    "ONNX": Parser(["small.onnx"], _onnx, BLIND, lambda: [protobuf(_onnx_messages())] * 6),
     "training state": Parser(["state.pt"], _state, (zip_entries, *BLIND)),
     "bundle": Parser([f"bundle/{name}" for name in BUNDLE], _bundle, JSON),
     "store: meta, data": Parser(
