@@ -9,6 +9,7 @@ sys.modules["torch"] = None  # type: ignore[assignment]
 
 import onnxruntime  # noqa: E402, F401
 import onnxsim  # noqa: E402, F401
+
 from yolodeploy_onnx import child  # noqa: E402
 
 
