@@ -13,6 +13,7 @@ pytest.importorskip(
     "ultralytics", reason="the good files come from it. Run: pip install 'yolodeploy[train]'"
 )
 SLOW = {
+    "ONNX": 12,
     "checkpoint": 30,
     "recipe": 120,
     "training state": 25,
