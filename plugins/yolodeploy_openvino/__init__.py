@@ -13,8 +13,8 @@ from yolodeploy.system import installed, missing
 from yolodeploy_openvino.compress import probe_compress_weights, run_compress_weights
 from yolodeploy_openvino.devices import DEVICES as DEVICES
 from yolodeploy_openvino.export import run_export
+from yolodeploy_openvino.int8 import TOOLS, probe_quantize, run_quantize
 from yolodeploy_openvino.params import CompressWeights, Export, Quantize
-from yolodeploy_openvino.quantize import TOOLS, probe_quantize, run_quantize
 
 NAME = "openvino"
 
@@ -37,7 +37,7 @@ STEPS = (
         produces=NAME,
         params=Quantize,
         run=run_quantize,
-        revision=2,
+        revision=3,
         reads=("calibration",),
         tools=TOOLS,
         probe=probe_quantize,

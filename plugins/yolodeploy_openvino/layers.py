@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolodeploy_openvino.graph import sources
+from yolodeploy_openvino.graph import CONVOLUTIONS, sources
 from yolodeploy_openvino.toolchain import openvino
 
 Floats = NDArray[np.float32]
@@ -53,31 +53,79 @@ def set_bias(convolution: Any, values: Floats) -> None:
     port.replace_source_output(node.output(0))
 
 
-def input_range(convolution: Any) -> tuple[float, float, int] | None:
-    """The lowest and highest value and the number of levels of the input; None if it is float.
+def input_range(convolution: Any) -> tuple[Floats, Floats, int] | None:
+    """The lowest and highest values and the number of levels of the input; None if it is float.
 
-    Where maps of several ranges are concatenated, the range that spans them all.
+    The values are `[1]` or `[channels]`: NNCF rounds what a depthwise convolution reads by channel. Where maps
+    are concatenated or moved on the way from the quantizer, the one range that spans all.
     """
     ranges = []
-    queue = [sources(convolution)[0]]
+    given = sources(convolution)[0]
+    queue = [given]
     while queue:
         node = queue.pop()
         kind = node.get_type_name()
         if kind == "FakeQuantize":
-            low, high = (float(sources(node)[port].data.ravel()[0]) for port in (1, 2))
-            ranges.append((low, high, int(node.get_attributes()["levels"])))
+            ranges.append((*ends(node), int(node.get_attributes()["levels"])))
         elif kind in MOVING:
             queue += sources(node) if kind == "Concat" else sources(node)[:1]
         else:
             return None
     lows, highs, levels = zip(*ranges, strict=True)
-    return min(lows), max(highs), max(levels)
+    if given.get_type_name() == "FakeQuantize":
+        return lows[0], highs[0], levels[0]
+    low, high = min(each.min() for each in lows), max(each.max() for each in highs)
+    return np.array([low]), np.array([high]), max(levels)
 
 
-def rounded(output: Any, limits: tuple[float, float, int]) -> Any:
-    """Round an output to evenly spaced levels between the limits."""
+def ends(quantizer: Any) -> tuple[Floats, Floats]:
+    """The lowest and the highest values of a FakeQuantize, `[1]` or `[channels]`."""
+    low, high = (np.asarray(sources(quantizer)[port].data).ravel() for port in (1, 2))
+    return low, high
+
+
+def set_ends(quantizer: Any, low: Any, high: Any) -> None:
+    """Set the range of a FakeQuantize, the low ends moved so that 0 is one of the levels."""
     ops = openvino().opset13
-    low, high = (ops.constant(np.float32(limit)) for limit in limits[:2])
+    steps = int(quantizer.get_attributes()["levels"]) - 1
+    for number, values in enumerate(2 * with_zero(low, high, steps), 1):  # of input, of output
+        port = quantizer.input(number)
+        old = port.get_source_output().get_node()
+        shape = list(old.get_output_shape(0))
+        filled = np.broadcast_to(values, int(np.prod(shape))).reshape(shape).astype(np.float32)
+        constant = ops.constant(np.ascontiguousarray(filled))
+        constant.set_friendly_name(old.get_friendly_name())
+        port.replace_source_output(constant.output(0))
+
+
+def with_zero(low: Any, high: Any, steps: int) -> tuple[Any, Any]:
+    """The range with its low end moved so that 0 is one of the levels."""
+    below = np.clip(np.rint(-low / (high - low) * steps), 0, steps - 1)
+    return -below * high / (steps - below), high
+
+
+def readers(quantizer: Any, through: frozenset[str]) -> set[str]:
+    """Names of the convolutions that the values of a quantizer reach `through` such operations."""
+    found: set[str] = set()
+    queue, seen = [quantizer], {quantizer.get_friendly_name()}
+    while queue:
+        for output in queue.pop().outputs():
+            for port in output.get_target_inputs():
+                node = port.get_node()
+                name, kind = node.get_friendly_name(), node.get_type_name()
+                if kind in CONVOLUTIONS:
+                    found.add(name)
+                elif kind in through and name not in seen:
+                    seen.add(name)
+                    queue.append(node)
+    return found
+
+
+def rounded(output: Any, limits: tuple[Floats, Floats, int]) -> Any:
+    """Round an output `[N, channels, height, width]` to evenly spaced levels between the limits."""
+    ops = openvino().opset13
+    shape = (1, -1, 1, 1) if limits[0].size > 1 else ()
+    low, high = (ops.constant(limit.astype(np.float32).reshape(shape)) for limit in limits[:2])
     return ops.fake_quantize(output, low, high, low, high, limits[2])
 
 

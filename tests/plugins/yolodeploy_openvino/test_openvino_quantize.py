@@ -170,7 +170,7 @@ def test_the_mean_error_of_layers_is_corrected(
     quantized: Artifact, floats: dict[str, Artifact], tmp_path: Path, monkeypatch
 ) -> None:
     from yolodeploy.tasks.detection.noise import output_noise
-    from yolodeploy_openvino import bias_correction
+    from yolodeploy_openvino.int8 import bias_correction
 
     monkeypatch.setattr(bias_correction, "correct", lambda *_: None)
     plain = quantize(floats["fp32"], tmp_path / "work")

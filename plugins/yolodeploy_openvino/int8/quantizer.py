@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -23,11 +24,13 @@ from yolodeploy.compress import (
 )
 from yolodeploy.data import Dataset
 from yolodeploy.system import file_digest
-from yolodeploy_openvino import bias_correction, layers
+from yolodeploy_openvino import layers
 from yolodeploy_openvino.export import batch_size, set_batch
 from yolodeploy_openvino.graph import Structure, find_structure, sources
+from yolodeploy_openvino.int8 import bias_correction
+from yolodeploy_openvino.int8.qat_ranges import set_ranges
+from yolodeploy_openvino.int8.ranges import fit_ranges
 from yolodeploy_openvino.params import Quantize
-from yolodeploy_openvino.qat_ranges import set_ranges
 from yolodeploy_openvino.toolchain import OTHER_VERSION, failing, nncf, read_model, save_model
 
 _BIAS_IMAGES = 8  # means over all pixels of an image settle much sooner than ranges do
@@ -118,13 +121,22 @@ class Quantizer:
         integers = self.structure.convolutions(quantized)
         if self.learned:
             set_ranges(quantized, integers, self.learned)
-        elif self.params.fast_bias_correction:
-            images = self.view.spread(_BIAS_IMAGES).letterboxed(self.context.imgsz)
-            inputs = model.get_parameters()
-            bias_correction.correct(floats, integers, inputs, images, self.context.threads)
+        else:
+            self._calibrate(quantized, model, floats, integers)
         for name, node in integers.items():  # NNCF renames the weights
             sources(node)[1].set_friendly_name(sources(floats[name])[1].get_friendly_name())
         return quantized
+
+    def _calibrate(
+        self, quantized: Any, model: Any, floats: dict[str, Any], integers: dict[str, Any]
+    ) -> None:
+        """Narrow the ranges to where the error is least, and correct the biases for these."""
+        size, threads = self.context.imgsz, self.context.threads
+        symmetric = self.params.preset == "performance"
+        fit_ranges(quantized, model, self.view.letterboxed(size), threads, symmetric=symmetric)
+        if self.params.fast_bias_correction:
+            images = self.view.spread(_BIAS_IMAGES).letterboxed(size)
+            bias_correction.correct(floats, integers, model.get_parameters(), images, threads)
 
     def _arguments(self, tool: Any, names: Collection[str]) -> dict[str, Any]:
         device = self.context.target.device
@@ -147,10 +159,17 @@ class Quantizer:
             "ignored_scope": tool.IgnoredScope(names=ignored),
             "advanced_parameters": tool.AdvancedQuantizationParameters(
                 overflow_fix=tool.OverflowFix(overflow_fix),
+                activations_range_estimator_params=_whole_ranges(),
                 # ours is used instead, or trained biases stay
                 disable_bias_correction=bool(self.params.fast_bias_correction or self.learned),
             ),
         }
+
+
+def _whole_ranges() -> Any:
+    """NNCF's setting for ranges that hold every value of all images."""
+    module = importlib.import_module("nncf.quantization.range_estimator")
+    return module.RangeEstimatorParametersSet.MINMAX
 
 
 @dataclass(frozen=True)

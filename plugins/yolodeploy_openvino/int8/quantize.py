@@ -11,8 +11,8 @@ from yolodeploy.system import missing
 
 if TYPE_CHECKING:
     from yolodeploy.compress import Cost
+    from yolodeploy_openvino.int8.quantizer import Quantizer
     from yolodeploy_openvino.params import Quantize
-    from yolodeploy_openvino.quantizer import Quantizer
     from yolodeploy_openvino.runtime import OpenVINOPredictor
 
 TOOLS = ("nncf",)
@@ -42,7 +42,7 @@ def probe_quantize(artifact: Artifact, params: Params, context: Context) -> Prob
 def _quantizer(artifact: Artifact, params: Params, context: Context) -> Quantizer:
     if reason := missing("openvino", *TOOLS):
         raise EnvironmentProblem(reason)
-    from yolodeploy_openvino.quantizer import Quantizer
+    from yolodeploy_openvino.int8.quantizer import Quantizer
 
     return Quantizer(artifact, cast("Quantize", params), context)
 

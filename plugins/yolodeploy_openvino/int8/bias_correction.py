@@ -5,6 +5,8 @@ layers. With the means per channel of its float input, E[x], and of the rounded 
 shift of an output channel is the sum over input channels and taps of W E[x] - Q(W) E[Q(x)], which
 is added to the bias (bias correction of Nagel et al., "Data-Free Quantization Through Weight
 Equalization and Bias Correction", 2019, extended by measured means and the rounding of inputs).
+The means are those of an image; of several images the median is taken: a rare image whose large values
+are cut off has a shift of its own, which would spoil the others as a part of their mean.
 NNCF's fast correction uses Q(E[x]) for E[Q(x)], which ignores what rounding and clipping do to a
 distribution: docs/decisions/011 has the figures.
 """
@@ -18,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy_openvino import layers
+from yolodeploy_openvino.int8.observe import observe
 from yolodeploy_openvino.toolchain import openvino
 
 _Wide = NDArray[np.float64]
@@ -37,11 +40,18 @@ def correct(
     """
     chosen = [name for name, node in quantized.items() if layers.form(node) == "int8"]
     observed = [port for name in chosen for port in _observed(floats[name], quantized[name])]
-    means = _means(observed, parameters, images, threads)
-    for name, exact, rounded in zip(chosen, means[::2], means[1::2], strict=True):
+    seen = observe(observed, parameters, images, threads)
+    means = [[value.astype(np.float64) for value in values] for values in seen]
+    for number, name in enumerate(chosen):
         old = layers.bias(quantized[name])
         if old is not None:
-            shift = _response(floats[name], exact) - _response(quantized[name], rounded)
+            shift = np.median(
+                [
+                    _response(floats[name], exact) - _response(quantized[name], rounded)
+                    for exact, rounded in (of_image[2 * number :][:2] for of_image in means)
+                ],
+                0,
+            )
             layers.set_bias(quantized[name], (old + shift.reshape(old.shape)).astype(np.float32))
 
 
@@ -62,21 +72,3 @@ def _observed(convolution: Any, quantized: Any) -> tuple[Any, Any]:
     ops = openvino().opset13
     over = ops.constant([0, 2, 3])
     return tuple(ops.reduce_mean(output, over, False).output(0) for output in both)
-
-
-def _means(
-    outputs: list[Any], parameters: list[Any], images: Iterable[NDArray[np.float32]], threads: int
-) -> list[_Wide]:
-    """The mean of each output over all images; `parameters` are the inputs of its graph."""
-    ov = openvino()
-    model = ov.Model([ov.opset13.result(output) for output in outputs], parameters)
-    config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    request = ov.Core().compile_model(model, "CPU", config).create_infer_request()
-    totals: list[Any] = [0.0] * len(outputs)
-    count = 0
-    for image in images:
-        request.infer([image], share_inputs=True)
-        for port, total in enumerate(totals):
-            totals[port] = total + request.get_output_tensor(port).data.astype(np.float64)
-        count += 1
-    return [total / count for total in totals]
