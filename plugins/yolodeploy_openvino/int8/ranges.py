@@ -49,8 +49,12 @@ class _Group:
         channels = len(self.low)
         axis = _axis(self.quantizers[0])
         flat = np.moveaxis(values, axis, 0).reshape(channels, -1)
-        width = np.maximum(self.high - self.low, 1e-12)[:, None] / _BINS
-        bins = ((flat - self.low[:, None]) / width).astype(np.int32).clip(0, _BINS - 1)
+        low, high = (ends.astype(np.float32)[:, None] for ends in (self.low, self.high))
+        bins = (
+            ((flat - low) / (np.maximum(high - low, 1e-12) / _BINS))
+            .astype(np.int32)
+            .clip(0, _BINS - 1)
+        )
         bins += _BINS * np.arange(channels, dtype=np.int32)[:, None]
         self.counts += np.bincount(bins.ravel(), minlength=self.counts.size).reshape(
             self.counts.shape
@@ -80,7 +84,8 @@ class _Group:
         step = (high - low)[:, None] / steps
         level = np.rint((values - low[:, None]) / step).clip(0, steps)
         error = low[:, None] + level * step - values
-        return np.einsum("cb,cb->c", self.counts, error * error)
+        total: _Wide = np.einsum("cb,cb->c", self.counts, error * error)
+        return total
 
 
 def fit_ranges(
@@ -123,7 +128,7 @@ def _groups(model: Any) -> list[_Group]:
         members = [nodes.pop(name) for name in names]
         low, high = layers.ends(members[0])
         if (low <= 0).all() and (high > 0).all():
-            groups.append(_Group(members, low, high))
+            groups.append(_Group(members, low.astype(np.float64), high.astype(np.float64)))
     return groups
 
 
