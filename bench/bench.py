@@ -30,6 +30,7 @@ from intel import openvino
 from latency import clocks, itself, speeds, verdicts
 from measuring import measuring
 from onnx_sources import onnx_sources
+from onnxruntime_quantization import onnxruntime_quantization
 from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
 from sensitivity import sensitivity
@@ -213,6 +214,7 @@ SECTIONS = {
     "sensitivity": sensitivity,
     "openvino": openvino,
     "ncnn": ncnn,
+    "onnxruntime": onnxruntime_quantization,
     "coreml": coreml,
     "coreml_w8a8": coreml_w8a8,
     "training": training,

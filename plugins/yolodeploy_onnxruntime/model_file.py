@@ -54,6 +54,11 @@ def identity(node: NodeProto) -> str:
     return str(node.name or node.output[0])
 
 
+def has_subgraph(node: NodeProto) -> bool:
+    """Whether a node holds graphs of its own, as If and Loop do."""
+    return any(each.type == onnx.AttributeProto.GRAPH for each in node.attribute)
+
+
 def tensor(name: str, values: Array) -> TensorProto:
     """An initializer."""
     return numpy_helper.from_array(np.asarray(values, order="C"), name)
@@ -112,8 +117,7 @@ class Lookup:
         """The values that do not depend on the images."""
         found = {*self.stored, ""}
         for node in self.nodes:
-            inner = any(each.type == onnx.AttributeProto.GRAPH for each in node.attribute)
-            if found.issuperset(node.input) and not inner:
+            if found.issuperset(node.input) and not has_subgraph(node):
                 found.update(node.output)
         return frozenset(found)
 

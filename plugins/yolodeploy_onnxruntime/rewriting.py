@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
 from yolodeploy_onnxruntime.grids import Grid
-from yolodeploy_onnxruntime.model_file import identity, tensor
+from yolodeploy_onnxruntime.model_file import has_subgraph, identity, tensor
 from yolodeploy_onnxruntime.rounding import Rounded
 from yolodeploy_onnxruntime.structure import Region, Structure
 
@@ -88,6 +88,7 @@ class Rewriter:
         del made.graph.node[:]
         made.graph.node.extend(nodes)
         drop_unused(made)
+        _shorten(made)
         made.graph.initializer.extend(self._tensors.values())
 
     def _pair(self, value: str) -> None:
@@ -130,6 +131,20 @@ class Rewriter:
         # Without a zero point: it is 0, and has the type of the integers.
         self._nodes.append(helper.make_node("DequantizeLinear", [stored, steps], [floats], axis=0))
         return floats
+
+
+def _shorten(model: onnx.ModelProto) -> None:
+    """Number the values between operators: in a small model their names are a tenth of the file."""
+    if any(has_subgraph(node) for node in model.graph.node):
+        return  # which may read them by name
+    ends = {each.name for each in model.graph.output}
+    short: dict[str, str] = {}
+    for node in model.graph.node:
+        for value in node.output:
+            if value and value not in ends and ":" not in value:
+                short[value] = f"v:{len(short)}"
+        node.input[:] = [short.get(value, value) for value in node.input]
+        node.output[:] = [short.get(value, value) for value in node.output]
 
 
 def _silu(value: str, result: str) -> NodeProto:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from yolodeploy.backend import Interface, Layout, Runtime, Target, Tensor
+from yolodeploy.backend import Device, Interface, Layout, Runtime, Target, Tensor
 from yolodeploy.errors import StepFailed
 from yolodeploy.system import GREY, cpu_name
 from yolodeploy_onnxruntime.model_file import (
@@ -46,9 +47,11 @@ class OnnxPredictor:
         self._shape = shape_of(model.graph.output[0])
         self.batch = batch_size(model)
         self.layout: Layout = "rows" if gives_rows(model) else "anchors"
-        used = self._session.get_providers()[0]
-        note = f"{used}, on this machine, not on a {target.device.title}"
-        self.runtime = Runtime("ONNX Runtime", onnxruntime.__version__, cpu_name(), threads, note)
+        note = _note(self._session.get_providers()[0], target.device)
+        # What the native kernels gain says nothing of those in WebAssembly.
+        native = target.device.os != "web"
+        version = onnxruntime.__version__
+        self.runtime = Runtime("ONNX Runtime", version, cpu_name(), threads, note, native)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run `[N, channels, H, W]` images in 0..1; returns what `layout` says: see `backend.Predictor`.
@@ -90,6 +93,14 @@ def _opened(folder: Path, target: Target, threads: int) -> Any:
     if [each.name for each in opened.get_inputs()] != [IMAGES]:
         raise StepFailed(f"{folder / MODEL_FILE} takes other inputs than `images`. Build it again.")
     return opened
+
+
+def _note(provider: str, device: Device) -> str:
+    system = {"linux": "Linux", "Windows": "Windows"}.get(device.os)
+    kind = "x86_64" if "avx2" in device.features else "aarch64"
+    if platform.system() == system and platform.machine().replace("AMD64", "x86_64") == kind:
+        return f"computed by {provider}"
+    return f"computed by {provider} on this machine, not on {device.name}: {device.title}"
 
 
 def _wanted(target: Target) -> list[str]:
