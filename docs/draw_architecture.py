@@ -19,7 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE, PAGE = ROOT / "docs/architecture.svg", ROOT / "docs/architecture.md"
 BEGIN, END = "<!-- table: written by draw_architecture.py -->", "<!-- end of table -->"
 CORE = "yolodeploy"
-PLUGINS = ("yolodeploy_torch", "yolodeploy_coreml", "yolodeploy_ncnn", "yolodeploy_openvino")
+PLUGINS = (
+    "yolodeploy_torch",
+    "yolodeploy_coreml",
+    "yolodeploy_ncnn",
+    "yolodeploy_onnxruntime",
+    "yolodeploy_openvino",
+)
 WIDTH, ROW, BOX, LEFT = 960, 62, (172, 34), 20
 
 Imports = Mapping[str, frozenset[str]]  # names of the chapters that a chapter imports

@@ -20,7 +20,7 @@ REGISTRY = load_registry()
 
 
 def shipped():
-    return [REGISTRY.backends[name] for name in ("coreml", "ncnn", "openvino")]
+    return [REGISTRY.backends[name] for name in ("coreml", "ncnn", "onnxruntime", "openvino")]
 
 
 @pytest.mark.parametrize(
