@@ -125,12 +125,26 @@ def _measured(source: Source, backends: list[str], work: Path) -> dict[str, Any]
         makers[backend] = lambda b=backend: exported(b, loaded, source.images[:1], work / b)
     for key, make in makers.items():
         try:
+            if why := _obstacle(key, loaded):
+                refused[key] = why
+                continue
             far[key] = differences(make(), source.expected)
         except YolodeployError as error:
             refused[key] = str(error)
         except NotImplementedError:  # only the outputs are known, so PyTorch cannot run it
             pass
     return {"as": said, "far": far, "refused": refused}
+
+
+def _obstacle(backend: str, loaded: Any) -> str:
+    """Why the planner does not let a backend export a model; empty if it does."""
+    from yolodeploy.backend import ModelInfo, load_registry
+
+    info = ModelInfo.read(loaded.path)
+    if getattr(info, "known", "head") != "outputs" or backend == "torch":
+        return ""
+    export = next(s for s in load_registry().backends[backend].STEPS if s.name == "export")
+    return "" if getattr(export, "takes_onnx", False) else f"{info.obstacle} is no primitive"
 
 
 def _load(source: Source, work: Path) -> tuple[Any, str]:

@@ -195,6 +195,8 @@ POINTS = np.array([-3, 0, 9], np.int8)
         ("relu", {"x": X}),
         ("reshape", {"x": X, "shape": [2, -1, 6]}),
         ("sigmoid", {"x": X}),
+        ("exp", {"x": X}),
+        ("leaky_relu", {"x": X, "alpha": 0.1}),
         ("slice_by_index", {"x": X, "begin": [0, 1, 0, -3], "end": [2, 2, 3, 0], "stride": [1, 1, 2, 1], "begin_mask": [True, False, False, False], "end_mask": [False, False, False, True], "squeeze_mask": [False, True, False, False]}),
         ("softmax", {"x": X, "axis": 1}),
         ("split", {"x": X, "split_sizes": [1, 5], "axis": 3}),
