@@ -16,9 +16,18 @@ _WHY = "needs a head that is known, and of this model only the layers and the ou
 def fits_model(params: Params, model: ModelInfo) -> str | None:
     """Why a step cannot work on this model with these parameters, with the remedy; None if it can."""
     reason = None
-    if model.known == "head":
+    if (
+        isinstance(params, Distill)
+        and params.teacher
+        and params.teacher.file.suffix.lower() != _TEACHER
+    ):
+        reason = (
+            f"`teacher: {params.teacher.file.name}` is no checkpoint ({_TEACHER}). Name one, or leave `teacher` out to "
+            "learn from the model as it was loaded."
+        )
+    elif model.known == "head":
         return None
-    if isinstance(params, Prune):
+    elif isinstance(params, Prune):
         reason = _fits_prune(params)
     elif isinstance(params, Taught):
         reason = _fits_taught(params)

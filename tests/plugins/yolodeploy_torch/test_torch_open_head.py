@@ -13,7 +13,7 @@ import torch
 from real_model import ROOT, RealModel
 from torch_support import context, load
 
-from yolodeploy.backend import Artifact, Context, ModelInfo
+from yolodeploy.backend import Artifact, Context, ModelInfo, PinnedFile
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import ModelError, PlanRefused
 from yolodeploy.recipe.fields import View
@@ -113,8 +113,7 @@ def test_images_of_another_size_than_the_graph_is_for_are_refused(
     yolo11: Artifact, tmp_path: Path
 ) -> None:
     graph, model = graph_in(read(yolo11.path)), read(yolo11.path)
-    head = graph.head.model_copy(update={"size": (64, 128)})
-    write(tmp_path, graph.model_copy(update={"head": head}), model.state_dict())
+    write(tmp_path, graph.model_copy(update={"size": (64, 128)}), model.state_dict())
     with pytest.raises(PlanRefused, match=r"64 x 128 pixels alone .* imgsz: \[64, 128\]"):
         exportable(tmp_path, ImageShape.square(SIDE))
     assert exportable(tmp_path, ImageShape(64, 128))(torch.zeros(1, 3, 64, 128)).shape[2] == 168
@@ -176,7 +175,10 @@ def test_in_8_bits_it_learns_to_give_what_it_gave(
 def test_losses_on_labels_are_refused(yolo11: Artifact, view: Dataset, tmp_path: Path) -> None:
     model = ModelInfo.read(yolo11.path)
     known = replace(model, known="head")
-    one = {"file": Path("other.pt"), "sha256": "0" * 64}
+    one, other = (
+        PinnedFile.model_construct(file=Path(name), sha256="0" * 64)
+        for name in ("other.pt", "other.onnx")
+    )
     for params, remedy in (
         (Finetune(), "Use `distill` with labels: 0"),
         (Distill(), "Write labels: 0"),
@@ -189,6 +191,8 @@ def test_losses_on_labels_are_refused(yolo11: Artifact, view: Dataset, tmp_path:
         assert reason is not None
         assert re.search(remedy, reason), reason
         assert fits_model(params, known) is None
+    strange = Distill.model_construct(teacher=other)
+    assert "`teacher: other.onnx` is no checkpoint" in str(fits_model(strange, known))
     assert fits_model(Distill(labels=0), model) is None
     assert fits_model(Prune(importance="bn_scale"), model) is None
     with pytest.raises(ModelError, match="Write labels: 0"):
