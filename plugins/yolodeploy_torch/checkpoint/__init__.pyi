@@ -1,4 +1,4 @@
-from .load import facts, load, read_checkpoint_model
-from .ultralytics import read_values
+from .load import load, read_checkpoint_model, read_values
+from .reading import facts
 
 __all__ = ["facts", "load", "read_checkpoint_model", "read_values"]

@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-import torch
-from torch import Tensor
-
 from yolodeploy.system import quotable
 from yolodeploy_torch.checkpoint.unpickler import Node
+from yolodeploy_torch.checkpoint.weights import Stored, Weight
 from yolodeploy_torch.graph import Unsupported
 
 MAX_ENTRIES = 20_000  # modules and weights by path from the root; YOLO12x has 5,047
@@ -77,24 +75,24 @@ class Block:
             raise Unsupported(f"{self.what} has no usable `{name}`")
         return tuple(value)
 
-    def tensor(self, name: str) -> Tensor | None:
+    def tensor(self, name: str) -> Weight | None:
         """A parameter or a buffer as float32, None if it has none of this name."""
         value = {**table(self.node, "_parameters"), **table(self.node, "_buffers")}.get(name)
         if value is None:
             return None
         full = f"{self.name}.{name}"
-        found = plain(value, full)
-        if not found.is_floating_point():
+        found = stored(value, full)
+        if not found.floating:
             raise Unsupported(
-                f"its weight {full} is {found.dtype}, where {torch.float32} is needed"
+                f"its weight {full} is torch.{found.kind}, where torch.float32 is needed"
             )
         self.read.add(full)
-        return found.float()
+        return found.weight()
 
-    def weight(self, name: str, axes: int) -> Tensor:
+    def weight(self, name: str, axes: int) -> Weight:
         """A tensor that it must have, with this number of axes."""
         value = self.tensor(name)
-        if value is None or value.ndim != axes:
+        if value is None or len(value.shape) != axes:
             raise Unsupported(f"{self.what} has no usable weight `{name}`")
         return value
 
@@ -132,10 +130,8 @@ def _is_name(key: object) -> bool:
     return isinstance(key, str) and _NAME.fullmatch(key) is not None
 
 
-def plain(tensor: object, name: str) -> Tensor:
-    """A tensor without gradients; raises `Unsupported` if it is anything else, or of an odd kind."""
-    if not isinstance(tensor, Tensor) or type(tensor) not in (Tensor, torch.nn.Parameter):
+def stored(tensor: object, name: str) -> Stored:
+    """A tensor of the file; raises `Unsupported` if it is anything else."""
+    if not isinstance(tensor, Stored):
         raise Unsupported(f"its weight {name} is a {type(tensor).__name__}")
-    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-        raise Unsupported(f"its weight {name} is not a plain tensor")
-    return tensor.detach()
+    return tensor

@@ -11,12 +11,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from yolodeploy.system import quotable
 from yolodeploy_torch.checkpoint.block import modules
 from yolodeploy_torch.checkpoint.names import DETECTORS, KNOWN
 from yolodeploy_torch.checkpoint.unpickler import Node
+from yolodeploy_torch.checkpoint.weights import Stored
 
 # By class of the whole model.
 _FAMILIES_OF_ROOTS = {
@@ -115,9 +114,9 @@ def _head(root: Node, named: Sequence[tuple[str, Node]]) -> Iterator[str]:
     """What is said of the levels that the head reads, if they are not those of strides 8, 16 and 32."""
     strides = [node.state.get("stride") for _, node in named[1:] if "strides" in node.state]
     for stride in [*strides, root.state.get("stride")]:
-        if not isinstance(stride, Tensor) or not 2 <= stride.numel() <= _MOST_LEVELS:
+        if not isinstance(stride, Stored) or not 2 <= stride.size <= _MOST_LEVELS:
             continue
-        values = [float(value) for value in stride.detach().flatten().tolist()]
+        values = [float(value) for value in stride.numbers().ravel().tolist()]
         levels = [math.log2(value) if value > 0 else math.nan for value in values]
         odd = [f"P{level:.0f}" for level in levels if level not in _USUAL_LEVELS]
         if odd:

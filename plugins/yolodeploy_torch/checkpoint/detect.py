@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
+import numpy as np
 
 from yolodeploy.recipe import Head
 from yolodeploy_torch.checkpoint.block import Block
@@ -67,9 +67,7 @@ def _check_bins(block: Block, bins: int) -> None:
     """The checkpoint has a convolution for the mean of a distribution, whose weights are 0, 1, 2, ..."""
     if block.has("dfl") and block.child("dfl").has("conv"):
         weight = block.child("dfl").child("conv").tensor("weight")
-        if weight is None or not torch.equal(
-            weight.flatten(), torch.arange(bins, dtype=torch.float32)
-        ):
+        if weight is None or not np.array_equal(weight.numbers().ravel(), np.arange(bins)):
             raise Unsupported(f"{block.what} has unusual bins")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -10,43 +9,41 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from yolodeploy.backend import Artifact, Context, Load, ModelInfo, Params
+from yolodeploy.backend import Artifact, Context, Load, Params
 from yolodeploy.errors import ModelError
-from yolodeploy_torch.checkpoint.description import describe
-from yolodeploy_torch.checkpoint.model import graph_of
-from yolodeploy_torch.checkpoint.ultralytics import Checkpoint, read_checkpoint
-from yolodeploy_torch.checkpoint.unpickler import Node
-from yolodeploy_torch.graph import Graph, Unsupported, build, check_weights
-from yolodeploy_torch.model import info, keep_classes, threads, write
-
-_SUPPORTED = (
-    "This version ships detection models of YOLOv3, YOLOv5u, YOLOv6, YOLOv8, YOLOv9, YOLOv10, YOLO11, YOLO12 and YOLO26 "
-    "that Ultralytics trained. Train one of these on your data."
-)
-_ANOTHER = "Save it again with the Ultralytics release that trained it, or use another checkpoint."
+from yolodeploy_torch.checkpoint import ultralytics
+from yolodeploy_torch.checkpoint.reading import open_model
+from yolodeploy_torch.checkpoint.weights import Stored
+from yolodeploy_torch.graph import Graph, build
+from yolodeploy_torch.model import keep_classes, threads, write
 
 
 def load(artifact: Artifact, params: Params, context: Context) -> Path:
     """Read `artifact.path`, a .pt file, safely, and write the model into the work folder."""
     with threads(1):
-        graph, state, _ = _read(artifact.path)
+        graph, state = _read(artifact.path)
         graph, state = _as_asked(graph, state, cast("Load", params), artifact.path)
         write(context.work, graph, state)
     return context.work
 
 
-def facts(path: Path) -> ModelInfo:
-    """What a .pt file says of its model; raises ModelError if `load` would refuse the file."""
-    with threads(1):
-        graph, _, checkpoint = _read(path)
-    single = checkpoint.single_cls and len(graph.head.names) == 1
-    return replace(info(graph), imgsz=checkpoint.imgsz, single_cls=single)
-
-
 def read_checkpoint_model(path: Path) -> GraphModule:
     """Read a .pt file safely, as `load` does; in evaluation mode and without gradients."""
-    graph, state, _ = _read(path)
-    return build(graph, state)
+    return build(*_read(path))
+
+
+def read_values(path: Path) -> object:
+    """Return what `torch.save` wrote, as plain values and tensors; raises ModelError if it is unsafe."""
+    return ultralytics.read_values(path, _tensor)
+
+
+def _tensor(stored: Stored) -> Tensor:
+    return torch.from_numpy(stored.numbers())
+
+
+def _read(path: Path) -> tuple[Graph, dict[str, Tensor]]:
+    with open_model(path) as opened:
+        return opened.graph, {name: torch.from_numpy(found) for name, found in opened.numbers()}
 
 
 def _as_asked(
@@ -63,33 +60,3 @@ def _as_asked(
     if missing:
         raise ModelError(f"{path} knows no class `{missing[0]}`.")
     return keep_classes(graph, state, [graph.head.names.index(name) for name in params.classes])
-
-
-def _read(path: Path) -> tuple[Graph, dict[str, Tensor], Checkpoint]:
-    checkpoint = read_checkpoint(path)
-    try:
-        described = describe(checkpoint.model)
-        if not described.supported:
-            raise ModelError(f"{path} is {described}. {_SUPPORTED}")
-        graph, state = _content(checkpoint.model, path.stat().st_size)
-    except Unsupported as error:
-        raise ModelError(f"{path} cannot be used: {error}. {_ANOTHER}") from error
-    for name, value in state.items():
-        if not torch.isfinite(value).all():
-            raise ModelError(
-                f"{path} is broken: its weight {name} holds NaN or infinity, as after a training "
-                "that diverged. Use an earlier checkpoint."
-            )
-    return graph, state, checkpoint
-
-
-def _content(root: Node, size: int) -> tuple[Graph, dict[str, Tensor]]:
-    try:
-        graph, state = graph_of(root, size)
-        graph.check()
-        check_weights(graph, state)
-    except (Unsupported, MemoryError):
-        raise
-    except Exception as error:  # a damaged tree can raise anything
-        raise Unsupported(f"its layers are damaged ({type(error).__name__})") from error
-    return graph, state

@@ -13,14 +13,13 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from torch import Tensor
-
 from yolodeploy_torch.checkpoint.block import Block
+from yolodeploy_torch.checkpoint.weights import Floats, Weight
 from yolodeploy_torch.graph import (
     Activation,
     BatchNorm,
     Conv,
-    GraphBuilder,
+    NodeBuilder,
     Unsupported,
 )
 
@@ -34,8 +33,12 @@ _ACTIVATIONS: Mapping[str, Literal["silu", "relu", "leaky_relu", "hardswish"]] =
 }
 
 
-class Builder(GraphBuilder):
+class Builder(NodeBuilder[Weight]):
     """Adds the primitives of blocks."""
+
+    def tensor(self, numbers: Floats) -> Weight:
+        """Numbers that no file holds."""
+        return Weight(numbers.shape, lambda: numbers)
 
     def lower(self, block: Block, value: Value) -> Value:
         """Add a block of any known class; raises `Unsupported` for another."""
@@ -74,14 +77,16 @@ class Builder(GraphBuilder):
             made = self.unnormalised(norm, made, bias)
         return self.activated(block, made)
 
-    def normalised(self, block: Block, value: str, bias: Tensor | None) -> str:
+    def normalised(self, block: Block, value: str, bias: Weight | None) -> str:
         """Add a batch normalisation, behind a convolution with this bias."""
         names = ("weight", "bias", "running_mean", "running_var")
         tensors = {name: block.weight(name, 1) for name in names}
         if bias is not None:
-            tensors["running_mean"] = tensors["running_mean"] - bias
+            tensors["running_mean"] = tensors["running_mean"].minus(bias)
         eps = block.setting("eps", float)
-        node = BatchNorm(name=block.name, inputs=(value,), channels=len(tensors["weight"]), eps=eps)
+        node = BatchNorm(
+            name=block.name, inputs=(value,), channels=tensors["weight"].shape[0], eps=eps
+        )
         return self.add(node, tensors)
 
     def activated(self, block: Block, value: str) -> str:
@@ -96,7 +101,7 @@ class Builder(GraphBuilder):
         return self.add(Activation(name=act.name, inputs=(value,), kind=kind, slope=slope))
 
 
-def conv_of(block: Block, value: str, name: str) -> tuple[Conv, dict[str, Tensor]]:
+def conv_of(block: Block, value: str, name: str) -> tuple[Conv, dict[str, Weight]]:
     """The node of a `Conv2d`, and its tensors."""
     weight, bias = block.weight("weight", 4), block.tensor("bias")
     if block.node.state.get("padding_mode", "zeros") != "zeros":

@@ -10,15 +10,14 @@ import re
 import reprlib
 from typing import Any, Literal
 
-from torch import Tensor
-
 from yolodeploy.recipe import Head
 from yolodeploy.system import GREY, RGB
-from yolodeploy_torch.checkpoint.block import Block, modules, plain, table
+from yolodeploy_torch.checkpoint.block import Block, modules, stored, table
 from yolodeploy_torch.checkpoint.blocks.elan import cb_fuse
 from yolodeploy_torch.checkpoint.detect import KINDS, detection
 from yolodeploy_torch.checkpoint.lowering import Builder, Value, single
 from yolodeploy_torch.checkpoint.unpickler import Node
+from yolodeploy_torch.checkpoint.weights import Stored, Weight
 from yolodeploy_torch.graph import IMAGE, MAX_COUNT, Graph, Unsupported, reference_size
 
 _MAX_LEVELS, _MAX_SOURCES = 8, 16
@@ -27,8 +26,8 @@ _COUNTER = "num_batches_tracked"  # of a batch normalisation, which computes not
 _ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|.{256}")
 
 
-def graph_of(root: Node, size: int) -> tuple[Graph, dict[str, Tensor]]:
-    """The graph of a detection model and its weights, float32, out of a file of `size` bytes.
+def graph_of(root: Node, size: int) -> tuple[Graph, dict[str, Weight]]:
+    """The graph of a detection model and its weights, out of a file of `size` bytes.
 
     Raises `Unsupported` if it cannot be read.
     """
@@ -63,7 +62,7 @@ def _tensors(root: Node, size: int) -> set[str]:
         left_out = {_COUNTER, *(transient if isinstance(transient, set) else ())}
         for name, value in {**table(node, "_parameters"), **table(node, "_buffers")}.items():
             if value is not None and name not in left_out:
-                total += plain(value, f"{prefix}{name}").nbytes
+                total += stored(value, f"{prefix}{name}").nbytes
                 found.add(f"{prefix}{name}")
     if total > size:
         raise Unsupported("its weights take more bytes than the file has")
@@ -145,11 +144,11 @@ def _names(root: Node) -> tuple[str, ...]:
 
 def _strides(root: Node, head: Block) -> tuple[int, ...]:
     tensor = head.node.state.get("stride", root.state.get("stride"))
-    if not isinstance(tensor, Tensor):
+    if not isinstance(tensor, Stored):
         raise Unsupported(f"its {root.kind} has no usable `stride`")
-    if not 1 <= plain(tensor, "stride").numel() <= _MAX_LEVELS:
-        raise Unsupported(f"it states {tensor.numel()} strides")
-    values = [float(value) for value in tensor.flatten().tolist()]
+    if not 1 <= tensor.size <= _MAX_LEVELS:
+        raise Unsupported(f"it states {tensor.size} strides")
+    values = [float(value) for value in tensor.numbers().ravel().tolist()]
     if not all(value.is_integer() and 0 < value <= MAX_COUNT for value in values):
         raise Unsupported(f"it states the strides {values}")
     return tuple(int(value) for value in values)

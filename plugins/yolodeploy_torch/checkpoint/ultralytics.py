@@ -7,15 +7,13 @@ anything else is refused, unless it is another layer: then the model in it is de
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from yolodeploy.errors import ModelError
 from yolodeploy.system import quotable
@@ -29,25 +27,25 @@ from yolodeploy_torch.checkpoint.unpickler import (
     Unpickler,
     key_of,
 )
+from yolodeploy_torch.checkpoint.weights import Storage, Stored, item_size
 from yolodeploy_torch.checkpoint.zip_archive import SAVE_AGAIN, Archive, open_archive
 
 _STORAGES = {
-    "torch.BFloat16Storage": torch.bfloat16,
-    "torch.BoolStorage": torch.bool,
-    "torch.ByteStorage": torch.uint8,
-    "torch.CharStorage": torch.int8,
-    "torch.DoubleStorage": torch.float64,
-    "torch.FloatStorage": torch.float32,
-    "torch.HalfStorage": torch.float16,
-    "torch.IntStorage": torch.int32,
-    "torch.LongStorage": torch.int64,
-    "torch.ShortStorage": torch.int16,
+    "torch.BFloat16Storage": "bfloat16",
+    "torch.BoolStorage": "bool",
+    "torch.ByteStorage": "uint8",
+    "torch.CharStorage": "int8",
+    "torch.DoubleStorage": "float64",
+    "torch.FloatStorage": "float32",
+    "torch.HalfStorage": "float16",
+    "torch.IntStorage": "int32",
+    "torch.LongStorage": "int64",
+    "torch.ShortStorage": "int16",
 }
-_TYPES = (
-    *(str(kind) for kind in vars(torch).values() if isinstance(kind, torch.dtype)),
-    "torch.nn.parameter.Parameter",
+# The types of numbers that PyTorch has, and the class of weights: named, and never called.
+_TYPE = re.compile(
+    r"torch\.(bool|b?complex\d+|b?float\d\w*|q?u?int\d\w*|bits\d\w*|nn\.parameter\.Parameter)"
 )
-
 _WRAPPERS = ("DataParallel", "DistributedDataParallel")
 _OPENMMLAB = re.compile(r"mm\w{1,20}_version")  # what its checkpoints say of their makers
 _MAX_AXES, _MAX_WRAPPERS = 8, 4
@@ -72,8 +70,9 @@ class Checkpoint:
         return self.arguments.get("single_cls") is True
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read an Ultralytics checkpoint of any model.
+@contextlib.contextmanager
+def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
+    """Open an Ultralytics checkpoint of any model; its weights can be read until it is closed.
 
     Takes the averaged weights (`ema`) where the file has them, as Ultralytics does. Raises
     ModelError for a file that is missing, damaged, unsafe, or no checkpoint.
@@ -81,17 +80,26 @@ def read_checkpoint(path: Path) -> Checkpoint:
     with open_archive(path) as file:
         if file.content("byteorder", 9) not in (b"", b"little"):
             raise ModelError(f"{path} was written on a big-endian machine. {SAVE_AGAIN} elsewhere.")
-        return _checkpoint(path, _content(path, file))
+        yield _checkpoint(path, _content(path, file, _factory))
 
 
-def read_values(path: Path) -> object:
-    """Return what `torch.save` wrote, as plain values and tensors; raises ModelError if it is unsafe."""
+def read_values(path: Path, tensor: Callable[[Stored], object]) -> object:
+    """Return what `torch.save` wrote, as plain values and what `tensor` makes of the tensors.
+
+    Raises ModelError if it is unsafe.
+    """
+
+    def factory(name: str) -> Factory | None:
+        if _FACTORIES.get(name) is _tensor:
+            return lambda *given: tensor(_tensor(*given))
+        return _factory(name)
+
     with open_archive(path) as file:
-        return _content(path, file)
+        return _content(path, file, factory)
 
 
-def _content(path: Path, file: Archive) -> object:
-    machine = Unpickler(_factory, functools.partial(_storage, file))
+def _content(path: Path, file: Archive, factory: Callable[[str], Factory | None]) -> object:
+    machine = Unpickler(factory, functools.partial(_storage, file))
     try:
         content = machine.run(file.content("data.pkl", MAX_BYTES + 1))
     except Malformed as error:
@@ -106,29 +114,30 @@ def _check_names(path: Path, machine: Unpickler) -> None:
         raise ModelError(f"{path} {problem}")
 
 
-def _storage(file: Archive, given: object) -> Tensor:
-    """The flat tensor that a persistent id ("storage", class, key, device, count) stands for."""
+def _storage(file: Archive, given: object) -> Storage:
+    """What a persistent id ("storage", class, key, device, count) stands for."""
     if not isinstance(given, tuple) or len(given) != 5 or given[0] != "storage":
         raise Malformed("its pickle refers to something outside it that is not a storage")
-    _, kind, key, _, count = given
-    dtype = _STORAGES.get(kind) if isinstance(kind, Name) else None
-    if dtype is None or type(key) is not str or type(count) is not int:
+    _, name, key, _, count = given
+    kind = _STORAGES.get(name) if isinstance(name, Name) else None
+    if kind is None or type(key) is not str or type(count) is not int:
         raise Malformed("its pickle describes a storage of an unknown type")
-    return file.storage(key, count * dtype.itemsize).view(dtype)
+    file.check_storage(key, count * item_size(kind))
+    return Storage(kind, count, functools.partial(file.storage, key))
 
 
-def _tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> Tensor:
+def _tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> Stored:
     """A view of a storage; raises Malformed if it would reach outside."""
-    if not isinstance(storage, Tensor) or storage.ndim != 1:
+    if not isinstance(storage, Storage):
         raise Malformed("a tensor has no storage")
     sizes, strides = _counts(size), _counts(stride)
     (first,) = _counts((offset,))
     last = first + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
-    if 0 not in sizes and last >= storage.numel():
+    if 0 not in sizes and last >= storage.count:
         raise Malformed(
-            f"a tensor of shape {sizes} reaches outside its storage of {storage.numel()} numbers"
+            f"a tensor of shape {sizes} reaches outside its storage of {storage.count} numbers"
         )
-    return storage.as_strided(sizes, strides, first) if 0 not in sizes else storage[:0].view(sizes)
+    return Stored(storage, sizes, strides, first)
 
 
 def _counts(values: object) -> tuple[int, ...]:
@@ -173,7 +182,7 @@ def _refused(*_: object) -> object:
 
 # What makes the containers and tensors that a name stands for.
 _FACTORIES: Mapping[str, Factory] = {
-    **dict.fromkeys((*_STORAGES, *_TYPES), _refused),
+    **dict.fromkeys(_STORAGES, _refused),
     **dict.fromkeys(("builtins.set", "builtins.frozenset"), _set),
     **dict.fromkeys(("_codecs.encode", "builtins.bytes"), _bytes),
     **dict.fromkeys(("builtins.dict", "collections.Counter"), _dict),
@@ -189,7 +198,7 @@ _FACTORIES: Mapping[str, Factory] = {
 
 
 def _factory(name: str) -> Factory | None:
-    return _FACTORIES.get(name) or inert(name)
+    return _FACTORIES.get(name) or (_refused if _TYPE.fullmatch(name) else inert(name))
 
 
 def _checkpoint(path: Path, content: object) -> Checkpoint:
@@ -224,7 +233,7 @@ def _bare(value: object) -> bool:
     """Whether a value is a table of nothing but tensors."""
     if not isinstance(value, dict) or not value:
         return False
-    return all(isinstance(each, Tensor) for each in value.values())
+    return all(isinstance(each, Stored) for each in value.values())
 
 
 def _unwrapped(model: object) -> object:

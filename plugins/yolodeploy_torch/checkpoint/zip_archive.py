@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from yolodeploy.errors import ModelError
 from yolodeploy.system import MODEL_BYTES, open_plain
@@ -48,7 +48,7 @@ class Archive:
     def __init__(self, file: zipfile.ZipFile) -> None:
         self._file = file
         self._entries = {e.filename.partition("/")[2]: e for e in file.infolist()}
-        self._storages: dict[str, Tensor] = {}
+        self._storages: dict[str, NDArray[np.uint8]] = {}
 
     def content(self, name: str, most: int) -> bytes:
         """At most the first `most` bytes of an entry; none if it is absent."""
@@ -63,14 +63,18 @@ class Archive:
         entry = self._entries.get(name)
         return entry.file_size if entry else 0
 
-    def storage(self, key: str, size: int) -> Tensor:
-        """A storage as uint8 `[size]`; raises Malformed if there is none of that size."""
+    def check_storage(self, key: str, size: int) -> None:
+        """Raise Malformed if there is no storage of that many bytes."""
         name = f"data/{key}"
         if name not in self._entries or self.size(name) != size:
             raise Malformed(f"storage {key[:20]!r} has {self.size(name)} bytes, not {size}")
+
+    def storage(self, key: str) -> NDArray[np.uint8]:
+        """The bytes of a storage, the same array every time."""
+        name = f"data/{key}"
         if name not in self._storages:
-            self._storages[name] = torch.empty(size, dtype=torch.uint8)
-            self._read(name, self._storages[name].numpy().data)
+            self._storages[name] = np.empty(self.size(name), np.uint8)
+            self._read(name, self._storages[name].data)
         return self._storages[name]
 
     def _read(self, name: str, into: memoryview) -> None:

@@ -1,4 +1,4 @@
-from .builder import GraphBuilder
+from .builder import GraphBuilder, NodeBuilder
 from .decoding import decoded
 from .heads import Branch, Detection, OpenHead, reference_size
 from .network import State, assemble, build, check_weights, fixed, graph_in, grid, grid_like, select
@@ -42,6 +42,7 @@ __all__ = [
     "Grid",
     "Linear",
     "MatMul",
+    "NodeBuilder",
     "OpenHead",
     "Pool",
     "Reshape",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from yolodeploy.compress import Part
 from yolodeploy.recipe import Head
@@ -15,15 +16,21 @@ from yolodeploy_torch.graph.operations import AnyNode, Arithmetic, Concat, Split
 from yolodeploy_torch.graph.table import IMAGE
 from yolodeploy_torch.graph.weighted import BatchNorm
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _EPS = 1e-3  # of the normalisation behind a convolution into which another was folded
 
 
-class GraphBuilder:
-    """Collects nodes and tensors; `size` is an image for which every node is checked when it is added."""
+T = TypeVar("T")
+
+
+class NodeBuilder(Generic[T]):
+    """Collects nodes and tensors of a kind; `size` is an image for which every node is checked when it is added."""
 
     def __init__(self, channels: int, size: tuple[int, int]) -> None:
         self.nodes: list[AnyNode] = []
-        self.state: dict[str, Tensor] = {}
+        self.state: dict[str, T] = {}
         self._shapes: dict[str, Shape] = {IMAGE: (1, channels, *size)}
         self._part: Part | None = None
         self._branch: Head | None = None
@@ -36,7 +43,7 @@ class GraphBuilder:
         yield
         self._part, self._branch = before
 
-    def add(self, node: AnyNode, weights: Mapping[str, Tensor] | None = None) -> str:
+    def add(self, node: AnyNode, weights: Mapping[str, T] | None = None) -> str:
         """Add a node with its tensors; returns its first value."""
         node = node.model_copy(update={"part": node.part or self._part, "branch": self._branch})
         try:
@@ -49,6 +56,10 @@ class GraphBuilder:
         for key, tensor in (weights or {}).items():
             self.state[f"{node.name}.{key}" if key else node.name] = tensor
         return node.outputs[0]
+
+    def tensor(self, numbers: NDArray[np.float32]) -> T:
+        """A tensor of the kind that it collects."""
+        raise NotImplementedError
 
     def channels(self, value: str) -> int:
         """The number of channels of a value."""
@@ -70,18 +81,28 @@ class GraphBuilder:
         """The sum of two values."""
         return self.add(Arithmetic(name=name, inputs=(first, second), kind="add"))
 
-    def unnormalised(self, name: str, value: str, bias: Tensor | None) -> str:
+    def unnormalised(self, name: str, value: str, bias: T | None) -> str:
         """Add a normalisation that only adds a bias."""
         count = self.channels(value)
-        ones, zeros = torch.ones(count), torch.zeros(count)
+        ones, zeros = np.ones(count, np.float32), np.zeros(count, np.float32)
         tensors = {
-            "weight": ones,
-            "bias": zeros if bias is None else bias,
-            "running_mean": zeros,
-            "running_var": ones - _EPS,
+            "weight": self.tensor(ones),
+            "bias": self.tensor(zeros) if bias is None else bias,
+            "running_mean": self.tensor(zeros),
+            "running_var": self.tensor(ones - np.float32(_EPS)),
         }
         return self.add(BatchNorm(name=name, inputs=(value,), channels=count, eps=_EPS), tensors)
 
     def shape(self, value: str) -> Shape:
         """The shape of a value for an image of the size."""
         return self._shapes[value]
+
+
+class GraphBuilder(NodeBuilder["Tensor"]):
+    """Collects the tensors of PyTorch."""
+
+    def tensor(self, numbers: NDArray[np.float32]) -> Tensor:
+        """The same numbers, in memory of its own."""
+        import torch
+
+        return torch.tensor(numbers)

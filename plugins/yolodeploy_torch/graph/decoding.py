@@ -6,9 +6,11 @@ Loss, https://arxiv.org/abs/2006.04388), or with one bin the number itself.
 
 from __future__ import annotations
 
-import torch
+from typing import TypeVar
 
-from yolodeploy_torch.graph.builder import GraphBuilder
+import numpy as np
+
+from yolodeploy_torch.graph.builder import NodeBuilder
 from yolodeploy_torch.graph.heads import Branch
 from yolodeploy_torch.graph.operations import (
     Arithmetic,
@@ -22,9 +24,10 @@ from yolodeploy_torch.graph.operations import (
 from yolodeploy_torch.graph.weighted import Conv
 
 _Maps = tuple[str, ...]
+T = TypeVar("T")
 
 
-def decoded(to: GraphBuilder, prefix: str, boxes: _Maps, scores: _Maps, grid: str) -> Branch:
+def decoded(to: NodeBuilder[T], prefix: str, boxes: _Maps, scores: _Maps, grid: str) -> Branch:
     """Turn the maps of one head into corners and scores, and both into its output."""
     sides = _distances(to, prefix, _flat(to, f"{prefix}boxes", boxes), to.channels(boxes[0]) // 4)
     near, far = f"{prefix}sides.0", f"{prefix}sides.1"
@@ -52,7 +55,7 @@ def decoded(to: GraphBuilder, prefix: str, boxes: _Maps, scores: _Maps, grid: st
     )
 
 
-def _flat(to: GraphBuilder, name: str, maps: _Maps) -> str:
+def _flat(to: NodeBuilder[T], name: str, maps: _Maps) -> str:
     """Join the cells of all levels: [N, C, A]."""
     flat = [
         to.add(Reshape(name=f"{name}.{level}", inputs=(value,), shape=(0, 0, -1)))
@@ -61,7 +64,7 @@ def _flat(to: GraphBuilder, name: str, maps: _Maps) -> str:
     return to.add(Concat(name=name, inputs=tuple(flat), axis=2))
 
 
-def _distances(to: GraphBuilder, prefix: str, boxes: str, bins: int) -> str:
+def _distances(to: NodeBuilder[T], prefix: str, boxes: str, bins: int) -> str:
     """The distances [N, 4, A] to left, top, right and bottom, in cells."""
     if bins == 1:
         return boxes
@@ -70,12 +73,12 @@ def _distances(to: GraphBuilder, prefix: str, boxes: str, bins: int) -> str:
     shares = Softmax(name=f"{prefix}shares", inputs=(to.add(turned),), axis=1)
     name = f"{prefix}dfl.conv"
     mean = Conv(name=name, inputs=(to.add(shares),), channels=(bins, 1), kernel=(1, 1), part="dfl")
-    weight = torch.arange(bins, dtype=torch.float32).reshape(1, bins, 1, 1)
-    expected = to.add(mean, {"weight": weight})
+    weight = np.arange(bins, dtype=np.float32).reshape(1, bins, 1, 1)
+    expected = to.add(mean, {"weight": to.tensor(weight)})
     return to.add(Reshape(name=f"{prefix}distances", inputs=(expected,), shape=(0, 4, -1)))
 
 
-def _combine(to: GraphBuilder, name: str, kind: str, first: str, second: str) -> str:
+def _combine(to: NodeBuilder[T], name: str, kind: str, first: str, second: str) -> str:
     return to.add(
         Arithmetic.model_validate({"name": name, "inputs": (first, second), "kind": kind})
     )

@@ -111,14 +111,8 @@ def assemble(
 
 def check_weights(graph: Graph, state: State) -> None:
     """Raise `Unsupported` unless these are the tensors that a graph needs."""
-    expected = graph.tensors()
-    if expected.keys() != state.keys():
-        odd = min(expected.keys() ^ state.keys())
-        raise Unsupported(f"its weight {odd} is missing, or does not belong to it")
-    for name, shape in expected.items():
-        found = state[name]
-        if tuple(found.shape) != shape:
-            raise Unsupported(f"its weight {name} is {tuple(found.shape)}, but {shape} is needed")
+    graph.check_tensors({name: tuple(value.shape) for name, value in state.items()})
+    for name, found in state.items():
         if found.dtype != torch.float32:
             raise Unsupported(
                 f"its weight {name} is {found.dtype}, where {torch.float32} is needed"

@@ -96,6 +96,16 @@ class Graph(Row):
             for key, shape in node.weights().items()
         }
 
+    def check_tensors(self, given: Mapping[str, Shape]) -> None:
+        """Raise `Unsupported` unless these are the shapes of the tensors that it needs, by name."""
+        expected = self.tensors()
+        if expected.keys() != given.keys():
+            odd = min(expected.keys() ^ given.keys())
+            raise Unsupported(f"its weight {odd} is missing, or does not belong to it")
+        for name, shape in expected.items():
+            if given[name] != shape:
+                raise Unsupported(f"its weight {name} is {given[name]}, but {shape} is needed")
+
     def shapes(self, height: int, width: int, batch: int = 1) -> dict[str, Shape]:
         """The shape of every value for images of this size; raises `Unsupported` if something does not fit."""
         found: dict[str, Shape] = {IMAGE: (batch, self.channels, height, width)}

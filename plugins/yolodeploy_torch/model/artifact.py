@@ -1,4 +1,7 @@
-"""The artifact format "yolo": a folder with info.json, graph.json and model.safetensors."""
+"""The artifact format "yolo": a folder with info.json, graph.json and model.safetensors.
+
+Only what has to do with weights imports PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,20 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch.fx import GraphModule
 
 from yolodeploy.backend import ModelInfo
 from yolodeploy.errors import StepFailed
 from yolodeploy.system import ImageShape
-from yolodeploy_torch.graph import Graph, OpenHead, State, Unsupported, build, graph_in
+from yolodeploy_torch.graph import Graph, OpenHead, Unsupported
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
+
+    from yolodeploy_torch.graph import State
 
 GRAPH_FILE = "graph.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -24,6 +31,8 @@ WEIGHTS_FILE = "model.safetensors"
 
 def write(folder: Path, graph: Graph, state: State) -> None:
     """Write a model as an artifact: unfused float32 weights, sorted by name."""
+    from safetensors.torch import save_file
+
     info(graph).write(folder)
     content = graph.model_dump(mode="json", exclude_defaults=True)
     for row, node in zip(content["nodes"], graph.nodes, strict=True):
@@ -38,6 +47,8 @@ def write(folder: Path, graph: Graph, state: State) -> None:
 
 def write_module(folder: Path, module: GraphModule) -> None:
     """Write a model that was changed in training."""
+    from yolodeploy_torch.graph import graph_in
+
     write(folder, graph_in(module), module.state_dict())
 
 
@@ -67,6 +78,10 @@ def read(folder: Path) -> GraphModule:
 
     Raises StepFailed if files are missing, damaged, or do not belong together.
     """
+    from safetensors.torch import load_file
+
+    from yolodeploy_torch.graph import build
+
     with _naming_damage(folder):
         return build(_graph(folder), load_file(folder / WEIGHTS_FILE))
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from yolodeploy_torch.graph import AnyNode, BatchNorm, Conv, Graph, State
+from yolodeploy_torch.graph import AnyNode, BatchNorm, Conv, Graph
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from yolodeploy_torch.graph import State
 
 
 def norms(graph: Graph) -> dict[str, BatchNorm]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from typing import TYPE_CHECKING
 
-from yolodeploy_torch.graph import AnyNode, Arithmetic, BatchNorm, Conv, Graph, State
+from yolodeploy_torch.graph import AnyNode, Arithmetic, BatchNorm, Conv, Graph
 from yolodeploy_torch.model.fusing import folded, norms
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from yolodeploy_torch.graph import State
 
 Unit = tuple[Conv, BatchNorm]
 
@@ -86,6 +89,9 @@ def _parallel(node: AnyNode, units: dict[str, Unit]) -> tuple[Unit, Unit] | None
 
 def _weights(first: Unit, second: Unit, state: State) -> dict[str, Tensor]:
     """The tensors of the unit that gives the sum of two."""
+    import torch
+    from torch.nn import functional
+
     (large, norm), (small, other) = first, second
     (kernel, bias), (inner, shift) = folded(state, large, norm), folded(state, small, other)
     rows, columns = ((n - m) // 2 for n, m in zip(large.kernel, small.kernel, strict=True))

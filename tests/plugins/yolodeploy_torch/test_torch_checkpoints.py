@@ -346,7 +346,7 @@ def test_whatever_the_reader_stumbles_over_is_the_models_fault(
     def stumble(*_: object) -> None:
         raise KeyError("x")
 
-    monkeypatch.setattr(sys.modules[read_checkpoint_model.__module__], "graph_of", stumble)
+    monkeypatch.setattr(sys.modules[facts.__module__], "graph_of", stumble)
     with pytest.raises(ModelError, match=r"its layers are damaged \(KeyError\)"):
         load(good, tmp_path / "work")
 

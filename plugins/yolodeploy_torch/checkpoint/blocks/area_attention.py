@@ -49,11 +49,11 @@ def _a2c2f(to: Builder, block: Block, value: Value) -> Value:
     gamma = block.tensor("gamma")
     if gamma is None:
         return y
-    if gamma.ndim != 1:
+    if len(gamma.shape) != 1:
         raise Unsupported(f"{block.what} has no usable `gamma`")
-    shape = (1, len(gamma), 1, 1)
+    shape = (1, *gamma.shape, 1, 1)
     scale = Constant(name=f"{block.name}.gamma", inputs=(y,), shape=shape)
-    share = to.add(scale, {"": gamma.reshape(shape)})
+    share = to.add(scale, {"": gamma.reshaped(shape)})
     scaled = Arithmetic(name=f"{block.name}.scaled", inputs=(y, share), kind="mul")
     return to.plus(f"{block.name}.sum", x, to.add(scaled))
 
