@@ -19,7 +19,16 @@ from yolodeploy_coreml.devices import refusal
 from yolodeploy_coreml.params import CoreMLExport, Palettize, Quantize, QuantizeWeights, Sparsify
 
 if TYPE_CHECKING:
-    from yolodeploy.backend import Artifact, Context, Interface, Params, Predictor, Probe, Target
+    from yolodeploy.backend import (
+        Artifact,
+        Context,
+        Inspected,
+        Interface,
+        Params,
+        Predictor,
+        Probe,
+        Target,
+    )
     from yolodeploy_coreml.params import WeightParams
 
 NAME = "coreml"
@@ -126,6 +135,11 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
 def describe(artifact: Artifact) -> Interface:
     """Describe how an app feeds the package and reads it; shapes come from the file."""
     return mlpackage.read_interface(artifact.path)
+
+
+def inspect(path: Path) -> Inspected | None:
+    """What a package is, from its files alone."""
+    return mlpackage.inspect(path)
 
 
 def parts(artifact: Artifact) -> Mapping[str, Mapping[str, str]]:

@@ -20,7 +20,9 @@ from yolodeploy_ncnn.params import Quantize
 from yolodeploy_ncnn.w8 import W8, probe_w8, run_w8
 
 if TYPE_CHECKING:
-    from yolodeploy.backend import Artifact, Params, Predictor, Target
+    from pathlib import Path
+
+    from yolodeploy.backend import Artifact, Inspected, Params, Predictor, Target
 
 NAME = "ncnn"
 
@@ -133,6 +135,13 @@ def describe(artifact: Artifact) -> Interface:
         ),
         layers=loaded.forms(),
     )
+
+
+def inspect(path: Path) -> Inspected | None:
+    """What a network is, from its files alone."""
+    from yolodeploy_ncnn.inspection import inspect
+
+    return inspect(path)
 
 
 def parts(artifact: Artifact) -> Mapping[str, Mapping[str, str]]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from yolodeploy.backend import Artifact
     from yolodeploy.compress import Part
 
-_FORMS: Mapping[int, str] = {
+FORMS: Mapping[int, str] = {
     bin_file.FP32: "fp32",
     bin_file.FP16: "fp16",
     bin_file.INT8: "int8",
@@ -60,7 +60,7 @@ class Model:
 
     def forms(self) -> dict[str, str]:
         """How every convolution is stored, by name."""
-        return {name: _FORMS[block.tag] for name, block in self.kernels.items()}
+        return {name: FORMS[block.tag] for name, block in self.kernels.items()}
 
     def blocks_of(self, layer: str) -> list[Block]:
         """All blocks of a layer: its weights, then its bias, then its scales, as far as it has them."""

@@ -6,8 +6,18 @@ Its artifact format is "openvino": a folder with `model.xml` and `model.bin`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from yolodeploy.backend import Artifact, Interface, Params, Predictor, Server, Step, Target
+from yolodeploy.backend import (
+    Artifact,
+    Inspected,
+    Interface,
+    Params,
+    Predictor,
+    Server,
+    Step,
+    Target,
+)
 from yolodeploy.compress import refuse_missing
 from yolodeploy.system import installed, missing
 from yolodeploy_openvino.compress import probe_compress_weights, run_compress_weights
@@ -110,6 +120,13 @@ def describe(artifact: Artifact) -> Interface:
     from yolodeploy_openvino.runtime import describe
 
     return describe(artifact.path)
+
+
+def inspect(path: Path) -> Inspected | None:
+    """What an IR is, from its files alone."""
+    from yolodeploy_openvino.runtime import inspect
+
+    return inspect(path)
 
 
 def parts(artifact: Artifact) -> Mapping[str, Mapping[str, str]]:

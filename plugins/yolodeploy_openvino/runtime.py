@@ -1,8 +1,10 @@
-"""Running an IR in OpenVINO, and describing how an app uses it."""
+"""Running an IR in OpenVINO, and describing what it is and how an app uses it."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolodeploy.backend import Interface, Layout, Runtime, Target, Tensor
-from yolodeploy.system import GREY
+from yolodeploy.backend import Inspected, Interface, Layout, Runtime, Target, Tensor
+from yolodeploy.compress import KERNELS_ONLY, count_parts
+from yolodeploy.system import GREY, ImageShape
 from yolodeploy_openvino.graph import find_structure, gives_rows
 from yolodeploy_openvino.layers import form
 from yolodeploy_openvino.toolchain import MODEL_FILE, failing, openvino, read_model, version
@@ -20,6 +23,7 @@ ANCHORS_MEANING = (
     "per anchor: centre x, centre y, width, height in input pixels, then one score per class"
 )
 ROWS_MEANING = "per row: left, top, right, bottom in input pixels, score, class index; best first, without duplicates"
+_FORMS = {"f32": "fp32", "f16": "fp16", "i8": "int8", "u8": "int8", "i4": "int4", "u4": "int4"}
 
 
 class OpenVINOPredictor:
@@ -140,3 +144,53 @@ def _note(unit: str, hardware: str, target: Target, config: dict[str, Any]) -> s
     if unit == options.get("unit", "CPU") and str(options.get("cpu", hardware)) in hardware:
         return f"computed in {arithmetic}"
     return f"computed in {arithmetic} on this machine's {unit}, not on {target.device.title}"
+
+
+def inspect(path: Path) -> Inspected | None:
+    """What the IR in a folder is, or the one that a file belongs to; None if there is none."""
+    folder = path if path.is_dir() else path.parent
+    if not (folder / MODEL_FILE).is_file() or path.suffix not in ("", ".xml", ".bin"):
+        return None
+    model = read_model(folder)
+    structure = find_structure(model, folder)
+    layers = structure.convolutions(model)
+    stored = Counter[str]()
+    for node in model.get_ops():
+        if node.get_type_name() == "Constant":
+            kind = node.get_element_type().get_type_name()
+            if kind in _FORMS:  # others are shapes and indices
+                stored[_FORMS[kind]] += node.get_byte_size()
+    macs = {name: _macs(node) for name, node in layers.items()}
+    batch, channels, height, width = (int(side) for side in model.input(0).shape)
+    return Inspected(
+        "OpenVINO IR",
+        "openvino",
+        imgsz=ImageShape(height, width, channels),
+        parameters=sum(_weights(node) for node in layers.values()),
+        macs=sum(macs.values()) // batch,
+        parts=count_parts(
+            structure.parts,
+            {name: form(node) for name, node in layers.items()},
+            {name: _weights(node) for name, node in layers.items()},
+            {name: count // batch for name, count in macs.items()},
+        ),
+        stored=stored,
+        notes=(KERNELS_ONLY,),
+    )
+
+
+def _weights(layer: Any) -> int:
+    return math.prod(layer.get_input_shape(1))
+
+
+def _macs(layer: Any) -> int:
+    """Multiply-accumulates of a convolution, or of a product with a matrix of weights."""
+    shape = list(layer.get_input_shape(1))
+    made = math.prod(layer.get_output_shape(0))
+    match layer.get_type_name():
+        case "Convolution":
+            return int(made * math.prod(shape[1:]))
+        case "GroupConvolution":
+            return int(made * math.prod(shape[2:]))
+        case _:
+            return int(made * layer.get_input_shape(0)[-1])

@@ -16,6 +16,7 @@ from yolodeploy.backend import (
     Context,
     Counts,
     Device,
+    Inspected,
     Interface,
     Load,
     ModelInfo,
@@ -32,6 +33,7 @@ from yolodeploy_torch.params import Distill, Finetune, Prune, Qat, Training
 NAME = "torch"
 DEVICES: Sequence[Device] = ()
 
+_WEIGHTS = ".pt"
 _DISTRIBUTIONS = ("torch", "safetensors", "numpy")
 # It scored held-out images until that was done in numpy, with the same figures; ids of trained steps still name it.
 _SCORING = ("faster-coco-eval",)
@@ -108,7 +110,7 @@ def _training_step(
 
 
 STEPS: Sequence[Step] = (
-    Step("load", ".pt", "yolo", Load, _load, revision=2),
+    Step("load", _WEIGHTS, "yolo", Load, _load, revision=2),
     _training_step("prune", Prune, _prune, revision=3),
     _training_step("finetune", Finetune, _finetune),
     _training_step("distill", Distill, _distill),
@@ -144,6 +146,13 @@ def count(artifact: Artifact, imgsz: ImageShape) -> Counts:
 def facts(weights: Path, params: Params | None = None) -> ModelInfo:  # noqa: ARG001
     """What a checkpoint says of its model: classes, strides, training size; ModelError if it cannot be loaded."""
     return checkpoint.facts(weights)
+
+
+def inspect(path: Path) -> Inspected | None:
+    """What a checkpoint or a loaded model is, read without PyTorch."""
+    if path.is_file() and path.suffix.lower() == _WEIGHTS:
+        return checkpoint.inspect_checkpoint(path)
+    return model.inspect_artifact(path) if model.is_artifact(path) else None
 
 
 def describe(artifact: Artifact) -> Interface:

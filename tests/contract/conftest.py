@@ -11,7 +11,7 @@ import pytest
 import suite
 from numpy.typing import NDArray
 
-from yolodeploy.backend import Artifact, Backend, Step
+from yolodeploy.backend import Artifact, Backend, Counting, Step
 from yolodeploy.backend.params import Params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +54,14 @@ def expected(loaded: Artifact, images: NDArray[np.float32]) -> NDArray[np.float3
     """The source model's output on the images."""
     plugin = suite.plugins()[suite.loader()[0]]
     return plugin.open(loaded, suite.target(plugin), suite.THREADS)(images)
+
+
+@pytest.fixture(scope="session")
+def macs(loaded: Artifact) -> int:
+    """The multiply-accumulates of the source model for one image."""
+    plugin = suite.plugins()[suite.loader()[0]]
+    assert isinstance(plugin, Counting)
+    return plugin.count(loaded, suite.IMGSZ).macs
 
 
 @pytest.fixture(params=sorted(suite.plugins()))

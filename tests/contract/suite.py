@@ -16,12 +16,22 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from yolodeploy.backend import Artifact, Backend, Context, Device, ModelInfo, Step, Target
+from yolodeploy.backend import (
+    Artifact,
+    Backend,
+    Context,
+    Device,
+    Examining,
+    ModelInfo,
+    Step,
+    Target,
+)
 from yolodeploy.backend.params import Params
 from yolodeploy.data.dataset import Dataset
 from yolodeploy.errors import PlanRefused
@@ -74,6 +84,22 @@ def reachable_formats(plugin: Backend) -> set[str]:
     for _ in steps:
         known |= {step.produces for step in steps if step.accepts in known}
     return known
+
+
+def check_inspection(plugin: Backend, artifact: Artifact, macs: int) -> None:
+    """What a plugin says of the files of an artifact is what it describes to an app, and costs what the source does."""
+    if not isinstance(plugin, Examining) or not plugin.DEVICES:
+        return
+    found, described = plugin.inspect(artifact.path), plugin.describe(artifact)
+    assert found is not None
+    assert (found.format, found.imgsz) == (artifact.format, IMGSZ)
+    forms = sum((Counter(part.forms) for part in found.parts), Counter())
+    assert forms == Counter(described.layers.values())
+    assert sum(part.layers for part in found.parts) == len(described.layers)
+    assert found.parameters == sum(part.parameters or 0 for part in found.parts)
+    assert found.macs in (None, macs)
+    largest = sum(file.stat().st_size for file in artifact.path.rglob("*") if file.is_file())
+    assert 0 < sum(found.stored.values()) < largest
 
 
 def variants(step: Step) -> list[Params]:

@@ -43,6 +43,10 @@ def test_same_bytes_in_two_processes(compressed: Compressed, tmp_path: Path):
     assert made == suite.digests(compressed.artifact.path)
 
 
+def test_inspection_agrees_with_the_description(compressed: Compressed, macs: int):
+    suite.check_inspection(compressed.plugin, compressed.artifact, macs)
+
+
 def test_output_stays_close_to_the_exports(compressed: Compressed, images: Images):
     wanted = _open(compressed, compressed.input)(images)
     got = _open(compressed, compressed.artifact)(images)

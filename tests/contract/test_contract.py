@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from suite import Built
 
-from yolodeploy.backend import Artifact, Backend, Device, Parted, Runtime, Step, Target
+from yolodeploy.backend import (
+    Artifact,
+    Backend,
+    Counting,
+    Device,
+    Examining,
+    Parted,
+    Runtime,
+    Step,
+    Target,
+)
 from yolodeploy.backend.params import Params
 from yolodeploy.errors import YolodeployError
 from yolodeploy.reproduce.artifact_diff import differing
@@ -197,6 +207,25 @@ def _halve(path: Path) -> None:
 
 def _empty(path: Path) -> None:
     path.write_bytes(b"")
+
+
+def test_inspection_agrees_with_the_description(built: Built, macs: int):
+    suite.check_inspection(built.plugin, built.artifact, macs)
+
+
+def test_the_checkpoint_is_inspected_as_it_is_counted(checkpoint: Path, loaded: Artifact):
+    plugin = suite.plugins()[suite.loader()[0]]
+    assert isinstance(plugin, Examining)
+    assert isinstance(plugin, Counting)
+    weights, model = plugin.inspect(checkpoint), plugin.inspect(loaded.path)
+    assert weights is not None
+    assert model is not None
+    assert (weights.format, model.format) == (".pt", loaded.format)
+    assert weights.imgsz is not None
+    counted = plugin.count(loaded, weights.imgsz)
+    assert (weights.parameters, weights.macs) == (counted.parameters, counted.macs)
+    assert model.parameters == weights.parameters
+    assert [part.layers for part in model.parts] == [part.layers for part in weights.parts]
 
 
 @pytest.mark.parametrize("damage", [_halve, _empty, Path.unlink])

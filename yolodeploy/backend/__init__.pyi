@@ -28,6 +28,7 @@ from .contract import (
     Trial,
     content,
 )
+from .inspected import Examining, Inspected, PartCount, inspect_file
 from .model_info import ONNX_FILE, Inspecting, ModelInfo, misfit
 from .params import Export, Load, Params, Quantize, Selector
 from .pinned_file import PinnedFile, verify_pinned
@@ -54,13 +55,16 @@ __all__ = [
     "Counting",
     "Counts",
     "Device",
+    "Examining",
     "Export",
+    "Inspected",
     "Inspecting",
     "Interface",
     "Layout",
     "Load",
     "ModelInfo",
     "Params",
+    "PartCount",
     "Parted",
     "Parts",
     "PinnedFile",
@@ -78,6 +82,7 @@ __all__ = [
     "Trial",
     "batch_of",
     "content",
+    "inspect_file",
     "layout_of",
     "load_registry",
     "misfit",

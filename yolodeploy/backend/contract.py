@@ -7,6 +7,7 @@ toolchain: heavy imports go inside its functions. docs/adding-a-backend.md walks
 
 * `count`, see `Counting`: parameters and operations of a model, from a plugin that changes models;
 * `facts`, see `Inspecting` in model_info.py: what a weights file says of its model, from a plugin that loads weights;
+* `inspect`, see `Examining` in inspected.py: what a weights file or an artifact is, for `yolodeploy inspect`;
 * `parts`, see `Parted`: the parts of an artifact's files, for `yolodeploy reproduce`;
 * `REFUSED_STEPS`, on a plugin with devices: the steps that gain nothing on them. It maps the name of a
   step to the reason, as the rest of a sentence;

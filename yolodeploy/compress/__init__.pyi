@@ -3,12 +3,15 @@ from .graph_parts import Kind, Node, decoding
 from .keep_float import UNTOUCHED, layers_to_quantize, refuse_compressed, refuse_missing
 from .layer_choice import Candidates, within_drop, within_noise
 from .layer_cost import Cost, alone, measure_layers
-from .layers import Part, choose
+from .layers import PARTS, Part, choose
 from .learned_ranges import Range, Ranges, read_ranges
 from .named_layers import LAYERS_FILE, carry, carry_layers, layer_named, read_layers, write_layers
+from .part_counts import KERNELS_ONLY, count_parts
 
 __all__ = [
+    "KERNELS_ONLY",
     "LAYERS_FILE",
+    "PARTS",
     "UNTOUCHED",
     "Candidates",
     "Codebook",
@@ -23,6 +26,7 @@ __all__ = [
     "carry",
     "carry_layers",
     "choose",
+    "count_parts",
     "decoding",
     "kmeans",
     "layer_named",

@@ -9,13 +9,16 @@ from .inputs import (
 from .lock import Lock, LockFile, differences, lock_of, read_lock
 from .plan import Plan, PlannedStep, described_target, problem_here
 from .planner import Planner, plan_recipe
+from .possible import Option, Possible, possibilities
 
 __all__ = [
     "Lock",
     "LockFile",
+    "Option",
     "Plan",
     "PlannedStep",
     "Planner",
+    "Possible",
     "calibration_count",
     "check_names",
     "described_target",
@@ -24,6 +27,7 @@ __all__ = [
     "label_warnings",
     "lock_of",
     "plan_recipe",
+    "possibilities",
     "problem_here",
     "read_lock",
     "require_unchanged",

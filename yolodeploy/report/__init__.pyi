@@ -1,6 +1,17 @@
 from .html import report_page
+from .inspection import bundle_rows, described, inspection_table, possible
 from .layer_page import layer_page, layer_table
 from .report import make_report
 from .table import report_table
 
-__all__ = ["layer_page", "layer_table", "make_report", "report_page", "report_table"]
+__all__ = [
+    "bundle_rows",
+    "described",
+    "inspection_table",
+    "layer_page",
+    "layer_table",
+    "make_report",
+    "possible",
+    "report_page",
+    "report_table",
+]

@@ -1,6 +1,7 @@
 from .diff import parts
 from .editor import Editor, set_value
 from .encodings import Array, Encoded, Mask, Operand, floats, integers, palette, sparse
+from .inspection import inspect
 from .interface import OUTPUT, RAW_OUTPUTS, read_interface
 from .layers import Layer, before_rows, block_of, ends_in_rows, is_quantized
 from .operations import (
@@ -35,6 +36,7 @@ __all__ = [
     "ends_in_rows",
     "floats",
     "inner",
+    "inspect",
     "integers",
     "is_quantized",
     "main_function",

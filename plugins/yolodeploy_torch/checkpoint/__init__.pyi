@@ -1,4 +1,5 @@
+from .inspection import inspect_checkpoint
 from .load import load, read_checkpoint_model, read_values
 from .reading import facts
 
-__all__ = ["facts", "load", "read_checkpoint_model", "read_values"]
+__all__ = ["facts", "inspect_checkpoint", "load", "read_checkpoint_model", "read_values"]

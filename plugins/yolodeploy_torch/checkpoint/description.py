@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from yolodeploy.system import quotable
 from yolodeploy_torch.checkpoint.block import modules
@@ -45,7 +46,8 @@ _FAMILIES_OF_BLOCKS = {
     "C2f": ("YOLOv8",),
     "C3": ("YOLOv5",),
 }
-_FILE = re.compile(r"yolo(v?)(\d{1,2})(?!\d)")
+_FILE = re.compile(r"yolo(v?)(\d{1,2})(?!\d)([a-z]?)")
+_SCALE = re.compile(r"[a-z]")
 _OTHER = "Ultralytics"  # of no family that is known here
 # What models for other tasks have besides.
 _PARTS = KNOWN | {
@@ -59,13 +61,14 @@ _MOST_LEVELS = 16
 class Description:
     """What a model is: `family` ("YOLO12"), `task` ("detection"), `features` beyond the usual.
 
-    `supported` says whether every layer is of a class that can be read.
+    `scale` is the letter of its size ("n"), as the file has it; empty if it has none. `supported` says whether every layer is of a class that can be read.
     """
 
     family: str
     task: str
     features: tuple[str, ...]
     supported: bool
+    scale: str = ""
 
     def __str__(self) -> str:
         article = "an" if self.family in ("RT-DETR", _OTHER) else "a"
@@ -85,7 +88,7 @@ def describe(root: Node) -> Description:
         features += _own_layers(kinds, named)
     task = _TASKS.get(_short(root), "detection")
     supported = root.kind in DETECTORS and all(node.kind in KNOWN for _, node in named)
-    return Description(family, task, tuple(features), supported)
+    return Description(family, task, tuple(features), supported, _scale(root))
 
 
 def _short(node: Node) -> str:
@@ -97,10 +100,7 @@ def _family(root: Node, kinds: set[str]) -> str:
         return family
     if "RTDETRDecoder" in kinds:
         return "RT-DETR"
-    yaml = root.state.get("yaml")
-    table = yaml if isinstance(yaml, dict) else {}
-    file = table.get("yaml_file")
-    found = _FILE.match(file) if isinstance(file, str) else None
+    table, found = _yaml(root)
     named = f"YOLO{found[1]}{int(found[2])}" if found else _OTHER
     for block, families in _FAMILIES_OF_BLOCKS.items():
         if block in kinds:
@@ -108,6 +108,22 @@ def _family(root: Node, kinds: set[str]) -> str:
                 named if named in families else families["end2end" in table and len(families) > 1]
             )
     return named
+
+
+def _yaml(root: Node) -> tuple[dict[Any, Any], re.Match[str] | None]:
+    """What the model was built from, and the match of its file's name."""
+    yaml = root.state.get("yaml")
+    table = yaml if isinstance(yaml, dict) else {}
+    file = table.get("yaml_file")
+    return table, _FILE.match(file) if isinstance(file, str) else None
+
+
+def _scale(root: Node) -> str:
+    table, found = _yaml(root)
+    said = table.get("scale")
+    if isinstance(said, str) and _SCALE.fullmatch(said):
+        return said
+    return found[3] if found else ""
 
 
 def _head(root: Node, named: Sequence[tuple[str, Node]]) -> Iterator[str]:

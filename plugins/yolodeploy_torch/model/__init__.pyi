@@ -4,6 +4,7 @@ from .classes import keep_classes
 from .exportable import exportable, fused_module, traced
 from .flops import counts, macs, node_macs
 from .fusing import fused, norms
+from .inspection import counted_size, inspect_artifact, is_artifact, part_counts, total_macs
 from .merging import merged, merged_graph
 from .parts import layer_parts, layers, parts
 from .runtime import TorchPredictor, threads
@@ -21,12 +22,15 @@ __all__ = [
     "Trainable",
     "anchor_count",
     "channel_groups",
+    "counted_size",
     "counts",
     "exportable",
     "features",
     "fused",
     "fused_module",
     "info",
+    "inspect_artifact",
+    "is_artifact",
     "keep_classes",
     "layer_parts",
     "layers",
@@ -36,10 +40,12 @@ __all__ = [
     "node_macs",
     "norms",
     "outputs",
+    "part_counts",
     "parts",
     "read",
     "read_graph",
     "threads",
+    "total_macs",
     "traced",
     "training_values",
     "unified_scales",

@@ -11,6 +11,7 @@ COMMANDS = (
     "sensitivity",
     "backends",
     "devices",
+    "inspect",
     "doctor",
     "verify",
     "reproduce",

@@ -1,0 +1,65 @@
+"""Say what a package is, from its specification and the records of its weight file."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from yolodeploy.backend import Inspected
+from yolodeploy.compress import KERNELS_ONLY, count_parts, read_layers
+from yolodeploy.system import ImageShape
+from yolodeploy_coreml.mlpackage.interface import read_interface
+from yolodeploy_coreml.mlpackage.layers import block_of, layers
+from yolodeploy_coreml.mlpackage.package import PACKAGE, data_types, read_package, report_damage
+from yolodeploy_coreml.mlpackage.values import shape_of
+from yolodeploy_coreml.mlpackage.weight_file import WeightFiles
+
+
+@report_damage("the saved program")
+def inspect(path: Path) -> Inspected | None:
+    """What the package in a folder is; None if there is none."""
+    folder = path.parent if path.name == PACKAGE else path
+    if not (folder / PACKAGE).is_dir():
+        return None
+    interface, package = read_interface(folder), read_package(folder / PACKAGE)
+    block, parts = block_of(package.spec), read_layers(folder)
+    shapes = {
+        out.name: shape_of(out.type.tensorType) for op in block.operations for out in op.outputs
+    }
+    held, macs = Counter[str](), Counter[str]()
+    for layer in layers(block, parts):
+        weight = shapes[layer.weight]
+        held[layer.name] += math.prod(weight)
+        macs[layer.name] += math.prod(shapes[layer.output]) * math.prod(weight[1:])
+    forms = interface.layers
+    _, channels, height, width = interface.inputs[0].shape
+    return Inspected(
+        "Core ML package",
+        "mlpackage",
+        imgsz=ImageShape(height, width, channels),
+        parameters=held.total(),
+        macs=macs.total(),
+        parts=count_parts({**dict.fromkeys(forms, "dfl"), **parts}, forms, held, macs),
+        stored=_stored(block, WeightFiles(package.weights)),
+        notes=(interface.note.partition(". ")[0] + ".", KERNELS_ONLY),
+    )
+
+
+_COMPRESSED = {"constexpr_lut": "palette", "constexpr_sparse": "sparse"}
+
+
+def _stored(block: Any, files: WeightFiles) -> Counter[str]:
+    """Bytes of the records in the weight file, by form."""
+    found = Counter[str]()
+    for op in block.operations:
+        form = next((it for kind, it in _COMPRESSED.items() if op.type.startswith(kind)), None)
+        bound = [argument.value for each in op.inputs.values() for argument in each.arguments]
+        for value in (*op.attributes.values(), *bound):
+            if value.WhichOneof("value") == "blobFileValue":
+                blob = value.blobFileValue
+                kind = data_types()[value.type.tensorType.dataType].lower().replace("float", "fp")
+                _, _, data = files.record(blob.fileName, blob.offset)
+                found[form or kind] += data.size
+    return found

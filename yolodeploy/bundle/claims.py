@@ -1,0 +1,83 @@
+"""What a bundle says of itself, for whoever finds one: recipe, target, steps, classes and accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from yolodeploy.bundle.integrity import inspect_bundle
+from yolodeploy.errors import VerificationFailed
+from yolodeploy.system import shown
+
+_ACCURACY = "map50_95"
+
+
+class _Target(BaseModel):
+    device: str
+    title: str
+    os: str | None
+
+
+class _Step(BaseModel):
+    name: str
+
+
+class _Model(BaseModel):
+    head: str
+    classes: list[str]
+
+
+class _Measure(BaseModel):
+    key: str
+    source: float | None
+    artifact: float | None
+
+
+class _Artifact(BaseModel):
+    format: str
+    bytes: int
+
+
+class _Report(BaseModel):
+    """The parts of report.json that are shown."""
+
+    name: str
+    target: _Target
+    backend: str
+    steps: list[_Step]
+    artifact: _Artifact
+    measures: list[_Measure]
+    model: _Model | None = None
+
+
+def bundle_claims(folder: Path) -> dict[str, Any]:
+    """Read a bundle's claims as plain data, with the problems that `verify` finds; VerificationFailed if it has none.
+
+    The key `problems` is empty if every file is as the manifest lists it.
+    """
+    found = inspect_bundle(folder)
+    try:
+        report = _Report.model_validate(found.report)
+    except ValidationError as error:
+        why = found.problems[0] if found.problems else f"its report lacks {_where(error)}"
+        raise VerificationFailed(f"{shown(folder)} is no readable bundle: {why}") from error
+    accuracy = next((each for each in report.measures if each.key == _ACCURACY), None)
+    return {
+        "recipe": report.name,
+        "id": found.id,
+        "target": report.target.model_dump(),
+        "backend": report.backend,
+        "steps": [step.name for step in report.steps],
+        "format": report.artifact.format,
+        "artifact_bytes": report.artifact.bytes,
+        "head": report.model.head if report.model else None,
+        "classes": report.model.classes if report.model else None,
+        _ACCURACY: accuracy and accuracy.model_dump(exclude={"key"}),
+        "problems": list(found.problems),
+    }
+
+
+def _where(error: ValidationError) -> str:
+    return ".".join(str(step) for step in error.errors()[0]["loc"]) or "its table"
