@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from yolodeploy.backend import (
     Backend,
-    Device,
+    ModelInfo,
     Params,
     Registry,
     Step,
@@ -41,25 +41,32 @@ class Possible:
     problem: str | None
 
 
-def possibilities(registry: Registry, given: str) -> list[Possible]:
+def possibilities(registry: Registry, given: str, model: ModelInfo | None = None) -> list[Possible]:
     """What every backend with devices offers for a file of the format or suffix `given`.
 
-    Steps are asked with their defaults; one that has none for a parameter is not asked which devices refuse it.
+    Steps are asked with their defaults; one that has none for a parameter is not asked which devices refuse it. A step
+    that cannot work on the `model` is refused on every device.
     """
     found = []
     for backend in registry.backends.values():
-        steps = list(_reached(registry, backend, given))
-        own = tuple(_option(backend, step) for owner, step in steps if owner is backend)
-        source = tuple(
-            Option(step.name, step.produces, {})
-            for owner, step in steps
-            if owner is not backend and not step.accepts.startswith(".")
-        )
+        layered = {step.produces for _, step in registry.offered(backend) if _loads(step)}
+        source, own = list[Option](), list[Option]()
+        for owner, step in _reached(registry, backend, given):
+            unfit = _unfit(step, model, layered) if model else None
+            if owner is backend:
+                own.append(_option(backend, step, unfit))
+            elif not _loads(step):
+                source.append(Option(step.name, step.produces, _everywhere(backend, unfit)))
         runs = any(step.produces == given for step in backend.STEPS)
         if backend.DEVICES and (own or runs):
             devices = tuple(device.name for device in backend.DEVICES)
-            found.append(Possible(backend.NAME, devices, source, own, problem_of(backend)))
+            problem = problem_of(backend)
+            found.append(Possible(backend.NAME, devices, tuple(source), tuple(own), problem))
     return found
+
+
+def _loads(step: Step) -> bool:
+    return step.accepts.startswith(".")
 
 
 def _reached(registry: Registry, backend: Backend, given: str) -> Iterator[tuple[Backend, Step]]:
@@ -73,16 +80,27 @@ def _reached(registry: Registry, backend: Backend, given: str) -> Iterator[tuple
                     formats.append(step.produces)
 
 
-def _option(backend: Backend, step: Step) -> Option:
+def _unfit(step: Step, model: ModelInfo, layered: Collection[str]) -> str | None:
+    """Why a step cannot work on a model; None if it can."""
+    if model.known == "outputs" and step.accepts in layered and not step.takes_onnx:
+        return f"it works on the layers of a model, and this one can only be passed on as it is: {model.obstacle}"
     params = _defaults(step)
-    if params is None:
-        return Option(step.name, step.produces, {})
-    asked = ((device, _refusal(backend, step, params, device)) for device in backend.DEVICES)
-    return Option(step.name, step.produces, {d.name: reason for d, reason in asked if reason})
+    return step.fits(params, model) if step.fits and params else None
 
 
-def _refusal(backend: Backend, step: Step, params: Params, device: Device) -> str | None:
-    return backend.refuse(step, params, Target(device, device.os_default))
+def _option(backend: Backend, step: Step, unfit: str | None) -> Option:
+    params = _defaults(step)
+    if unfit or params is None:
+        return Option(step.name, step.produces, _everywhere(backend, unfit))
+    asked = (
+        (device.name, backend.refuse(step, params, Target(device, device.os_default)))
+        for device in backend.DEVICES
+    )
+    return Option(step.name, step.produces, {name: reason for name, reason in asked if reason})
+
+
+def _everywhere(backend: Backend, reason: str | None) -> dict[str, str]:
+    return {device.name: reason for device in backend.DEVICES} if reason else {}
 
 
 def _defaults(step: Step) -> Params | None:

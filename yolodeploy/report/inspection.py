@@ -58,7 +58,7 @@ def possible(found: Sequence[Possible]) -> list[dict[str, Any]]:
             "backend": each.backend,
             "problem": each.problem,
             "devices": list(each.devices),
-            "before_export": [option.step for option in each.source],
+            "before_export": [option.step for option in each.source if not option.refused],
             "steps": [
                 {"step": o.step, "makes": o.produces, "refused": dict(o.refused)} for o in each.own
             ],
@@ -148,7 +148,9 @@ def _parts(value: Mapping[str, Any]) -> Iterator[str]:
 def _targets(found: Sequence[Possible]) -> Iterator[str]:
     yield f"  {'target':<{_LABEL}}{'devices':>8}  steps that a recipe can name, with their defaults"
     head = f"  {'any':<{_LABEL}}{'':>8}  "
-    if source := {option.step: None for each in found for option in each.source}:
+    if source := {
+        option.step: None for each in found for option in each.source if not option.refused
+    }:
         yield _wrapped(head, f"{', '.join(source)} (before the export)")
     for each in found:
         head = f"  {each.backend:<{_LABEL}}{len(each.devices):>8}  "

@@ -38,7 +38,7 @@ class Builder(NodeBuilder[Weight]):
 
     def tensor(self, numbers: Floats) -> Weight:
         """Numbers that no file holds."""
-        return Weight(numbers.shape, lambda: numbers)
+        return Weight(numbers.shape, numbers.copy)
 
     def lower(self, block: Block, value: Value) -> Value:
         """Add a block of any known class; raises `Unsupported` for another."""

@@ -48,7 +48,7 @@ def _model(path: Path, registry: Registry) -> tuple[dict[str, Any], str]:
     from yolodeploy.report import described, inspection_table, possible
 
     found = inspect_file(path, registry)
-    targets = possibilities(registry, found.format)
+    targets = possibilities(registry, found.format, found.info)
     value = {"path": shown(path), "bytes": _size(path), **described(found)}
     return {**value, "targets": possible(targets)}, inspection_table(value, targets)
 
