@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from yolodeploy.backend.contract import FLOPS_PER_MAC, Backend
+from yolodeploy.backend.contract import FLOPS_PER_MAC, Backend, Step
 from yolodeploy.backend.model_info import Inspecting, ModelInfo
 from yolodeploy.backend.registry import Registry, problem_of
 from yolodeploy.errors import EnvironmentProblem, ModelError, StepFailed, YolodeployError
@@ -91,15 +91,21 @@ def _askable(path: Path, registry: Registry) -> Iterable[Backend]:
 
 
 def _loads(backend: Backend, path: Path) -> bool:
-    return path.is_file() and any(step.accepts == path.suffix.lower() for step in backend.STEPS)
+    return path.is_file() and _loader(backend, path) is not None
+
+
+def _loader(backend: Backend, path: Path) -> Step | None:
+    suffix = path.suffix.lower()
+    return next((step for step in backend.STEPS if step.accepts == suffix), None)
 
 
 def _asked(backend: Backend, path: Path) -> Inspected | None:
     try:
         if isinstance(backend, Examining):
             return backend.inspect(path)
-        if isinstance(backend, Inspecting) and _loads(backend, path):
-            info = backend.facts(path)
+        step = _loader(backend, path) if path.is_file() else None
+        if isinstance(backend, Inspecting) and step:
+            info = backend.facts(path, step.params())
             kind = f"{path.suffix.lower()} file"
             return Inspected(kind, path.suffix.lower(), info, parameters=info.parameters)
     except YolodeployError:
