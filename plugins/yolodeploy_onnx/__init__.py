@@ -15,6 +15,7 @@ from yolodeploy.backend import (
     Context,
     Counts,
     Device,
+    Inspected,
     Interface,
     ModelInfo,
     Params,
@@ -59,6 +60,15 @@ def facts(weights: Path, params: Params) -> ModelInfo:
     from yolodeploy_onnx.load import facts
 
     return facts(weights, params)
+
+
+def inspect(path: Path) -> Inspected | None:
+    """What an ONNX file is; None for other files."""
+    if path.suffix.lower() != ".onnx" or not path.is_file():
+        return None
+    from yolodeploy_onnx.inspection import inspect_file
+
+    return inspect_file(path)
 
 
 def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001

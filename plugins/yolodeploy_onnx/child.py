@@ -22,7 +22,7 @@ from yolodeploy_onnx.cutting import candidates, selecting
 from yolodeploy_onnx.examine import MODEL, OUTPUTS, REPORT, probe
 from yolodeploy_onnx.model import Model
 from yolodeploy_onnx.preprocess import prepared
-from yolodeploy_onnx.protobuf import opset, parse
+from yolodeploy_onnx.protobuf import opset, parse, stored_bytes
 
 _OPSET = 13  # older files are converted to it, so that one form of every operation has to be read
 _MEMORY, _PER_BYTE = 700 << 20, 12  # of data: at least, and per byte of the file
@@ -75,6 +75,7 @@ def _limit(path: Path) -> None:
 
 def _examine(path: Path, sides: list[int] | None, preprocess: Preprocess, folder: Path) -> None:
     model = parse(path)
+    stored = stored_bytes(model)
     onnx.checker.check_model(model)
     widen(model)
     image = _image(model, path)
@@ -97,6 +98,7 @@ def _examine(path: Path, sides: list[int] | None, preprocess: Preprocess, folder
         "names": [output.name for output in model.graph.output],
         "cuts": cuts,
         "cut_values": list(values),
+        "stored": stored,
         "metadata": {each.key: each.value for each in model.metadata_props},
     }
     (folder / REPORT).write_text(json.dumps(report))

@@ -36,7 +36,7 @@ class Examined:
 
     `model` is the simplified model, whose image input is named `image`. `imgsz` is the size that it was fixed to, `dynamic` says whether
     the file takes others. `outputs` are those of the file itself, in its order, for `probe(imgsz)`, and `cuts` the values in
-    which it could end before it selects from its anchors, if it does.
+    which it could end before it selects from its anchors, if it does. `stored` is the size of its weights in bytes, by form.
     """
 
     model: ModelProto
@@ -46,6 +46,7 @@ class Examined:
     outputs: Mapping[str, Floats]
     cuts: Sequence[Mapping[str, Floats]]
     metadata: Mapping[str, str]
+    stored: Mapping[str, int]
 
 
 def examine(path: Path, imgsz: ImageShape | None, preprocess: Preprocess) -> Examined:
@@ -72,6 +73,7 @@ def examine(path: Path, imgsz: ImageShape | None, preprocess: Preprocess) -> Exa
             outputs,
             [{name: values[name] for name in cut} for cut in report["cuts"]],
             report["metadata"],
+            report["stored"],
         )
 
 

@@ -33,7 +33,7 @@ def load(artifact: Artifact, params: Params, context: Context) -> Path:
         write_layers(context.work, passed_on_parts(found.model))
     else:
         write(context.work, found.model, found.state)
-    _info(found, wanted).write(context.work)
+    file_info(found, wanted).write(context.work)
     return context.work
 
 
@@ -43,10 +43,11 @@ def facts(path: Path, params: Params) -> ModelInfo:
     with threads(1):
         found = read(path, wanted, None)
     sides = (found.imgsz.height, found.imgsz.width)
-    return replace(_info(found, wanted), imgsz=sides[0] if len(set(sides)) == 1 else sides)
+    return replace(file_info(found, wanted), imgsz=sides[0] if len(set(sides)) == 1 else sides)
 
 
-def _info(found: Read, params: LoadOnnx) -> ModelInfo:
+def file_info(found: Read, params: LoadOnnx) -> ModelInfo:
+    """What the core needs to know about a file that was read."""
     preprocess = params.preprocess or Preprocess()
     known = _outputs_known(found) if isinstance(found.model, ModelProto) else info(found.model)
     return replace(known, fit=preprocess.fit, fill=preprocess.fill)

@@ -31,6 +31,11 @@ _TYPES: dict[int, int] = {
     TensorProto.UINT8: 1,
     TensorProto.BOOL: 1,
 }
+_FORMS: dict[int, str] = {
+    TensorProto.FLOAT: "fp32",
+    TensorProto.FLOAT16: "fp16",
+    TensorProto.DOUBLE: "fp64",
+}
 _ONE_FILE = "Save it as one file: onnx.save(onnx.load('{name}'), 'one.onnx')"
 _GRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 _QUANTIZED = re.compile("QuantizeLinear|QLinear|Integer$")
@@ -52,6 +57,16 @@ def parse(path: Path) -> ModelProto:
 def opset(model: ModelProto) -> int:
     """The version of the standard operations that a model states; 0 if it states none."""
     return next((each.version for each in model.opset_import if each.domain in _DOMAINS), 0)
+
+
+def stored_bytes(model: ModelProto) -> dict[str, int]:
+    """The bytes of its weights by the form in which they are stored."""
+    found: dict[str, int] = {}
+    for tensor in [*model.graph.initializer, *_constants(model.graph.node)]:
+        if tensor.data_type in _FORMS:
+            form = _FORMS[tensor.data_type]
+            found[form] = found.get(form, 0) + _bytes(tensor)
+    return found
 
 
 def called(node: NodeProto) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +40,10 @@ _ROW_PIXELS, _ROW_SCORE = 0.5, 1e-3
 Floats = NDArray[np.float32]
 
 
+class Nameless(ModelError, exit_code=ModelError.exit_code, kind=ModelError.kind):
+    """A file that does not name its classes, and nothing else does."""
+
+
 @dataclass(frozen=True)
 class Read:
     """A model that was read: its graph and tensors, or the whole file and the `obstacle` that is no primitive."""
@@ -52,6 +56,7 @@ class Read:
     model: Graph | ModelProto
     state: Mapping[str, Tensor]
     obstacle: str = ""
+    stored: Mapping[str, int] = field(default_factory=dict)
 
 
 def read(path: Path, params: LoadOnnx, imgsz: ImageShape | None) -> Read:
@@ -72,7 +77,8 @@ def read(path: Path, params: LoadOnnx, imgsz: ImageShape | None) -> Read:
     take_plain_images(model, preprocess)
     steps = strides(expected.shape[2], found.imgsz)
     result = _built(model, names, steps, params.head or selected, expected, path)
-    return Read(names, steps, found.imgsz, not found.dynamic, params.head or selected, *result)
+    fixed = not found.dynamic
+    return Read(names, steps, found.imgsz, fixed, params.head or selected, *result, found.stored)
 
 
 def _built(
@@ -198,7 +204,7 @@ def _names(metadata: Mapping[str, str], params: LoadOnnx, path: Path) -> tuple[s
         return named
     if params.names:
         return params.names
-    raise ModelError(f"{shown(path)} does not name its classes. Give it with a data set that does.")
+    raise Nameless(f"{shown(path)} does not name its classes. Give it with a data set that does.")
 
 
 def _parsed(text: str) -> tuple[str, ...]:

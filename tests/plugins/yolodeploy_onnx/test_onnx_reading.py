@@ -167,6 +167,21 @@ def test_a_step_loads_a_file_and_says_what_is_known(tmp_path: Path) -> None:
     assert yolodeploy_onnx.facts(made.path, params(made)).obstacle == info.obstacle
 
 
+def test_a_file_is_inspected(tmp_path: Path) -> None:
+    names = str(dict(enumerate(zoo.NAMES)))
+    made = zoo.yolo_nas(tmp_path, zoo.Saved(half="inputs", metadata={"names": names}))
+    told = yolodeploy_onnx.inspect(made.path)
+    assert told is not None
+    assert told.info is not None
+    assert (told.info.names, told.info.known) == (zoo.NAMES, "head")
+    assert told.stored["fp16"] == pytest.approx(2 * (told.parameters or 0), rel=0.05)
+    assert sum(part.macs or 0 for part in told.parts) == told.macs
+    assert {part.part for part in told.parts} >= {"backbone", "neck", "head.last", "dfl"}
+    nameless = yolodeploy_onnx.inspect(zoo.yolo_nas(tmp_path).path)
+    assert nameless is not None
+    assert "does not name its classes" in nameless.notes[0]
+
+
 def without_classes(folder: Path) -> Path:
     return zoo.yolo_nas(folder).path
 
