@@ -12,6 +12,7 @@ from yolodeploy.backend import Step
 from yolodeploy.compress import refuse_missing
 from yolodeploy.system import installed, missing
 from yolodeploy_onnxruntime.devices import DEVICES as DEVICES
+from yolodeploy_onnxruntime.int8 import probe_quantize, run_quantize
 from yolodeploy_onnxruntime.params import W8, Export, Quantize
 
 if TYPE_CHECKING:
@@ -37,18 +38,6 @@ def _export(artifact: Artifact, params: Params, context: Context) -> Path:
     from yolodeploy_onnxruntime.export import run_export
 
     return run_export(artifact, params, context)
-
-
-def _quantize(artifact: Artifact, params: Params, context: Context) -> Path:
-    from yolodeploy_onnxruntime.quantize import run_quantize
-
-    return run_quantize(artifact, params, context)
-
-
-def _probe_quantize(artifact: Artifact, params: Params, context: Context) -> Probe:
-    from yolodeploy_onnxruntime.quantize import probe_quantize
-
-    return probe_quantize(artifact, params, context)
 
 
 def _w8(artifact: Artifact, params: Params, context: Context) -> Path:
@@ -78,9 +67,9 @@ STEPS = (
         accepts=NAME,
         produces=NAME,
         params=Quantize,
-        run=_quantize,
+        run=run_quantize,
         reads=("calibration",),
-        probe=_probe_quantize,
+        probe=probe_quantize,
     ),
     Step(name="w8", accepts=NAME, produces=NAME, params=W8, run=_w8, probe=_probe_w8),
 )

@@ -95,6 +95,21 @@ def half(model: onnx.ModelProto, names: Iterable[str]) -> None:
     model.graph.node.extend(nodes)
 
 
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Remove the tensors that nothing reads any more, and what expanded them."""
+    ends = {each.name for each in model.graph.output}
+    while True:
+        read = {value for node in model.graph.node for value in node.input} | ends
+        nodes = [node for node in model.graph.node if not read.isdisjoint(node.output)]
+        if len(nodes) == len(model.graph.node):
+            break
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+    stored = [each for each in model.graph.initializer if each.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(stored)
+
+
 class Lookup:
     """What makes and what reads the values of a graph that does not change meanwhile."""
 

@@ -15,10 +15,9 @@ from onnx import NodeProto, TensorProto, helper
 from yolodeploy.backend import Artifact, Context, Params, Probe, Trial
 from yolodeploy.compress import carry, choose
 from yolodeploy.errors import StepFailed
-from yolodeploy_onnxruntime.model_file import read_model, tensor, write_model
+from yolodeploy_onnxruntime.int8 import closest
+from yolodeploy_onnxruntime.model_file import drop_unused, read_model, tensor, write_model
 from yolodeploy_onnxruntime.params import W8
-from yolodeploy_onnxruntime.rewriting import drop_unused
-from yolodeploy_onnxruntime.rounding import closest
 from yolodeploy_onnxruntime.structure import Structure, find_structure
 
 _LEVELS = 127

@@ -15,9 +15,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
-from yolodeploy_onnxruntime.grids import Grid
-from yolodeploy_onnxruntime.model_file import has_subgraph, identity, tensor
-from yolodeploy_onnxruntime.rounding import Rounded
+from yolodeploy_onnxruntime.int8.grids import Grid
+from yolodeploy_onnxruntime.int8.rounding import Rounded
+from yolodeploy_onnxruntime.model_file import drop_unused, has_subgraph, identity, tensor
 from yolodeploy_onnxruntime.structure import Region, Structure
 
 _RUNTIMES_OWN = "com.microsoft"
@@ -150,18 +150,3 @@ def _shorten(model: onnx.ModelProto) -> None:
 def _silu(value: str, result: str) -> NodeProto:
     """X * sigmoid(x): QuickGelu with alpha 1."""
     return helper.make_node("QuickGelu", [value], [result], domain=_RUNTIMES_OWN, alpha=1.0)
-
-
-def drop_unused(model: onnx.ModelProto) -> None:
-    """Remove the tensors that nothing reads any more, and what expanded them."""
-    ends = {each.name for each in model.graph.output}
-    while True:
-        read = {value for node in model.graph.node for value in node.input} | ends
-        nodes = [node for node in model.graph.node if not read.isdisjoint(node.output)]
-        if len(nodes) == len(model.graph.node):
-            break
-        del model.graph.node[:]
-        model.graph.node.extend(nodes)
-    stored = [each for each in model.graph.initializer if each.name in read]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(stored)

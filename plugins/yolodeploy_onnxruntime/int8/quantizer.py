@@ -21,13 +21,13 @@ from yolodeploy.compress import (
 )
 from yolodeploy.data import Dataset
 from yolodeploy.system import file_digest
-from yolodeploy_onnxruntime import grids
-from yolodeploy_onnxruntime.calibrate import Statistics, observe, run
-from yolodeploy_onnxruntime.grids import Grid
+from yolodeploy_onnxruntime.int8 import grids
+from yolodeploy_onnxruntime.int8.calibrate import Statistics, observe, run
+from yolodeploy_onnxruntime.int8.grids import Grid
+from yolodeploy_onnxruntime.int8.rewriting import Activations, Integer, Rewriter
+from yolodeploy_onnxruntime.int8.rounding import least_scales, rounded, shift
 from yolodeploy_onnxruntime.model_file import read_model, write_model
 from yolodeploy_onnxruntime.params import Quantize
-from yolodeploy_onnxruntime.rewriting import Activations, Integer, Rewriter
-from yolodeploy_onnxruntime.rounding import least_scales, rounded, shift
 from yolodeploy_onnxruntime.structure import Region, Structure, find_structure, region
 
 _BIAS_IMAGES = 8  # means over all pixels of an image settle much sooner than ranges do

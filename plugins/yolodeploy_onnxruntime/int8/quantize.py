@@ -9,8 +9,8 @@ from yolodeploy.backend import Artifact, Context, Params, Predictor, Probe
 
 if TYPE_CHECKING:
     from yolodeploy.compress import Cost
+    from yolodeploy_onnxruntime.int8.quantizer import Quantizer
     from yolodeploy_onnxruntime.params import Quantize
-    from yolodeploy_onnxruntime.quantizer import Quantizer
 
 _LEAST_SHARE = 0.5  # of the multiplications; with fewer in int8 there is little speed to gain
 _ADVICE = (
@@ -27,7 +27,7 @@ def run_quantize(artifact: Artifact, params: Params, context: Context) -> Path:
     or contradicts training, for an artifact that is compressed already, and for a budget that no
     choice of layers meets; DataError for calibration images that are too few or unreadable.
     """
-    from yolodeploy_onnxruntime.quantizer import Quantizer
+    from yolodeploy_onnxruntime.int8.quantizer import Quantizer
 
     options = cast("Quantize", params)
     quantizer = Quantizer(artifact, options, context)
@@ -42,7 +42,7 @@ def run_quantize(artifact: Artifact, params: Params, context: Context) -> Path:
 
 def probe_quantize(artifact: Artifact, params: Params, context: Context) -> Probe:
     """Every convolution alone in 8 bits, with the ranges and biases of the whole model quantized."""
-    from yolodeploy_onnxruntime.quantizer import Quantizer
+    from yolodeploy_onnxruntime.int8.quantizer import Quantizer
 
     return Quantizer(artifact, cast("Quantize", params), context).probe()
 

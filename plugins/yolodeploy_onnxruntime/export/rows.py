@@ -6,7 +6,7 @@ import numpy as np
 from onnx import helper
 
 from yolodeploy.backend import ROWS
-from yolodeploy_onnxruntime.lowering import Writer
+from yolodeploy_onnxruntime.export.lowering import Writer
 from yolodeploy_onnxruntime.model_file import OUTPUT
 from yolodeploy_torch.graph import Graph, OpenHead
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.compress import Range, Ranges
-from yolodeploy_onnxruntime.calibrate import Statistics
+from yolodeploy_onnxruntime.int8.calibrate import Statistics
 from yolodeploy_onnxruntime.structure import MOVING, Structure
 
 Method = Literal["mse", "percentile", "minmax"]

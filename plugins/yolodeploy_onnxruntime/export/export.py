@@ -31,7 +31,7 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     any, are copied. A model of which only the outputs are known is an ONNX file, and is passed on.
     Raises PlanRefused for a size that does not fit the model, and for what such a file cannot be given.
     """
-    from yolodeploy_onnxruntime.passing import passed_on
+    from yolodeploy_onnxruntime.export.passing import passed_on
 
     options = cast("Export", params)
     context.progress(0.0, "writing ONNX")
@@ -52,8 +52,8 @@ def _written(
     folder: Path, options: Export, context: Context
 ) -> tuple[onnx.ModelProto, dict[str, Part]]:
     """The model as ONNX, and the part of every layer."""
-    from yolodeploy_onnxruntime import rows
-    from yolodeploy_onnxruntime.lowering import Writer
+    from yolodeploy_onnxruntime.export import rows
+    from yolodeploy_onnxruntime.export.lowering import Writer
     from yolodeploy_torch.graph import IMAGE, graph_in
     from yolodeploy_torch.model import exportable, layer_parts
 

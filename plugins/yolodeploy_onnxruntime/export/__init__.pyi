@@ -1,0 +1,3 @@
+from .export import run_export
+
+__all__ = ["run_export"]
