@@ -126,7 +126,8 @@ def _with_boxes(form: Form, boxes: Floats, imgsz: ImageShape) -> Form:
         form = replace(form, unit="cells")
     if form.unit == "cells":
         return form
-    ordered = (boxes[2:] >= boxes[:2] - 1e-3 * longest).all()
+    size = 1 if form.unit == "fractions" else longest
+    ordered = (boxes[2:] >= boxes[:2] - 1e-3 * size).all()
     return replace(form, corners=bool(ordered))
 
 

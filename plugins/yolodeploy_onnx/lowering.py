@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 from torch import Tensor
 
+from yolodeploy_onnx.merging import merged
 from yolodeploy_onnx.model import Model, attribute
 from yolodeploy_onnx.protobuf import called
 from yolodeploy_torch.graph import (
@@ -166,6 +167,6 @@ def lowered(model: Model) -> tuple[tuple[AnyNode, ...], dict[str, Tensor], str]:
         if not wanted.isdisjoint(node.outputs):
             wanted.update(node.inputs)
             kept.append(node)
-    nodes = tuple(reversed(kept))
+    nodes = merged(kept[::-1], to.state, found)
     names = {f"{node.name}.{key}" if key else node.name for node in nodes for key in node.weights()}
     return nodes, {name: to.state[name] for name in names}, found

@@ -87,6 +87,10 @@ def _reasons(model: ModelProto, path: Path) -> Iterable[str]:
             f"it states opset {opset(model)}, and {OLDEST} to {NEWEST} are supported. Export it again with "
             "opset 17"
         )
+    if sum(each.domain in _DOMAINS for each in model.opset_import) > 1:
+        yield "it states several opsets. Export it again with opset 17"
+    if len(graph.initializer) > _MOST_NODES:
+        yield f"it has {len(graph.initializer):,} tensors, and {_MOST_NODES:,} are allowed"
     if len(graph.node) > _MOST_NODES:
         yield f"it has {len(graph.node):,} nodes, and {_MOST_NODES:,} are allowed"
     if graph.sparse_initializer or graph.quantization_annotation:

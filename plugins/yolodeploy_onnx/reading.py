@@ -214,7 +214,7 @@ def _parsed(text: str) -> tuple[str, ...]:
     for reader in (ast.literal_eval, json.loads):
         try:
             value = reader(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             continue
         if isinstance(value, dict):
             value = [value.get(i, value.get(str(i))) for i in range(len(value))]

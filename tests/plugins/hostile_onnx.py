@@ -290,13 +290,13 @@ import json, os, resource, signal, sys, time
 from pathlib import Path
 from torch_support import context
 import yolodeploy_onnx
-from yolodeploy.backend import Artifact, Load
+from yolodeploy.backend import Artifact
 from yolodeploy.errors import YolodeployError
 
 status = lambda key: int(next(l for l in open("/proc/self/status") if l.startswith(key)).split()[1]) / 1e3
 first = True
 def read(path, work):
-    return yolodeploy_onnx.STEPS[0].run(Artifact(".onnx", path, ""), Load(), context(work, 32))
+    return yolodeploy_onnx.STEPS[0].run(Artifact(".onnx", path, ""), yolodeploy_onnx.STEPS[0].params(), context(work, 32))
 for line in sys.stdin:
     name, path = json.loads(line)
     path = Path(path)
