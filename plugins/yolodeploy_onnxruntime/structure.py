@@ -12,14 +12,16 @@ from onnx import NodeProto, TensorProto
 
 from yolodeploy.compress import LAYERS_FILE, Kind, Node, Part, decoding, read_layers
 from yolodeploy.errors import StepFailed
-from yolodeploy_onnxruntime.model_file import Array, Lookup, identity
+from yolodeploy_onnxruntime.model_file import Array, Lookup, identity, shape_of
 
 # Operators that move numbers, so that all of their maps have one grid of levels, and operators that ONNX
 # Runtime has in 8 bits with a grid of its own for every map.
 MOVING = frozenset({"Concat", "MaxPool", "Resize", "Split", "Reshape", "Transpose"})
 _COMPUTING = frozenset({"Add", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"})
-_WEIGHTED = frozenset({"Conv", "ConvTranspose", "MatMul"})
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _STORED = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.INT8: "int8 weights"}
+
+_COLUMNS = 6  # of rows: corners, score, class
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def find_structure(model: onnx.ModelProto, folder: Path) -> Structure:
 
 def gives_rows(model: onnx.ModelProto) -> bool:
     """Whether a model ends in the best detections of a one-to-one head, which it selects itself."""
-    return any(node.op_type == "TopK" for node in model.graph.node)
+    selects = any(node.op_type == "TopK" for node in model.graph.node)
+    return selects and shape_of(model.graph.output[0])[-1:] == (_COLUMNS,)
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,12 @@ def has_weights(lookup: Lookup, node: NodeProto) -> bool:
         and node.input[1] in lookup.constants
         and node.input[0] not in lookup.constants
     )
+
+
+def outputs_last(node: NodeProto) -> bool:
+    """Whether the outputs of a layer are the last axis of its weights, not the first."""
+    turned = any(each.name == "transB" and each.i for each in node.attribute)
+    return node.op_type == "MatMul" or (node.op_type == "Gemm" and not turned)
 
 
 def _sources(lookup: Lookup, node: NodeProto) -> Iterator[str]:

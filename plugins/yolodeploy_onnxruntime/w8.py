@@ -18,7 +18,7 @@ from yolodeploy.errors import StepFailed
 from yolodeploy_onnxruntime.int8 import closest
 from yolodeploy_onnxruntime.model_file import drop_unused, read_model, tensor, write_model
 from yolodeploy_onnxruntime.params import W8
-from yolodeploy_onnxruntime.structure import Structure, find_structure
+from yolodeploy_onnxruntime.structure import Structure, find_structure, outputs_last
 
 _LEVELS = 127
 
@@ -85,7 +85,7 @@ def _write(
 def _stored(found: Structure, name: str) -> tuple[list[TensorProto], list[NodeProto], str]:
     """The integers and scales of a layer, the operators that expand them, and the value they make."""
     exact = np.asarray(found.weights(name), np.float32)
-    axis = exact.ndim - 1 if found.layers[name].op_type == "MatMul" else 0
+    axis = exact.ndim - 1 if outputs_last(found.layers[name]) else 0
     weights = closest(np.moveaxis(exact, axis, 0), _LEVELS)
     sides = [1] * exact.ndim
     sides[axis] = -1

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import onnx
-from onnx import NodeProto
 
-from yolodeploy.compress import Part
+from yolodeploy.compress import Part, read_layers
 from yolodeploy.errors import PlanRefused, StepFailed
 from yolodeploy.system import ImageShape
 from yolodeploy_onnxruntime.model_file import (
@@ -28,10 +25,7 @@ from yolodeploy_onnxruntime.structure import has_weights
 def passed_on(
     folder: Path, options: Export, imgsz: ImageShape
 ) -> tuple[onnx.ModelProto, dict[str, Part], list[str]]:
-    """The model, the part of every layer with weights, and the names of their tensors.
-
-    Of the parts only these are known: what no other layer follows is `head.last`, the rest `backbone`.
-    """
+    """The model, the part of every layer with weights as the file's reader has told it, and the names of their tensors."""
     model = read_model(folder)
     _check(model, folder / MODEL_FILE, options, imgsz)
     del model.graph.value_info[:]
@@ -41,7 +35,8 @@ def passed_on(
     layers = {node.name: node for node in lookup.nodes if has_weights(lookup, node)}
     if not layers:
         raise StepFailed(f"{folder / MODEL_FILE} has no layer with weights. It is no detector.")
-    parts = _parts(lookup, layers)
+    known = read_layers(folder)
+    parts = {name: known.get(name, "head") for name in layers}
     return model, parts, [node.input[1] for node in layers.values()]
 
 
@@ -88,26 +83,3 @@ def _name(model: onnx.ModelProto) -> None:
             node.name = node.output[0]
         taken.add(identity(node))
         node.name = identity(node)
-
-
-def _parts(lookup: Lookup, layers: Mapping[str, NodeProto]) -> dict[str, Part]:
-    """`head.last`, `dfl` or `backbone` for every layer, in order of execution."""
-    fixed = {name for name, node in layers.items() if _is_mean(lookup, node)}
-    followed: set[str] = set()  # the values from which another layer can be reached
-    for node in reversed(lookup.nodes):
-        if (node.name in layers and node.name not in fixed) or not followed.isdisjoint(node.output):
-            followed.update(node.input)
-    found: dict[str, Part] = {}
-    for name, node in layers.items():
-        last = followed.isdisjoint(node.output)
-        found[name] = "dfl" if name in fixed else "head.last" if last else "backbone"
-    return found
-
-
-def _is_mean(lookup: Lookup, node: NodeProto) -> bool:
-    """Whether a layer is the fixed one that turns a distribution into its mean: weights 0, 1, 2, ..."""
-    stored = lookup.stored.get(node.input[1])
-    if node.op_type != "Conv" or stored is None or list(stored.dims[:1]) != [1]:
-        return False
-    weights = lookup.values(node.input[1]).ravel()
-    return bool(np.array_equal(weights, np.arange(len(weights))))
