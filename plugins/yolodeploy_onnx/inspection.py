@@ -8,9 +8,9 @@ from pathlib import Path
 from onnx import ModelProto
 
 from yolodeploy.backend import Inspected
+from yolodeploy_onnx.examination import parse, stored_bytes
 from yolodeploy_onnx.load import file_info
 from yolodeploy_onnx.params import LoadOnnx
-from yolodeploy_onnx.protobuf import parse, stored_bytes
 from yolodeploy_onnx.reading import Nameless, read
 from yolodeploy_torch.model import part_counts, threads, total_macs
 

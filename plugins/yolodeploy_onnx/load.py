@@ -16,9 +16,9 @@ from yolodeploy.compress import write_layers
 from yolodeploy.errors import ModelError
 from yolodeploy.recipe import Preprocess
 from yolodeploy.system import ImageShape, shown
+from yolodeploy_onnx.graph import passed_on_parts
 from yolodeploy_onnx.params import LoadOnnx
 from yolodeploy_onnx.reading import Read, read
-from yolodeploy_onnx.structure import passed_on_parts
 from yolodeploy_torch.graph import Unsupported
 from yolodeploy_torch.model import info, keep_classes, threads, write
 

@@ -18,16 +18,21 @@ from torch import Tensor
 from yolodeploy.errors import ModelError
 from yolodeploy.recipe import Head, Layout, Preprocess
 from yolodeploy.system import GREY, ImageShape, quotable, shown
-from yolodeploy_onnx.cutting import selecting
-from yolodeploy_onnx.examine import Examined, examine, probe
-from yolodeploy_onnx.head import with_head
-from yolodeploy_onnx.layouts import Form, Unclear, common, end_in_common, recognise, strides
-from yolodeploy_onnx.lowering import NoPrimitive, lowered
-from yolodeploy_onnx.model import Model
+from yolodeploy_onnx.examination import Examined, examine, probe
+from yolodeploy_onnx.graph import NoPrimitive, Structure, lowered, marked, with_head
+from yolodeploy_onnx.interface import (
+    Form,
+    Model,
+    Unclear,
+    common,
+    end_in_common,
+    recognise,
+    selecting,
+    strides,
+    take_plain_images,
+)
 from yolodeploy_onnx.params import LoadOnnx
-from yolodeploy_onnx.preprocess import take_plain_images
 from yolodeploy_onnx.runtime import outputs_of
-from yolodeploy_onnx.structure import Structure, marked
 from yolodeploy_torch.graph import IMAGE, AnyNode, Graph, OpenHead, Shape, build
 
 _PIXELS, _SCORE = (
@@ -65,6 +70,8 @@ def read(path: Path, params: LoadOnnx, imgsz: ImageShape | None) -> Read:
     found = examine(path, imgsz, preprocess)
     names = _names(found.metadata, params, path)
     model = Model(found.model, found.image, found.imgsz)
+    for values in (found.outputs, *found.cuts):
+        model.measured({name: value.shape for name, value in values.items()})
     try:
         form, expected, single = _understood(model, found, len(names), params.layout)
     except Unclear as error:

@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from real_model import RealModel
 from torch_support import context, load
 
+import yolodeploy_onnx
 import yolodeploy_onnxruntime as backend
-from yolodeploy.backend import Artifact, Context, ModelInfo, Target
+from yolodeploy.backend import Artifact, Context, Target
 from yolodeploy.compress import read_layers
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import PlanRefused, StepFailed
 from yolodeploy.recipe import View
 from yolodeploy.tasks.detection import map50_95
-from yolodeploy_onnxruntime.model_file import MODEL_FILE, Lookup, read_model, write_model
+from yolodeploy_onnx.params import LoadOnnx
+from yolodeploy_onnxruntime.model_file import MODEL_FILE, Lookup, read_model
 from yolodeploy_onnxruntime.params import W8, Export, Quantize
 
 PROBLEM = backend.problem()
@@ -194,10 +196,11 @@ def passed(exact: Artifact, demo: RealModel, tmp_path_factory: pytest.TempPathFa
     model.graph.node.insert(2, onnx.helper.make_node("Add", [first, "erf"], ["bent"]))
     for node in list(model.graph.node)[3:]:
         node.input[:] = ["bent" if value == first else value for value in node.input]
-    write_model(model, folder)
-    info = ModelInfo("detect", ("a",) * 5, (32,), 1, known="outputs", obstacle="node (Erf)")
-    info.write(folder)
-    return Artifact("yolo", folder, "")
+    file = folder / "bent.onnx"
+    onnx.save(model, file)
+    work = folder / "loaded"
+    load, params = yolodeploy_onnx.STEPS[0], LoadOnnx(names=tuple("abcde"))
+    return Artifact("yolo", load.run(Artifact(".onnx", file, ""), params, context(work)), "")
 
 
 def test_a_model_that_is_passed_on_is_compressed_too(

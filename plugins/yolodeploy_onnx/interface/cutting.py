@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from onnx import NodeProto
 
-from yolodeploy_onnx.model import Model, ancestors
+from yolodeploy_onnx.interface.model import Model, ancestors
 
 _SELECTING = ("NonMaxSuppression", "TopK")
 _AXES, _MOST_VALUES = 3, 2

@@ -1,4 +1,4 @@
-"""The child of `examine`: `python -m yolodeploy_onnx.child FOLDER JOB`."""
+"""The child of `examine`: `python -m yolodeploy_onnx.examination.child FOLDER JOB`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from yolodeploy.errors import ModelError
 from yolodeploy.recipe import Preprocess
 from yolodeploy.system import ImageShape, quotable, shown
-from yolodeploy_onnx.cutting import candidates, selecting
-from yolodeploy_onnx.examine import MODEL, OUTPUTS, REPORT, probe
-from yolodeploy_onnx.model import Model
-from yolodeploy_onnx.preprocess import prepared
-from yolodeploy_onnx.protobuf import opset, parse, stored_bytes
+from yolodeploy_onnx.examination.examine import MODEL, OUTPUTS, REPORT, probe
+from yolodeploy_onnx.examination.protobuf import opset, parse, stored_bytes
+from yolodeploy_onnx.interface import Model, candidates, prepared, selecting
 
 _OPSET = 13  # older files are converted to it, so that one form of every operation has to be read
 _MEMORY, _PER_BYTE = 700 << 20, 12  # of data: at least, and per byte of the file

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from onnx import NodeProto
 
-from yolodeploy_onnx.lowering import Lowered
-from yolodeploy_onnx.model import attribute
-from yolodeploy_onnx.operations.convolutions import padding, pair
+from yolodeploy_onnx.graph.lowering import Lowered
+from yolodeploy_onnx.graph.operations.convolutions import padding, pair
+from yolodeploy_onnx.interface import attribute
 from yolodeploy_torch.graph import (
     Concat,
     Conv,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from yolodeploy.recipe import Layout
 from yolodeploy.system import ImageShape
-from yolodeploy_onnx.model import Model
+from yolodeploy_onnx.interface.model import Model
 
 Floats = NDArray[np.float32]
 _STRIDES = (4, 8, 16, 32, 64, 128)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnx import ModelProto
+import numpy as np
+from onnx import ModelProto, NodeProto, numpy_helper
 
 from yolodeploy.compress import Part
 from yolodeploy_torch.graph import (
@@ -114,6 +115,8 @@ def passed_on_parts(proto: ModelProto) -> dict[str, Part]:
         node for node in layers if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
     ]
     names = {node.output[0] for node in layers}
+    means = {node.name for node in layers if _counts(node, proto)}
+    names -= {node.output[0] for node in layers if node.name in means}
     followed = set[str]()  # the values that a layer depends on
     for node in reversed(proto.graph.node):
         if not names.isdisjoint(node.output) or not followed.isdisjoint(node.output):
@@ -121,8 +124,18 @@ def passed_on_parts(proto: ModelProto) -> dict[str, Part]:
     found: dict[str, Part] = {}
     for node in layers:
         body: Part = "backbone" if node.op_type.startswith("Conv") else "head"
-        found[node.name] = body if not followed.isdisjoint(node.output) else "head.last"
+        body = body if not followed.isdisjoint(node.output) else "head.last"
+        found[node.name] = "dfl" if node.name in means else body
     return found
+
+
+def _counts(node: NodeProto, proto: ModelProto) -> bool:
+    """Whether a convolution gives the mean of a distribution: its only kernel is 0, 1, 2, ..."""
+    kernel = next(tensor for tensor in proto.graph.initializer if tensor.name == node.input[1])
+    if node.op_type != "Conv" or kernel.dims[0] != 1:
+        return False
+    numbers = numpy_helper.to_array(kernel).ravel()
+    return bool(np.array_equal(numbers, np.arange(len(numbers))))
 
 
 def marked(nodes: Nodes, shapes: dict[str, Shape]) -> tuple[AnyNode, ...]:

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 from onnx import NodeProto
 
-from yolodeploy_onnx.lowering import Lowered
-from yolodeploy_onnx.model import attribute
-from yolodeploy_onnx.operations.convolutions import linear
+from yolodeploy_onnx.graph.lowering import Lowered
+from yolodeploy_onnx.graph.operations.convolutions import linear
+from yolodeploy_onnx.interface import attribute
 from yolodeploy_torch.graph import Activation, Arithmetic, Function, MatMul, Softmax, Unsupported
 
 _Kind = Literal["add", "sub", "mul", "div"]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from yolodeploy.recipe import Head
 from yolodeploy.system import GREY, ImageShape
-from yolodeploy_onnx.structure import Structure
+from yolodeploy_onnx.graph.structure import Structure
 from yolodeploy_torch.graph import (
     AnyNode,
     Arithmetic,

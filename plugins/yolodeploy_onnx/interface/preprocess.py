@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.recipe import Preprocess
-from yolodeploy_onnx.model import Model, attribute
+from yolodeploy_onnx.interface.model import Model, attribute
 
 Floats = NDArray[np.float32]
 _WHITE = 255

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from yolodeploy_onnx.lowering import Lowered, tensor
-from yolodeploy_onnx.model import attribute
+from yolodeploy_onnx.graph.lowering import Lowered, tensor
+from yolodeploy_onnx.interface import attribute
 from yolodeploy_torch.graph import BatchNorm, Conv, ConvTranspose, Linear, Unsupported
 
 _ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "HardSwish"})

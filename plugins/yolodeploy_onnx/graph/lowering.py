@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 from torch import Tensor
 
-from yolodeploy_onnx.merging import merged
-from yolodeploy_onnx.model import Model, attribute
-from yolodeploy_onnx.protobuf import called
+from yolodeploy_onnx.examination import called
+from yolodeploy_onnx.graph.merging import merged
+from yolodeploy_onnx.interface import Model, attribute
 from yolodeploy_torch.graph import (
     IMAGE,
     AnyNode,
@@ -146,7 +146,7 @@ def plain_name(name: str) -> str:
 @functools.cache
 def lowerings() -> Mapping[str, Lowering]:
     """Every lowering by the name of its operation, from the files in `operations`."""
-    package = importlib.import_module("yolodeploy_onnx.operations")
+    package = importlib.import_module("yolodeploy_onnx.graph.operations")
     found: dict[str, Lowering] = {}
     for file in pkgutil.iter_modules(package.__path__):
         found |= importlib.import_module(f"{package.__name__}.{file.name}").LOWERINGS

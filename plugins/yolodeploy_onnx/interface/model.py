@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,10 @@ class Model:
         if value in self.constants:
             return tuple(self.constants[value].shape)
         return self._shapes.get(value, ())
+
+    def measured(self, shapes: Mapping[str, Shape]) -> None:
+        """Know the shapes that values have, whatever the file states."""
+        self._shapes.update(shapes)
 
     def makers(self) -> dict[str, NodeProto]:
         """The node that makes each value."""
@@ -110,7 +114,10 @@ class Model:
     def proto(self) -> ModelProto:
         """The whole model with the input `images` and one output `output0`, always with the same bytes."""
         (output,) = self.outputs
-        names = {self.image: IMAGES, output: OUTPUT}
+        taken = {
+            name: f"{name}.file" for name in (IMAGES, OUTPUT)
+        }  # a value of the file may be called so
+        names = {**taken, self.image: IMAGES, output: OUTPUT}
         nodes = [_renamed(node, names) for node in self.nodes]
         _name_apart(nodes)
         graph = helper.make_graph(
@@ -119,7 +126,7 @@ class Model:
             [helper.make_tensor_value_info(IMAGES, TensorProto.FLOAT, self.imgsz.batch)],
             [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, None)],
             [
-                numpy_helper.from_array(np.ascontiguousarray(v), n)
+                numpy_helper.from_array(np.ascontiguousarray(v), names.get(n, n))
                 for n, v in self.constants.items()
             ],
         )
