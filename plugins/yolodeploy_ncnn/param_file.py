@@ -80,9 +80,15 @@ class Graph:
 
     @cached_property
     def output(self) -> str:
-        """Name of the only blob that no layer reads."""
+        """Name of the only blob that no layer reads, besides pieces that a slice leaves over."""
         read = {blob for layer in self.layers for blob in layer.inputs}
-        return _only("output", [blob for blob in self.producers if blob not in read])
+        left = {
+            blob
+            for layer in self.layers
+            if layer.type == "Slice" and not read.isdisjoint(layer.outputs)
+            for blob in layer.outputs
+        }
+        return _only("output", [blob for blob in self.producers if blob not in read | left])
 
 
 def _only(what: str, names: list[str]) -> str:

@@ -10,7 +10,7 @@ import functools
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from onnx import NodeProto
 from torch import Tensor
 
 from yolodeploy_onnx.examination import called
-from yolodeploy_onnx.graph.merging import merged
+from yolodeploy_onnx.graph.merging import merged, with_joint_splits
 from yolodeploy_onnx.interface import Model, attribute
 from yolodeploy_torch.graph import (
     IMAGE,
@@ -162,11 +162,17 @@ def lowered(model: Model) -> tuple[tuple[AnyNode, ...], dict[str, Tensor], str]:
     to.run()
     (output,) = model.outputs
     found = to.value(output)
-    wanted, kept = {found}, list[AnyNode]()
-    for node in reversed(to.nodes):
+    nodes = _needed(with_joint_splits(_needed(to.nodes, found), found), found)
+    nodes = merged(nodes, to.state, found)
+    names = {f"{node.name}.{key}" if key else node.name for node in nodes for key in node.weights()}
+    return nodes, {name: to.state[name] for name in names}, found
+
+
+def _needed(nodes: Sequence[AnyNode], output: str) -> tuple[AnyNode, ...]:
+    """The nodes that a value depends on, in order of execution."""
+    wanted, kept = {output}, list[AnyNode]()
+    for node in reversed(nodes):
         if not wanted.isdisjoint(node.outputs):
             wanted.update(node.inputs)
             kept.append(node)
-    nodes = merged(kept[::-1], to.state, found)
-    names = {f"{node.name}.{key}" if key else node.name for node in nodes for key in node.weights()}
-    return nodes, {name: to.state[name] for name in names}, found
+    return tuple(reversed(kept))
