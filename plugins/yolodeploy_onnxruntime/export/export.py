@@ -40,11 +40,11 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     else:
         model, parts = _written(artifact.path, options, context)
         weights = [f"{name}.weight" for name in parts]
+        carry(artifact.path, context.work)
     if options.precision == "fp16":
         half(model, weights)
     write_model(model, context.work)
     write_layers(context.work, parts)
-    carry(artifact.path, context.work)
     return context.work
 
 

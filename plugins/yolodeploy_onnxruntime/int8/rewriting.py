@@ -1,7 +1,7 @@
 """Writing a model in which some convolutions compute in 8 bits: QuantizeLinear and DequantizeLinear around them.
 
 ONNX Runtime recognises operators between these pairs and runs its 8-bit kernels in their place. SiLU becomes ONNX
-Runtime's own QuickGelu, because a gate and a product in 8 bits are slower and less exact (docs/decisions/028).
+Runtime's own QuickGelu, because a gate and a product in 8 bits are slower and less exact (docs/decisions/029).
 """
 
 from __future__ import annotations
