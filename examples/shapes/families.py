@@ -68,10 +68,10 @@ WHOLE = (1.0, 1.0, 1024)
 FAMILIES = {
     "yolov8n": Family("v8/yolov8.yaml", "yolov8n.yaml", None, 28, 1.5e-3, 0.9995),
     "yolov5u": Family("v5/yolov5.yaml", "yolov5n.yaml", V5U, 10, 2e-3, 0.999, neck=192),
-    "yolov9": Family("v9/yolov9t.yaml", "yolov9t.yaml", WHOLE, 24, 2e-3, 0.999, rows=WIDTHS_OF_V9),
+    "yolov9": Family("v9/yolov9t.yaml", "yolov9t.yaml", WHOLE, 28, 2e-3, 0.999, rows=WIDTHS_OF_V9),
     "yolov10": Family("v10/yolov10n.yaml", "yolov10n.yaml", V10, 8, 2e-3, 0.999, neck=213),
     "yolo11": Family("11/yolo11.yaml", "yolo11n.yaml", V11, 16, 2e-3, 0.999),
-    "yolo12": Family("12/yolo12.yaml", "yolo12n.yaml", V12, 24, 2e-3, 0.999, rows=WIDTHS_OF_V12),
+    "yolo12": Family("12/yolo12.yaml", "yolo12n.yaml", V12, 28, 2e-3, 0.999, rows=WIDTHS_OF_V12),
     "yolo26": Family("26/yolo26.yaml", "yolo26n.yaml", V26, 16, 2e-3, 0.999),
 }
 # 0.1875 * 341 = 64 and 0.1875 * 213 = 40 channels
