@@ -73,6 +73,8 @@ def on(name, target, tmp_path):
         ("android", "{device: android}", None),
         ("android-small", "{device: arm-linux}", None),
         ("intel-int8", "{device: intel-cpu}", None),
+        ("linux-int8", "{device: windows-x64}", None),
+        ("linux-int8", "{device: web-wasm}", None),
     ],
 )
 def test_generic_and_new_devices_take_the_shipped_recipes(name, target, version, tmp_path):
@@ -82,8 +84,14 @@ def test_generic_and_new_devices_take_the_shipped_recipes(name, target, version,
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("{device: Pixel-12}", r"`pixel-10`.* Generic: `android`\. `yolodeploy devices` lists all"),
-        ("{device: tablet}", "Generic: `ios`, `android`, `arm-linux` or `intel-cpu`"),
+        (
+            "{device: Pixel-12}",
+            r"`pixel-10`.* Generic: `android` or `android-ort`\. `yolodeploy devices` lists all",
+        ),
+        (
+            "{device: tablet}",
+            "Generic: `ios`, `android`, `arm-linux`, `windows-x64`, .* or `intel-cpu`",
+        ),
         ('{device: iphone-16, os: "15"}', "never ran iOS 15; it starts at 18"),
         ('{device: iphone-17, os: "14"}', "Ask for iOS 15 or newer"),
         ('{device: iphone-18-pro, os: "27"}', "Ask for 26: newer systems run it"),
