@@ -41,7 +41,8 @@ class Request:
 
     `allowed` are files and folders outside the project that the recipe may read, `shared` is the address of
     a team's store (None: the one that the environment names), `locked` makes the lock binding.
-    `accept_undecided` ships an artifact even if noise could turn the verdict of a check over.
+    `accept_undecided` ships an artifact even if noise could turn the verdict of a check over. `trusted` lets the
+    loader that the recipe names execute the weights.
     """
 
     recipe: Path
@@ -51,6 +52,7 @@ class Request:
     dist: Path = Path("dist")
     signer: CryptoSigner | None = None
     accept_undecided: bool = False
+    trusted: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def build(request: Request, store: Store, console: Console) -> Stored:
 
 def _prepare(request: Request, store: Store, console: Console) -> tuple[Runner, LockFile]:
     """Plan the recipe and read its lock."""
-    plan = plan_recipe(request.recipe, store.root, request.allowed)
+    plan = plan_recipe(request.recipe, store.root, request.allowed, trusted=request.trusted)
     for warning in [*label_warnings(plan), *plan.warnings]:
         console.warn(warning)
     lock = LockFile.beside(plan)

@@ -10,6 +10,7 @@ from .bundle_files import (
     RESERVED,
     SIGNATURE,
 )
+from .code_folder import CodeFolder, code_files, with_digests
 from .contract import (
     Artifact,
     Backend,
@@ -30,7 +31,7 @@ from .contract import (
 )
 from .inspected import Examining, Inspected, PartCount, inspect_file
 from .model_info import ONNX_FILE, Inspecting, ModelInfo, misfit
-from .params import Export, Load, Params, Quantize, Selector
+from .params import Export, Load, Params, Quantize, Selector, loader_options
 from .pinned_file import PinnedFile, verify_pinned
 from .predictor import ROWS, Layout, Predictor, Runtime, Server, batch_of, layout_of
 from .recipe_schema import recipe_schema
@@ -51,6 +52,7 @@ __all__ = [
     "SIGNATURE",
     "Artifact",
     "Backend",
+    "CodeFolder",
     "Context",
     "Counting",
     "Counts",
@@ -81,12 +83,15 @@ __all__ = [
     "Tensor",
     "Trial",
     "batch_of",
+    "code_files",
     "content",
     "inspect_file",
     "layout_of",
     "load_registry",
+    "loader_options",
     "misfit",
     "problem_of",
     "recipe_schema",
     "verify_pinned",
+    "with_digests",
 ]

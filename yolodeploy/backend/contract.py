@@ -158,6 +158,9 @@ class Step:
     None; it is asked when the weights can be read. `takes_onnx` says that the step also takes a "yolo" artifact
     of which only the outputs are known, see `ModelInfo.known`. `labels_for` returns what the step reads the labels of
     training images for, as the rest of a sentence about it, or None if it needs none ("learns from labels" if left out).
+
+    `executes`, on a loading step, says that it runs code that the weights file holds or names. A recipe gets such a
+    step only if its `loader` names the plugin, and whoever runs the command trusts the file (`--trust-weights`).
     """
 
     name: str
@@ -174,6 +177,7 @@ class Step:
     then: Callable[[Params, Sequence[tuple[Step, Params]]], str | None] | None = None
     fits: Callable[[Params, ModelInfo], str | None] | None = None
     takes_onnx: bool = False
+    executes: bool = False
     labels_for: Callable[[Params], str | None] = lambda _params: "learns from labels"
 
     def needs(self, params: Params) -> tuple[str, ...]:

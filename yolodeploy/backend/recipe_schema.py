@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from yolodeploy.backend.params import Params, loader_options
 from yolodeploy.backend.registry import Registry
 from yolodeploy.recipe import Head, Recipe
 
@@ -18,6 +19,8 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
     definitions["Target"]["properties"]["device"].update(devices)
     properties = schema["properties"]
     properties["target"] = {"anyOf": [devices, {"$ref": "#/$defs/Target"}]}
+    definitions.pop("LoaderRequest")
+    definitions["Model"]["properties"]["loader"].update(_loaders(registry))
     head = definitions["Model"]["properties"]["head"]
     head["anyOf"] = [{"enum": list(get_args(Head))}, *head["anyOf"]]
     properties["steps"]["items"] = {"$ref": "#/$defs/Step"}
@@ -32,6 +35,39 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
         **schema,
         "title": "yolodeploy recipe",
         "required": [],  # `extends` may supply any of them
+    }
+
+
+def _loaders(registry: Registry) -> dict[str, Any]:
+    """Describe `loader`: the name of a plugin that loads weights, or a mapping from it to its options."""
+    names, mappings = set[str](), []
+    for backend in registry.backends.values():
+        for step in backend.STEPS:
+            if step.accepts.startswith("."):
+                names.add(backend.NAME)
+                if options := _options(step.params):
+                    mappings.append(_mapping(backend.NAME, options))
+    return {"anyOf": [{"enum": sorted(names)}, *mappings, {"type": "null"}]}
+
+
+def _options(params: type[Params]) -> dict[str, Any]:
+    """Describe what a recipe may say to a loader; folders of modules are paths."""
+    known = loader_options(params)
+    fields = params.model_json_schema()["properties"] if known else {}
+    path = {"type": "string"}
+    return {
+        name: {"description": fields[name]["description"], **(path if is_path else fields[name])}
+        for name, is_path in known.items()
+    }
+
+
+def _mapping(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    inner = {"properties": options, "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": {name: {"anyOf": [{"type": "object", **inner}, {"type": "null"}]}},
+        "required": [name],
+        "additionalProperties": False,
     }
 
 

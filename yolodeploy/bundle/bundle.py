@@ -171,12 +171,14 @@ def signers(folder: Path) -> list[str]:
 def resolved_plan(plan: Plan) -> dict[str, Any]:
     """The plan as data: every parameter, defaults included, but no path of this machine."""
     recipe = plan.file.recipe.model_dump(
-        mode="json", exclude={"model": {"weights"}, "data": {"path"}, "steps": True}
+        mode="json", exclude={"model": {"weights", "loader"}, "data": {"path"}, "steps": True}
     )
+    loader = plan.file.recipe.model.loader
+    named = {"loader": loader.name} if loader else {}
     return {
         "recipe": {
             **recipe,
-            "model": {**recipe["model"], "imgsz": plan.imgsz.plain},
+            "model": {**recipe["model"], **named, "imgsz": plan.imgsz.plain},
             "steps": [
                 {"name": planned.step.name, "params": planned.params.model_dump(mode="json")}
                 for planned in plan.steps[1:]  # the first loads the weights
@@ -195,6 +197,7 @@ def resolved_plan(plan: Plan) -> dict[str, Any]:
                 "backend": planned.backend.NAME,
                 "params": planned.params.model_dump(mode="json"),
                 "id": planned.id,
+                **({"executes": "weights"} if planned.step.executes else {}),
             }
             for planned in plan.steps
         ],

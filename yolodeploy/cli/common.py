@@ -34,22 +34,24 @@ def _folder(text: str) -> Path:
 
 
 def add_recipe(command: argparse.ArgumentParser) -> None:
-    """One recipe, and what it may read outside its project."""
+    """One recipe, what it may read outside its project, and whether its weights may be executed."""
     command.add_argument("recipe", type=Path, metavar="RECIPE")
-    _add_allow(command)
+    _add_access(command)
 
 
 def add_recipes(command: argparse.ArgumentParser) -> None:
-    """Several recipes, and what they may read outside their projects."""
+    """Several recipes, with the same options."""
     command.add_argument("recipes", nargs="+", type=Path, metavar="RECIPE")
-    _add_allow(command)
+    _add_access(command)
 
 
-def _add_allow(command: argparse.ArgumentParser) -> None:
+def _add_access(command: argparse.ArgumentParser) -> None:
     what = "a file or folder outside the recipe's project that it may read (repeatable)"
     command.add_argument(
         "--allow", type=Path, action="append", default=[], metavar="PATH", help=what
     )
+    trust = "let the loader that the recipe names execute the weights file, which can do all that you can"
+    command.add_argument("--trust-weights", action="store_true", dest="trusted", help=trust)
 
 
 def add_building(command: argparse.ArgumentParser) -> None:

@@ -11,7 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from yolodeploy.backend import ModelInfo, Params, PinnedFile, Quantize, misfit, verify_pinned
+from yolodeploy.backend import (
+    ModelInfo,
+    Params,
+    PinnedFile,
+    Quantize,
+    misfit,
+    verify_pinned,
+    with_digests,
+)
 from yolodeploy.data import Dataset, image_faults, load_view, same_name, survey_view
 from yolodeploy.errors import DataError, ModelError, PlanRefused
 from yolodeploy.plan.facts import Loader, WeightsFacts
@@ -140,28 +148,36 @@ class Inputs:
     def verify_pinned(
         self,
         file: RecipeFile,
-        loader: Loader,
+        loader: Loader | None,
         facts: ModelInfo | None,
         params: Params,
         at: Position,
     ) -> None:
         """Raise ModelError if a pinned file is missing or another one, or weights that cannot be used.
 
-        Pinned weights must be of a model with the classes, channels and strides of `facts`, as a teacher is.
+        Pinned weights must be of a model with the classes, channels and strides of `facts`, as a teacher is; `loader`
+        reads them, None if nothing may.
         """
         verify_pinned(params, at, self.digests, file.allowed)
         for name in type(params).model_fields:
             pinned = getattr(params, name)
-            if (
-                not isinstance(pinned, PinnedFile)
-                or pinned.file.suffix.lower() != loader[1].accepts
-            ):
+            if not isinstance(pinned, PinnedFile) or loader is None:
+                continue
+            if pinned.file.suffix.lower() != loader[1].accepts:
                 continue
             theirs = self.facts.of(loader, pinned.file, pinned.sha256, at)
             if facts is None or theirs is None:
                 continue
             if problem := misfit(f"{name} {pinned.file.name}", theirs, facts):
                 raise ModelError(f"{at}: {problem}")
+
+    def with_code(self, file: RecipeFile, params: Params) -> Params:
+        """The options of the loader with the digests of the modules that they name."""
+        request = file.recipe.model.loader
+        if request is None:
+            return params
+        at = file.where("model", "loader", request.name)
+        return with_digests(params, at, self.digests, file.allowed)
 
     def _view(self, file: RecipeFile, view: View) -> tuple[Dataset, str]:
         data = file.recipe.data
@@ -236,6 +252,11 @@ def require_unchanged(plan: Plan, planned: PlannedStep) -> None:
     """Raise ModelError or DataError if something that a step reads changed since it was planned."""
     if planned.loads_weights:
         _require_weights(plan)
+        found = with_digests(planned.params, planned.at, forgetful(), plan.file.allowed)
+        if found != planned.params:
+            raise ModelError(
+                f"{planned.at}: the modules that `loader` names changed meanwhile. {_AGAIN}"
+            )
     verify_pinned(planned.params, planned.at, forgetful(), plan.file.allowed)
     require_views(plan, planned.data)
 

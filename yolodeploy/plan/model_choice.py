@@ -33,8 +33,10 @@ def choose(file: RecipeFile, loader: Loader, facts: ModelInfo | None, params: Pa
     return params.model_copy(update={"classes": _kept(file, loader, facts)})
 
 
-def stated(file: RecipeFile, loader: Loader, names: Sequence[str]) -> Params:
-    """The parameters of the loading step that the recipe alone decides; `names` are the classes of its data set.
+def stated(file: RecipeFile, loader: Loader, names: Sequence[str], options: Params) -> Params:
+    """The parameters of the loading step that the recipe alone decides.
+
+    `names` are the classes of its data set, `options` what it gives the loader.
 
     Raises PlanRefused for what the plugin does not take.
     """
@@ -54,7 +56,8 @@ def stated(file: RecipeFile, loader: Loader, names: Sequence[str]) -> Params:
             )
     if "names" in step.params.model_fields:
         wanted["names"] = tuple(names)
-    return step.params.model_validate(wanted)
+    given = {name: getattr(options, name) for name in options.model_fields_set}
+    return step.params.model_validate({**given, **wanted})
 
 
 def loaded(facts: ModelInfo, params: Params) -> ModelInfo:

@@ -91,6 +91,11 @@ class Plan:
     def notes(self) -> tuple[str, ...]:
         """What a reader of the figures must know about model and data, one sentence each."""
         found = [size_note(self.facts, self.imgsz)]
+        if self.steps[0].step.executes:
+            found.append(
+                f"the weights file was trusted, and the {self.steps[0].backend.NAME} loader executes it and the "
+                "modules that it names"
+            )
         view = self.views["evaluation"]
         if view.merged:
             several = f"{view.merged} are measured as one," if view.merged > 1 else "one is called"

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Self
 
 from yolodeploy.backend import Backend, Registry, Step, Target, load_registry
-from yolodeploy.plan.facts import chosen_imgsz
+from yolodeploy.plan.facts import Loader, chosen_imgsz
 from yolodeploy.plan.inputs import Inputs, check_names
 from yolodeploy.plan.known_parts import refuse_unfit
+from yolodeploy.plan.loading import find_loader, reading
 from yolodeploy.plan.model_choice import choose, loaded, stated
 from yolodeploy.plan.plan import Plan, PlannedStep, described_target, step_versions
 from yolodeploy.plan.resolve import (
@@ -28,25 +29,39 @@ from yolodeploy.recipe import RecipeFile, load_recipe
 from yolodeploy.system import Console, ImageShape, digest_of
 
 
-def plan_recipe(recipe: Path, store: Path, allowed: Iterable[Path] = ()) -> Plan:
-    """Read a recipe and plan it with the installed plugins; `store` is the store's folder."""
-    with Planner.of_store(store, allowed) as planner:
+def plan_recipe(
+    recipe: Path, store: Path, allowed: Iterable[Path] = (), *, trusted: bool = False
+) -> Plan:
+    """Read a recipe and plan it with the installed plugins; `store` is the store's folder.
+
+    `trusted` says that the weights may be executed, by the loader that the recipe names.
+    """
+    with Planner.of_store(store, allowed, trusted=trusted) as planner:
         return planner.plan(recipe)
 
 
 class Planner:
     """Plans recipes with the same plugins, and reads what they share only once.
 
-    `allowed` are files and folders outside their projects that the recipes may read.
+    `allowed` are files and folders outside their projects that the recipes may read; `trusted` says that their
+    weights may be executed.
     """
 
-    def __init__(self, registry: Registry, inputs: Inputs, allowed: Iterable[Path] = ()) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        inputs: Inputs,
+        allowed: Iterable[Path] = (),
+        *,
+        trusted: bool = False,
+    ) -> None:
         self._registry, self._inputs, self._allowed = registry, inputs, tuple(allowed)
+        self._trusted = trusted
 
     @classmethod
-    def of_store(cls, store: Path, allowed: Iterable[Path] = ()) -> Self:
+    def of_store(cls, store: Path, allowed: Iterable[Path] = (), *, trusted: bool = False) -> Self:
         """A planner with the installed plugins, and what a store remembers of files."""
-        return cls(load_registry(), Inputs.of_store(store), allowed)
+        return cls(load_registry(), Inputs.of_store(store), allowed, trusted=trusted)
 
     def __enter__(self) -> Self:
         return self
@@ -56,25 +71,33 @@ class Planner:
 
     def plan(self, recipe: Path) -> Plan:
         """Read and plan a recipe; raises RecipeError, PlanRefused, ModelError or DataError."""
-        return make_plan(load_recipe(recipe, self._allowed), self._registry, self._inputs)
+        file = load_recipe(recipe, self._allowed)
+        return make_plan(file, self._registry, self._inputs, trusted=self._trusted)
 
     def survey(self, recipe: Path, console: Console) -> list[str]:
         """Everything that is wrong with the images and labels of a recipe; looks at every one of them."""
         return self._inputs.survey(load_recipe(recipe, self._allowed), console)
 
 
-def make_plan(file: RecipeFile, registry: Registry, inputs: Inputs) -> Plan:
-    """Resolve and check a recipe; raises PlanRefused, RecipeError, ModelError or DataError."""
+def make_plan(
+    file: RecipeFile, registry: Registry, inputs: Inputs, *, trusted: bool = False
+) -> Plan:
+    """Resolve and check a recipe; raises PlanRefused, RecipeError, ModelError or DataError.
+
+    `trusted` says that its weights may be executed, by the loader that it names.
+    """
     backend, target = find_target(file, registry)
-    resolved = resolve_steps(file, registry, backend, target)
+    first = find_loader(file, registry, backend, trusted=trusted)
+    resolved = resolve_steps(file, registry, backend, target, first)
     export = find_export(file, backend, resolved)
     refuse_unknown_checks(file, backend, resolved)
     views = inputs.views(file, resolved)
     weights_digest = inputs.weights_digest(file)
     loader = _owned(registry, resolved[0][0])
     weights_at = file.where("model", "weights")
-    step, _, at = resolved[0]
-    resolved[0] = step, stated(file, loader, views["evaluation"].names), at
+    step, params, at = resolved[0]
+    params = inputs.with_code(file, params)
+    resolved[0] = step, stated(file, loader, views["evaluation"].names, params), at
     facts = inputs.facts.of(
         loader, file.recipe.model.weights, weights_digest, weights_at, resolved[0][1]
     )
@@ -86,8 +109,9 @@ def make_plan(file: RecipeFile, registry: Registry, inputs: Inputs) -> Plan:
         refuse_unfit(file, registry, resolved, model)
         views = inputs.as_trained(file, views, facts, model)
     view_digests = inputs.view_digests(file, views)
+    reader = _reader(registry, backend, loader)
     for _, params, at in resolved:
-        inputs.verify_pinned(file, loader, model, params, at)
+        inputs.verify_pinned(file, reader, model, params, at)
     plan_step = partial(_plan_step, file, registry, target, imgsz, view_digests)
     steps: list[PlannedStep] = []
     for each in resolved:
@@ -106,8 +130,16 @@ def make_plan(file: RecipeFile, registry: Registry, inputs: Inputs) -> Plan:
     return plan
 
 
-def _owned(registry: Registry, step: Step) -> tuple[Backend, Step]:
+def _owned(registry: Registry, step: Step) -> Loader:
     return next(b for b in registry.backends.values() if step in b.STEPS), step
+
+
+def _reader(registry: Registry, backend: Backend, loader: Loader) -> Loader | None:
+    """What reads other weights than the recipe's, which nobody said to trust."""
+    if not loader[1].executes:
+        return loader
+    step = reading((step for _, step in registry.offered(backend)), loader[1].accepts)
+    return _owned(registry, step) if step else None
 
 
 def _plan_step(

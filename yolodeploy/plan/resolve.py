@@ -86,11 +86,11 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def resolve_steps(
-    file: RecipeFile, registry: Registry, backend: Backend, target: Target
+    file: RecipeFile, registry: Registry, backend: Backend, target: Target, loader: ResolvedStep
 ) -> list[ResolvedStep]:
     """The step that loads the weights and the recipe's steps; each takes the format that the one before leaves."""
     offered = [step for _, step in registry.offered(backend)]
-    resolved = [_loader(file, offered)]
+    resolved = [loader]
     for index, request in enumerate(file.recipe.steps):
         at = file.where("steps", index)
         named = [step for step in offered if step.name == request.name]
@@ -162,17 +162,6 @@ def refuse_unknown_checks(
                 f"{file.where('checks', 'step_drop', name)}: `step_drop` names `{name}`, which is not a step "
                 f"of this recipe.{suggestion(name, dict.fromkeys(names))}"
             )
-
-
-def _loader(file: RecipeFile, offered: Sequence[Step]) -> ResolvedStep:
-    at, weights = file.where("model", "weights"), file.recipe.model.weights
-    for step in offered:
-        if step.accepts == weights.suffix.lower():
-            return step, step.params(), at
-    known = ", ".join(sorted({step.accepts for step in offered if step.accepts.startswith(".")}))
-    raise PlanRefused(
-        f"{at}: no installed backend loads `{weights.name}`. Loadable: {known or 'nothing'}."
-    )
 
 
 def _params(file: RecipeFile, index: int, request: StepRequest, step: Step) -> Params:

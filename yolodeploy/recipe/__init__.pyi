@@ -1,5 +1,5 @@
 from .allowed_paths import AllowedPaths, allowed_paths
-from .fields import Checks, Recipe, StepRequest, View
+from .fields import Checks, LoaderRequest, Recipe, StepRequest, View
 from .load import MAX_EXTENDS, RecipeFile, load_recipe
 from .messages import SHA256, describe_errors, suggestion
 from .model_input import Head, Layout, Preprocess, StatedHead
@@ -13,6 +13,7 @@ __all__ = [
     "Document",
     "Head",
     "Layout",
+    "LoaderRequest",
     "Position",
     "Preprocess",
     "Recipe",

@@ -29,6 +29,26 @@ def _shorthand_head(value: object) -> object:
     return {"kind": value} if isinstance(value, str) else value
 
 
+class LoaderRequest(Part):
+    """The plugin that loads the weights, and its options."""
+
+    name: str
+    params: dict[str, Any]
+
+
+def _shorthand_loader(value: object) -> object:
+    """Turn `ultralytics` or `ultralytics: {path: ...}` into the keys of a LoaderRequest."""
+    if isinstance(value, str):
+        return {"name": value, "params": {}}
+    options = list(value.values()) if isinstance(value, dict) else []
+    if len(options) == 1 and isinstance(options[0], dict | None):
+        (name,) = value  # type: ignore[misc]
+        return {"name": str(name), "params": options[0] or {}}
+    raise ValueError(
+        "`loader` must be the name of a plugin, alone or with a mapping of its options"
+    )
+
+
 class Model(Part):
     """The model to ship."""
 
@@ -36,6 +56,8 @@ class Model(Part):
     """The checkpoint (.pt) or ONNX file (.onnx), relative to the recipe."""
     sha256: str | None = Field(default=None, pattern=SHA256)
     """Digest that the weights file must have; a build with another file is refused."""
+    loader: Annotated[LoaderRequest, BeforeValidator(_shorthand_loader)] | None = None
+    """The plugin that loads the weights, where it is not the one for files of their suffix; with its options, if it has any."""
     imgsz: ImageSize | None = None
     """Size of the input in pixels: the side of a square, or [height, width]. Multiples of 32; the size that the model was trained at if left out."""
     head: Annotated[StatedHead, BeforeValidator(_shorthand_head)] | None = None

@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from yolodeploy.backend import PinnedFile
+from yolodeploy.backend import CodeFolder, PinnedFile, code_files
 from yolodeploy.data import Dataset, label_file
 from yolodeploy.plan import Plan
 
 
 def relocate(plan: Plan, folder: Path) -> Path:
-    """Copy recipe, weights, pinned files, and the images and labels of every view; returns the recipe's copy.
+    """Copy recipe, weights, pinned files, modules of the loader, and the images and labels of every view; returns the recipe's copy.
 
     `extends` is resolved, and paths are those of the copies. All ids of the copy's plan are the same. The folder
     must not exist.
@@ -22,6 +22,11 @@ def relocate(plan: Plan, folder: Path) -> Path:
     value = json.loads(json.dumps(plan.file.document.value, default=str))
     value["name"] = plan.file.recipe.name
     value["model"]["weights"] = _copy(plan.weights, folder / "model")
+    for field in type(plan.steps[0].params).model_fields:
+        code = getattr(plan.steps[0].params, field)
+        if isinstance(code, CodeFolder):
+            copied = _copy_code(code, folder / "code" / field)
+            value["model"]["loader"][plan.steps[0].backend.NAME][field] = copied
     value["data"]["path"] = _copy_data(plan, folder / "data")
     for name in plan.views:
         value["data"][name] = {"split": name}
@@ -38,6 +43,13 @@ def _copy(file: Path, folder: Path) -> str:
     """Copy a file into a folder; returns its absolute path."""
     folder.mkdir(parents=True, exist_ok=True)
     return str(shutil.copyfile(file, folder / file.name).absolute())
+
+
+def _copy_code(code: CodeFolder, folder: Path) -> str:
+    """Copy the modules of a folder that a loader imports; returns the copy's absolute path."""
+    for name, file in code_files(code.folder).items():
+        _copy(file, (folder / name).parent)
+    return str(folder.absolute())
 
 
 def _copy_data(plan: Plan, folder: Path) -> str:

@@ -71,7 +71,9 @@ def _build(rebuild: Rebuild, variations: Variations, console: Console) -> None:
     folder = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=variations.home / "work")) / "project"
     recipe = relocate(rebuild.plan, folder)
     quiet = ["-q"] if console.level < 0 else []
-    command = ["build", str(recipe), "--json", *quiet, "--cache", str(rebuild.theirs.root)]
+    trust = ["--trust-weights"] if rebuild.plan.steps[0].step.executes else []
+    options = ["--json", *quiet, *trust, "--cache", str(rebuild.theirs.root)]
+    command = ["build", str(recipe), *options]
     lines: list[str] = []
 
     def on_line(line: str) -> None:

@@ -16,7 +16,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from yolodeploy.deploy import Request, build
 
     store = open_store(options, console)
-    request = Request(options.recipe, options.allow, options.store, locked=options.locked)
+    request = Request(
+        options.recipe,
+        options.allow,
+        options.store,
+        locked=options.locked,
+        trusted=options.trusted,
+    )
     built = build(request, store, console)
     value = {
         "format": built.meta.format,

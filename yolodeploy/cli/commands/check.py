@@ -33,7 +33,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from yolodeploy.plan import Planner, label_warnings
 
     code, rows, said = 0, [], set[str]()
-    with Planner.of_store(open_store(options, console).root, options.allow) as planner:
+    root = open_store(options, console).root
+    with Planner.of_store(root, options.allow, trusted=options.trusted) as planner:
         for recipe in options.recipes:
             row: dict[str, Any] = {"recipe": str(recipe), "ok": True}
             try:

@@ -47,6 +47,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         options.dist,
         signer,
         accept_undecided=options.undecided == "accept",
+        trusted=options.trusted,
     )
     try:
         deployed = deploy(request, open_store(options, console), console)

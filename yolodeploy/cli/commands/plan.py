@@ -23,7 +23,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from yolodeploy.plan import plan_recipe, problem_here
 
     store = open_store(options, console)
-    plan = plan_recipe(options.recipe, store.root, options.allow)
+    plan = plan_recipe(options.recipe, store.root, options.allow, trusted=options.trusted)
     for text in plan.warnings:
         console.warn(text)
     steps = [

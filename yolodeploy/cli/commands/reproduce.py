@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             start = time.monotonic()
             row: dict[str, Any] = {"recipe": str(recipe), "ok": True, "steps": 0}
             try:
-                plan = plan_recipe(recipe, store.root, options.allow)
+                plan = plan_recipe(recipe, store.root, options.allow, trusted=options.trusted)
                 row["steps"] = len(plan.steps)
                 reproduce(plan, store, Store(home / "store", console.warn), variations, console)
             except YolodeployError as error:

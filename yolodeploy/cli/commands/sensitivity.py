@@ -40,7 +40,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     require_own(options.output, FOLDER, "-o")
     store = open_store(options, console)
-    runner = Runner(plan_recipe(options.recipe, store.root, options.allow), store, console)
+    plan = plan_recipe(options.recipe, store.root, options.allow, trusted=options.trusted)
+    runner = Runner(plan, store, console)
     name = runner.plan.file.recipe.name
     tables = survey_layers(runner, options.images, by_map=options.map)
     page = options.output / f"{name}.html"
