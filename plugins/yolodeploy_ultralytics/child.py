@@ -58,11 +58,9 @@ def _stay_offline(event: str, _: object) -> None:
 
 
 def _export(folder: Path, sides: list[int] | None, head: Head | None) -> dict[str, Any]:
-    import torch
-    from ultralytics import YOLO
+    import ultralytics
 
-    torch.set_num_threads(1)
-    model = YOLO(str(folder / WEIGHTS))
+    model: Any = ultralytics.YOLO(str(folder / WEIGHTS))
     if model.task != "detect":
         raise _Refused(
             f"it is a model for `{quotable(model.task)}`, and this version ships detection models."
@@ -99,11 +97,10 @@ def _trained(model: Any) -> list[int] | None:
     """The size that the model was trained at, if a recipe could have it."""
     args = getattr(model, "args", None)
     size = args.get("imgsz") if isinstance(args, dict) else getattr(args, "imgsz", None)
-    sides = list(size) if isinstance(size, (list, tuple)) else [size, size]
-    usable = len(sides) == 2 and all(
-        type(side) is int and _LEAST <= side <= _MOST and side % _STEP == 0 for side in sides
-    )
-    return sides if usable else None
+    sides = list(size) if isinstance(size, list | tuple) else [size, size]
+    whole = [side for side in sides if type(side) is int]
+    usable = all(_LEAST <= side <= _MOST and side % _STEP == 0 for side in whole)
+    return whole if usable and len(whole) == len(sides) == len(("height", "width")) else None
 
 
 if __name__ == "__main__":

@@ -28,10 +28,8 @@ def facts(weights: Path, params: LoadUltralytics) -> ModelInfo:
     """What a checkpoint says of its model; raises ModelError if `load` would refuse the file."""
     with _exported(weights, params, None) as found:
         info = yolodeploy_onnx.facts(found.file, params)
-    heads = (info.head,)
-    if len(found.heads) > 1:
-        heads = found.heads
-    size = found.imgsz if found.imgsz is None or len(set(found.imgsz)) > 1 else found.imgsz[0]
+    heads = found.heads if len(found.heads) > 1 else (info.head,)
+    size = found.imgsz[0] if found.imgsz and len(set(found.imgsz)) == 1 else found.imgsz
     return replace(info, imgsz=size, heads=heads)
 
 

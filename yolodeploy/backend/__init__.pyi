@@ -10,7 +10,7 @@ from .bundle_files import (
     RESERVED,
     SIGNATURE,
 )
-from .code_folder import CodeFolder, code_files, with_digests
+from .code_folder import CodeFolder, code_files, loader_options, with_digests
 from .contract import (
     Artifact,
     Backend,
@@ -31,7 +31,7 @@ from .contract import (
 )
 from .inspected import Examining, Inspected, PartCount, inspect_file
 from .model_info import ONNX_FILE, Inspecting, ModelInfo, misfit
-from .params import Export, Load, Params, Quantize, Selector, loader_options
+from .params import Export, Load, Params, Quantize, Selector
 from .pinned_file import PinnedFile, verify_pinned
 from .predictor import ROWS, Layout, Predictor, Runtime, Server, batch_of, layout_of
 from .recipe_schema import recipe_schema

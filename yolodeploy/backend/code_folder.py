@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, SerializationInfo, model_serializer, model_validator
 
@@ -16,6 +16,13 @@ from yolodeploy.system import StatCache, digest_of, shown
 
 _MOST_FILES, _MOST_BYTES = 10_000, 256 << 20
 _MODULES = (".py", ".so", ".pyd")
+_OF_THE_MODEL = (
+    "head",
+    "layout",
+    "classes",
+    "preprocess",
+    "names",
+)  # other keys of `model` say them
 
 
 class CodeFolder(BaseModel):
@@ -40,6 +47,15 @@ class CodeFolder(BaseModel):
     def _content(self, info: SerializationInfo) -> dict[str, Any]:
         plain = {"sha256": self.sha256}
         return plain if info.mode == "json" else {"folder": self.folder, **plain}
+
+
+def loader_options(params: type[Params]) -> dict[str, bool]:
+    """The parameters of a loading step that recipes give under `loader:`, and whether each is a folder of modules."""
+    return {
+        name: CodeFolder in (field.annotation, *get_args(field.annotation))
+        for name, field in params.model_fields.items()
+        if name not in _OF_THE_MODEL
+    }
 
 
 def code_files(folder: Path) -> dict[str, Path]:

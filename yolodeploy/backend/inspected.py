@@ -96,7 +96,8 @@ def _loads(backend: Backend, path: Path) -> bool:
 
 def _loader(backend: Backend, path: Path) -> Step | None:
     suffix = path.suffix.lower()
-    return next((step for step in backend.STEPS if step.accepts == suffix), None)
+    reading = (step for step in backend.STEPS if not step.executes)
+    return next((step for step in reading if step.accepts == suffix), None)
 
 
 def _asked(backend: Backend, path: Path) -> Inspected | None:

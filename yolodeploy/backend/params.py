@@ -48,26 +48,6 @@ def _is_numeric(annotation: Any) -> bool:
     )
 
 
-_OF_THE_MODEL = (
-    "head",
-    "layout",
-    "classes",
-    "preprocess",
-    "names",
-)  # other keys of `model` say them
-
-
-def loader_options(params: type[Params]) -> dict[str, bool]:
-    """The parameters of a loading step that recipes give under `loader:`, and whether each is a folder of modules."""
-    from yolodeploy.backend.code_folder import CodeFolder
-
-    return {
-        name: CodeFolder in (field.annotation, *get_args(field.annotation))
-        for name, field in params.model_fields.items()
-        if name not in _OF_THE_MODEL
-    }
-
-
 class Load(Params):
     """Read a weights file; which of its heads and classes to keep comes from the recipe's `model`."""
 

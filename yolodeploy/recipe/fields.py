@@ -40,10 +40,10 @@ def _shorthand_loader(value: object) -> object:
     """Turn `ultralytics` or `ultralytics: {path: ...}` into the keys of a LoaderRequest."""
     if isinstance(value, str):
         return {"name": value, "params": {}}
-    options = list(value.values()) if isinstance(value, dict) else []
-    if len(options) == 1 and isinstance(options[0], dict | None):
-        (name,) = value  # type: ignore[misc]
-        return {"name": str(name), "params": options[0] or {}}
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, options),) = value.items()
+        if isinstance(options, dict | None):
+            return {"name": str(name), "params": options or {}}
     raise ValueError(
         "`loader` must be the name of a plugin, alone or with a mapping of its options"
     )

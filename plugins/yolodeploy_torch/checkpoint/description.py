@@ -70,6 +70,12 @@ class Description:
     supported: bool
     scale: str = ""
 
+    @property
+    def altered(self) -> bool:
+        """Whether it is a detection model of a usual kind, with layers that this kind does not have."""
+        usual = self.family not in _FAMILIES_OF_ROOTS.values()
+        return usual and self.task == "detection" and not self.supported
+
     def __str__(self) -> str:
         article = "an" if self.family in ("RT-DETR", _OTHER) else "a"
         features = f" with {' and '.join(self.features)}" if self.features else ""

@@ -99,6 +99,11 @@ _BLOCKS_OF_REPOSITORIES = {
 }
 
 
+# The way on for whoever wrote a layer: the plugin `ultralytics`.
+OWN_LAYERS = (
+    "If the layers are your own, write `loader: ultralytics` beside `weights` and add --trust-weights, which executes the "
+    "file."
+)
 _TRUST = "Open this file elsewhere only if you trust where it comes from."
 
 
@@ -164,7 +169,7 @@ class Names:
             return another_program(program) + (f" {_TRUST}" if self.made else "")
         return (
             f"needs {_quoted(self.foreign)} of another program, which yolodeploy does not have; nothing was run. "
-            f"This version reads models of Ultralytics' own layers: train one, for example from yolov8n.pt. {_TRUST}"
+            f"Train a model of Ultralytics' own layers, for example from yolov8n.pt. {OWN_LAYERS} {_TRUST}"
         )
 
     def _before(self) -> str:

@@ -13,6 +13,7 @@ from yolodeploy.backend import ModelInfo
 from yolodeploy.errors import ModelError
 from yolodeploy_torch.checkpoint.description import Description, describe
 from yolodeploy_torch.checkpoint.model import graph_of
+from yolodeploy_torch.checkpoint.names import OWN_LAYERS
 from yolodeploy_torch.checkpoint.ultralytics import Checkpoint, open_checkpoint
 from yolodeploy_torch.checkpoint.unpickler import Node
 from yolodeploy_torch.checkpoint.weights import Floats, Weight
@@ -61,7 +62,8 @@ def open_model(path: Path) -> Iterator[Opened]:
         try:
             described = describe(checkpoint.model)
             if not described.supported:
-                raise ModelError(f"{path} is {described}. {_SUPPORTED}")
+                own = f" {OWN_LAYERS}" if described.altered else ""
+                raise ModelError(f"{path} is {described}. {_SUPPORTED}{own}")
             graph, weights = _content(checkpoint.model, path.stat().st_size)
         except Unsupported as error:
             raise ModelError(f"{path} cannot be used: {error}. {_ANOTHER}") from error

@@ -175,8 +175,9 @@ def test_usual_activations_are_read(activation: str, tmp_path: Path) -> None:
 def test_other_activations_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         load(own_activation("GELU()", tmp_path), tmp_path / "work")
-    expected = f"own.pt is a YOLOv8 detection model with GELU activations. {WAY_ON}"
-    assert str(caught.value).endswith(expected)
+    expected = f"own.pt is a YOLOv8 detection model with GELU activations. {WAY_ON} If the layers are your own,"
+    assert expected in str(caught.value)
+    assert "write `loader: ultralytics` beside `weights`" in str(caught.value)
 
 
 @pytest.mark.parametrize("size", "nx")
