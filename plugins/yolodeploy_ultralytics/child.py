@@ -58,9 +58,9 @@ def _stay_offline(event: str, _: object) -> None:
 
 
 def _export(folder: Path, sides: list[int] | None, head: Head | None) -> dict[str, Any]:
-    import ultralytics
+    from ultralytics.models import YOLO
 
-    model: Any = ultralytics.YOLO(str(folder / WEIGHTS))
+    model: Any = YOLO(str(folder / WEIGHTS))
     if model.task != "detect":
         raise _Refused(
             f"it is a model for `{quotable(model.task)}`, and this version ships detection models."

@@ -43,7 +43,7 @@ PROVOKED: dict[int, tuple[Act, tuple[str, ...]]] = {
         ),
         DEPLOY,
     ),
-    70: (lambda _, m: m.setattr("yolodeploy.deploy.plan_recipe", lambda *_: 1 / 0), DEPLOY),
+    70: (lambda _, m: m.setattr("yolodeploy.deploy.plan_recipe", lambda *_, **__: 1 / 0), DEPLOY),
     130: (lambda _, m: m.setenv("CLAY_FAULT", "press:interrupt"), DEPLOY),
 }
 

@@ -143,24 +143,21 @@ class Probe:
 class Step:
     """One transform that a recipe can name.
 
-    `accepts` and `produces` are artifact formats; a step that loads a weights file accepts its suffix
-    (".pt"). `run` returns the folder with the result. Its bytes must depend only on the input, the
-    parameters, the context and `versions()`; raise `revision` when they change for another reason.
-    `reads` names the data views that the step needs ("calibration"), or is a function from the parameters
-    to those names. `reference`, on an export step, gives the parameters of the plain float export that
-    latency is compared with. `tools` are distributions that only this step uses (the backend's `versions()`
-    go into the ids of all its steps). `probe`, on a compressing step, lets `yolodeploy sensitivity`
-    measure single layers. `varies` returns why the bytes may differ from run to run with these parameters,
-    or None. `then(params, rest)` returns why the steps after this one in the recipe do not fit its
-    result, with the remedy, or None.
+    `accepts` and `produces` are artifact formats; a step that loads a weights file accepts its suffix (".pt"). `run`
+    returns the folder with the result. Its bytes must depend only on the input, the parameters, the context and
+    `versions()`; raise `revision` when they change for another reason. `reads` names the data views that the step needs
+    ("calibration"), or is a function from the parameters to those names. `reference`, on an export step, gives the
+    parameters of the plain float export that latency is compared with. `tools` are distributions that only this step
+    uses (the backend's `versions()` go into the ids of all its steps). `probe`, on a compressing step, lets `yolodeploy
+    sensitivity` measure single layers. `varies` returns why the bytes may differ from run to run with these
+    parameters, or None. `then(params, rest)` returns why the steps after this one in the recipe do not fit its result,
+    with the remedy, or None.
 
     `fits(params, model)` returns why the step cannot work on the model that the recipe loads, with the remedy, or
     None; it is asked when the weights can be read. `takes_onnx` says that the step also takes a "yolo" artifact
     of which only the outputs are known, see `ModelInfo.known`. `labels_for` returns what the step reads the labels of
     training images for, as the rest of a sentence about it, or None if it needs none ("learns from labels" if left out).
-
-    `executes`, on a loading step, says that it runs code that the weights file holds or names. A recipe gets such a
-    step only if its `loader` names the plugin, and whoever runs the command trusts the file (`--trust-weights`).
+    `executes` says that a loading step runs code of the weights: only for recipes that name it, and with `--trust-weights`.
     """
 
     name: str

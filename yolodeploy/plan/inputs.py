@@ -171,14 +171,6 @@ class Inputs:
             if problem := misfit(f"{name} {pinned.file.name}", theirs, facts):
                 raise ModelError(f"{at}: {problem}")
 
-    def with_code(self, file: RecipeFile, params: Params) -> Params:
-        """The options of the loader with the digests of the modules that they name."""
-        request = file.recipe.model.loader
-        if request is None:
-            return params
-        at = file.where("model", "loader", request.name)
-        return with_digests(params, at, self.digests, file.allowed)
-
     def _view(self, file: RecipeFile, view: View) -> tuple[Dataset, str]:
         data = file.recipe.data
         key = (data.path, view, data.seed, file.allowed)

@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from yolodeploy.backend import Backend, Params, Registry, Step, loader_options
+from yolodeploy.backend import Backend, Params, Registry, Step, loader_options, with_digests
 from yolodeploy.errors import PlanRefused, RecipeError
 from yolodeploy.plan.resolve import ResolvedStep
 from yolodeploy.recipe import LoaderRequest, RecipeFile, describe_errors, suggestion
-from yolodeploy.system import quotable
+from yolodeploy.system import StatCache, quotable
 
 
 def find_loader(
@@ -95,3 +95,10 @@ def _options(file: RecipeFile, request: LoaderRequest, step: Step) -> Params:
         return step.params.model_validate(values)
     except ValidationError as error:
         raise RecipeError(describe_errors(error, file.document, step.params, prefix)) from None
+
+
+def with_code(file: RecipeFile, options: Params, cache: StatCache) -> Params:
+    """The options of the loader with the digests of the modules that they name."""
+    request = file.recipe.model.loader
+    at = file.where("model", "loader", request.name) if request else file.where("model")
+    return with_digests(options, at, cache, file.allowed)

@@ -15,7 +15,7 @@ from yolodeploy.backend import Backend, Registry, Step, Target, load_registry
 from yolodeploy.plan.facts import Loader, chosen_imgsz
 from yolodeploy.plan.inputs import Inputs, check_names
 from yolodeploy.plan.known_parts import refuse_unfit
-from yolodeploy.plan.loading import find_loader, reading
+from yolodeploy.plan.loading import find_loader, reading, with_code
 from yolodeploy.plan.model_choice import choose, loaded, stated
 from yolodeploy.plan.plan import Plan, PlannedStep, described_target, step_versions
 from yolodeploy.plan.resolve import (
@@ -96,7 +96,7 @@ def make_plan(
     loader = _owned(registry, resolved[0][0])
     weights_at = file.where("model", "weights")
     step, params, at = resolved[0]
-    params = inputs.with_code(file, params)
+    params = with_code(file, params, inputs.digests)
     resolved[0] = step, stated(file, loader, views["evaluation"].names, params), at
     facts = inputs.facts.of(
         loader, file.recipe.model.weights, weights_digest, weights_at, resolved[0][1]
