@@ -72,7 +72,7 @@ def gated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     mixed = torch.nn.Sequential(layer, gate(layer.cv2.conv.out_channels))
     mixed.i, mixed.f, mixed.type, mixed.np = layer.i, layer.f, "Gate", 0
     model.model[4] = mixed
-    for _ in range(12):  # the normalisations learn what they see
+    for _ in range(40):  # the normalisations learn what they see
         model.train()(torch.rand(4, 3, *SIZE))
     for branch in model.model[-1].cv3:
         branch[-1].weight.data.mul_(30)
