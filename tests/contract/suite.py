@@ -70,17 +70,20 @@ def loader() -> tuple[str, Step]:
     return found[0]
 
 
-def first_step(plugin: Backend) -> Step:
-    """The step of a backend that starts from a checkpoint (a source) or from the loaded model."""
+def first_step(plugin: Backend) -> Step | None:
+    """The step of a backend that starts from the checkpoint (a source) or from the loaded model.
+
+    None for a source of other files, or of checkpoints that it has to execute: those have tests of their own.
+    """
     accepts = loader()[1].produces if plugin.DEVICES else WEIGHTS
-    return next(step for step in plugin.STEPS if step.accepts == accepts)
+    return next((s for s in plugin.STEPS if s.accepts == accepts and not s.executes), None)
 
 
 def reachable_formats(plugin: Backend) -> set[str]:
-    """Every format that the steps of the sources and of this backend can make from `.pt`."""
+    """Every format that the steps of the sources and of this backend can make from files of weights."""
     sources = [p for p in plugins().values() if not p.DEVICES]
     steps = [step for p in (*sources, plugin) for step in p.STEPS]
-    known = {WEIGHTS}
+    known = {step.accepts for step in steps if step.accepts.startswith(".")}
     for _ in steps:
         known |= {step.produces for step in steps if step.accepts in known}
     return known

@@ -58,7 +58,9 @@ def test_every_command_is_in_the_readme():
 
 def test_committed_schema_is_current():
     committed = json.loads((ROOT / "docs" / "recipe.schema.json").read_text(encoding="utf-8"))
-    registry = type(REGISTRY)({b.NAME: b for b in [*shipped(), REGISTRY.backends["torch"]]}, {})
+    ours = {*(b.NAME for b in shipped()), "onnx", "torch", "ultralytics"}
+    found = {name: b for name, b in REGISTRY.backends.items() if name in ours}
+    registry = type(REGISTRY)(found, {})
     assert committed == recipe_schema(registry), "run: make schema"
 
 
