@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from yolodeploy.recipe import Head
 from yolodeploy.system import quotable
@@ -41,12 +41,18 @@ def main() -> None:
         )
     except Exception as error:  # noqa: BLE001 - it runs somebody's code
         text = quotable(" ".join(str(error).split()), _SAID)
+        if isinstance(error, AttributeError) and "'__main__'" in text:
+            _refuse(
+                folder,
+                f"it names a class of the script that saved it ({text}). Put the class into a module, and save the "
+                "checkpoint again with the class imported from there.",
+            )
         _refuse(folder, f"executing and exporting it failed with {type(error).__name__}: {text}.")
     else:
         (folder / REPORT).write_text(json.dumps(report), encoding="utf-8")
 
 
-def _refuse(folder: Path, reason: str) -> None:
+def _refuse(folder: Path, reason: str) -> NoReturn:
     (folder / REFUSAL).write_text(reason, encoding="utf-8")
     sys.exit(1)
 

@@ -75,8 +75,7 @@ def plugin(name: str) -> Backend:
 
 
 def _cases() -> list[tuple[str, Params]]:
-    first = {name: suite.first_step(plugin) for name, plugin in suite.plugins().items()}
-    return [(n, v) for n, step in first.items() if step for v in suite.variants(step)]
+    return [(n, v) for n, p in suite.starting() for v in suite.variants(suite.first_step(p))]
 
 
 def _label(case: tuple[str, Params]) -> str:

@@ -64,19 +64,23 @@ def modules() -> Mapping[str, str]:
 
 def loader() -> tuple[str, Step]:
     """The backend and the step that reads a checkpoint."""
-    found = [(n, step) for n, p in plugins().items() for step in p.STEPS if step.accepts == WEIGHTS]
+    steps = [(name, step) for name, plugin in plugins().items() for step in plugin.STEPS]
+    found = [(name, s) for name, s in steps if s.accepts == WEIGHTS and not s.executes]
     if not found:
         raise LookupError("no registered backend has a step that accepts .pt")
     return found[0]
 
 
-def first_step(plugin: Backend) -> Step | None:
-    """The step of a backend that starts from the checkpoint (a source) or from the loaded model.
+def starting() -> list[tuple[str, Backend]]:
+    """The backends that start from the demo checkpoint, or from the loaded model: no loaders of other files."""
+    name = loader()[0]
+    return [(n, plugin) for n, plugin in plugins().items() if plugin.DEVICES or n == name]
 
-    None for a source of other files, or of checkpoints that it has to execute: those have tests of their own.
-    """
+
+def first_step(plugin: Backend) -> Step:
+    """The step of a backend that starts from a checkpoint (a source) or from the loaded model."""
     accepts = loader()[1].produces if plugin.DEVICES else WEIGHTS
-    return next((s for s in plugin.STEPS if s.accepts == accepts and not s.executes), None)
+    return next(step for step in plugin.STEPS if step.accepts == accepts)
 
 
 def reachable_formats(plugin: Backend) -> set[str]:

@@ -55,7 +55,7 @@ def _named(
     for owner, step in registry.offered(backend):
         if step.accepts.startswith("."):
             found.setdefault(owner.NAME, []).append(step)
-    if request.name in registry.broken:
+    if request.name not in found and request.name in registry.broken:
         raise PlanRefused(f"{at}: plugin `{request.name}` {registry.broken[request.name]}.")
     if request.name not in found:
         raise PlanRefused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import sys
@@ -20,6 +21,7 @@ from yolodeploy.backend import Artifact, CodeFolder, Target
 from yolodeploy.cli import main as cli
 from yolodeploy.errors import ModelError, PlanRefused, RecipeError, YolodeployError
 from yolodeploy.plan import plan_recipe
+from yolodeploy_ultralytics.edited import edited
 from yolodeploy_ultralytics.export import export
 from yolodeploy_ultralytics.params import LoadUltralytics
 
@@ -171,6 +173,7 @@ def test_what_a_loader_cannot_be(
 FORKS = {
     "import gone": r"needs the module `gone`, which is not found\. Name the folder .*path: FOLDER",
     "import socket; socket.create_connection(('example.org', 80))": "a loader gets no network",
+    "raise AttributeError(\"Can't get attribute 'G' on <module '__main__'>\")": "class of the script that saved it",
     "import os; os._exit(7)": r"the process that executed it ended with code 7",
     "raise RuntimeError('odd\\nfile')": r"failed with RuntimeError: odd file\.",
 }
@@ -214,6 +217,26 @@ def _digest(project: Path) -> str:
     found = with_digests(params, at, forgetful(), allowed).model_dump(mode="json")
     assert found["path"].keys() == {"sha256"}
     return str(found["path"]["sha256"])
+
+
+def test_an_editable_installation_counts_by_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = {"url": tmp_path.as_uri(), "dir_info": {"editable": True}}
+
+    class Installed:
+        def read_text(self, name: str) -> str:
+            return json.dumps(record) if name == "direct_url.json" else ""
+
+    monkeypatch.setattr("importlib.metadata.distribution", lambda _: Installed())
+    found = []
+    for text in ("a = 1", "a = 2"):
+        (tmp_path / "own.py").write_text(text, encoding="utf-8")
+        found.append(edited.__wrapped__("ultralytics"))
+    assert [list(versions) for versions in found] == [["ultralytics (edited)"]] * 2
+    assert found[0] != found[1]
+    record["dir_info"] = {}
+    assert edited.__wrapped__("ultralytics") == {}
 
 
 def test_only_the_child_imports_ultralytics() -> None:
