@@ -25,6 +25,7 @@ from yolodeploy_onnx.interface import Model, candidates, prepared, selecting
 _OPSET = 13  # older files are converted to it, so that one form of every operation has to be read
 _MEMORY, _PER_BYTE = 700 << 20, 12  # of data: at least, and per byte of the file
 _SECONDS, _PER_MB = 5, 0.5  # of the processor
+_GROWTH = 64 << 20  # bytes by which a file may grow, besides twofold
 _LARGEST = "64MB"  # of a tensor that constant folding may make
 _DEFAULT_SIDE = 640
 _SELECTING = {"TopK", "NonMaxSuppression"}
@@ -81,6 +82,10 @@ def _examine(path: Path, sides: list[int] | None, preprocess: Preprocess, folder
     shape = ImageShape(height, width, channels)
     dynamic = not all(_dims(image)[2:])
     simple = _simplified(model, image.name, shape)
+    if simple.ByteSize() > 2 * path.stat().st_size + _GROWTH:
+        raise ModelError(
+            f"{shown(path)} cannot be used: it grows too much when its constants are computed."
+        )
     given = prepared(probe(shape), preprocess)
     outputs = _outputs(model, image.name, given)
     _require_equal(outputs, _outputs(simple, image.name, given), simple, path)
@@ -193,8 +198,6 @@ def _simplified(model: ModelProto, image: str, shape: ImageShape) -> ModelProto:
         inline_functions=False,
         **options,
     )
-    if simple.ByteSize() > 2 * model.ByteSize() + (64 << 20):
-        raise ModelError("it grows too much when its constants are computed")
     del simple.metadata_props[:]
     found: ModelProto = onnx.shape_inference.infer_shapes(simple, strict_mode=False)
     return found

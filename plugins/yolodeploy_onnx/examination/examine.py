@@ -7,6 +7,7 @@ comes back is a float32 model of one size that computes the same, and what the f
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -106,13 +107,15 @@ def _run(path: Path, folder: Path, job: str) -> None:
     refusal = folder / "refusal.txt"
     if refusal.exists():
         raise ModelError(refusal.read_text(encoding="utf-8"))
+    raise ModelError(f"{shown(path)} cannot be used: {_ended(done)}.")
+
+
+def _ended(done: subprocess.CompletedProcess[bytes]) -> str:
+    """What ended a process without a reason of its own: its limits have signals, and so has a crash."""
     said = done.stderr.decode(errors="replace").strip().splitlines()
     last = f" ({one_line(said[-1])[:200]})" if said else ""
-    raise ModelError(
-        f"{shown(path)} cannot be used: checking and simplifying it ended with {_ended(done.returncode)}{last}."
-    )
-
-
-def _ended(code: int) -> str:
-    """What an exit code says: a process that its limits ended has a negative one."""
-    return f"signal {-code}, as when its memory or time is used up" if code < 0 else f"code {code}"
+    if done.returncode == -getattr(signal, "SIGXCPU", 0):
+        return "checking and simplifying it takes too long"
+    if done.returncode < 0:
+        return f"checking and simplifying it needs too much memory, or crashed{last}"
+    return f"checking and simplifying it ended with code {done.returncode}{last}"
