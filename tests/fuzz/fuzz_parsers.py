@@ -7,6 +7,7 @@ YolodeployError; anything else is a fault. Heavy imports live inside the functio
 from __future__ import annotations
 
 import functools
+import importlib
 import multiprocessing
 import subprocess
 import tempfile
@@ -149,8 +150,8 @@ def _coreml_weights(folder: Path) -> object:
 def _onnx(folder: Path) -> object:
     """As the step `load` reads it, but the child that looks at the file is forked: starting Python takes longer."""
     import yolodeploy_onnx
-    from yolodeploy_onnx import examine
 
+    examine: Any = importlib.import_module("yolodeploy_onnx.examination.examine")
     load = next(step for step in yolodeploy_onnx.STEPS if step.name == "load")
     if examine.subprocess.run is subprocess.run:
         examine.subprocess = SimpleNamespace(run=_forked, TimeoutExpired=subprocess.TimeoutExpired)

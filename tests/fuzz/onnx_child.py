@@ -10,7 +10,7 @@ sys.modules["torch"] = None  # type: ignore[assignment]
 import onnxruntime  # noqa: E402, F401
 import onnxsim  # noqa: E402, F401
 
-from yolodeploy_onnx import child  # noqa: E402
+from yolodeploy_onnx.examination import child  # noqa: E402
 
 
 def examine(arguments: Sequence[str]) -> None:

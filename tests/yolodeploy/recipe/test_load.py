@@ -11,7 +11,7 @@ import pytest
 from world import WEIGHTS, World
 
 WEIGHTS_SHA256 = hashlib.sha256(json.dumps(WEIGHTS).encode()).hexdigest()
-MODELS = "Allowed: weights, sha256, imgsz, head, preprocess, classes."
+MODELS = "Allowed: weights, sha256, loader, imgsz, head, preprocess, classes."
 WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
     "typo in a block": (
         [("imgsz: 64", "imgzs: 64")],

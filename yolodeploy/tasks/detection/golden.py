@@ -11,10 +11,12 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from yolodeploy.backend import ROWS, Layout
+from yolodeploy.data import Letterboxed
 from yolodeploy.tasks.detection.evaluate import Seen
 from yolodeploy.tasks.detection.postprocess import Floats
 from yolodeploy.tasks.detection.thresholds import Rules
@@ -55,7 +57,7 @@ class Golden:
             "image": f"image{image.suffix.lower()}",
             "output": f"output.npy is {output_text(self._rules, layout)}",
             "layout": layout,
-            "letterbox": {key: value for key, value in asdict(box).items() if key != "pixels"},
+            "letterbox": _placed(box),
             "rules": asdict(self._rules),
             "detections": [
                 {"class": cls, "score": round(score, 6), "box": [round(edge, 3) for edge in edges]}
@@ -64,6 +66,13 @@ class Golden:
         }
         file = self._folder / "detections.json"
         file.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+
+
+def _placed(box: Letterboxed) -> dict[str, Any]:
+    """How the image was placed; `scale` is one number unless the image was stretched."""
+    across, down = box.scale
+    placed = {key: value for key, value in asdict(box).items() if key != "pixels"}
+    return placed | {"scale": across if across == down else [across, down]}
 
 
 def output_text(rules: Rules, layout: Layout) -> str:
