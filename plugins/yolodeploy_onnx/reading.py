@@ -33,14 +33,14 @@ from yolodeploy_onnx.interface import (
 )
 from yolodeploy_onnx.params import LoadOnnx
 from yolodeploy_onnx.runtime import outputs_of
-from yolodeploy_torch.graph import IMAGE, AnyNode, Graph, OpenHead, Shape, build
+from yolodeploy_torch.graph import IMAGE, AnyNode, Graph, OpenHead, Shape, Unsupported, build
 
 _PIXELS, _SCORE = (
     0.02,
     1e-4,
 )  # how far a graph may be from the file, of the larger of 1 and the value's size
 _MOST_CLASSES, _MOST_LETTERS = 10_000, 200
-_ROWS_COMPARED = 50
+_ROWS_COMPARED, _SEVERAL = 50, 3
 _ROW_PIXELS, _ROW_SCORE = 0.5, 1e-3
 Floats = NDArray[np.float32]
 
@@ -99,6 +99,7 @@ def _built(
     """The graph of a model with the common interface, with its head if that is recognised; else the file itself."""
     try:
         nodes, state, output = lowered(model)
+        _require_any_number(nodes, model.imgsz, output)
     except NoPrimitive as error:
         proto = model.proto()
         _require_same(outputs_of(proto, probe(model.imgsz)), expected, path)
@@ -116,12 +117,22 @@ def _built(
     return graph, state, ""
 
 
-def _shapes(nodes: tuple[AnyNode, ...], imgsz: ImageShape) -> dict[str, Shape]:
-    found: dict[str, Shape] = {IMAGE: imgsz.batch}
+def _shapes(nodes: tuple[AnyNode, ...], imgsz: ImageShape, count: int = 1) -> dict[str, Shape]:
+    """The shape of every value for so many images; raises `NoPrimitive` if a node takes one image alone."""
+    found: dict[str, Shape] = {IMAGE: (count, *imgsz.batch[1:])}
     for node in nodes:
-        made = node.shapes(*(found[value] for value in node.inputs))
+        try:
+            made = node.shapes(*(found[value] for value in node.inputs))
+        except Unsupported as error:
+            raise NoPrimitive(f"the node {node.name} ({node.op}), for one image alone") from error
         found.update(zip(node.outputs, made, strict=True))
     return found
+
+
+def _require_any_number(nodes: tuple[AnyNode, ...], imgsz: ImageShape, output: str) -> None:
+    """Raise `NoPrimitive` if the nodes can only compute one image at a time: training needs several."""
+    if _shapes(nodes, imgsz, _SEVERAL)[output][0] != _SEVERAL:
+        raise NoPrimitive("its output, for one image alone")
 
 
 def _computed(graph: Graph, state: Mapping[str, Tensor], imgsz: ImageShape) -> Floats:

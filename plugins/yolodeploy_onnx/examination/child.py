@@ -22,7 +22,7 @@ from yolodeploy_onnx.examination.examine import MODEL, OUTPUTS, REPORT, probe
 from yolodeploy_onnx.examination.protobuf import opset, parse, stored_bytes
 from yolodeploy_onnx.interface import Model, candidates, prepared, selecting
 
-_OPSET = 13  # older files are converted to it, so that one form of every operation has to be read
+_OPSET = 11  # older files are converted to it; of later ones every form is read
 _MEMORY, _PER_BYTE = 700 << 20, 12  # of data: at least, and per byte of the file
 _SECONDS, _PER_MB = 5, 0.5  # of the processor
 _GROWTH = 64 << 20  # bytes by which a file may grow, besides twofold

@@ -230,7 +230,7 @@ def end_in_common(model: Model, form: Form) -> None:
 def _converted(model: Model, value: str, form: Form) -> str:
     channels, anchors = _size(model, form)
     rest = [1, channels - _BOX - 1] if form.objectness else [channels - _BOX]
-    first, second, *scores = _split(model, value, [2, 2, *rest])
+    first, second, *scores = model.split(value, [2, 2, *rest])
     if form.logits:
         scores = [model.put("Sigmoid", [each])[0] for each in scores]
     if form.objectness:
@@ -258,8 +258,3 @@ def _size(model: Model, form: Form) -> tuple[int, int]:
         model.shape(value)[:0:-1] if turn else model.shape(value)[1:] for value, turn in pairs
     ]
     return sum(channels for channels, _ in shapes), shapes[0][1]
-
-
-def _split(model: Model, value: str, sizes: Sequence[int]) -> list[str]:
-    name = model.new_constant(np.array(sizes, np.int64))
-    return model.put("Split", [value, name], outputs=len(sizes), axis=1)

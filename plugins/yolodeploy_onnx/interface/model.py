@@ -13,7 +13,9 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape
 from yolodeploy.system import ImageShape
 
 IMAGES, OUTPUT = "images", "output0"
+STANDARD = ("", "ai.onnx")  # the domain of the standard operations, which has two names
 _PRODUCER = "yolodeploy"
+_SIZES_ARE_INPUT = 13  # the opset in which those of Split became one
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
@@ -24,6 +26,7 @@ class Model:
     def __init__(self, proto: ModelProto, image: str, imgsz: ImageShape) -> None:
         graph = proto.graph
         self._opsets = list(proto.opset_import)
+        self.opset = next(each.version for each in proto.opset_import if each.domain in STANDARD)
         self._ir = proto.ir_version
         self.image, self.imgsz = image, imgsz
         self.constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
@@ -96,6 +99,13 @@ class Model:
         node = helper.make_node(op, list(inputs), made, name=made[0], **attributes)
         self.nodes.insert(len(self.nodes) if at is None else at, node)
         return made
+
+    def split(self, value: str, sizes: Sequence[int], at: int | None = None) -> list[str]:
+        """Cut a value into pieces along its second axis; returns the pieces."""
+        if self.opset < _SIZES_ARE_INPUT:
+            return self.put("Split", [value], at, len(sizes), axis=1, split=list(sizes))
+        name = self.new_constant(np.array(sizes, np.int64))
+        return self.put("Split", [value, name], at, len(sizes), axis=1)
 
     def _name(self, kind: str) -> str:
         self._made += 1

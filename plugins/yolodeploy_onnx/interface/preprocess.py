@@ -64,8 +64,7 @@ def take_plain_images(model: Model, preprocess: Preprocess) -> None:
 def _put_in_front(model: Model, factor: Floats, offset: Floats, *, swap: bool) -> None:
     readers, value, place = model.readers(model.image), model.image, 0
     if swap:
-        sizes = model.new_constant(np.ones(model.channels, np.int64))
-        pieces = model.put("Split", [value, sizes], place, model.channels, axis=1)
+        pieces = model.split(value, [1] * model.channels, place)
         (value,) = model.put("Concat", pieces[::-1], place + 1, axis=1)
         place += 2
     (value,) = model.put("Mul", [value, model.new_constant(factor)], place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from yolodeploy_torch.graph import Activation, Arithmetic, Function, MatMul, Sof
 
 _Kind = Literal["add", "sub", "mul", "div"]
 _KINDS: dict[str, _Kind] = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
+_SOFTMAX_OF_AN_AXIS = 13  # the opset before which it was over all axes from one on
 _TURNED = ("add", "mul")
 _SIXTH, _HALF = 1 / 6, 0.5
 
@@ -110,7 +112,10 @@ def _function(to: Lowered, node: NodeProto) -> None:
 
 def _softmax(to: Lowered, node: NodeProto) -> None:
     value = to.value(node.input[0])
-    axis = to.axis(node, -1, len(to.shape(value)))
+    shape = to.shape(value)
+    axis = to.axis(node, -1 if to.model.opset >= _SOFTMAX_OF_AN_AXIS else 1, len(shape))
+    if to.model.opset < _SOFTMAX_OF_AN_AXIS and math.prod(shape[axis + 1 :]) > 1:
+        raise Unsupported("before opset 13 it is over several axes together")
     to.give(node, to.add(Softmax(name=to.name_of(node), inputs=(value,), axis=axis)))
 
 
