@@ -67,7 +67,7 @@ V12, V26 = (0.33, 0.25, 256), (0.5, 0.25, 256)
 WHOLE = (1.0, 1.0, 1024)
 FAMILIES = {
     "yolov8n": Family("v8/yolov8.yaml", "yolov8n.yaml", None, 28, 1.5e-3, 0.9995),
-    "yolov5u": Family("v5/yolov5.yaml", "yolov5n.yaml", V5U, 10, 2e-3, 0.999, neck=192),
+    "yolov5u": Family("v5/yolov5.yaml", "yolov5n.yaml", V5U, 20, 2e-3, 0.999, neck=192),
     "yolov9": Family("v9/yolov9t.yaml", "yolov9t.yaml", WHOLE, 28, 2e-3, 0.999, rows=WIDTHS_OF_V9),
     "yolov10": Family("v10/yolov10n.yaml", "yolov10n.yaml", V10, 8, 2e-3, 0.999, neck=213),
     "yolo11": Family("11/yolo11.yaml", "yolo11n.yaml", V11, 16, 2e-3, 0.999),
