@@ -224,13 +224,15 @@ def _exports(name: str, work: Path) -> Iterator[Source]:
 
     oracle = known.oracle(name, work)
     images = oracle.images.numpy()
+    # Ultralytics takes yolov5n.pt for yolov5nu.pt, which it would download.
+    checkpoint = oracle.checkpoint.rename(oracle.checkpoint.with_name("model.pt"))
     heads = [True, False] if name in END_TO_END else [False]
     for one_to_one in heads:
         for opset in OPSETS:
             for kind in ("plain", "simplified", "dynamic"):
                 more = {"nms": False} if one_to_one else {}
                 with _quiet():
-                    made = YOLO(oracle.checkpoint).export(
+                    made = YOLO(checkpoint).export(
                         format="onnx", imgsz=list(images.shape[2:]), opset=opset, simplify=False,
                         dynamic=kind == "dynamic", verbose=False, **more,
                     )  # fmt: skip
