@@ -177,7 +177,7 @@ def _understood(
             continue
         table = common(numbers, form, found.imgsz)
         trusted = layout is not None or found.metadata.get("author") == "Ultralytics"
-        if _selected_from(rows, table[0]) if len(rows) else trusted:
+        if _selected_from(rows, table[0], found.imgsz) if len(rows) else trusted:
             return form, table, node.op_type == "TopK"
     raise Unclear(
         f"it ends in {node.op_type}, and the anchors before that cannot be told from its outputs"
@@ -196,16 +196,29 @@ def _rows(outputs: Mapping[str, Floats]) -> Floats:
     return np.zeros((0, 6), np.float32)
 
 
-def _selected_from(rows: Floats, table: Floats) -> bool:
-    """Whether every row is an anchor of the table [4 + nc, A] with one of its scores."""
+def _selected_from(rows: Floats, table: Floats, imgsz: ImageShape) -> bool:
+    """Whether every row is an anchor of the table [4 + nc, A] with one of its scores.
+
+    A row has corners or centre and size, in pixels or in fractions of the image.
+    """
     centre, half = table[:2], table[2:4] / 2
     corners = np.concatenate([centre - half, centre + half])
-    for row in rows:
-        number = round(float(row[5]))
-        if not 0 <= number < len(table) - 4:
+    sides = np.array([imgsz.width, imgsz.height] * 2, np.float32)
+    boxes = rows[:, :4]
+    centred = np.concatenate(
+        [boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1
+    )
+    readings = (boxes, centred, boxes * sides, centred * sides)
+    return any(_all_among(each, rows[:, 4:], corners, table[4:]) for each in readings)
+
+
+def _all_among(boxes: Floats, rest: Floats, corners: Floats, scores: Floats) -> bool:
+    """Whether every box [n, 4], with its score and class [n, 2], is an anchor [4, A] with that score [nc, A]."""
+    for box, (score, number) in zip(boxes, rest, strict=True):
+        if not 0 <= round(float(number)) < len(scores):
             return False
-        near = abs(corners - row[:4, None]).max(0) < _ROW_PIXELS
-        if not (near & (abs(table[4 + number] - row[4]) < _ROW_SCORE)).any():
+        near = abs(corners - box[:, None]).max(0) < _ROW_PIXELS
+        if not (near & (abs(scores[round(float(number))] - score) < _ROW_SCORE)).any():
             return False
     return True
 
