@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from yolodeploy.backend import (
+    INFO_FILE,
     ONNX_FILE,
     Artifact,
     Context,
@@ -23,6 +24,7 @@ from yolodeploy.backend import (
     Step,
     Target,
 )
+from yolodeploy.compress import LAYERS_FILE
 from yolodeploy.system import ImageShape, installed, missing
 from yolodeploy_onnx.params import LoadOnnx
 
@@ -63,12 +65,13 @@ def facts(weights: Path, params: Params) -> ModelInfo:
 
 
 def inspect(path: Path) -> Inspected | None:
-    """What an ONNX file is; None for other files."""
-    if path.suffix.lower() != ".onnx" or not path.is_file():
-        return None
-    from yolodeploy_onnx.inspection import inspect_file
+    """What an ONNX file is, or an artifact that is passed on; None for others."""
+    from yolodeploy_onnx.inspection import inspect_artifact, inspect_file
 
-    return inspect_file(path)
+    if (path / ONNX_FILE).is_file() and (path / INFO_FILE).is_file():
+        return inspect_artifact(path)
+    named = path.suffix.lower() == ".onnx" and path.is_file()
+    return inspect_file(path) if named and not (path.parent / LAYERS_FILE).exists() else None
 
 
 def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001

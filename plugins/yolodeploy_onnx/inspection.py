@@ -7,7 +7,7 @@ from pathlib import Path
 
 from onnx import ModelProto
 
-from yolodeploy.backend import Inspected
+from yolodeploy.backend import ONNX_FILE, Inspected, ModelInfo
 from yolodeploy_onnx.examination import parse, stored_bytes
 from yolodeploy_onnx.load import file_info
 from yolodeploy_onnx.params import LoadOnnx
@@ -52,4 +52,17 @@ def inspect_file(path: Path) -> Inspected:
         macs=total_macs(found.model, found.imgsz),
         parts=part_counts(found.model, found.imgsz, dict.fromkeys(found.state, form)),
         notes=(_KNOWN[info.known],),
+    )
+
+
+def inspect_artifact(folder: Path) -> Inspected:
+    """What a model in a folder is that is passed on as it is."""
+    info = ModelInfo.read(folder)
+    return Inspected(
+        "model as loaded, an ONNX file that is passed on",
+        "yolo",
+        info,
+        parameters=info.parameters,
+        stored=stored_bytes(parse(folder / ONNX_FILE)),
+        notes=(f"{info.obstacle} is no primitive",),
     )

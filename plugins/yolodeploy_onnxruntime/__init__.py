@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from yolodeploy.backend import (
         Artifact,
         Context,
+        Inspected,
         Interface,
         Params,
         Predictor,
@@ -141,3 +142,10 @@ def parts(artifact: Artifact) -> Mapping[str, Mapping[str, str]]:
     from yolodeploy_onnxruntime.diff import parts
 
     return parts(artifact.path)
+
+
+def inspect(path: Path) -> Inspected | None:
+    """What a file or folder is that this backend wrote; None if it is something else."""
+    from yolodeploy_onnxruntime.runtime import inspect
+
+    return inspect(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,21 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnx import TensorProto
 
-from yolodeploy.backend import Device, Interface, Layout, Runtime, Target, Tensor
+from yolodeploy.backend import (
+    INFO_FILE,
+    Device,
+    Inspected,
+    Interface,
+    Layout,
+    Runtime,
+    Target,
+    Tensor,
+)
+from yolodeploy.compress import KERNELS_ONLY, LAYERS_FILE, count_parts
 from yolodeploy.errors import StepFailed
-from yolodeploy.system import GREY, cpu_name
+from yolodeploy.system import GREY, ImageShape, cpu_name
 from yolodeploy_onnxruntime.model_file import (
     IMAGES,
     MODEL_FILE,
@@ -36,6 +48,15 @@ _NOTE = (
     "the CPU's as the last. Keep graph optimizations on: they make 8-bit operators of the pairs of QuantizeLinear and "
     "DequantizeLinear, and unpack stored weights."
 )
+
+
+_FORMS: dict[int, str] = {
+    TensorProto.FLOAT: "fp32",
+    TensorProto.FLOAT16: "fp16",
+    TensorProto.INT8: "int8",
+    TensorProto.UINT8: "int8",
+    TensorProto.INT32: "int32",
+}
 
 
 class OnnxPredictor:
@@ -122,6 +143,33 @@ def describe(folder: Path) -> Interface:
         scale=1 / 255,
         note=f"{_NOTE}{_of_a_batch(shape[0])}",
         layers=find_structure(model, folder).forms,
+    )
+
+
+def inspect(path: Path) -> Inspected | None:
+    """What the file in a folder is, or a file that has a folder with `layers.json`; None if it is something else.
+
+    Operations are not counted: the runtime's own operators have no shapes that a file states.
+    """
+    folder = path if path.is_dir() else path.parent
+    known = (folder / MODEL_FILE).is_file() and (folder / LAYERS_FILE).is_file()
+    if not known or (folder / INFO_FILE).is_file() or (path != folder and path.name != MODEL_FILE):
+        return None
+    model = read_model(folder)
+    structure, stored = find_structure(model, folder), Counter[str]()
+    for each in model.graph.initializer:
+        if each.data_type in _FORMS:
+            stored[_FORMS[each.data_type]] += len(each.raw_data)
+    sizes = {name: structure.weights(name).size for name in structure.layers}
+    _, channels, height, width = shape_of(model.graph.input[0])
+    return Inspected(
+        "ONNX file for ONNX Runtime",
+        "onnxruntime",
+        imgsz=ImageShape(height, width, channels),
+        parameters=sum(sizes.values()),
+        parts=count_parts(structure.parts, structure.forms, sizes),
+        stored=stored,
+        notes=(KERNELS_ONLY,),
     )
 
 

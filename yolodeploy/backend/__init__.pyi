@@ -30,7 +30,7 @@ from .contract import (
     content,
 )
 from .inspected import Examining, Inspected, PartCount, inspect_file
-from .model_info import ONNX_FILE, Inspecting, ModelInfo, misfit
+from .model_info import INFO_FILE, ONNX_FILE, Inspecting, ModelInfo, misfit
 from .params import Export, Load, Params, Quantize, Selector
 from .pinned_file import PinnedFile, verify_pinned
 from .predictor import ROWS, Layout, Predictor, Runtime, Server, batch_of, layout_of
@@ -41,6 +41,7 @@ __all__ = [
     "APP_FILES",
     "BILL",
     "CONTRACT",
+    "INFO_FILE",
     "LABELS",
     "MANIFEST",
     "ONNX_FILE",
