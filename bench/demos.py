@@ -15,7 +15,10 @@ TARGETS = {
     "openvino": ("xeon-icelake", "[{export: {precision: fp32}}, quantize]"),
     "ncnn": ("pixel-8", "[{export: {precision: fp16}}, quantize]"),
     "onnxruntime": ("linux-x64", "[{export: {precision: fp32}}, quantize]"),
-    "coreml": ("{device: iphone-13, os: '17'}", "[{export: {precision: fp16}}, quantize]"),
+    "coreml": (
+        "{device: iphone-13, os: '17'}",
+        "[{export: {precision: fp16}}, {quantize: {spare_dominant: true}}]",
+    ),
 }
 DROP, FIDELITY = 0.01, 0.95
 

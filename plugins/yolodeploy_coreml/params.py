@@ -203,5 +203,10 @@ class Quantize(backend.Quantize):
         le=200,
         description="Budget of an automatic choice: the costliest convolutions stay float until the "
         "signal-to-quantization-noise ratio of the output is at least this, in decibels, by the sum of "
-        "what each costs alone; left out, keep_float alone decides.",
+        "what each costs alone; left out, keep_float and spare_dominant decide.",
+    )
+    spare_dominant: bool = Field(
+        default=False,
+        description="Leave convolutions float that alone cost more than all others together, three at most; they are "
+        "looked for on four of the images, which takes as long as `yolodeploy sensitivity`. With min_sqnr that decides.",
     )

@@ -44,7 +44,12 @@ class Quantize(backend.Quantize):
         lt=100,
         description="Budget of an automatic choice: the layers that cost most for what they save stay "
         "float until the signal-to-quantization-noise ratio of the output, on four of the images, is at "
-        "least this, in decibels; left out: keep_float alone decides.",
+        "least this, in decibels; left out: keep_float and spare_dominant decide.",
+    )
+    spare_dominant: bool = Field(
+        default=True,
+        description="Leave convolutions float that alone cost more than all others together, three at most. They are "
+        "looked for on four of the images; with min_sqnr that decides.",
     )
 
 

@@ -1,7 +1,7 @@
 from .codebook import Codebook, balance, kmeans, nearest, uniform
 from .graph_parts import Kind, Node, decoding
 from .keep_float import UNTOUCHED, layers_to_quantize, refuse_compressed, refuse_missing
-from .layer_choice import Candidates, within_drop, within_noise
+from .layer_choice import Candidates, dominant, within_drop, within_noise
 from .layer_cost import Cost, alone, measure_layers
 from .layers import PARTS, Part, choose
 from .learned_ranges import Range, Ranges, read_ranges
@@ -28,6 +28,7 @@ __all__ = [
     "choose",
     "count_parts",
     "decoding",
+    "dominant",
     "kmeans",
     "layer_named",
     "layers_to_quantize",

@@ -16,6 +16,7 @@ from yolodeploy.compress.layer_cost import Cost
 from yolodeploy.errors import PlanRefused
 
 _ROUNDS = 5
+_MOST_DOMINANT = 3  # layers that stay float because they alone cost most
 _MOST_FLOAT = 0.5  # of the layers; with more in float the model is hardly an int8 model any more
 
 
@@ -91,6 +92,20 @@ def cheapest(
         chosen.add(cost.trial.layer)
         done += saved[cost.trial.layer]
     return tuple(name for name in saved if name in chosen)
+
+
+def dominant(alone: Sequence[Cost]) -> frozenset[str]:
+    """The layers that each cost more noise than all cheaper ones together: three or a tenth of all at most.
+
+    One such layer can take all that the others leave, and costs little time in floating point.
+    """
+    order = sorted(alone, key=lambda cost: (-cost.noise, cost.trial.layer))
+    found = set[str]()
+    for place, cost in enumerate(order[: min(_MOST_DOMINANT, len(order) // 10)]):
+        if cost.noise <= sum(other.noise for other in order[place + 1 :]):
+            break
+        found.add(cost.trial.layer)
+    return frozenset(found)
 
 
 def within_drop(

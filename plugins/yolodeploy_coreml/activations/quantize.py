@@ -23,6 +23,7 @@ from yolodeploy.compress import (
     Range,
     Ranges,
     carry_layers,
+    dominant,
     layers_to_quantize,
     measure_layers,
     read_layers,
@@ -69,8 +70,8 @@ def run_quantize(artifact: Artifact, params: Params, context: Context) -> Path:
     options = cast("Quantize", params)
     quantizer = Quantizer(artifact, options, context)
     names: Collection[str] = quantizer.names
-    if options.min_sqnr is not None and quantizer.learned is None:
-        names = quantizer.within(options.min_sqnr, artifact)
+    if quantizer.learned is None:
+        names = quantizer.chosen(artifact)
     result = context.work / "artifact"
     quantizer.write(names, result)
     return result
@@ -136,8 +137,8 @@ class Quantizer:
             },
         )
 
-    def within(self, min_sqnr: float, artifact: Artifact) -> tuple[str, ...]:
-        """The convolutions to quantize so that the output keeps an SQNR of `min_sqnr` decibels.
+    def chosen(self, artifact: Artifact) -> Collection[str]:
+        """The convolutions to quantize: by the noise of the output, or all but those that cost most of it.
 
         Costs are measured in our executor, always with one thread, since the bytes depend on them.
         """
@@ -148,8 +149,13 @@ class Quantizer:
         def measure(probe: Probe) -> tuple[Cost, ...]:
             return measure_layers(probe, artifact, opened, self._images, self._context)
 
-        layers = Candidates(self.probe(), self.write, measure, margin=_MARGIN)
-        return within_noise(min_sqnr, layers, _ADVICE)
+        if self._options.min_sqnr is not None:
+            layers = Candidates(self.probe(), self.write, measure, margin=_MARGIN)
+            return within_noise(self._options.min_sqnr, layers, _ADVICE)
+        if not self._options.spare_dominant:
+            return self.names
+        spared = dominant(measure(self.probe()))
+        return [name for name in self.names if name not in spared]
 
     def write(self, names: Collection[str], folder: Path) -> None:
         """Write the artifact in which the convolutions `names` are quantized, into `folder`."""

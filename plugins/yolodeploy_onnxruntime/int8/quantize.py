@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -22,6 +23,8 @@ _ADVICE = (
 def run_quantize(artifact: Artifact, params: Params, context: Context) -> Path:
     """Write `model.onnx` with all convolutions in 8 bits except those that must stay float.
 
+    What costs more than everything else together stays float, too, if the parameters do not say otherwise.
+
     An artifact with learned ranges gets exactly these: no image is read, no bias corrected, and
     `keep_float` alone says what stays float. Raises PlanRefused for a selector that matches nothing
     or contradicts training, for an artifact that is compressed already, and for a budget that no
@@ -31,9 +34,9 @@ def run_quantize(artifact: Artifact, params: Params, context: Context) -> Path:
 
     options = cast("Quantize", params)
     quantizer = Quantizer(artifact, options, context)
-    chosen = quantizer.names
-    if options.min_sqnr is not None and quantizer.learned is None:
-        chosen = _within(options.min_sqnr, quantizer)
+    chosen: Collection[str] = quantizer.names
+    if quantizer.learned is None:
+        chosen = _chosen(options, quantizer)
     result = context.work / "artifact"
     result.mkdir()
     quantizer.write(chosen, result)
@@ -47,9 +50,9 @@ def probe_quantize(artifact: Artifact, params: Params, context: Context) -> Prob
     return Quantizer(artifact, cast("Quantize", params), context).probe()
 
 
-def _within(min_sqnr: float, quantizer: Quantizer) -> tuple[str, ...]:
-    """The convolutions to quantize so that the output keeps an SQNR of `min_sqnr` decibels."""
-    from yolodeploy.compress import Candidates, measure_layers, within_noise
+def _chosen(options: Quantize, quantizer: Quantizer) -> Collection[str]:
+    """The convolutions to quantize: by the noise of the output, or all but those that cost most of it."""
+    from yolodeploy.compress import Candidates, dominant, measure_layers, within_noise
     from yolodeploy_onnxruntime.runtime import OnnxPredictor
 
     target, artifact, context = quantizer.context.target, quantizer.artifact, quantizer.context
@@ -60,6 +63,11 @@ def _within(min_sqnr: float, quantizer: Quantizer) -> tuple[str, ...]:
     def measure(probe: Probe) -> tuple[Cost, ...]:
         return measure_layers(probe, artifact, opened, quantizer.view, context)
 
-    work = quantizer.multiplications()
-    layers = Candidates(quantizer.probe(), quantizer.write, measure, work, _LEAST_SHARE)
-    return within_noise(min_sqnr, layers, _ADVICE)
+    if options.min_sqnr is not None:
+        work = quantizer.multiplications()
+        layers = Candidates(quantizer.probe(), quantizer.write, measure, work, _LEAST_SHARE)
+        return within_noise(options.min_sqnr, layers, _ADVICE)
+    if not options.spare_dominant:
+        return quantizer.names
+    spared = dominant(measure(quantizer.probe()))
+    return [name for name in quantizer.names if name not in spared]

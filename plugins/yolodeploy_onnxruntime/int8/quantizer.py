@@ -109,7 +109,7 @@ class Quantizer:
             for name in self.names
         )
         key = {
-            "params": self.params.model_dump(mode="json", exclude={"min_sqnr"}),
+            "params": self.params.model_dump(mode="json", exclude={"min_sqnr", "spare_dominant"}),
             "calibration": [] if self.learned else [file_digest(i) for i in self.view.images],
             "device": self.context.target.device.name,
         }
