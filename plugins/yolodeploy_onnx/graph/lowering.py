@@ -123,13 +123,11 @@ class Lowered(GraphBuilder):
         return found % axes if -axes <= found < axes else found
 
     def reshaped(self, name: str, value: str, shape: Shape) -> str:
-        """Arrange a value anew; the number of images stays free where it leads both shapes."""
+        """Arrange a value anew; the first axis, which holds the images, stays free."""
         before = self.shape(value)
         if before == shape:
             return value
-        sizes: tuple[int, ...] = tuple(shape)
-        if before[0] == sizes[0] == 1:
-            sizes = (0, *sizes[1:])
+        sizes = (0 if before[0] == shape[0] else -1, *shape[1:])
         return self.add(Reshape(name=self.free(name), inputs=(value,), shape=sizes))
 
 
