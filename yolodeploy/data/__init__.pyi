@@ -1,15 +1,25 @@
-from .dataset import Counts, Dataset, load_view, survey_view
+from .counts import Counts
+from .dataset import TASKS, load_view, survey_view
 from .images import Letterboxed, Pixels, letterboxed_file, to_tensor
-from .labels import Box, label_file
+from .keypoints import KeypointShape
+from .label_rows import Box, Corners, Label, Polygon, Pose
+from .labels import label_file
 from .names import numbers_of, same_name
+from .selection import Dataset
 from .survey import image_faults
 
 __all__ = [
+    "TASKS",
     "Box",
+    "Corners",
     "Counts",
     "Dataset",
+    "KeypointShape",
+    "Label",
     "Letterboxed",
     "Pixels",
+    "Polygon",
+    "Pose",
     "image_faults",
     "label_file",
     "letterboxed_file",

@@ -14,7 +14,7 @@ from yolodeploy.errors import DataError
 from yolodeploy.recipe import Document, Position, scalar_readings
 from yolodeploy.system import quotable
 
-_BAD_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|.{256}")  # checkpoints refuse these too
+BAD_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|.{256}")  # checkpoints refuse these too
 _MAX_CLASSES = 20_000  # as many as the file may hold values
 
 
@@ -38,7 +38,7 @@ def read_names(document: Document) -> tuple[tuple[str, ...], bool]:
             "Correct the wrong one, or remove `nc`."
         )
     names = tuple(map(str, value))
-    if bad := next((name for name in names if _BAD_NAME.search(name)), None):
+    if bad := next((name for name in names if BAD_NAME.search(name)), None):
         raise DataError(
             f"{at}: the class name `{quotable(bad)}` must have fewer than 256 characters and no control characters"
         )

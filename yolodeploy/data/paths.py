@@ -76,7 +76,7 @@ def find_images(document: Document, split: str, allowed: AllowedPaths | None) ->
     for source in raw[key] if isinstance(raw[key], list) else [raw[key]]:
         place = find_source(document, key, str(source), allowed)
         if os.path.isdir(place):  # noqa: PTH112 - unlike Path's, it takes any text
-            _walk(place, found, allowed, at, split)
+            walk(place, found, allowed, at, split)
         elif place.suffix == ".txt":
             _read_list(place, found, at, split)
         else:
@@ -98,7 +98,7 @@ def skipped_text(reasons: Iterable[tuple[str, int]]) -> str:
     return f"; {total} file{'s' * (total != 1)} skipped ({', '.join(more)})" if parts else ""
 
 
-def _walk(top: Path, found: Found, allowed: AllowedPaths | None, at: Position, split: str) -> None:
+def walk(top: Path, found: Found, allowed: AllowedPaths | None, at: Position, split: str) -> None:
     """Collect the images below a folder; linked folders come last, and no folder is entered twice.
 
     Labels are found by the path through the link, so that is the path of an image below it.

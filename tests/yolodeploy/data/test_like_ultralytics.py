@@ -13,6 +13,7 @@ import pytest
 
 from yolodeploy.data import Dataset, load_view, same_name
 from yolodeploy.data.images import read_image
+from yolodeploy.data.label_rows import RowFormat
 from yolodeploy.data.labels import read_labels
 from yolodeploy.data.paths import SUFFIXES
 from yolodeploy.recipe import View
@@ -194,7 +195,7 @@ def test_what_ultralytics_drops_is_at_fault(tmp_path: Path) -> None:
     _, boxes = theirs(tmp_path / "data.yaml")
     assert list(boxes) == [str(kept)]
     for name in REFUSED:
-        assert read_labels(tmp_path / f"labels/val/{name}.txt", 2).faults, name
+        assert read_labels(tmp_path / f"labels/val/{name}.txt", RowFormat("detect", 2)).faults, name
 
 
 CLASSES = (
