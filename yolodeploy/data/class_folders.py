@@ -34,7 +34,7 @@ def find_classes(
     Raises DataError if there is no such folder, or none of its classes or images, and PlanRefused if `allowed` is given
     and the folder lies outside it.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112 - unlike Path's, it takes any text
         raise DataError(
             f"{shown(root)} must be a folder with a folder for each class below `train`, `val` or `test`: a "
             "classification data set has no data.yaml"
@@ -43,7 +43,11 @@ def find_classes(
     found, at = Found(), Folder(place, 1, 1)
     if allowed:
         allowed.require(place, at, f"`{split}`:")
+        allowed.require(root / "train", Folder(root, 1, 1), "`train`:")
     folders = _class_folders(place, found)
+    if allowed:
+        for name in folders:
+            allowed.require(place / name, at, "the class folder")
     names = _names(root, place, folders)
     for name in folders:
         walk(place / name, found, allowed, at, split)

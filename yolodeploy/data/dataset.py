@@ -49,7 +49,7 @@ def survey_view(
         raise DataError(f"the task must be one of {', '.join(TASKS)}, not `{task}`")
     if task == "classify":
         return _survey_folders(file, view, seed, allowed)
-    if file.is_dir():
+    if os.path.isdir(file):  # noqa: PTH112 - unlike Path's, it takes any text
         raise DataError(
             f"{shown(file)} is a folder, as of a classification data set. For the task `{task}` name a data.yaml."
         )

@@ -139,8 +139,7 @@ class Dataset:
             return self
         some = replace(self, names=names, named=True, given=given, kept=numbers)
         if self.place is not None:
-            own = {given[number] for number in numbers}
-            images = tuple(i for i in self.images if class_of(i, self.place) in own)
+            images = tuple(image for image in self.images if self.class_of(image) in numbers)
             left_out = replace(self.counts, left_out=len(self) - len(images))
             return with_class_counts(replace(some, images=images, kept=(), counts=left_out))
         left = [len(some.labels(image)) for image in some.images]

@@ -11,8 +11,8 @@ from test_like_ultralytics import image
 
 from yolodeploy.data import Counts, Dataset, Polygon, load_view
 from yolodeploy.data.dataset import survey_view
-from yolodeploy.errors import DataError
-from yolodeploy.recipe import View
+from yolodeploy.errors import DataError, PlanRefused
+from yolodeploy.recipe import View, allowed_paths
 from yolodeploy.system import StatCache
 
 HEAD = "train: images/val\nval: images/val\nnames: [a, b]\n"
@@ -228,6 +228,10 @@ def test_bad_class_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert refused(classes(tmp_path / "flat", "a/1.jpg", "b/1.jpg")) == (
         "flat: there is no folder `val`, with a folder for each class. Put the class folders into `train` and `val`."
     )
+    (tmp_path / "safe/val").mkdir(parents=True)
+    (tmp_path / "safe/val/a").symlink_to(tmp_path / "flat/a")
+    with pytest.raises(PlanRefused, match=r"^safe/val: the class folder safe/val/a, which leads to .* lies outside"):  # fmt: skip
+        load_view(Path("safe"), View(), 0, allowed_paths(Path("safe/recipe.yaml"), ()), "classify")
     image(tmp_path / "flat/val/1.jpg", None)
     assert refused(tmp_path / "flat") == "flat/val: must hold a folder for each class, but has no folder"  # fmt: skip
     assert refused(data_set(tmp_path / "boxes", "", [""])).startswith(
