@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -42,6 +43,7 @@ _PIXELS, _SCORE = (
 _MOST_CLASSES, _MOST_LETTERS = 10_000, 200
 _ROWS_COMPARED, _SEVERAL = 50, 3
 _ROW_PIXELS, _ROW_SCORE = 0.5, 1e-3
+_FRACTIONS = 2.0  # a box in fractions of the image reaches no further
 Floats = NDArray[np.float32]
 
 
@@ -172,18 +174,31 @@ def _understood(
         single = form.unit == "fractions" or found.metadata.get("end2end") == "True"
         return form, common(found.outputs, form, found.imgsz), single
     rows = _rows(found.outputs)
-    for numbers in found.cuts:
-        try:
-            form = recognise(numbers, classes, found.imgsz, layout)
-        except Unclear:
-            continue
+    trusted = layout is not None or found.metadata.get("author") == "Ultralytics"
+    for form, numbers in _readings(found, classes, layout):
         table = common(numbers, form, found.imgsz)
-        trusted = layout is not None or found.metadata.get("author") == "Ultralytics"
         if _selected_from(rows, table[0], found.imgsz) if len(rows) else trusted:
             return form, table, node.op_type == "TopK"
     raise Unclear(
         f"it ends in {node.op_type}, and the anchors before that cannot be told from its outputs"
     )
+
+
+def _readings(
+    found: Examined, classes: int, layout: Layout | None
+) -> Iterator[tuple[Form, Mapping[str, Floats]]]:
+    """How the values can be read in which the model could end: as recognised, then with corners for centres.
+
+    Boxes of a network need not have their corners in order, so that only what is selected from them tells.
+    """
+    forms = []
+    for numbers in found.cuts:
+        with contextlib.suppress(Unclear):
+            forms.append((recognise(numbers, classes, found.imgsz, layout), numbers))
+    yield from forms
+    for form, numbers in forms:
+        if form.unit == "pixels" and layout is None:
+            yield replace(form, corners=not form.corners), numbers
 
 
 def _rows(outputs: Mapping[str, Floats]) -> Floats:
@@ -201,17 +216,18 @@ def _rows(outputs: Mapping[str, Floats]) -> Floats:
 def _selected_from(rows: Floats, table: Floats, imgsz: ImageShape) -> bool:
     """Whether every row is an anchor of the table [4 + nc, A] with one of its scores.
 
-    A row has corners or centre and size, in pixels or in fractions of the image.
+    A row has corners in pixels; or, if its numbers are fractions of the image, corners or centre and size.
     """
     centre, half = table[:2], table[2:4] / 2
     corners = np.concatenate([centre - half, centre + half])
-    sides = np.array([imgsz.width, imgsz.height] * 2, np.float32)
-    boxes = rows[:, :4]
-    centred = np.concatenate(
-        [boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1
-    )
-    readings = (boxes, centred, boxes * sides, centred * sides)
-    return any(_all_among(each, rows[:, 4:], corners, table[4:]) for each in readings)
+    boxes, rest = rows[:, :4], rows[:, 4:]
+    readings = [boxes]
+    if abs(boxes).max() <= _FRACTIONS:
+        first, size = boxes[:, :2], boxes[:, 2:]
+        centred = np.concatenate([first - size / 2, first + size / 2], axis=1)
+        sides = np.array([imgsz.width, imgsz.height] * 2, np.float32)
+        readings = [boxes * sides, centred * sides]
+    return any(_all_among(each, rest, corners, table[4:]) for each in readings)
 
 
 def _all_among(boxes: Floats, rest: Floats, corners: Floats, scores: Floats) -> bool:

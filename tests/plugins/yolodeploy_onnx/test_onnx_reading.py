@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,34 @@ def test_rows_are_cut_off_and_what_they_were_chosen_from_is_what_ships(tmp_path:
     x, y, width, height = table[:4, table[4:].max(0).argmax()]
     corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     assert rows[0, :4] == pytest.approx(corners, abs=PIXELS)
+
+
+class Unordered(torch.nn.Module):
+    """Corners that no head keeps in order, and the rows with the best scores, as YOLO26 may give them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv2d(3, 6, 4, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        cells = self.conv(images).flatten(2).transpose(1, 2)
+        corners, scores = cells[..., :4] * 40, cells[..., 4:].sigmoid()
+        best = scores.amax(2).topk(10)[1][..., None]
+        score, number = scores.gather(1, best.expand(-1, -1, 2)).max(2, keepdim=True)
+        return torch.cat((corners.gather(1, best.expand(-1, -1, 4)), score, number.float()), 2)
+
+
+def test_corners_out_of_order_are_still_corners(tmp_path: Path) -> None:
+    model, image = Unordered().eval(), torch.rand(1, 3, 32, 32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, (image,), tmp_path / "rows.onnx", dynamo=False, opset_version=17)
+    found = read(tmp_path / "rows.onnx", LoadOnnx(names=("a", "b")), None)
+    x, y, width, height = computed(found.model, dict(found.state), image.numpy())[0, :4]
+    corners = np.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], 1)
+    for row in model(image)[0].detach().numpy():
+        assert abs(corners - row[:4]).max(1).min() < 1e-3
 
 
 def test_a_step_loads_a_file_and_says_what_is_known(tmp_path: Path) -> None:
