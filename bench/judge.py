@@ -19,8 +19,8 @@ from yolodeploy.system import ImageShape
 from yolodeploy.tasks.detection.accuracy import Tally, accuracy
 from yolodeploy.tasks.detection.matching import Truth
 from yolodeploy.tasks.detection.postprocess import detect
-from yolodeploy.tasks.detection.thresholds import EVALUATION
 from yolodeploy.tasks.measures import Key, one
+from yolodeploy.tasks.thresholds import EVALUATION
 
 # float32 RGB [1, 3, H, W] in 0..1 -> raw head output [1, 4 + classes, anchors], boxes in pixels
 Predict = Callable[[Any], Any]

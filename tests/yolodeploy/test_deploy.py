@@ -20,7 +20,7 @@ from yolodeploy.system import ImageShape
 from yolodeploy.system.distributions import installed
 from yolodeploy.tasks import Key, Measure
 from yolodeploy.tasks.detection.postprocess import detect
-from yolodeploy.tasks.detection.thresholds import Rules
+from yolodeploy.tasks.thresholds import Rules
 
 DAMAGE = {"fp16": {"shift": 3.0, "miss": ["red"], "noise": 0.125}}
 LIMITS = "checks: {size_mb: 0.001, map_drop: 0.01, class_ap_drop: 0.02, latency_ratio: 0.001, output_diff: 0.5}\n"

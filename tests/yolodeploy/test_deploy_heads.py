@@ -16,7 +16,7 @@ from yolodeploy.bundle.integrity import inspect_bundle
 from yolodeploy.data.images import letterboxed_file
 from yolodeploy.system import ImageShape
 from yolodeploy.tasks.detection.postprocess import detect
-from yolodeploy.tasks.detection.thresholds import Rules
+from yolodeploy.tasks.thresholds import Rules
 
 BOTH = ["one-to-one", "one-to-many"]
 

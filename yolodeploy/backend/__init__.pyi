@@ -33,7 +33,18 @@ from .inspected import Examining, Inspected, PartCount, inspect_file
 from .model_info import INFO_FILE, ONNX_FILE, Inspecting, ModelInfo, misfit
 from .params import Export, Load, Params, Quantize, Selector
 from .pinned_file import PinnedFile, verify_pinned
-from .predictor import ROWS, Layout, Predictor, Runtime, Server, batch_of, layout_of
+from .predictor import (
+    OUTPUT,
+    PROTOTYPES,
+    ROWS,
+    Layout,
+    Outputs,
+    Predictor,
+    Runtime,
+    Server,
+    batch_of,
+    layout_of,
+)
 from .recipe_schema import recipe_schema
 from .registry import Registry, load_registry, problem_of
 
@@ -45,7 +56,9 @@ __all__ = [
     "LABELS",
     "MANIFEST",
     "ONNX_FILE",
+    "OUTPUT",
     "PLAN",
+    "PROTOTYPES",
     "PROVENANCE",
     "REPORT",
     "RESERVED",
@@ -66,6 +79,7 @@ __all__ = [
     "Layout",
     "Load",
     "ModelInfo",
+    "Outputs",
     "Params",
     "PartCount",
     "Parted",

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+Outputs: TypeAlias = "Mapping[str, NDArray[np.float32]]"  # what a model returns, by name
+OUTPUT, PROTOTYPES = (
+    "output",
+    "prototypes",
+)  # the name of the main output, and of the others that there are
 
 ROWS = 300  # of an output that ends in rows: the best pairs of an anchor and a class
 Layout = Literal["anchors", "rows"]  # of a predictor's output, see `Predictor`

@@ -14,7 +14,7 @@ from typing import Any
 from yolodeploy.backend import CONTRACT, LABELS, ROWS, Interface, Layout, ModelInfo
 from yolodeploy.plan import Plan
 from yolodeploy.system import GREY, ImageShape, encoded
-from yolodeploy.tasks.detection import APP, Rules
+from yolodeploy.tasks import APP, Rules
 
 _SQUARE = (
     "s = input_size / max(width, height); resize to round(width * s) x round(height * s), "

@@ -19,7 +19,7 @@ from yolodeploy.measure.source import Pass
 from yolodeploy.measure.timing import Timing
 from yolodeploy.plan import Plan, forgetful
 from yolodeploy.system import Report, StatCache, conditions, digest_of
-from yolodeploy.tasks import USUAL, Measure
+from yolodeploy.tasks import APP, USUAL, Measure
 
 REVISION = 11
 
@@ -142,7 +142,7 @@ class _Pair:
 
         with failing_as(self.plan.final.at, f"describing {self.artifact.name}"):
             interface = self.plan.backend.describe(as_artifact(self.artifact.result))
-        app = detection.APP.for_head(self.runner.info().head)
+        app = APP.for_head(self.runner.info().head)
         rules = app.with_thresholds(interface.confidence, interface.iou)
         golden = detection.Golden(folder / "golden", rules)
         images = Pass(self.runner, self.artifact, golden.offer, report, checked)

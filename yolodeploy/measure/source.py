@@ -137,7 +137,7 @@ def _remembered(
 
 def _id(runner: Runner) -> str:
     """Digest of everything that the findings depend on; no artifact is among it."""
-    from yolodeploy.tasks.detection import COMPARED, EVALUATION
+    from yolodeploy.tasks import COMPARED, EVALUATION
 
     plan, source = runner.plan, runner.source()
     return digest_of(

@@ -5,18 +5,13 @@ from .golden import Golden, output_text
 from .noise import output_noise
 from .postprocess import Detections, Floats
 from .rows import rows_fault
-from .thresholds import APP, COMPARED, EVALUATION, Rules
 
 __all__ = [
-    "APP",
-    "COMPARED",
-    "EVALUATION",
     "Detections",
     "Findings",
     "Floats",
     "Golden",
     "Recorder",
-    "Rules",
     "Run",
     "Seen",
     "Tally",

@@ -23,8 +23,8 @@ from yolodeploy.tasks.detection.evaluate import Seen, evaluate
 from yolodeploy.tasks.detection.matching import Matches, Truth
 from yolodeploy.tasks.detection.postprocess import Detections, Floats
 from yolodeploy.tasks.detection.rows import best_rows, row_differences
-from yolodeploy.tasks.detection.thresholds import APP
 from yolodeploy.tasks.measures import USUAL, Key, Measure
+from yolodeploy.tasks.thresholds import APP
 
 _SIZES = ("small", "medium", "large")
 _UNLABELLED = "the evaluation images have no labels"

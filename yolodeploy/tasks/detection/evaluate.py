@@ -23,7 +23,7 @@ from yolodeploy.recipe import Head
 from yolodeploy.system import ImageShape
 from yolodeploy.tasks.detection.matching import Truth
 from yolodeploy.tasks.detection.postprocess import Detections, Floats, detect
-from yolodeploy.tasks.detection.thresholds import EVALUATION, Rules
+from yolodeploy.tasks.thresholds import EVALUATION, Rules
 
 _AHEAD = 1  # batches that are read and wait while every copy works on one
 

@@ -18,7 +18,7 @@ from yolodeploy.tasks.detection.postprocess import (
     load_detections,
     save_detections,
 )
-from yolodeploy.tasks.detection.thresholds import COMPARED
+from yolodeploy.tasks.thresholds import COMPARED
 
 _DETECTIONS, _OUTPUTS = "detections.npz", "outputs.npy"
 

@@ -19,7 +19,7 @@ from yolodeploy.backend import ROWS, Layout
 from yolodeploy.data import Letterboxed
 from yolodeploy.tasks.detection.evaluate import Seen
 from yolodeploy.tasks.detection.postprocess import Floats
-from yolodeploy.tasks.detection.thresholds import Rules
+from yolodeploy.tasks.thresholds import Rules
 
 
 class Golden:

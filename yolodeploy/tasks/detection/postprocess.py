@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from yolodeploy.backend import Layout
 from yolodeploy.data import Letterboxed
 from yolodeploy.tasks.detection.rows import best_rows
-from yolodeploy.tasks.detection.thresholds import Rules
+from yolodeploy.tasks.thresholds import Rules
 
 Floats = NDArray[np.float32]
 

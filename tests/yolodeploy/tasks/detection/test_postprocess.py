@@ -24,7 +24,7 @@ from yolodeploy.tasks.detection.average_precision import (
 )
 from yolodeploy.tasks.detection.matching import Matches, Truth
 from yolodeploy.tasks.detection.postprocess import Detections, decode, detect, suppress, to_original
-from yolodeploy.tasks.detection.thresholds import Rules
+from yolodeploy.tasks.thresholds import Rules
 
 
 def _found(rows: list[tuple[float, ...]]) -> Detections:

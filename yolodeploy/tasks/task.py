@@ -1,0 +1,88 @@
+"""What a task is: everything that the rest of the project asks about boxes, masks, poses, rotated boxes and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from yolodeploy.backend import Layout, Outputs
+    from yolodeploy.data import Dataset, Letterboxed, Pixels
+    from yolodeploy.tasks.measures import Key, Measure
+    from yolodeploy.tasks.thresholds import Rules
+
+    Floats = NDArray[np.float32]
+
+Truth = TypeVar("Truth")  # what is labelled in one image, in pixels of the original
+Found = TypeVar("Found")  # what a model found in one image, in pixels of the original
+
+
+class Task(Protocol[Truth, Found]):
+    """A task of one model, bound to its classes: a value without state.
+
+    `name` is the task as `ModelInfo` has it, `primary` the measure that decides, `outputs` the names of what a
+    predictor returns for one image, in their order. `evaluation` and `app` are the thresholds of either.
+    """
+
+    name: str
+    primary: Key
+    names: tuple[str, ...]
+    outputs: tuple[str, ...]
+    evaluation: Rules
+    app: Rules
+
+    def truth(self, view: Dataset, image: Path, width: int, height: int) -> Truth:
+        """What is labelled in an image of this size in pixels."""
+
+    def found(self, outputs: Outputs, rules: Rules, box: Letterboxed, layout: Layout) -> Found:
+        """What the outputs of a model say of one image."""
+
+    def count(self, found: Found) -> int:
+        """How many objects were found; 1 for a class of the whole image."""
+
+    def as_truth(self, found: Found, image: Truth) -> Truth:
+        """What the source model found with the confidence that an app asks for, as labels of the same image."""
+
+    def score(self, truths: Sequence[Truth], found: Sequence[Found]) -> float:
+        """The primary measure in 0..1; NaN without labels."""
+
+    def against_labels(
+        self,
+        truths: Sequence[Truth],
+        source: Sequence[Found],
+        artifact: Sequence[Found],
+        confidence: float,
+    ) -> Iterable[Measure]:
+        """What source and artifact score on labels, drops with intervals of this confidence; the primary first."""
+
+    def differences(
+        self, source: Outputs, artifact: Outputs, layout: Layout
+    ) -> Mapping[str, Floats]:
+        """Absolute differences of raw outputs of one image by kind ("boxes_px", "scores"); `layout` is the artifact's."""
+
+    def fault(self, outputs: Outputs, layout: Layout) -> str | None:
+        """What is wrong with finite outputs of a right shape, as the rest of a sentence; None if nothing is."""
+
+    def noise(
+        self, reference: Iterable[Outputs], compressed: Iterable[Outputs], layout: Layout
+    ) -> float:
+        """Relative noise power that compression adds to outputs, over all images."""
+
+    def save(self, file: Path, found: Sequence[Found]) -> None:
+        """Write what was found in several images as one .npz file."""
+
+    def load(self, file: Path) -> list[Found]:
+        """Read what `save` wrote, image by image."""
+
+    def golden(self, found: Found) -> Mapping[str, Any]:
+        """What was found in the golden image, as plain data that an app team can compare with its own."""
+
+    def contract(self, rules: Rules, layout: Layout) -> Mapping[str, Any]:
+        """How an app decodes the outputs: the exact steps, formulas, units and order, as plain data."""
+
+    def draw(self, image: Pixels, found: Found) -> Pixels:
+        """The image with what was found in it."""
