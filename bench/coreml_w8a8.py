@@ -87,12 +87,14 @@ def opened(package: Path) -> Predict:
 def source(bench: Bench) -> Predict:
     """The checkpoint itself, in PyTorch."""
     import yolodeploy_torch
-    from yolodeploy.backend.contract import Artifact, Context, Device, Target
+    from yolodeploy.backend import NO_MODEL, Artifact, Context, Device, Target
 
     step = next(step for step in yolodeploy_torch.STEPS if step.name == "load")
     target, work = Target(Device("none", "none", "none")), bench.work / "source"
     work.mkdir()
-    context = Context(work, 0, bench.imgsz, THREADS, target, (), {}, lambda _done, _text: None)
+    context = Context(
+        work, 0, bench.imgsz, THREADS, target, NO_MODEL, {}, lambda _done, _text: None
+    )
     folder = step.run(Artifact(".pt", Path(bench.options.weights), ""), step.params(), context)
     return yolodeploy_torch.open(Artifact("yolo", folder, ""), target, THREADS)
 

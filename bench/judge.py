@@ -11,16 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from yolodeploy.backend import layout_of
+from yolodeploy.backend import OUTPUT, layout_of
 from yolodeploy.data.dataset import Dataset
 from yolodeploy.data.images import letterboxed_file, to_tensor
 from yolodeploy.recipe import Head
 from yolodeploy.system import ImageShape
-from yolodeploy.tasks.detection.accuracy import Tally, accuracy
-from yolodeploy.tasks.detection.matching import Truth
-from yolodeploy.tasks.detection.postprocess import detect
-from yolodeploy.tasks.measures import Key, one
-from yolodeploy.tasks.thresholds import EVALUATION
+from yolodeploy.tasks import Key, Tally, accuracy, one
+from yolodeploy.tasks.detection import Detect
 
 # float32 RGB [1, 3, H, W] in 0..1 -> raw head output [1, 4 + classes, anchors], boxes in pixels
 Predict = Callable[[Any], Any]
@@ -50,14 +47,15 @@ class Judge:
         self, source: Predict, view: Dataset, imgsz: ImageShape, head: Head = "one-to-many"
     ) -> None:
         self._view, self._imgsz = view, imgsz
-        self._rules = EVALUATION.for_head(head)
+        self._task = Detect(view.names)
+        self._rules = self._task.evaluation.for_head(head)
         self._source = self._detections(source)
         self._truths = [self._truth(image) for image in view.images]
 
     def __call__(self, predict: Predict) -> Verdict:
         """Judge a model."""
-        tally = Tally(self._truths, self._source, self._detections(predict))
-        found = accuracy(tally, self._view.names, labelled=True)
+        tally = Tally(self._task, self._truths, self._source, self._detections(predict))
+        found = accuracy(tally, labelled=True)
         row, fidelity = one(found, Key.MAP50_95), one(found, Key.FIDELITY)
         low, high = row.interval or (math.nan, math.nan)
         return Verdict(row.artifact, row.loss, low, high, fidelity.artifact)
@@ -67,12 +65,13 @@ class Judge:
         for image in self._view.images:
             box = letterboxed_file(image, self._imgsz)
             raw = np.asarray(predict(to_tensor(box.pixels)), np.float32)[0]
-            found.append(detect(raw, self._rules, box, layout_of(predict)))
+            layout = layout_of(predict)
+            found.append(self._task.found({OUTPUT: raw}, self._rules, box, layout))
         return found
 
-    def _truth(self, image: Any) -> Truth:
+    def _truth(self, image: Any) -> Any:
         box = letterboxed_file(image, self._imgsz)
-        return Truth(self._view.boxes(image), box.width, box.height)
+        return self._task.truth(self._view, image, box.width, box.height)
 
 
 def latency_ratio(ours: Predict, theirs: Predict, tensor: Any, rounds: int = 60) -> float:

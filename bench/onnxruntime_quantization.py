@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from common import ROOT, Bench
 
-from yolodeploy.backend import Artifact, Context, Load, ModelInfo, Target, load_registry
+from yolodeploy.backend import NO_MODEL, Artifact, Context, Load, ModelInfo, Target, load_registry
 from yolodeploy.data.dataset import load_view
 from yolodeploy.recipe.fields import View
 from yolodeploy.system import ImageShape
@@ -46,19 +46,19 @@ def _compare(weights: Path, head: str, work: Path) -> int:
     target = Target(registry.devices()["linux-x64"])
     view = load_view(DATA, View(split="train", images=32), 0)
 
-    def make(name: str, source: Artifact, params: Any, names: tuple[str, ...] = ()) -> Artifact:
+    def make(name: str, source: Artifact, params: Any, model: ModelInfo = NO_MODEL) -> Artifact:
         folder = work / name
         folder.mkdir(parents=True)
         data = {"calibration": view}
-        context = Context(folder, 0, SIZE, 1, target, names, data, lambda *_: None, head=head)  # type: ignore[arg-type]
+        context = Context(folder, 0, SIZE, 1, target, model, data, lambda *_: None)  # type: ignore[arg-type]
         step = steps[name]
         return Artifact(step.produces, step.run(source, params, context), "")
 
     loaded = make("load", Artifact(".pt", weights, ""), Load.model_validate({"head": head}))
-    names = ModelInfo.read(loaded.path).names
+    info = ModelInfo.read(loaded.path)
     export, quantize = (steps[name].params for name in ("export", "quantize"))
-    exact = make("export", loaded, export.model_validate({"precision": "fp32"}), names)
-    ours = make("quantize", exact, quantize(), names)
+    exact = make("export", loaded, export.model_validate({"precision": "fp32"}), info)
+    ours = make("quantize", exact, quantize(), info)
     theirs = Artifact(ours.format, _theirs(exact, view, work / "theirs"), "")
     made = {"fp32": exact, "ours": ours, "onnxruntime's defaults": theirs}
     predictors = {name: plugin.open(each, target, 1) for name, each in made.items()}
@@ -98,9 +98,11 @@ def _theirs(exact: Artifact, view: Any, folder: Path) -> Path:
 
 
 def _score(predictor: Any, head: Any) -> float:
-    from yolodeploy.tasks.detection import map50_95
+    from yolodeploy.tasks import primary_score
+    from yolodeploy.tasks.detection import Detect
 
-    return map50_95(predictor, load_view(DATA, View(split="val"), 0), SIZE, head)
+    view = load_view(DATA, View(split="val"), 0)
+    return primary_score(predictor, view, SIZE, Detect(view.names), head)
 
 
 def _latencies(predictors: dict[str, Any]) -> dict[str, float]:

@@ -41,8 +41,8 @@ def qat(bench: Bench) -> None:
 
 def _line(name: str, reports: dict[str, Any]) -> None:
     # after load, prune, finetune and finetune
-    exact = reports["PTQ"]["chain"][3]["map50_95"]
-    after = {way: report["chain"][-1]["map50_95"] for way, report in reports.items()}
+    exact = reports["PTQ"]["chain"][3]["score"]
+    after = {way: report["chain"][-1]["score"] for way, report in reports.items()}
     lost, back = exact - after["PTQ"], after["QAT"] - after["PTQ"]
     goal = f" (goal >= {GOAL:.0%})" if lost >= LOSS else ""
     share = f"{back / lost:.0%}{goal}" if lost > 0 else "nothing lost"

@@ -154,7 +154,7 @@ def _seeds(bench: Bench, data: Path) -> None:
             setting = f"epochs: {SHORT}, {SETTING}{extra}"
             steps = f"{PRUNE}}}, {{{step}: {{{setting}}}}}, {{export: {{}}"
             report = deploy_trained(bench, data, f"{name}-{seed}", "intel", steps, seed, FEW)
-            scores[name].append(report["chain"][2]["map50_95"])
+            scores[name].append(report["chain"][2]["score"])
     for name, values in scores.items():
         shown = ", ".join(f"{value:.4f}" for value in values)
         print(

@@ -18,11 +18,12 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from yolodeploy.backend import (
+    NO_MODEL,
     Artifact,
     Backend,
     Context,
@@ -172,8 +173,9 @@ class Job:
         devices = {device.name: device for device in plugin.DEVICES}
         wanted = Target(devices[self.device], self.os_version) if self.device else target(plugin)
         view = Dataset(Path("data.yaml"), names, tuple(map(Path, self.images)))
+        model = replace(NO_MODEL, names=names)
         work, data = Path(self.work), {"calibration": view}
-        return Context(work, 0, IMGSZ, THREADS, wanted, names, data, lambda *_: None)
+        return Context(work, 0, IMGSZ, THREADS, wanted, model, data, lambda *_: None)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from mutate import (
     zip_entries,
 )
 
-from yolodeploy.backend import Artifact, Context, Device, ModelInfo, Target
+from yolodeploy.backend import NO_MODEL, Artifact, Context, Device, ModelInfo, Target
 from yolodeploy.system import ImageShape
 
 MLMODEL = "Data/com.apple.CoreML/model.mlmodel"
@@ -158,7 +158,7 @@ def _onnx(folder: Path) -> object:
     target = Target(Device("any", "Any device", "linux"))
     with tempfile.TemporaryDirectory() as work:
         shape = ImageShape.square(32)
-        context = Context(Path(work), 0, shape, 1, target, (), {}, lambda *_: None)
+        context = Context(Path(work), 0, shape, 1, target, NO_MODEL, {}, lambda *_: None)
         return load.run(Artifact(".onnx", folder / "small.onnx", ""), load.params(), context)
 
 

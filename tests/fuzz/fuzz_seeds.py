@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from fuzz_parsers import bundle_signer
 
-from yolodeploy.backend import Artifact, Context, Target
+from yolodeploy.backend import NO_MODEL, Artifact, Context, Target
 from yolodeploy.backend.registry import load_registry
 from yolodeploy.plan.lock import LockFile, lock_of
 from yolodeploy.plan.planner import plan_recipe
@@ -110,7 +111,14 @@ def _run(backend: str, step: str, artifact: Artifact, folder: Path) -> Artifact:
     work.mkdir()
     target = Target(device, device.os_default)
     context = Context(
-        work, 0, ImageShape.square(SIDE), 1, target, ("circle", "square"), {}, lambda *_: None
+        work,
+        0,
+        ImageShape.square(SIDE),
+        1,
+        target,
+        replace(NO_MODEL, names=("circle", "square")),
+        {},
+        lambda *_: None,
     )
     shutil.move(found.run(artifact, found.params(), context), folder)
     shutil.rmtree(work, ignore_errors=True)

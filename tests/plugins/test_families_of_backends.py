@@ -25,6 +25,7 @@ from yolodeploy.compress import read_layers
 from yolodeploy.data.dataset import load_view
 from yolodeploy.recipe import Head, View
 from yolodeploy.system import ImageShape
+from yolodeploy.tasks.detection.rows import row_differences
 from yolodeploy_ncnn import model
 from yolodeploy_ncnn.decode import FEATURE_MASK, NO_FP16
 from yolodeploy_ncnn.runtime import NcnnPredictor
@@ -93,9 +94,10 @@ def test_names_and_output_of_a_head(
     if plugin is not yolodeploy_ncnn:
         assert layout_of(predict) == "rows"
         assert given.rows is not None
-        delta = (found - given.rows[:1]).abs().amax((0, 1))
-        box, score = delta[:4].max().item(), delta[4].item()
-        assert delta[5] == 0
+        # which of two nearly equal scores goes first depends on the processor
+        boxes, scores = row_differences(given.rows[0].numpy(), found[0].numpy())
+        assert len(boxes) >= 0.95 * len(found[0])
+        box, score = boxes.max().item(), scores.max().item()
     else:
         reference = yolodeploy_torch.open(source, Target(plugin.DEVICES[0]), 1)
         expected = torch.from_numpy(reference(given.images[:1].numpy()))

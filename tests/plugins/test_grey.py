@@ -16,7 +16,7 @@ from real_model import RealModel
 from torch_support import load
 
 import yolodeploy_torch
-from yolodeploy.backend import Artifact, Context, ModelInfo, Target
+from yolodeploy.backend import NO_MODEL, Artifact, Context, ModelInfo, Target
 from yolodeploy.backend.registry import load_registry
 from yolodeploy.cli import main as cli
 from yolodeploy.data.dataset import load_view
@@ -107,7 +107,9 @@ def test_every_backend_gives_what_the_source_gives(
     params = step.params.model_validate({"precision": "fp32"})
     view = load_view(demo.data, View(split="train", images=2), 0)
     data = {"calibration": view}
-    context = Context(tmp_path, 0, SHAPE, 1, target, NAMES, data, lambda *_: None)
+    context = Context(
+        tmp_path, 0, SHAPE, 1, target, replace(NO_MODEL, names=NAMES), data, lambda *_: None
+    )
     made = Artifact(step.produces, step.run(source, params, context), "")
     difference = np.abs(backend.open(made, target, 1)(tensor) - _run(source, tensor))
     assert difference[:, :4].max() < 0.01  # px
@@ -131,7 +133,17 @@ def test_training_steps_take_grey_images(
         Target(load_registry().devices()["n100"]),
         {"calibration": view, "training": view},
     )
-    context = Context(tmp_path, 0, SHAPE, 1, target, NAMES, data, lambda *_: None, source=source)
+    context = Context(
+        tmp_path,
+        0,
+        SHAPE,
+        1,
+        target,
+        replace(NO_MODEL, names=NAMES),
+        data,
+        lambda *_: None,
+        source=source,
+    )
     fit = {"epochs": 1, "batch": 4, "threads": 1, "holdout": 0}
     for step in ({"prune": {"keep": 0.9, "importance": "taylor", "finetune": fit}}, {"qat": fit}):
         ((name, values),) = step.items()

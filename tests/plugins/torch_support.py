@@ -7,7 +7,7 @@ from pathlib import Path
 from real_model import DEMO, ROOT, SHARED  # noqa: F401 - for the tests beside it
 
 import yolodeploy_torch
-from yolodeploy.backend import Artifact, Context, Device, Load, Target
+from yolodeploy.backend import NO_MODEL, Artifact, Context, Device, Load, Target
 from yolodeploy.system import ImageShape
 
 COCO_MODEL = SHARED / "models" / "yolov8n-coco.pt"
@@ -17,7 +17,7 @@ TARGET = Target(Device("any", "Any device", "linux"))
 
 def context(work: Path, imgsz: int = 160) -> Context:
     work.mkdir(parents=True)
-    return Context(work, 0, ImageShape.square(imgsz), 1, TARGET, (), {}, lambda *_: None)
+    return Context(work, 0, ImageShape.square(imgsz), 1, TARGET, NO_MODEL, {}, lambda *_: None)
 
 
 def load(checkpoint: Path, work: Path, params: Load | None = None) -> Artifact:

@@ -30,7 +30,7 @@ from .contract import (
     content,
 )
 from .inspected import Examining, Inspected, PartCount, inspect_file
-from .model_info import INFO_FILE, ONNX_FILE, Inspecting, ModelInfo, misfit
+from .model_info import INFO_FILE, NO_MODEL, ONNX_FILE, Inspecting, ModelInfo, misfit
 from .params import Export, Load, Params, Quantize, Selector
 from .pinned_file import PinnedFile, verify_pinned
 from .predictor import (
@@ -44,6 +44,7 @@ from .predictor import (
     Server,
     batch_of,
     layout_of,
+    named_outputs,
 )
 from .recipe_schema import recipe_schema
 from .registry import Registry, load_registry, problem_of
@@ -55,6 +56,7 @@ __all__ = [
     "INFO_FILE",
     "LABELS",
     "MANIFEST",
+    "NO_MODEL",
     "ONNX_FILE",
     "OUTPUT",
     "PLAN",
@@ -105,6 +107,7 @@ __all__ = [
     "load_registry",
     "loader_options",
     "misfit",
+    "named_outputs",
     "problem_of",
     "recipe_schema",
     "verify_pinned",

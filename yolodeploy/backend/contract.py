@@ -86,8 +86,8 @@ class Context:
     """What a running step gets besides its input and parameters.
 
     `work` is an empty folder; the step returns that folder or one below it. `imgsz` is the height and width
-    of the input in pixels, and its channels. `names` are the model's class names and `head` is the head that gives
-    its output (empty and "one-to-many" for the loading step, which decides both). `data` holds
+    of the input in pixels, and its channels. `model` is what the loading step says of the model (`NO_MODEL` for that step
+    itself); `names` are its class names and `head` is the head that gives its output. `data` holds
     the views that the step named in `reads`. `progress(done, text)` takes a fraction in 0..1.
     `memo(key, compute)` returns plain data (what JSON can hold) that an earlier run computed for the same
     key, input, tool versions and image size, or computes and keeps it; the key must name everything else
@@ -102,13 +102,22 @@ class Context:
     imgsz: ImageShape
     threads: int
     target: Target
-    names: tuple[str, ...]
+    model: ModelInfo
     data: Mapping[str, Dataset]
     progress: Callable[[float, str], None]
     memo: Callable[[Mapping[str, Any], Callable[[], Any]], Any] = lambda _key, compute: compute()
     source: Artifact | None = None
     resume: Path | None = None
-    head: Head = "one-to-many"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The model's class names; empty for the loading step, which decides them."""
+        return self.model.names
+
+    @property
+    def head(self) -> Head:
+        """The head that gives the model's output."""
+        return self.model.head
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ class ModelInfo:
     instead of a graph and its weights. `obstacle` says what of that file is no layer ("node /decoder/Sample
     (GridSample)").
 
+    `kpt_shape` is the number of keypoints of a pose, and of the numbers of each: 2 (x, y) or 3 (with visibility).
+
     `fit` and `fill` say how images get the size that the model takes, see `ImageShape`.
     """
 
@@ -54,6 +56,7 @@ class ModelInfo:
     obstacle: str = ""
     fit: Fit = "center"
     fill: int = FILL
+    kpt_shape: tuple[int, int] | None = None
 
     def images(self, size: ImageShape) -> ImageShape:
         """The images that the model takes at a size: as deep as it needs, and fitted as it was trained."""
@@ -79,6 +82,9 @@ class ModelInfo:
             raise StepFailed(
                 f"{file} is damaged ({type(error).__name__}). Build it again."
             ) from error
+
+
+NO_MODEL = ModelInfo("detect", (), (), 0)  # before weights are loaded
 
 
 @runtime_checkable

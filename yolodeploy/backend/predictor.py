@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
@@ -38,21 +38,44 @@ class Runtime:
 class Predictor(Protocol):
     """An opened artifact, ready to run.
 
-    Takes float32 images `[N, channels, H, W]` in 0..1, RGB or grey as the model was trained, and returns the raw head output
-    `[N, 4 + classes, anchors]` float32: boxes as centre x, centre y, width, height in input
-    pixels, then one score in 0..1 per class. One thread at a time calls it, but other copies of the artifact, opened
-    in the same process, may run meanwhile. One that is fastest with several images at a time says with how many in an
-    attribute `batch`, see `batch_of`.
+    Takes float32 images `[N, channels, H, W]` in 0..1, RGB or grey as the model was trained, and returns float32 arrays by
+    name, or one array alone for a task that has one output, see `named_outputs`. `OUTPUT` has per anchor and image
+    `[N, 4 + classes + extras, anchors]`: centre x, centre y, width, height in input pixels, one score in 0..1 per class, and
+    what the task adds:
+
+    * segment: 32 mask coefficients; `PROTOTYPES` has the maps `[N, 32, H / 4, W / 4]` that they weight;
+    * pose: x and y of each keypoint in input pixels, each followed by its visibility in 0..1 if the model has that;
+    * obb: the angle in radians by which the box is turned.
+
+    For classify, `OUTPUT` has the probabilities `[N, classes]`.
+
+    One thread at a time calls it, but other copies of the artifact, opened in the same process, may run meanwhile. One
+    that is fastest with several images at a time says with how many in an attribute `batch`, see `batch_of`.
 
     An artifact of a one-to-one head may select the best pairs of an anchor and a class itself. Its predictor has the
-    attribute `layout = "rows"` and returns float32 `[N, k, 6]` with k = min(`ROWS`, anchors): left, top,
-    right, bottom in input pixels, score, class index; best first. Without the attribute, it is "anchors".
+    attribute `layout = "rows"` and returns as `OUTPUT` float32 `[N, k, 6 + extras]` with k = min(`ROWS`, anchors): left, top,
+    right, bottom in input pixels (for obb centre x, centre y, width, height), score, class index, extras; best first.
+    Without the attribute, it is "anchors".
     """
 
     runtime: Runtime
 
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32] | Outputs:
         """Run the artifact on a batch."""
+
+
+def named_outputs(returned: NDArray[np.float32] | Outputs, names: Sequence[str]) -> Outputs:
+    """What a predictor returned, by name; an array alone is the one output of its task."""
+    found = returned if isinstance(returned, Mapping) else {OUTPUT: returned}
+    if sorted(found) != sorted(names):
+        raise ValueError(
+            f"a predictor of this task must return {_listed(names)}, and this one returned {_listed(found)}"
+        )
+    return {name: found[name] for name in names}
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
 
 
 def layout_of(predictor: object) -> Layout:

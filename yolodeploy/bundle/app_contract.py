@@ -11,10 +11,10 @@ from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
 
-from yolodeploy.backend import CONTRACT, LABELS, ROWS, Interface, Layout, ModelInfo
+from yolodeploy.backend import CONTRACT, LABELS, Interface, Layout, ModelInfo
 from yolodeploy.plan import Plan
 from yolodeploy.system import GREY, ImageShape, encoded
-from yolodeploy.tasks import APP, Rules
+from yolodeploy.tasks import golden_file, task_of
 
 _SQUARE = (
     "s = input_size / max(width, height); resize to round(width * s) x round(height * s), "
@@ -31,21 +31,12 @@ _STRETCH = (
     "changes"
 )
 
-_NMS = (
-    "take the best class of every anchor, and keep those with a score above `confidence`; best first, drop every box "
-    "that overlaps a better one of its class by more than `iou`; keep at most `limit`"
-)
-_BEST = (
-    "no non-maximum suppression: take the `best` anchors with the highest scores, and of their pairs of an anchor and "
-    "a class the `best` with the highest scores; keep those with a score above `confidence`"
-)
-_ROWS = (
-    "no non-maximum suppression: a row is left, top, right, bottom in pixels of the input, score, class; keep those "
-    "with a score above `confidence`. The rows are the `best` pairs of an anchor and a class, sorted by score"
-)
-_INSIDE = (
-    "the artifact suppresses overlaps itself, at `confidence` and `iou`; take what its outputs hold"
-)
+_SUPPRESSED = {
+    "layout": "detections",
+    "nms": "artifact",
+    "best": None,
+    "rule": "the artifact suppresses overlaps itself, at `confidence` and `iou`; take what its outputs hold",
+}
 
 
 def app_files(
@@ -64,7 +55,9 @@ def app_digests(files: Mapping[str, bytes]) -> dict[str, str]:
 
 def _contract(plan: Plan, info: ModelInfo, interface: Interface, layout: Layout) -> dict[str, Any]:
     """What an app must do before and after it runs the artifact."""
-    thresholds = APP.for_head(info.head).with_thresholds(interface.confidence, interface.iou)
+    task = task_of(info)
+    thresholds = task.app.for_head(info.head).with_thresholds(interface.confidence, interface.iou)
+    inside = interface.iou is not None
     whole = plan.facts.names if plan.facts else info.names
     return {
         **json.loads(json.dumps(asdict(interface), sort_keys=True)),
@@ -79,8 +72,8 @@ def _contract(plan: Plan, info: ModelInfo, interface: Interface, layout: Layout)
             **_letterbox(info.images(plan.imgsz)),
         },
         "thresholds": asdict(thresholds),
-        "postprocess": _postprocess(interface, thresholds, layout),
-        "golden": "golden/detections.json",
+        "postprocess": _SUPPRESSED if inside else dict(task.contract(thresholds, layout)),
+        "golden": golden_file(info.task),
     }
 
 
@@ -99,14 +92,3 @@ def _letterbox(imgsz: ImageShape) -> dict[str, Any]:
         "fill": [imgsz.fill] * imgsz.channels,
         "inverse": "x = (x_letterboxed - left) / s; y = (y_letterboxed - top) / s",
     }
-
-
-def _postprocess(interface: Interface, rules: Rules, layout: Layout) -> dict[str, Any]:
-    """What is left for the app: whose work suppression is, how many pairs are taken, and the rule in words."""
-    if interface.iou is not None:
-        return {"layout": "detections", "nms": "artifact", "best": None, "rule": _INSIDE}
-    if layout == "rows":
-        return {"layout": layout, "nms": "none", "best": ROWS, "rule": _ROWS}
-    if rules.iou is None:
-        return {"layout": layout, "nms": "none", "best": ROWS, "rule": _BEST}
-    return {"layout": layout, "nms": "app", "best": None, "rule": _NMS}

@@ -11,8 +11,6 @@ from yolodeploy.bundle.integrity import inspect_bundle
 from yolodeploy.errors import VerificationFailed
 from yolodeploy.system import shown
 
-_ACCURACY = "map50_95"
-
 
 class _Target(BaseModel):
     device: str
@@ -25,6 +23,7 @@ class _Step(BaseModel):
 
 
 class _Model(BaseModel):
+    task: str = "detect"
     head: str
     classes: list[str]
 
@@ -50,6 +49,7 @@ class _Report(BaseModel):
     artifact: _Artifact
     measures: list[_Measure]
     model: _Model | None = None
+    scores: list[str] = ["map50_95"]
 
 
 def bundle_claims(folder: Path) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def bundle_claims(folder: Path) -> dict[str, Any]:
     except ValidationError as error:
         why = found.problems[0] if found.problems else f"its report lacks {_where(error)}"
         raise VerificationFailed(f"{shown(folder)} is no readable bundle: {why}") from error
-    accuracy = next((each for each in report.measures if each.key == _ACCURACY), None)
+    accuracy = next((each for each in report.measures if each.key in report.scores[:1]), None)
     return {
         "recipe": report.name,
         "id": found.id,
@@ -74,7 +74,8 @@ def bundle_claims(folder: Path) -> dict[str, Any]:
         "artifact_bytes": report.artifact.bytes,
         "head": report.model.head if report.model else None,
         "classes": report.model.classes if report.model else None,
-        _ACCURACY: accuracy and accuracy.model_dump(exclude={"key"}),
+        "task": report.model.task if report.model else None,
+        "accuracy": accuracy and accuracy.model_dump(),
         "problems": list(found.problems),
     }
 

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,14 +27,15 @@ from yolodeploy.backend import (
     Trial,
     batch_of,
     layout_of,
+    named_outputs,
 )
 from yolodeploy.errors import StepFailed
 from yolodeploy.system import file_digest
-from yolodeploy.tasks.detection import output_noise
+from yolodeploy.tasks import Task, task_of
 
 if TYPE_CHECKING:
+    from yolodeploy.backend import Outputs
     from yolodeploy.data import Dataset
-    from yolodeploy.tasks.detection import Floats
 
 REVISION = 2
 IMAGES = 4  # layers differ by 20 dB and more; more images only change the order of near ties
@@ -79,7 +80,8 @@ class _Measurement:
     ) -> None:
         self._probe, self._artifact, self._open = probe, artifact, opened
         self._view, self._context = view, context
-        self._float: list[Floats] = []
+        self._task: Task[Any, Any] = task_of(context.model)
+        self._float: list[Outputs] = []
         self._exact = opened(artifact)
         self._key = {
             "sensitivity": REVISION,
@@ -100,7 +102,7 @@ class _Measurement:
             self._float = list(self._outputs(self._exact))
         with alone(self._probe, trial, self._artifact.format, self._context) as compressed:
             outputs = self._outputs(self._open(compressed))
-            noise = output_noise(self._float, outputs, layout_of(self._exact))
+            noise = self._task.noise(self._float, outputs, layout_of(self._exact))
         if not math.isfinite(noise):
             raise StepFailed(
                 f"with {trial.layer} compressed alone ({trial.scheme}) the output is not finite. Name "
@@ -108,10 +110,12 @@ class _Measurement:
             )
         return noise
 
-    def _outputs(self, predict: Predictor) -> Iterator[Floats]:
+    def _outputs(self, predict: Predictor) -> Iterator[Outputs]:
         images = self._view.letterboxed(self._context.imgsz)
         while batch := list(itertools.islice(images, batch_of(predict))):
-            yield from predict(np.concatenate(batch))
+            found = named_outputs(predict(np.concatenate(batch)), self._task.outputs)
+            for place in range(len(batch)):
+                yield {name: output[place] for name, output in found.items()}
 
 
 @contextlib.contextmanager

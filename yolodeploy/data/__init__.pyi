@@ -1,5 +1,5 @@
 from .counts import Counts
-from .dataset import TASKS, load_view, survey_view
+from .dataset import TASKS, load_view, read_class_names, survey_view
 from .images import Letterboxed, Pixels, letterboxed_file, to_tensor
 from .keypoints import KeypointShape
 from .label_rows import Box, Corners, Label, Polygon, Pose
@@ -25,6 +25,7 @@ __all__ = [
     "letterboxed_file",
     "load_view",
     "numbers_of",
+    "read_class_names",
     "same_name",
     "survey_view",
     "to_tensor",

@@ -41,6 +41,15 @@ def load_view(
     return dataset
 
 
+def read_class_names(
+    file: Path, view: View, allowed: AllowedPaths | None = None
+) -> tuple[str, ...]:
+    """The class names of a data.yaml or of class folders, without a look at images or labels; raises DataError."""
+    if os.path.isdir(file):  # noqa: PTH112 - unlike Path's, it takes any text
+        return find_classes(file, view.split, allowed)[1]
+    return read_names(load_yaml(file, DataError, pyyaml=True))[0]
+
+
 def survey_view(
     file: Path, view: View, seed: int, allowed: AllowedPaths | None = None, task: str = "detect"
 ) -> tuple[Dataset, list[str]]:

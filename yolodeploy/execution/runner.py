@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from yolodeploy.backend import RESERVED, Artifact, Context, ModelInfo
+from yolodeploy.backend import NO_MODEL, RESERVED, Artifact, Context, ModelInfo
 from yolodeploy.errors import DataError, EnvironmentProblem, ModelError, StepFailed
 from yolodeploy.execution.plugin_errors import failing_as, tool_message
 from yolodeploy.plan import (
@@ -183,13 +183,12 @@ class Runner:
             imgsz=self.plan.imgsz if loading else self.imgsz,
             threads=threads(),
             target=self.plan.target,
-            names=() if loading else self.info().names,
+            model=NO_MODEL if loading else self.info(),
             data={name: self.plan.views[name] for name in planned.data},
             progress=report,
             memo=lambda key, compute: self._memo(planned, {**about, "key": key}, compute),
             source=None if loading else as_artifact(self.source()),
             resume=self.store.resume(planned.id),
-            **({} if loading else {"head": self.info().head}),
         )
 
     def _memo(

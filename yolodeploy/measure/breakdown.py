@@ -29,8 +29,8 @@ Figure = tuple[Any, str]  # a number, or None and the reason
 class Row:
     """A step's result. Figures that were not measured are None; `reasons` says why, by field.
 
-    `at` is file and line of the step, `bytes` the size of the result's files. `drop` is the loss of mAP50-95
-    against the step before, `fidelity` the AP50-95 of the detections against the source model's. `latency_ms`
+    `at` is file and line of the step, `bytes` the size of the result's files. `score` is the primary measure of the task
+    (mAP50-95 of a detector), `drop` its loss against the step before, `fidelity` how well it finds what the source model finds. `latency_ms`
     is the median per image in the target's runtime, before the export that of the plain float export; `speedup` is
     relative to the first row's.
     """
@@ -42,7 +42,7 @@ class Row:
     bytes: int | None
     parameters: int | None
     flops: int | None
-    map50_95: float | None
+    score: float | None
     drop: float | None
     fidelity: float | None
     latency_ms: float | None
@@ -60,27 +60,30 @@ def obtain_breakdown(runner: Runner, evidence: Evidence) -> list[Row]:
 
 def _stages(runner: Runner, evidence: Evidence) -> Iterator[Stage]:
     """What was measured of every step's result, in order."""
+    from yolodeploy.tasks import task_of
+
     plan = runner.plan
-    source = cache(lambda: obtain_source(runner).detections())
-    accuracy = one(evidence.measures, Key.MAP50_95)
+    task = task_of(runner.info())
+    source = cache(lambda: obtain_source(runner).found(task))
+    accuracy = evidence.primary
     fidelity = Measure(Key.FIDELITY, None, None, reason=_FIRST)
     yield Stage(evidence.source, (replace(accuracy, artifact=accuracy.source), fidelity))
     for index in range(1, len(plan.steps) - 1):
         if in_detail(plan):
             yield obtain_stage(runner, index, source)
         else:
-            keys = (Key.MAP50_95, Key.FIDELITY)
+            keys = (task.primary, Key.FIDELITY)
             yield Stage(None, tuple(Measure(key, None, None, reason=_SKIPPED) for key in keys))
     yield Stage(evidence.artifact, evidence.measures)
 
 
 def _row(plan: Plan, index: int, stage: Stage, evidence: Evidence, rows: Sequence[Row]) -> Row:
     planned = plan.steps[index]
-    accuracy = one(stage.measures, Key.MAP50_95)
+    accuracy = stage.measures[0]  # the primary measure
     figures: dict[str, Figure] = {
         "bytes": (stage.facts.bytes, "") if stage.facts else (None, _SKIPPED),
         **_counts(planned, stage, rows),
-        "map50_95": _figure(accuracy),
+        "score": _figure(accuracy),
         "drop": _drop(accuracy, rows),
         "fidelity": _figure(one(stage.measures, Key.FIDELITY)),
         **_latency(plan, index, evidence),
@@ -115,13 +118,13 @@ def _counts(planned: PlannedStep, stage: Stage, rows: Sequence[Row]) -> dict[str
 
 
 def _drop(accuracy: Measure, rows: Sequence[Row]) -> Figure:
-    """The loss of mAP50-95 against the step before."""
+    """The loss of the primary measure against the step before."""
     if not rows:
         return None, _FIRST
-    now, before = accuracy.artifact, rows[-1].map50_95
+    now, before = accuracy.artifact, rows[-1].score
     if now is None or before is None:
-        return None, rows[-1].reasons.get("map50_95") or accuracy.reason
-    return (None, BLIND) if rows[0].map50_95 == 0 else (round(before - now, 6), "")
+        return None, rows[-1].reasons.get("score") or accuracy.reason
+    return (None, BLIND) if rows[0].score == 0 else (round(before - now, 6), "")
 
 
 def _latency(plan: Plan, index: int, evidence: Evidence) -> dict[str, Figure]:

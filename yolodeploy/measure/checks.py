@@ -98,9 +98,9 @@ class _Kind:
     least: bool = False
 
 
-def _map_drop(evidence: Evidence, wanted: Checks) -> _Value:
-    """The drop of mAP, unless the source model finds nothing and so has nothing to lose."""
-    measure = one(evidence.measures, Key.MAP50_95)
+def _primary_drop(evidence: Evidence, wanted: Checks) -> _Value:
+    """The drop of the primary measure, unless the source model finds nothing and so has nothing to lose."""
+    measure = evidence.primary
     if measure.source == 0:
         return _Value(None, BLIND)
     return _drop(measure, measure.reason, wanted)
@@ -154,7 +154,8 @@ _KINDS: Mapping[str, _Kind] = {
         "Store weights in fp16, or compress further; or raise the limit.",
         lambda evidence, _: _Value(round(evidence.artifact.bytes / 1e6, 6)),
     ),
-    "map_drop": _Kind(f"{_LAYERS} larger drop.", _map_drop),
+    "map_drop": _Kind(f"{_LAYERS} larger drop.", _primary_drop),
+    "top1_drop": _Kind(f"{_LAYERS} larger drop.", _primary_drop),
     "class_ap_drop": _Kind(
         "Compress less, or measure on more images of that class; or allow a larger drop.",
         _worst_class,

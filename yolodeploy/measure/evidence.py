@@ -19,19 +19,20 @@ from yolodeploy.measure.source import Pass
 from yolodeploy.measure.timing import Timing
 from yolodeploy.plan import Plan, forgetful
 from yolodeploy.system import Report, StatCache, conditions, digest_of
-from yolodeploy.tasks import APP, USUAL, Measure
+from yolodeploy.tasks import USUAL, Key, Measure, one
 
-REVISION = 11
+REVISION = 12
 
 
 @dataclass(frozen=True)
 class Comparison:
     """How the artifact compares with the source model, and on which bytes, images and runtimes.
 
-    `layout` is what the artifact returns. `tensor` is the input of the golden vectors (.npy), relative to the folder that holds them.
+    `scores` are what the task scores on labels, the one that decides first. `layout` is what the artifact returns. `tensor` is the input of the golden vectors (.npy), relative to the folder that holds them.
     """
 
     images: int
+    scores: tuple[Key, ...]
     measures: tuple[Measure, ...]
     source: Facts
     artifact: Facts
@@ -44,11 +45,12 @@ class Comparison:
 class Evidence:
     """Everything that was measured of an artifact.
 
-    `layout` is what the artifact returns. `timings.timing.others_ms` has the latencies of what took turns with the artifact, by step id. `folder`
+    `scores` are what the task scores on labels, the one that decides first. `layout` is what the artifact returns. `timings.timing.others_ms` has the latencies of what took turns with the artifact, by step id. `folder`
     holds the golden vectors.
     """
 
     images: int
+    scores: tuple[Key, ...]
     measures: tuple[Measure, ...]
     source: Facts
     artifact: Facts
@@ -56,6 +58,11 @@ class Evidence:
     layout: Layout
     timings: Timings
     folder: Path
+
+    @property
+    def primary(self) -> Measure:
+        """The measure that decides."""
+        return one(self.measures, self.scores[0])
 
     @property
     def timing(self) -> Timing:
@@ -96,7 +103,7 @@ def obtain_evidence(runner: Runner) -> Evidence:
     measures = (*found.measures, *costs(runner.plan, found.artifact.runtime, timings))
     pair = found.source, found.artifact
     interface, layout = found.interface, found.layout
-    return Evidence(found.images, measures, *pair, interface, layout, timings, folder)
+    return Evidence(found.images, found.scores, measures, *pair, interface, layout, timings, folder)
 
 
 def _compared(runner: Runner) -> tuple[Comparison, Path]:
@@ -132,31 +139,30 @@ class _Pair:
     def __init__(self, runner: Runner) -> None:
         plan = runner.plan
         self.runner, self.plan, self.view = runner, plan, plan.views["evaluation"]
-        self.names = runner.info().names
         name = f"the result of `{plan.final.step.name}` in {plan.backend.NAME}"
         self.artifact = Opened(plan, plan.final, runner.final(), name)
 
     def measure(self, folder: Path, report: Report, checked: StatCache) -> Comparison:
         """The comparison; golden vectors are written below `folder`."""
-        from yolodeploy.tasks import detection
+        from yolodeploy.tasks import Golden, accuracy, task_of
 
         with failing_as(self.plan.final.at, f"describing {self.artifact.name}"):
             interface = self.plan.backend.describe(as_artifact(self.artifact.result))
-        app = APP.for_head(self.runner.info().head)
+        info = self.runner.info()
+        task = task_of(info)
+        app = task.app.for_head(info.head)
         rules = app.with_thresholds(interface.confidence, interface.iou)
-        golden = detection.Golden(folder / "golden", rules)
+        golden = Golden(folder / "golden", rules)
         images = Pass(self.runner, self.artifact, golden.offer, report, checked)
         source = images.run()
         golden.finish()
-        scores = detection.accuracy(
-            images.tally,
-            self.names,
-            labelled=self.view.labelled,
-            confidence=_confidence(self.plan),
+        measures = accuracy(
+            images.tally, labelled=self.view.labelled, confidence=_confidence(self.plan)
         )
         return Comparison(
             images=len(self.view),
-            measures=tuple(scores),
+            scores=task.scores,
+            measures=measures,
             source=source.facts,
             artifact=self.artifact.facts(),
             interface=interface,

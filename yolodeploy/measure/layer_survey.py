@@ -98,12 +98,13 @@ class _Survey:
     def _drops(self, probe: Probe, context: Context) -> Mapping[Trial, float]:
         """The mAP50-95 drop of every trial, on the evaluation images."""
         from yolodeploy.compress import alone
-        from yolodeploy.tasks.detection import map50_95, required_score
+        from yolodeploy.tasks import primary_score, required_score, task_of
 
-        view = self._runner.plan.views["evaluation"]
+        view, task = self._runner.plan.views["evaluation"], task_of(self._runner.info())
 
         def score(artifact: Artifact) -> float:
-            return map50_95(self._open(artifact), view, context.imgsz, context.head)
+            opened = self._open(artifact)
+            return primary_score(opened, view, context.imgsz, task, context.head)
 
         def score_alone(trial: Trial) -> float:
             with alone(probe, trial, self._input.format, context) as artifact:

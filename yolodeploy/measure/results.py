@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from yolodeploy.tasks.detection import Detections, Run
+    from yolodeploy.backend import Outputs
+    from yolodeploy.tasks import Run
 
 REVISION = 4
 _MAX_COPIES, _IMAGES_A_COPY = 4, 16  # opening another copy takes memory, and time
@@ -59,7 +60,7 @@ class Opened:
         with failing_as(self.planned.at, f"opening {self.name}"):
             self.layout = layout_of(self._predictor)
 
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32] | Outputs:
         """Run the result on a batch."""
         return self._run(self._predictor, images)
 
@@ -75,7 +76,9 @@ class Opened:
         with failing_as(self.planned.at, f"opening {self.name}"):
             return self.planned.backend.open(self._artifact, self._target, self._threads)
 
-    def _run(self, predictor: Predictor, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run(
+        self, predictor: Predictor, images: NDArray[np.float32]
+    ) -> NDArray[np.float32] | Outputs:
         with failing_as(self.planned.at, f"running {self.name}"):
             return predictor(images)
 
@@ -154,10 +157,10 @@ class Stage:
     measures: tuple[Measure, ...]
 
 
-def obtain_stage(runner: Runner, index: int, source: Callable[[], list[Detections]]) -> Stage:
+def obtain_stage(runner: Runner, index: int, source: Callable[[], list[Any]]) -> Stage:
     """What was measured of a step's result: from the store, or measured now.
 
-    `source` gives the source model's detections.
+    `source` gives what the source model found.
     """
     plan, planned, result = runner.plan, runner.plan.steps[index], runner.result(index)
     id_ = digest_of(
@@ -183,15 +186,17 @@ def obtain_stage(runner: Runner, index: int, source: Callable[[], list[Detection
 
 
 def _scores(
-    runner: Runner, model: Opened, source: list[Detections], report: Report
+    runner: Runner, model: Opened, source: list[Any], report: Report
 ) -> tuple[Measure, ...]:
-    from yolodeploy.tasks.detection import Tally, evaluate, scores
+    from yolodeploy.tasks import Tally, evaluate, scores, task_of
 
-    view = runner.plan.views["evaluation"]
-    tally = Tally(source=source)
+    view, head = runner.plan.views["evaluation"], runner.info().head
+    task = task_of(runner.info())
+    tally = Tally(task, source=source)
     remedy = "Change the step's parameters, or report it with the recipe."
-    head = runner.info().head
-    for seen in evaluate(view, runner.imgsz, model.copies(len(view)), head=head, progress=report):
-        model.require_finite(seen.outputs[0], seen.image, StepFailed, remedy)
+    copies = model.copies(len(view))
+    for seen in evaluate(view, runner.imgsz, copies, task=task, head=head, progress=report):
+        for output in seen.outputs[0].values():
+            model.require_finite(output, seen.image, StepFailed, remedy)
         tally.add(seen)
-    return scores(tally, view.names, labelled=view.labelled)
+    return scores(tally, labelled=view.labelled)

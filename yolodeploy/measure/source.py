@@ -6,21 +6,23 @@ images as the artifact, each in a thread of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from yolodeploy.backend import ROWS
+from yolodeploy.backend import OUTPUT, ROWS
 from yolodeploy.errors import ModelError, StepFailed
 from yolodeploy.execution import Runner
 from yolodeploy.measure.results import Facts, Opened, remember_as
 from yolodeploy.system import Report, StatCache, conditions, digest_of, threads
 
 if TYPE_CHECKING:
-    from yolodeploy.tasks.detection import Detections, Floats, Run, Seen
+    from yolodeploy.backend import Outputs
+    from yolodeploy.tasks import Run, Seen, Task
 
-REVISION = 3
+REVISION = 4
+_Shapes = Mapping[str, tuple[int, ...]]  # of the outputs of one image
 _WEIGHTS = "The weights are broken; train or convert them again."
 _EXPORT = "The export is broken; report it with the recipe."
 
@@ -32,11 +34,11 @@ class Source:
     facts: Facts
     folder: Path
 
-    def detections(self) -> list[Detections]:
-        """Its detections on the evaluation images, in order."""
-        from yolodeploy.tasks.detection import read_findings
+    def found(self, task: Task[Any, Any]) -> list[Any]:
+        """What it found in the evaluation images, in order."""
+        from yolodeploy.tasks import read_findings
 
-        return read_findings(self.folder).detections
+        return read_findings(self.folder, task).found
 
 
 def obtain_source(runner: Runner) -> Source:
@@ -64,28 +66,30 @@ class Pass:
         report: Report,
         checked: StatCache,
     ) -> None:
-        from yolodeploy.tasks.detection import Tally
+        from yolodeploy.tasks import Tally, task_of
 
         self._runner, self._artifact, self._look = runner, artifact, look
         self._report, self._checked = report, checked
-        self.tally = Tally()
+        self._task: Task[Any, Any] = task_of(runner.info())
+        self.tally = Tally(self._task)
 
     def run(self) -> Source:
         """Fill the tally, in one pass with the source model if the store has no findings of it."""
-        from yolodeploy.tasks.detection import evaluate, read_findings
+        from yolodeploy.tasks import evaluate, read_findings
 
         plan = self._runner.plan
         self._require_one_to_one()
         source = _remembered(self._runner, self._both, self._checked)
-        findings = read_findings(source.folder)
+        findings = read_findings(source.folder, self._task)
         if not self.tally.truths:
-            shape = next(iter(findings.outputs.values())).shape
+            shapes = _shapes(next(iter(findings.outputs.values())))
             view = plan.views["evaluation"]
             copies, head = self._artifact.copies(len(view)), self._runner.info().head
             imgsz = self._runner.imgsz
-            for seen in evaluate(view, imgsz, copies, head=head, progress=self._report):
-                self._add(seen, shape, findings.outputs.get(seen.number))
-        self.tally.source = findings.detections
+            task = self._task
+            for seen in evaluate(view, imgsz, copies, task=task, head=head, progress=self._report):
+                self._add(seen, shapes, findings.outputs.get(seen.number))
+        self.tally.source = findings.found
         return source
 
     def _require_one_to_one(self) -> None:
@@ -98,35 +102,40 @@ class Pass:
             )
 
     def _both(self, folder: Path) -> Facts:
-        from yolodeploy.tasks.detection import compared
+        from yolodeploy.tasks import compared
 
         numbers = set(compared(len(self._runner.plan.views["evaluation"])))
 
         def add(seen: Seen) -> None:
-            output = seen.outputs[0]
-            self._add(seen, output.shape, output if seen.number in numbers else None)
+            outputs = seen.outputs[0]
+            self._add(seen, _shapes(outputs), outputs if seen.number in numbers else None)
 
         return _record(self._runner, folder, [self._artifact], add, self._report)
 
-    def _add(self, seen: Seen, shape: tuple[int, ...], source: Floats | None) -> None:
-        """Add an image; StepFailed if the artifact's output is broken. `shape` is that of the source model's."""
-        from yolodeploy.tasks.detection import rows_fault
-
-        at, output, rows = self._artifact.planned.at, seen.outputs[-1], seen.layouts[-1] == "rows"
-        classes, anchors = shape[0] - 4, shape[1]
-        expected = (min(ROWS, anchors), 6) if rows else shape
-        if output.shape != expected:
-            raise StepFailed(
-                f"{at}: for {seen.image.name} the artifact's output has the shape {list(output.shape)}, the "
-                f"source model's {'rows ' * rows}{list(expected)}. {_EXPORT}"
-            )
-        self._artifact.require_finite(output, seen.image, StepFailed, _EXPORT)
-        if rows and (fault := rows_fault(output, classes)):
+    def _add(self, seen: Seen, shapes: _Shapes, source: Outputs | None) -> None:
+        """Add an image; StepFailed if the artifact's outputs are broken. `shapes` are those of the source model's."""
+        at, rows = self._artifact.planned.at, seen.layouts[-1] == "rows"
+        for name, output in seen.outputs[-1].items():
+            expected = shapes[name]
+            if rows and name == OUTPUT:
+                extras = expected[0] - 4 - len(self._task.names)
+                expected = (min(ROWS, expected[1]), 6 + extras)
+            if output.shape != expected:
+                raise StepFailed(
+                    f"{at}: for {seen.image.name} the artifact's {name} has the shape {list(output.shape)}, the "
+                    f"source model's {'rows ' * rows}{list(expected)}. {_EXPORT}"
+                )
+            self._artifact.require_finite(output, seen.image, StepFailed, _EXPORT)
+        if fault := self._task.fault(seen.outputs[-1], seen.layouts[-1]):
             raise StepFailed(
                 f"{at}: for {seen.image.name} the artifact's output {fault}. {_EXPORT}"
             )
         self.tally.add(seen, source)
         self._look(seen)
+
+
+def _shapes(outputs: Outputs) -> _Shapes:
+    return {name: output.shape for name, output in outputs.items()}
 
 
 def _remembered(
@@ -137,16 +146,17 @@ def _remembered(
 
 def _id(runner: Runner) -> str:
     """Digest of everything that the findings depend on; no artifact is among it."""
-    from yolodeploy.tasks import COMPARED, EVALUATION
+    from yolodeploy.tasks import COMPARED, task_of
 
-    plan, source = runner.plan, runner.source()
+    plan, source, info = runner.plan, runner.source(), runner.info()
     return digest_of(
         {
             "revision": REVISION,
             "source": [plan.steps[0].id, source.meta.digest],
             "data": plan.view_digests["evaluation"],
             "imgsz": plan.imgsz.plain,
-            "rules": asdict(EVALUATION.for_head(runner.info().head)),
+            "task": info.task,
+            "rules": asdict(task_of(info).evaluation.for_head(info.head)),
             "compared": COMPARED,
             "conditions": conditions(),
             "versions": plan.steps[0].versions,
@@ -162,7 +172,7 @@ def _record(
     report: Report,
 ) -> Facts:
     """Run the source model, and beside it the others; write its findings into `folder`."""
-    from yolodeploy.tasks.detection import Recorder, evaluate
+    from yolodeploy.tasks import Recorder, evaluate, task_of
 
     plan = runner.plan
     view = plan.views["evaluation"]
@@ -173,11 +183,12 @@ def _record(
             f"{source.planned.at}: the source model returns rows, and others are compared with its anchors. Report it "
             f"to the author of the {source.planned.backend.NAME} plugin."
         )
-    recorder = Recorder(folder, len(view))
+    task, head = task_of(runner.info()), runner.info().head
+    recorder = Recorder(folder, len(view), task)
     models: list[Sequence[Run]] = [[source], *([other] for other in others)]
-    head = runner.info().head
-    for seen in evaluate(view, runner.imgsz, *models, head=head, progress=report):
-        source.require_finite(seen.outputs[0], seen.image, ModelError, _WEIGHTS)
+    for seen in evaluate(view, runner.imgsz, *models, task=task, head=head, progress=report):
+        for output in seen.outputs[0].values():
+            source.require_finite(output, seen.image, ModelError, _WEIGHTS)
         recorder.add(seen)
         look(seen)
     recorder.finish()

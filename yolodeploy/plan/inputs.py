@@ -7,7 +7,8 @@ are read once more when a step is done with them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +21,14 @@ from yolodeploy.backend import (
     verify_pinned,
     with_digests,
 )
-from yolodeploy.data import Dataset, image_faults, load_view, same_name, survey_view
+from yolodeploy.data import (
+    Dataset,
+    image_faults,
+    load_view,
+    read_class_names,
+    same_name,
+    survey_view,
+)
 from yolodeploy.errors import DataError, ModelError, PlanRefused
 from yolodeploy.plan.facts import Loader, WeightsFacts
 from yolodeploy.plan.plan import Plan, PlannedStep
@@ -31,7 +39,7 @@ from yolodeploy.system import MODEL_BYTES, Console, Memo, StatCache, file_digest
 
 _AGAIN = "The result was not kept. Run again when nothing writes there any more."
 _LABELLED = ("evaluation", "training")  # views whose labels are read
-_Key = tuple[Path, View, int, AllowedPaths]
+_Key = tuple[Path, View, int, AllowedPaths, str]
 
 
 class Inputs:
@@ -59,14 +67,22 @@ class Inputs:
         self.digests.save()
         self.facts.save()
 
-    def views(self, file: RecipeFile, resolved: Sequence[ResolvedStep]) -> dict[str, Dataset]:
-        """The data views of a recipe; raises PlanRefused if it lacks one that a step needs, or DataError."""
-        wanted = _wanted_views(file, resolved)
-        try:
-            views = {name: self._view(file, view)[0] for name, view in wanted.items()}
-        except DataError as error:
-            at = file.where("data", "path")
-            raise DataError(f"{at}: the data set cannot be used.\n{error}") from None
+    def class_names(self, file: RecipeFile) -> tuple[str, ...]:
+        """The classes of a recipe's data set, whatever its task; raises DataError."""
+        data = file.recipe.data
+        with _naming_data_set(file):
+            return read_class_names(data.path, data.evaluation, file.allowed)
+
+    def views(
+        self, file: RecipeFile, resolved: Sequence[ResolvedStep], facts: ModelInfo | None
+    ) -> dict[str, Dataset]:
+        """The data views of a recipe, with labels of the task that the model does.
+
+        Raises PlanRefused if it lacks one that a step needs, or DataError.
+        """
+        wanted, task = _wanted_views(file, resolved), task_in(facts)
+        with _naming_data_set(file):
+            views = {name: self._view(file, view, task)[0] for name, view in wanted.items()}
         for step in resolved:
             _require_usable(file, views, step)
         return views
@@ -75,7 +91,10 @@ class Inputs:
         self, file: RecipeFile, views: Mapping[str, Dataset], facts: ModelInfo, model: ModelInfo
     ) -> dict[str, Dataset]:
         """The views with the classes that the `model` has, which is loaded from weights with these facts."""
-        used = dict(views)
+        with _naming_data_set(file):
+            used = {
+                name: view.for_model(facts.names, facts.kpt_shape) for name, view in views.items()
+            }
         if facts.single_cls:
             used = {name: view.as_one_class(facts.names[0]) for name, view in used.items()}
         if file.recipe.model.classes is None:
@@ -94,20 +113,24 @@ class Inputs:
 
     def view_digests(self, file: RecipeFile, views: Mapping[str, Dataset]) -> dict[str, str]:
         """Digests of views; raises DataError if an evaluation image is also in another view."""
-        pairs = {name: self._view(file, getattr(file.recipe.data, name)) for name in views}
+        pairs = {
+            name: self._view(file, getattr(file.recipe.data, name), view.task)
+            for name, view in views.items()
+        }
         for name, pair in pairs.items():
             if name != "evaluation":
                 self._refuse_overlap(file, name, pair, pairs["evaluation"])
         return {name: self._digest_as(views[name], *pair) for name, pair in pairs.items()}
 
-    def survey(self, file: RecipeFile, console: Console) -> list[str]:
+    def survey(self, file: RecipeFile, facts: ModelInfo | None, console: Console) -> list[str]:
         """What is wrong with the images and labels of a recipe's views, one line for each fault.
 
         Looks at every image and label; raises DataError if the data set cannot be read at all.
         """
         data, faults, images = file.recipe.data, dict[str, None](), dict[Path, None]()
         for view in filter(None, (data.evaluation, data.calibration, data.training)):
-            dataset, found = survey_view(data.path, view, data.seed, file.allowed)
+            task = task_in(facts)
+            dataset, found = survey_view(data.path, view, data.seed, file.allowed, task)
             faults.update(dict.fromkeys(found))
             images.update(dict.fromkeys(dataset.images))
         if new := [image for image in images if image not in self._decoded]:
@@ -171,11 +194,11 @@ class Inputs:
             if problem := misfit(f"{name} {pinned.file.name}", theirs, facts):
                 raise ModelError(f"{at}: {problem}")
 
-    def _view(self, file: RecipeFile, view: View) -> tuple[Dataset, str]:
+    def _view(self, file: RecipeFile, view: View, task: str) -> tuple[Dataset, str]:
         data = file.recipe.data
-        key = (data.path, view, data.seed, file.allowed)
+        key = (data.path, view, data.seed, file.allowed, task)
         if key not in self._views:
-            found = load_view(data.path, view, data.seed, file.allowed)
+            found = load_view(data.path, view, data.seed, file.allowed, task)
             self._views[key] = found, found.digest(self.digests)
         return self._views[key]
 
@@ -192,6 +215,21 @@ class Inputs:
                     "image, so the measured accuracy would flatter. Choose another split or fewer images."
                 )
         self._disjoint.add(pair)
+
+
+def task_in(facts: ModelInfo | None) -> str:
+    """What a model does: if nothing reads the weights before they are loaded, it is taken for a detector."""
+    return facts.task if facts else "detect"
+
+
+@contextmanager
+def _naming_data_set(file: RecipeFile) -> Iterator[None]:
+    """Say of a DataError where the recipe names the data set."""
+    try:
+        yield
+    except DataError as error:
+        at = file.where("data", "path")
+        raise DataError(f"{at}: the data set cannot be used.\n{error}") from None
 
 
 def label_warnings(plan: Plan) -> list[str]:

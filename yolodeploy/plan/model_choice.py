@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from yolodeploy.backend import Inspecting, ModelInfo, Params, problem_of
@@ -33,10 +33,12 @@ def choose(file: RecipeFile, loader: Loader, facts: ModelInfo | None, params: Pa
     return params.model_copy(update={"classes": _kept(file, loader, facts)})
 
 
-def stated(file: RecipeFile, loader: Loader, names: Sequence[str], options: Params) -> Params:
+def stated(
+    file: RecipeFile, loader: Loader, names: Callable[[], Sequence[str]], options: Params
+) -> Params:
     """The parameters of the loading step that the recipe alone decides.
 
-    `names` are the classes of its data set, `options` what it gives the loader.
+    `names` gives the classes of its data set, `options` what it gives the loader.
 
     Raises PlanRefused for what the plugin does not take.
     """
@@ -55,7 +57,7 @@ def stated(file: RecipeFile, loader: Loader, names: Sequence[str], options: Para
                 f"`{model.weights.name}`, does not take `{name}`. Remove it."
             )
     if "names" in step.params.model_fields:
-        wanted["names"] = tuple(names)
+        wanted["names"] = tuple(names())
     given = {name: getattr(options, name) for name in options.model_fields_set}
     return step.params.model_validate({**given, **wanted})
 

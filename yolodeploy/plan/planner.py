@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from yolodeploy.backend import Backend, Registry, Step, Target, load_registry
+from yolodeploy.backend import Backend, ModelInfo, Registry, Step, Target, load_registry
 from yolodeploy.plan.facts import Loader, chosen_imgsz
-from yolodeploy.plan.inputs import Inputs, check_names
+from yolodeploy.plan.inputs import Inputs, check_names, task_in
 from yolodeploy.plan.known_parts import refuse_unfit
 from yolodeploy.plan.loading import find_loader, reading, with_code
 from yolodeploy.plan.model_choice import choose, loaded, stated
@@ -22,6 +22,7 @@ from yolodeploy.plan.resolve import (
     ResolvedStep,
     find_export,
     find_target,
+    refuse_checks_of_other_tasks,
     refuse_unknown_checks,
     resolve_steps,
 )
@@ -76,7 +77,12 @@ class Planner:
 
     def survey(self, recipe: Path, console: Console) -> list[str]:
         """Everything that is wrong with the images and labels of a recipe; looks at every one of them."""
-        return self._inputs.survey(load_recipe(recipe, self._allowed), console)
+        file = load_recipe(recipe, self._allowed)
+        backend, _ = find_target(file, self._registry)
+        first = find_loader(file, self._registry, backend, trusted=self._trusted)
+        loader, digest = _owned(self._registry, first[0]), self._inputs.weights_digest(file)
+        _, facts = _inspected(file, self._inputs, loader, first, digest)
+        return self._inputs.survey(file, facts, console)
 
 
 def make_plan(
@@ -91,16 +97,11 @@ def make_plan(
     resolved = resolve_steps(file, registry, backend, target, first)
     export = find_export(file, backend, resolved)
     refuse_unknown_checks(file, backend, resolved)
-    views = inputs.views(file, resolved)
     weights_digest = inputs.weights_digest(file)
-    loader = _owned(registry, resolved[0][0])
-    weights_at = file.where("model", "weights")
-    step, params, at = resolved[0]
-    params = with_code(file, params, inputs.digests)
-    resolved[0] = step, stated(file, loader, views["evaluation"].names, params), at
-    facts = inputs.facts.of(
-        loader, file.recipe.model.weights, weights_digest, weights_at, resolved[0][1]
-    )
+    loader = _owned(registry, first[0])
+    resolved[0], facts = _inspected(file, inputs, loader, first, weights_digest)
+    refuse_checks_of_other_tasks(file, task_in(facts))
+    views = inputs.views(file, resolved, facts)
     imgsz = chosen_imgsz(file, loader, facts)
     step, params, at = resolved[0]
     resolved[0] = step, choose(file, loader, facts, params), at
@@ -128,6 +129,18 @@ def make_plan(
     if model:
         check_names(model.names, plan)
     return plan
+
+
+def _inspected(
+    file: RecipeFile, inputs: Inputs, loader: Loader, first: ResolvedStep, weights_digest: str
+) -> tuple[ResolvedStep, ModelInfo | None]:
+    """The loading step with what the recipe states of the model, and what the weights say."""
+    step, params, at = first
+    params = with_code(file, params, inputs.digests)
+    params = stated(file, loader, partial(inputs.class_names, file), params)
+    weights, weights_at = file.recipe.model.weights, file.where("model", "weights")
+    facts = inputs.facts.of(loader, weights, weights_digest, weights_at, params)
+    return (step, params, at), facts
 
 
 def _owned(registry: Registry, step: Step) -> Loader:

@@ -146,10 +146,11 @@ def refuse_unknown_checks(
     """Raise PlanRefused if a check names a step that the recipe does not have, or cannot be measured."""
     names = [step.name for step, _, _ in resolved[1:]]
     checks = file.recipe.checks
-    if checks.confidence and checks.map_drop is None and checks.class_ap_drop is None:
+    drops = checks.map_drop, checks.top1_drop, checks.class_ap_drop
+    if checks.confidence and drops == (None, None, None):
         raise PlanRefused(
-            f"{file.where('checks', 'confidence')}: `confidence` decides `map_drop` and `class_ap_drop`, and the "
-            "recipe checks neither. Add one, or remove it."
+            f"{file.where('checks', 'confidence')}: `confidence` decides `map_drop`, `top1_drop` and `class_ap_drop`, and "
+            "the recipe checks none of them. Add one, or remove it."
         )
     if checks.throughput_ratio is not None and not isinstance(backend, Serving):
         raise PlanRefused(
@@ -162,6 +163,16 @@ def refuse_unknown_checks(
                 f"{file.where('checks', 'step_drop', name)}: `step_drop` names `{name}`, which is not a step "
                 f"of this recipe.{suggestion(name, dict.fromkeys(names))}"
             )
+
+
+def refuse_checks_of_other_tasks(file: RecipeFile, task: str) -> None:
+    """Raise PlanRefused if a check measures what a model of this task does not have."""
+    wanted, other = ("top1_drop", "map_drop") if task == "classify" else ("map_drop", "top1_drop")
+    if getattr(file.recipe.checks, other) is not None:
+        raise PlanRefused(
+            f"{file.where('checks', other)}: a {task} model has no {other.removesuffix('_drop')} to lose. "
+            f"Write `{wanted}` instead."
+        )
 
 
 def _params(file: RecipeFile, index: int, request: StepRequest, step: Step) -> Params:

@@ -134,18 +134,21 @@ class Checks(Part):
 
     confidence: Annotated[float, Field(ge=0.5, le=0.99)] | None = Field(
         default=None,
-        description="If given, `map_drop` and `class_ap_drop` pass or fail only with this probability: their "
+        description="If given, `map_drop`, `top1_drop` and `class_ap_drop` pass or fail only with this probability: their "
         "whole interval must lie on one side of the limit.",
     )
 
     size_mb: Positive | None = None
     """Largest size of the artifact in megabytes (1e6 bytes)."""
     map_drop: Fraction | None = None
-    """Largest loss of mAP50-95 against the source model (0.01 is one point)."""
+    """Largest loss of mAP50-95 against the source model (0.01 is one point): of boxes, masks, poses or rotated boxes."""
+    top1_drop: Fraction | None = None
+    """Largest loss of top-1 accuracy against the source model, for classification."""
     class_ap_drop: Fraction | None = None
-    """Largest loss of AP50-95 of any single class."""
+    """Largest loss of AP50-95 of any single class; for classification, of its accuracy."""
     fidelity: Fraction | None = None
-    """Smallest AP50-95 of the artifact's detections against the source model's; needs no labels."""
+    """Smallest AP50-95 of what the artifact finds against what the source model finds; for classification, the share
+    of images on which both agree. Needs no labels."""
     latency_ratio: Positive | None = None
     """Largest median latency relative to the same backend's fp32 export, measured interleaved."""
     speedup: Positive | None = Field(
@@ -162,7 +165,7 @@ class Checks(Part):
     """Largest difference of any raw output value from the source model."""
     step_drop: dict[str, Annotated[float, Field(ge=-1, le=1)]] | None = Field(
         default=None,
-        description="Largest loss of mAP50-95 of single steps, by name, against their own input; "
+        description="Largest loss of mAP50-95 (top-1 for classification) of single steps, by name, against their own input; "
         "a negative limit demands a gain.",
     )
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from yolodeploy.report.report import signed
 from yolodeploy.system import WIDTH, ImageShape
+from yolodeploy.tasks import COLUMNS, FINDINGS, TITLES
 
 Row = Mapping[str, Any]  # a `measure.Row` as plain data
+Report = Mapping[str, Any]
 
 _LABEL, _PANEL, _BAR, _STEP = 130, 190, 110, 22  # pixels of the picture
 
@@ -28,28 +30,31 @@ _COLUMNS: dict[str, tuple[str, int, Callable[[float], str]]] = {
     "parameters": ("params", 6, _short),
     "flops": ("FLOPs", 5, _short),
     "bytes": ("MB", 6, lambda number: f"{number / 1e6:.2f}"),
-    "map50_95": ("mAP50-95", 8, lambda number: f"{number:.4f}"),
+    "score": ("", 8, lambda number: f"{number:.4f}"),  # the title is that of the task's measure
     "drop": ("drop", 7, signed),
     "fidelity": ("fidelity", 8, lambda number: f"{number:.4f}"),
     "latency_ms": ("ms", 7, lambda number: f"{number:.2f}"),
     "speedup": ("speed", 6, lambda number: f"{number:.2f}x"),
 }
-TITLES = tuple(title for title, _, _ in _COLUMNS.values())
-_PANELS = {
-    "flops": "FLOPs",
-    "bytes": "size, MB",
-    "latency_ms": "latency, ms",
-    "map50_95": "mAP50-95",
-}
+_PANELS = {"flops": "FLOPs", "bytes": "size, MB", "latency_ms": "latency, ms", "score": ""}
+
+
+def titles(report: Report) -> tuple[str, ...]:
+    """The titles of the columns."""
+    return tuple(_title(report, field, title) for field, (title, _, _) in _COLUMNS.items())
+
+
+def _title(report: Report, field: str, title: str) -> str:
+    return COLUMNS[report["scores"][0]] if field == "score" else title
 
 
 def has_results_between(rows: Sequence[Row]) -> bool:
     """Whether a result between the source model and the artifact was measured."""
-    return any(row["fidelity"] is not None or row["map50_95"] is not None for row in rows[1:-1])
+    return any(row["fidelity"] is not None or row["score"] is not None for row in rows[1:-1])
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """The figures of a row as text, in the order of `TITLES`; "-" for what was not measured."""
+    """The figures of a row as text, in the order of `titles`; "-" for what was not measured."""
     return tuple(_text(row, field) for field in _COLUMNS)
 
 
@@ -57,12 +62,12 @@ def _text(row: Row, field: str) -> str:
     return "-" if row[field] is None else _COLUMNS[field][2](row[field])
 
 
-def lines(rows: Sequence[Row], imgsz: ImageShape) -> Iterator[str]:
+def lines(report: Report) -> Iterator[str]:
     """The table, what its columns mean, and why figures are missing."""
-    yield _line(TITLES)
-    for row in rows:
+    yield _line(titles(report))
+    for row in report["chain"]:
         yield _line(cells(row))
-    for text in notes(rows, imgsz):
+    for text in notes(report):
         yield textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
@@ -72,11 +77,13 @@ def _line(texts: Sequence[str]) -> str:
     return "  " + " ".join([first.strip().ljust(len(first)), *rest])
 
 
-def notes(rows: Sequence[Row], imgsz: ImageShape) -> Iterator[str]:
+def notes(report: Report) -> Iterator[str]:
     """What the columns mean, which runtime gave the accuracy, and why figures are missing."""
+    rows, imgsz = report["chain"], ImageShape.of(report["imgsz"])
+    score, found = TITLES[report["scores"][0]], FINDINGS[report["model"]["task"]]
     yield (
-        f"FLOPs: two per multiply-accumulate, one image of {imgsz}. drop: of mAP50-95, "
-        "against the step before. fidelity: to the first model's detections. ms: median latency per image on "
+        f"FLOPs: two per multiply-accumulate, one image of {imgsz}. drop: of {score}, "
+        f"against the step before. fidelity: to the first model's {found}. ms: median latency per image on "
         "the target's runtime, all in turns; before `export`, that of the step's plain fp32 export. "
         "speed: how many times as fast as the first row."
     )
@@ -88,8 +95,12 @@ def notes(rows: Sequence[Row], imgsz: ImageShape) -> Iterator[str]:
     for reason, fields in _missing(rows).items():
         by_steps: dict[str, list[str]] = {}
         for field, steps in fields.items():
-            by_steps.setdefault(", ".join(steps), []).append(_COLUMNS[field][0])
-        listed = "; ".join(f"{', '.join(titles)} of {steps}" for steps, titles in by_steps.items())
+            by_steps.setdefault(", ".join(steps), []).append(
+                _title(report, field, _COLUMNS[field][0])
+            )
+        listed = "; ".join(
+            f"{', '.join(columns)} of {steps}" for steps, columns in by_steps.items()
+        )
         yield f"Not measured: {listed}: {reason}."
 
 
@@ -103,13 +114,14 @@ def _missing(rows: Sequence[Row]) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def bars(rows: Sequence[Row]) -> dict[str, Any]:
+def bars(report: Report) -> dict[str, Any]:
     """A picture of four panels with a bar for every step: sizes, rectangles and labels, in pixels."""
+    rows = report["chain"]
     labels = [_label(0, number, row["step"]) for number, row in enumerate(rows, 1)]
     rectangles = []
     for place, (field, title) in enumerate(_PANELS.items()):
         left = _LABEL + _PANEL * place
-        labels.append(_label(left, 0, title))
+        labels.append(_label(left, 0, _title(report, field, title)))
         top = max((row[field] for row in rows if row[field] is not None), default=0) or 1
         for number, row in enumerate(rows, 1):
             width = _BAR * (row[field] or 0) / top

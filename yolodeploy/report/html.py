@@ -11,8 +11,7 @@ import jinja2
 from yolodeploy.measure import count_of_threads
 from yolodeploy.report import breakdown_table
 from yolodeploy.report.report import forms_of_layers, per_batch, requests_in_flight
-from yolodeploy.system import ImageShape
-from yolodeploy.tasks import Key, Measure, grouped, one, percent, read_measures
+from yolodeploy.tasks import FINDINGS, TITLES, Key, Measure, grouped, one, percent, read_measures
 
 
 @cache
@@ -41,22 +40,26 @@ def _four(value: float | None) -> str:
 def report_page(report: Mapping[str, Any]) -> str:
     """The page of a report."""
     measures = read_measures(report["measures"])
-    overall = one(measures, Key.MAP50_95)
-    sizes = [(f"mAP50-95, {m.group} objects", m) for m in grouped(measures, Key.SIZE_AP)]
+    scores = [(TITLES[key], one(measures, Key(key))) for key in report["scores"]]
+    title, overall = scores[0]
+    sizes = [(f"{title}, {m.group} objects", m) for m in grouped(measures, Key.SIZE_AP)]
     return render(
         "report.html",
         report=report,
-        accuracy=[("mAP50-95", overall), ("mAP50", one(measures, Key.MAP50)), *sizes],
+        accuracy=[*scores, *sizes],
+        score=title,
+        findings=FINDINGS[report["model"]["task"]],
+        divergence=next((m for m in measures if m.key == Key.DIVERGENCE), None),
         interval=overall.interval,
         confidence=percent(overall.confidence),
         fidelity=one(measures, Key.FIDELITY),
         cost=_cost(report, measures),
         classes=list(grouped(measures, Key.CLASS_AP)),
         forms=forms_of_layers(report["interface"]["layers"]),
-        titles=breakdown_table.TITLES,
+        titles=breakdown_table.titles(report),
         rows=[breakdown_table.cells(row) for row in report["chain"]],
-        bars=breakdown_table.bars(report["chain"]),
-        notes=list(breakdown_table.notes(report["chain"], ImageShape.of(report["imgsz"]))),
+        bars=breakdown_table.bars(report),
+        notes=list(breakdown_table.notes(report)),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from yolodeploy.backend import Inspected, PartCount
 from yolodeploy.plan import Option, Possible
 from yolodeploy.system import GREY, WIDTH
+from yolodeploy.tasks import TITLES
 
 _LABEL, _MANY, _FEW = 12, 8, 3  # columns of a label; classes and devices that are named
 _GIGA = 10**9
@@ -77,9 +78,10 @@ def bundle_rows(claims: Mapping[str, Any]) -> list[Row]:
     ]
     if claims["classes"]:
         rows += [("classes", _classes(claims["classes"])), ("head", claims["head"])]
-    if (accuracy := claims["map50_95"]) and None not in accuracy.values():
+    if (accuracy := claims["accuracy"]) and None not in accuracy.values():
         figures = "{artifact:.4f}, source {source:.4f}".format_map(accuracy)
-        rows.append(("mAP50-95", f"{figures}, as the report says"))
+        title = TITLES.get(accuracy["key"], accuracy["key"])
+        rows.append((title, f"{figures}, as the report says"))
     intact = "every file is as the manifest lists it"
     more = f" (and {len(problems) - 1} more: `yolodeploy verify`)" if len(problems) > 1 else ""
     return [*rows, ("intact", f"no: {problems[0]}{more}" if problems else intact)]

@@ -26,6 +26,7 @@ def make_report(
         "backend": plan.backend.NAME,
         "imgsz": plan.imgsz.plain,
         "model": _model(plan, runner),
+        "scores": list(evidence.scores),
         "notes": list(plan.notes),
         "steps": [_step(planned, runner) for planned in plan.steps],
         "artifact": {"format": artifact.format, "digest": artifact.digest, "bytes": artifact.bytes},
@@ -41,10 +42,11 @@ def make_report(
 
 
 def _model(plan: Plan, runner: Runner) -> dict[str, Any]:
-    """Which head runs, of which; and the names of the classes, of how many."""
+    """Its task; which head runs, of which; and the names of the classes, of how many."""
     info = runner.info()
     whole = plan.facts or info
     return {
+        "task": info.task,
         "head": info.head,
         "heads": list(whole.heads),
         "classes": list(info.names),
@@ -86,19 +88,18 @@ def _evidence_block(evidence: Evidence) -> dict[str, Any]:
     timing = evidence.timing
     block = {
         "images": evidence.images,
-        "map50_95": _compared(one(measures, Key.MAP50_95)),
-        "map50": _compared(one(measures, Key.MAP50)),
+        **{str(key): _compared(one(measures, key)) for key in evidence.scores},
         "per_class": [
             {"name": m.group, "objects": m.count, **_compared(m)}
             for m in grouped(measures, Key.CLASS_AP)
         ],
         "by_size": [{"name": m.group, **_compared(m)} for m in grouped(measures, Key.SIZE_AP)],
         "fidelity": _fidelity(one(measures, Key.FIDELITY)),
+        **{str(m.key): six_digits(m.artifact) for m in measures if m.key == Key.DIVERGENCE},
         "output_diff": {
             "images": one(measures, Key.OUTPUT_DIFF).count,
             **_difference(measures, ""),
-            "boxes_px": _difference(measures, "boxes_px"),
-            "scores": _difference(measures, "scores"),
+            **{m.group: _difference(measures, m.group) for m in grouped(measures, Key.OUTPUT_DIFF)},
         },
         "latency_ms": {"median": timing.median_ms, "p90": timing.p90_ms},
         "reference_ms": {"median": one(measures, Key.LATENCY).source},

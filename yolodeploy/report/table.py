@@ -9,8 +9,18 @@ from typing import Any
 from yolodeploy.measure import count_of_threads, number
 from yolodeploy.report import breakdown_table
 from yolodeploy.report.report import forms_of_layers, per_batch, requests_in_flight, signed
-from yolodeploy.system import WIDTH, ImageShape
-from yolodeploy.tasks import Key, Measure, grouped, one, percent, read_measures
+from yolodeploy.system import WIDTH
+from yolodeploy.tasks import (
+    FINDINGS,
+    TITLES,
+    Key,
+    Measure,
+    difference_name,
+    grouped,
+    one,
+    percent,
+    read_measures,
+)
 
 _LABEL = 14
 Row = tuple[str, str]  # label and text
@@ -30,13 +40,13 @@ def report_table(report: Mapping[str, Any]) -> str:
         *_layers(report["interface"]["layers"]),
         *_evaluation(report["data"]),
         *_calibration(report["data"]),
-        *_accuracy(measures, report["conditions"]["images"]),
+        *_accuracy(report, measures),
         *_cost(measures, report["conditions"], with_speedup=with_breakdown),
         *map(_check, report["checks"]),
     ]
     lines = [report["name"], *(_row(label, text) for label, text in rows)]
     if with_breakdown:
-        lines += ["", *breakdown_table.lines(report["chain"], ImageShape.of(report["imgsz"]))]
+        lines += ["", *breakdown_table.lines(report)]
     return "\n".join(lines)
 
 
@@ -70,14 +80,18 @@ def _readers(view: Mapping[str, Any]) -> str:
     return f" (read by {', '.join(fewer)})" if fewer else ""
 
 
-def _accuracy(measures: Sequence[Measure], images: int) -> Iterator[Row]:
-    for key, label in ((Key.MAP50_95, "mAP50-95"), (Key.MAP50, "mAP50")):
-        yield label, _compared(one(measures, key), images)
+def _accuracy(report: Mapping[str, Any], measures: Sequence[Measure]) -> Iterator[Row]:
+    images, found = report["conditions"]["images"], FINDINGS[report["model"]["task"]]
+    for key in report["scores"]:
+        yield TITLES[key], _compared(one(measures, Key(key)), images)
     if sizes := [size for size in grouped(measures, Key.SIZE_AP) if size.loss is not None]:
         yield "by object size", ", ".join(map(_group, sizes))
     if worst := worst_classes(measures, 5):
         yield "worst classes", ", ".join(map(_group, worst))
-    yield "fidelity", _fidelity(one(measures, Key.FIDELITY))
+    yield "fidelity", _fidelity(one(measures, Key.FIDELITY), found)
+    for measure in measures:
+        if measure.key == Key.DIVERGENCE and measure.artifact is not None:
+            yield "divergence", f"{measure.artifact:.3g} nats from the source model's probabilities"
     yield "output diff", _difference(measures, images)
 
 
@@ -103,20 +117,22 @@ def worst_classes(measures: Sequence[Measure], count: int) -> list[Measure]:
     return [measure for _, measure in sorted(lost, key=lambda pair: -pair[0])[:count]]
 
 
-def _fidelity(measure: Measure) -> str:
+def _fidelity(measure: Measure, found: str) -> str:
     if measure.artifact is None:
         return f"not measured: {measure.reason}"
-    return f"{measure.artifact:.4f} to the source model's {measure.count} detections"
+    return f"{measure.artifact:.4f} to the source model's {measure.count} {found}"
 
 
 def _difference(measures: Sequence[Measure], images: int) -> str:
-    overall, boxes, scores = (
-        one(measures, Key.OUTPUT_DIFF, group).artifact for group in ("", "boxes_px", "scores")
-    )
-    mean = one(measures, Key.OUTPUT_DIFF_MEAN).artifact
-    parts = f"boxes max {boxes:.4g} px, scores max {scores:.2g}"
-    count = one(measures, Key.OUTPUT_DIFF).count
-    return f"max {overall:.4g}, mean {mean:.2g} ({parts}; on {count} of {images} images)"
+    overall, mean = (one(measures, key) for key in (Key.OUTPUT_DIFF, Key.OUTPUT_DIFF_MEAN))
+    parts = ", ".join(map(_largest, grouped(measures, Key.OUTPUT_DIFF)))
+    count = overall.count
+    return f"max {overall.artifact:.4g}, mean {mean.artifact:.2g} ({parts}; on {count} of {images} images)"
+
+
+def _largest(difference: Measure) -> str:
+    name, unit = difference_name(difference.group)
+    return f"{name} max {difference.artifact:.{4 if unit else 2}g}{unit}"
 
 
 def _cost(

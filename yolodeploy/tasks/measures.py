@@ -13,9 +13,16 @@ class Key(StrEnum):
 
     MAP50_95 = "map50_95"
     MAP50 = "map50"
+    MASK_MAP50_95 = "mask_map50_95"
+    MASK_MAP50 = "mask_map50"
+    POSE_MAP50_95 = "pose_map50_95"
+    POSE_MAP50 = "pose_map50"
+    TOP1 = "top1"
+    TOP5 = "top5"
     SIZE_AP = "size_ap50_95"  # groups: sizes of objects
     CLASS_AP = "class_ap50_95"  # groups: classes
     FIDELITY = "fidelity"
+    DIVERGENCE = "divergence"
     OUTPUT_DIFF = "output_diff"  # groups: outputs
     OUTPUT_DIFF_MEAN = "output_diff_mean"
     LATENCY = "latency_ms"

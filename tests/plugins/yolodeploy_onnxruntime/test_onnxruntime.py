@@ -21,7 +21,8 @@ from yolodeploy.compress import read_layers
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import PlanRefused, StepFailed
 from yolodeploy.recipe import View
-from yolodeploy.tasks.detection import map50_95
+from yolodeploy.tasks import primary_score
+from yolodeploy.tasks.detection import Detect
 from yolodeploy_onnx.params import LoadOnnx
 from yolodeploy_onnxruntime.model_file import MODEL_FILE, Lookup, read_model
 from yolodeploy_onnxruntime.params import W8, Export, Quantize
@@ -100,9 +101,9 @@ def test_int8_keeps_the_accuracy_and_a_quarter_of_the_size(
     exact: Artifact, integer: Artifact, demo: RealModel
 ) -> None:
     evaluation = load_view(demo.data, View(images=60), 0)
-    size = given(exact.path.parent / "unused").imgsz
+    size, task = given(exact.path.parent / "unused").imgsz, Detect(evaluation.names)
     scores = [
-        map50_95(backend.open(made, PC, 1), evaluation, size, "one-to-many")
+        primary_score(backend.open(made, PC, 1), evaluation, size, task, "one-to-many")
         for made in (exact, integer)
     ]
     assert scores[0] - scores[1] < 0.01

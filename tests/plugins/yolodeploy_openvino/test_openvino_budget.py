@@ -24,11 +24,11 @@ from test_openvino_quantize import (
 from torch_support import DEMO, context
 
 import yolodeploy_openvino as backend
+from yolodeploy import tasks
 from yolodeploy.backend import Artifact, Context, Probe, Target
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import DataError, PlanRefused
 from yolodeploy.recipe.fields import View
-from yolodeploy.tasks import detection
 from yolodeploy_openvino.params import Quantize
 
 pytestmark = pytest.mark.skipif(
@@ -83,7 +83,7 @@ def test_a_trial_exchanges_one_layer(
 def scores(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the models score on the calibration images, the float one first."""
     given: list[float] = []
-    monkeypatch.setattr(detection, "map50_95", lambda *_: given.pop(0))
+    monkeypatch.setattr(tasks, "primary_score", lambda *_: given.pop(0))
     return given
 
 

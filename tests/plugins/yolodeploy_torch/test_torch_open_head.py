@@ -13,7 +13,7 @@ import torch
 from real_model import ROOT, RealModel
 from torch_support import context, load
 
-from yolodeploy.backend import Artifact, Context, ModelInfo, PinnedFile
+from yolodeploy.backend import NO_MODEL, Artifact, Context, ModelInfo, PinnedFile
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import ModelError, PlanRefused
 from yolodeploy.recipe.fields import View
@@ -71,7 +71,9 @@ def view(demo: RealModel) -> Dataset:
 
 def given(work: Path, view: Dataset, source: Artifact) -> Context:
     views = {"calibration": view, "training": view}
-    return replace(context(work, SIDE), data=views, source=source, names=view.names)
+    return replace(
+        context(work, SIDE), data=views, source=source, model=replace(NO_MODEL, names=view.names)
+    )
 
 
 def history(folder: Path) -> dict[str, Any]:

@@ -137,7 +137,8 @@ def _size(model: GraphModule, of: str) -> float:
 def test_statistics_are_mended(
     loaded: Artifact, model: GraphModule, shapes: Path, tmp_path: Path
 ) -> None:
-    from yolodeploy.tasks.detection import map50_95
+    from yolodeploy.tasks import primary_score
+    from yolodeploy.tasks.detection import Detect
     from yolodeploy_torch.pruning.importance import importance, relative
     from yolodeploy_torch.pruning.prune import _Goal
     from yolodeploy_torch.pruning.selection import keep_best
@@ -153,10 +154,11 @@ def test_statistics_are_mended(
 
     def score(one: GraphModule) -> float:
         with torch.inference_mode():
-            return map50_95(
+            return primary_score(
                 lambda x: one(torch.from_numpy(x)).numpy(),
                 view,
                 ImageShape.square(160),
+                Detect(view.names),
                 "one-to-many",
             )
 
@@ -236,7 +238,8 @@ def test_taylor_is_the_change_of_the_loss(model: GraphModule, shapes: Path) -> N
 def test_taylor_finds_the_half_that_is_hardly_used(
     loaded: Artifact, model: GraphModule, shapes: Path, tmp_path: Path
 ) -> None:
-    from yolodeploy.tasks.detection import map50_95
+    from yolodeploy.tasks import primary_score
+    from yolodeploy.tasks.detection import Detect
 
     params = {"keep": 0.6, "importance": "taylor", "scope": "global"}
     view = load_view(shapes, View(images=24), 0)
@@ -244,10 +247,11 @@ def test_taylor_finds_the_half_that_is_hardly_used(
     assert _macs(smaller) <= 0.6 * _macs(model)
     with threads(1), torch.inference_mode():
         before, after = (
-            map50_95(
+            primary_score(
                 lambda x, one=one: one(torch.from_numpy(x)).numpy(),
                 view,
                 ImageShape.square(160),
+                Detect(view.names),
                 "one-to-many",
             )
             for one in (model, smaller)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from real_model import RealModel
 from torch_support import context
 
-from yolodeploy.backend import Artifact, Context, Target
+from yolodeploy.backend import NO_MODEL, Artifact, Context, Target
 from yolodeploy.backend.registry import load_registry
 from yolodeploy.compress.layers import choose
 from yolodeploy.compress.learned_ranges import RANGES_FILE, Range, Ranges, read_ranges
@@ -56,7 +56,12 @@ def grids(loaded: Artifact, view: Dataset) -> InitialRanges:
 
 def given(work: Path, view: Dataset, loaded: Artifact) -> Context:
     names = graph_in(read(loaded.path)).head.names
-    return replace(context(work, 96), data={"training": view}, source=loaded, names=names)
+    return replace(
+        context(work, 96),
+        data={"training": view},
+        source=loaded,
+        model=replace(NO_MODEL, names=names),
+    )
 
 
 def fake(loaded: Artifact, grids: InitialRanges, *keep_float: str) -> FakeQuantized:
@@ -86,7 +91,12 @@ def quantized(
     for step_name, given in (("export", {"precision": "fp32"}), ("quantize", params)):
         step = next(s for s in plugin.STEPS if s.name == step_name)
         names = graph_in(read(source.path)).head.names
-        its = replace(context(work / step_name), target=target, data=data, names=names)
+        its = replace(
+            context(work / step_name),
+            target=target,
+            data=data,
+            model=replace(NO_MODEL, names=names),
+        )
         result = step.run(made[-1], step.params.model_validate(given), its)
         made.append(Artifact(step.produces, result, ""))
     return made[1], made[2], plugin.open(made[2], target, 1)

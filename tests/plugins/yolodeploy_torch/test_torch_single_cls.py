@@ -14,7 +14,8 @@ from real_model import DEMO, ROOT
 import yolodeploy_torch
 from yolodeploy.cli.main import main
 from yolodeploy.plan import plan_recipe
-from yolodeploy.tasks.detection.accuracy import map50_95
+from yolodeploy.tasks import primary_score
+from yolodeploy.tasks.detection import Detect
 from yolodeploy_torch import model
 from yolodeploy_torch.checkpoint import read_checkpoint_model
 
@@ -89,7 +90,8 @@ def test_the_plan_reads_what_val_reads(trained: Trained, tmp_path: Path) -> None
 def test_the_source_model_scores_what_val_says(trained: Trained, tmp_path: Path) -> None:
     plan = plan_recipe(trained.folder / "one.yaml", tmp_path / "store")
     predictor = model.TorchPredictor(model.fused_module(read_checkpoint_model(plan.weights)), 1)
-    found = map50_95(predictor, plan.views["evaluation"], plan.imgsz, "one-to-many")
+    view = plan.views["evaluation"]
+    found = primary_score(predictor, view, plan.imgsz, Detect(view.names), "one-to-many")
     assert trained.map50_95 > 0.2
     assert found == pytest.approx(trained.map50_95, abs=0.005)
 

@@ -19,7 +19,7 @@ from real_model import RealModel
 from torch import Tensor
 from torch_support import ROOT, context, load
 
-from yolodeploy.backend import Artifact, Context, Load, ModelInfo
+from yolodeploy.backend import NO_MODEL, Artifact, Context, Load, ModelInfo
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import DataError, EnvironmentProblem, ModelError, StepFailed
 from yolodeploy.recipe import Head
@@ -49,7 +49,12 @@ def view(demo: RealModel) -> Dataset:
 
 def given(work: Path, view: Dataset, loaded: Artifact, **changes: Any) -> Context:
     names = ModelInfo.read(loaded.path).names
-    made = replace(context(work, SIDE), data={"training": view}, source=loaded, names=names)
+    made = replace(
+        context(work, SIDE),
+        data={"training": view},
+        source=loaded,
+        model=replace(NO_MODEL, names=names),
+    )
     return replace(made, **changes)
 
 

@@ -61,7 +61,7 @@ def made(name: str, folder: Path, names: tuple[str, ...]) -> Artifact:
 def given(work: Path, view: Dataset, source: Artifact) -> Context:
     head = ModelInfo.read(source.path).head
     given = replace(context(work, SIDE), data={"training": view}, source=source)
-    return replace(given, names=view.names, head=head)
+    return replace(given, model=replace(given.model, names=view.names, head=head))
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_every_step_is_measured_in_its_own_runtime(world: World) -> None:
     assert _column(rows, "at") == ["pot.yaml:2", "pot.yaml:10", "pot.yaml:11", "pot.yaml:12"]
     assert _column(rows, "parameters") == [40, 20, 20, 20]
     assert _column(rows, "flops") == [2 * 10 * 4 * 64**2] + [2 * 10 * 2 * 64**2] * 3
-    whole, *others = _column(rows, "map50_95")
+    whole, *others = _column(rows, "score")
     assert others == [pytest.approx(whole - rows[1]["drop"], abs=2e-6)] * 3
     assert rows[1]["drop"] > 0.25
     assert _column(rows[2:], "drop") == [0, 0]
@@ -103,8 +103,8 @@ def test_a_plain_chain_costs_nothing_and_shows_no_table(deployed: World) -> None
     result = deployed.good("--json")
     load, export, press = result.json["chain"]
     assert export["parameters"] == 40
-    assert press["map50_95"] == load["map50_95"]
-    for name in ("map50_95", "drop", "fidelity", "latency_ms"):
+    assert press["score"] == load["score"]
+    for name in ("score", "drop", "fidelity", "latency_ms"):
         assert export[name] is None
         assert "measured only if" in export["reasons"][name]
     assert press["drop"] is None
@@ -163,7 +163,7 @@ def test_step_drop_measures_a_plain_chain_too(world: World) -> None:
     world.weights(damage={"fp16": {"shift": 3.0}})
     world.recipe(extra="checks: {step_drop: {export: 1, press: 0}}\n")
     load, export, press = _rows(world)
-    assert export["drop"] == pytest.approx(load["map50_95"] - export["map50_95"], abs=2e-6)
+    assert export["drop"] == pytest.approx(load["score"] - export["score"], abs=2e-6)
     assert export["drop"] > 0.1
     assert press["drop"] == 0
 

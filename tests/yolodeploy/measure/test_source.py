@@ -76,7 +76,7 @@ def _findings(world: World) -> list[Any]:
 def test_raw_outputs_are_compared_on_a_few_images_and_the_report_says_so(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yolodeploy.tasks.detection.findings.COMPARED", 2)
+    monkeypatch.setattr("yolodeploy.tasks.findings.COMPARED", 2)
     table = world.good().out
     assert "on 2 of 6 images" in " ".join(table.split())
     report = world.good("--json").json

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from yolodeploy.tasks import Key, Measure, one, percent, read_measures
+from yolodeploy.tasks import TITLES, Key, Measure, one, percent, read_measures
 
 NAMES = {
-    Key.MAP50_95: "mAP50-95",
-    Key.MAP50: "mAP50",
+    **TITLES,
     Key.CLASS_AP: "AP50-95",
     Key.SIZE_AP: "AP50-95 by object size",
     Key.FIDELITY: "fidelity",
@@ -45,7 +44,7 @@ def model_card(plan: Mapping[str, Any], report: Mapping[str, Any], task: str) ->
         "quantitativeAnalysis": {"performanceMetrics": list(_metrics(measures, conditions))},
         "considerations": {
             "useCases": [f"Runs on {report['target']['title']}"],
-            "technicalLimitations": [*report["notes"], *_limitations(measures, conditions)],
+            "technicalLimitations": [*report["notes"], *_limitations(report, measures)],
             "performanceTradeoffs": list(_tradeoffs(report, measures)),
         },
     }
@@ -96,19 +95,21 @@ def _metric(name: str, value: object, part: str) -> dict[str, Any]:
     return {"type": name, "value": str(value), "slice": part}
 
 
-def _limitations(measures: Iterable[Measure], conditions: Mapping[str, Any]) -> Iterator[str]:
+def _limitations(report: Mapping[str, Any], measures: Iterable[Measure]) -> Iterator[str]:
+    conditions = report["conditions"]
     yield f"Measured on {conditions['images']} images; other images give other figures"
     for measure in measures:
-        if measure.key in (Key.MAP50_95, Key.FIDELITY) and measure.reason:
+        if measure.key in (report["scores"][0], Key.FIDELITY) and measure.reason:
             yield f"{NAMES[measure.key]} was not measured: {measure.reason}"
     if note := conditions["runtime"]["note"]:
         yield note
 
 
 def _tradeoffs(report: Mapping[str, Any], measures: Iterable[Measure]) -> Iterator[str]:
-    size, loss = report["artifact"]["bytes"] / 1e6, one(measures, Key.MAP50_95).loss
+    size, primary = report["artifact"]["bytes"] / 1e6, Key(report["scores"][0])
+    loss = one(measures, primary).loss
     cost = "not measured" if loss is None else f"{loss:+.4f}"
-    yield f"{size:.2f} MB; drop of mAP50-95 against the source model: {cost}"
+    yield f"{size:.2f} MB; drop of {NAMES[primary]} against the source model: {cost}"
     for check in report["checks"]:
         between = " ({} to {})".format(*check["interval"]) if check["interval"] else ""
         yield f"check {check['name']}: {check['value']}{between}, limit {check['limit']}: {check['verdict']}"

@@ -15,8 +15,8 @@ from world import World
 from yolodeploy.data.dataset import Box
 from yolodeploy.data.images import letterbox, to_tensor
 from yolodeploy.system import FILL, ImageShape
-from yolodeploy.tasks import Key, Measure
-from yolodeploy.tasks.detection.accuracy import Tally, fidelity
+from yolodeploy.tasks import Key, Measure, Tally
+from yolodeploy.tasks.detection import Detect
 from yolodeploy.tasks.detection.average_precision import (
     Intervals,
     average_precision,
@@ -226,12 +226,14 @@ def test_interval_of_a_drop_is_paired_and_repeatable() -> None:
 
 def test_fidelity_takes_the_source_models_sure_detections_for_truth() -> None:
     sure, unsure = (*HIT, 0.9, 0), (10, 10, 30, 30, 0.2, 0)
-    tally = Tally([Truth((), 100, 100)], [_found([sure, unsure])], [_found([sure])])
-    assert fidelity(tally, 2) == Measure(Key("fidelity"), None, 1.0, count=1)
+    tally = Tally(
+        Detect(("one", "two")), [Truth((), 100, 100)], [_found([sure, unsure])], [_found([sure])]
+    )
+    assert tally.fidelity() == (Measure(Key("fidelity"), None, 1.0, count=1),)
     tally.artifact = [_found([(*HIT, 0.9, 1)])]  # the right box, another class
-    assert fidelity(tally, 2) == Measure(Key("fidelity"), None, 0.0, count=1)
+    assert tally.fidelity() == (Measure(Key("fidelity"), None, 0.0, count=1),)
     tally.source = [_found([unsure])]
-    assert fidelity(tally, 2).artifact is None
+    assert tally.fidelity()[0].artifact is None
 
 
 def test_memory_does_not_grow_with_the_number_of_images(

@@ -7,7 +7,7 @@ import pytest
 
 from yolodeploy.data.images import letterbox
 from yolodeploy.system import ImageShape
-from yolodeploy.tasks.detection import APP, EVALUATION
+from yolodeploy.tasks import APP, EVALUATION
 from yolodeploy.tasks.detection.noise import output_noise
 from yolodeploy.tasks.detection.postprocess import detect
 from yolodeploy.tasks.detection.rows import best_rows, pair_rows, row_differences, rows_fault

@@ -1,7 +1,7 @@
-"""Golden vectors: one image, the tensor it becomes, the output, and the detections.
+"""Golden vectors: one image, the tensor it becomes, the outputs, and what is found in them.
 
 An app team runs its own pre-processing on the image and compares with the tensor, and its own
-post-processing on the output and compares with the detections.
+post-processing on the outputs and compares with what was found.
 """
 
 from __future__ import annotations
@@ -15,11 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from yolodeploy.backend import ROWS, Layout
+from yolodeploy.backend import OUTPUT
 from yolodeploy.data import Letterboxed
-from yolodeploy.tasks.detection.evaluate import Seen
-from yolodeploy.tasks.detection.postprocess import Floats
+from yolodeploy.tasks.evaluate import Floats, Seen
 from yolodeploy.tasks.thresholds import Rules
+
+FOLDER = "golden"
+
+
+def golden_file(task: str) -> str:
+    """Where a bundle has what was found in the golden image."""
+    return f"{FOLDER}/{'classes' if task == 'classify' else 'detections'}.json"
 
 
 class Golden:
@@ -39,32 +45,30 @@ class Golden:
         """Consider an image; the artifact is the last of the models that were run on it."""
         if self._found:
             return
-        found = len(seen.found(-1, self._rules))
+        found = seen.task.count(seen.found(-1, self._rules))
         if self._chosen is None or found:
             self._chosen, self._found = seen, found
 
     def finish(self) -> None:
         """Write the vectors."""
         assert self._chosen is not None  # noqa: S101 - a data set without images is refused earlier
-        image, box, tensor = self._chosen.image, self._chosen.box, self._chosen.tensor
-        output, layout = self._chosen.outputs[-1], self._chosen.layouts[-1]
-        shutil.copyfile(image, self._folder / f"image{image.suffix.lower()}")
-        _save(self.tensor, tensor)
-        _save(self._folder / "output.npy", output)
-        found = self._chosen.found(-1, self._rules)
-        rows = zip(found.classes.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
+        seen, rules = self._chosen, self._rules
+        image, layout = f"image{seen.image.suffix.lower()}", seen.layouts[-1]
+        shutil.copyfile(seen.image, self._folder / image)
+        _save(self.tensor, seen.tensor)
+        for name, output in seen.outputs[-1].items():
+            _save(self._folder / f"{name}.npy", output)
+        others = [name for name in seen.outputs[-1] if name != OUTPUT]
         text = {
-            "image": f"image{image.suffix.lower()}",
-            "output": f"output.npy is {output_text(self._rules, layout)}",
+            "image": image,
+            "output": f"output.npy is {seen.task.output_text(rules, layout)}",
+            **({"outputs": [OUTPUT, *others]} if others else {}),
             "layout": layout,
-            "letterbox": _placed(box),
-            "rules": asdict(self._rules),
-            "detections": [
-                {"class": cls, "score": round(score, 6), "box": [round(edge, 3) for edge in edges]}
-                for cls, score, edges in rows
-            ],
+            "letterbox": _placed(seen.box),
+            "rules": asdict(rules),
+            **seen.task.golden(seen.found(-1, rules)),
         }
-        file = self._folder / "detections.json"
+        file = self._folder.parent / golden_file(seen.task.name)
         file.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
 
 
@@ -73,17 +77,6 @@ def _placed(box: Letterboxed) -> dict[str, Any]:
     across, down = box.scale
     placed = {key: value for key, value in asdict(box).items() if key != "pixels"}
     return placed | {"scale": across if across == down else [across, down]}
-
-
-def output_text(rules: Rules, layout: Layout) -> str:
-    """What an output is, as the rest of a sentence."""
-    if layout == "rows":
-        return (
-            "rows of left, top, right, bottom, score and class, best first; no suppression follows"
-        )
-    if rules.iou is None:
-        return f"the raw head output; the best {ROWS} pairs of an anchor and a class are taken, without suppression"
-    return "the raw head output, before suppression"
 
 
 def _save(file: Path, array: Floats) -> None:

@@ -1,0 +1,19 @@
+"""The tasks by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from yolodeploy.errors import StepFailed
+from yolodeploy.tasks.detection.task import Detect
+
+if TYPE_CHECKING:
+    from yolodeploy.backend import ModelInfo
+    from yolodeploy.tasks.task import Task
+
+
+def task_of(info: ModelInfo) -> Task[Any, Any]:
+    """What a model does, bound to its classes; StepFailed for a task that is not known."""
+    if info.task == "detect":
+        return Detect(info.names)
+    raise StepFailed(f"a model for the task `{info.task}` cannot be measured. Known: detect.")
