@@ -18,8 +18,8 @@ from process import BIN, Run, in_turns, median, ratio, run
 
 from yolodeploy.data.dataset import load_view
 from yolodeploy.recipe.fields import View
-from yolodeploy.tasks.detection.average_precision import drop_intervals
-from yolodeploy.tasks.detection.matching import Matches, Truth
+from yolodeploy.tasks.average_precision import drop_intervals
+from yolodeploy.tasks.detection.matching import Truth, matches
 from yolodeploy.tasks.detection.postprocess import Detections
 
 MANY = 5000
@@ -122,7 +122,7 @@ def _bootstrap(images: int) -> float:
     truths = [_truth(random) for _ in range(images)]
     models = [[_found(random, truth) for truth in truths] for _ in range(2)]
     start = time.process_time()
-    pair = [Matches(truths, found, 80) for found in models]
+    pair = [matches(truths, found, 80) for found in models]
     drop_intervals(pair[0], pair[1])
     return time.process_time() - start
 

@@ -47,8 +47,8 @@ def quick_measurements(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
         monkeypatch.setattr("yolodeploy.measure.timing.SETTLE", 0.0)
         monkeypatch.setattr("yolodeploy.measure.timing.BURST", 0.0)
         monkeypatch.setattr("yolodeploy.measure.throughput.WINDOW", 0.0)
-        monkeypatch.setattr("yolodeploy.tasks.detection.average_precision.MAX_DRAWS", 20)
-        monkeypatch.setattr("yolodeploy.tasks.detection.average_precision.MIN_DRAWS", 20)
+        monkeypatch.setattr("yolodeploy.tasks.average_precision.MAX_DRAWS", 20)
+        monkeypatch.setattr("yolodeploy.tasks.average_precision.MIN_DRAWS", 20)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from .measures import (
     six_digits,
 )
 from .registry import task_of
-from .tally import Tally, accuracy, measured, primary_score, required_score, scores
+from .tally import Tally, accuracy, primary_score, required_score, scores
 from .task import Task
 from .thresholds import APP, COMPARED, EVALUATION, Rules
 from .wording import COLUMNS, FINDINGS, TITLES, difference_name
@@ -44,7 +44,6 @@ __all__ = [
     "evaluate",
     "golden_file",
     "grouped",
-    "measured",
     "one",
     "percent",
     "plain_measures",

@@ -18,6 +18,7 @@ from yolodeploy.data import Dataset
 from yolodeploy.errors import DataError
 from yolodeploy.recipe import Head
 from yolodeploy.system import ImageShape
+from yolodeploy.tasks.comparison import known_or_reason
 from yolodeploy.tasks.evaluate import Run, Seen, evaluate
 from yolodeploy.tasks.measures import USUAL, Key, Measure
 
@@ -135,17 +136,7 @@ def scores(tally: Tally, *, labelled: bool) -> tuple[Measure, ...]:
     if not labelled:
         return Measure(tally.task.primary, None, None, reason=_UNLABELLED), fidelity
     value = tally.task.score(tally.truths, tally.artifact)
-    return measured(tally.task.primary, None, value, "an object"), fidelity
-
-
-def measured(
-    key: Key, source: float | None, artifact: float, object_: str, *, group: str = ""
-) -> Measure:
-    """A measure of labelled images, of which none may show such an object; then the score is NaN."""
-    if math.isnan(artifact):
-        reason = f"no evaluation image shows {object_}"
-        return Measure(key, None, None, group=group, reason=reason)
-    return Measure(key, source, artifact, group=group)
+    return known_or_reason(tally.task.primary, None, value, "an object"), fidelity
 
 
 def required_score(value: float, view: str) -> float:

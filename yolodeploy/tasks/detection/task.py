@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from yolodeploy.backend import OUTPUT
+from yolodeploy.tasks.average_precision import mean_precision
 from yolodeploy.tasks.detection.accuracy import against_labels, as_truth
-from yolodeploy.tasks.detection.average_precision import mean_precision
 from yolodeploy.tasks.detection.contract import output_text, postprocess
 from yolodeploy.tasks.detection.drawing import draw_boxes
-from yolodeploy.tasks.detection.matching import Matches, Truth
+from yolodeploy.tasks.detection.matching import Truth, matches
 from yolodeploy.tasks.detection.noise import output_noise
 from yolodeploy.tasks.detection.postprocess import (
     Detections,
@@ -71,7 +71,7 @@ class Detect:
 
     def score(self, truths: Sequence[Truth], found: Sequence[Detections]) -> float:
         """The mAP50-95."""
-        return mean_precision(Matches(truths, found, len(self.names)))
+        return mean_precision(matches(truths, found, len(self.names)))
 
     def against_labels(
         self,

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from yolodeploy.data import Box
-from yolodeploy.tasks.detection.average_precision import (
+from yolodeploy.tasks.average_precision import (
     LEAST_IMAGES,
     Precision,
-    average_precision,
     draws,
     drop_intervals,
 )
-from yolodeploy.tasks.detection.matching import Matches, Truth
+from yolodeploy.tasks.detection.matching import Truth, average_precision, matches
 from yolodeploy.tasks.detection.postprocess import Detections
 
 SIDE = 400  # pixels of an image
@@ -86,7 +85,7 @@ def test_average_precision_is_that_of_coco(seed: int, grid: int) -> None:
 def test_intervals_are_those_of_accumulating_every_draw_anew(
     images: int, classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = "yolodeploy.tasks.detection.average_precision.MAX_DRAWS"
+    name = "yolodeploy.tasks.average_precision.MAX_DRAWS"
     monkeypatch.setattr(name, 100)  # the reference is slow
     truths, source, artifact = _scene(3, images, classes, objects=4)
     scorers = [coco_reference.Resampled(truths, found, classes) for found in (source, artifact)]
@@ -97,7 +96,7 @@ def test_intervals_are_those_of_accumulating_every_draw_anew(
         before, after = (scorer.table(drawn) for scorer in scorers)
         drops.append(coco_reference.mean(before) - coco_reference.mean(after))
         by_class.append((before - after).mean(axis=0))
-    pair = [Matches(truths, found, classes) for found in (source, artifact)]
+    pair = [matches(truths, found, classes) for found in (source, artifact)]
     found = drop_intervals(pair[0], pair[1])
     assert found.overall == pytest.approx(np.percentile(drops, (5, 95)), abs=1e-9)
     wanted = np.nanpercentile(by_class, (5, 95), axis=0).T
@@ -109,7 +108,7 @@ def test_a_class_that_few_images_show_has_no_interval(images: int) -> None:
     truths, source, artifact = _scene(4, images=12, classes=1)
     for number in range(images):
         truths[number] = Truth((*truths[number].boxes, Box(1, 0.5, 0.5, 0.2, 0.2)), SIDE, SIDE)
-    found = drop_intervals(Matches(truths, source, 2), Matches(truths, artifact, 2))
+    found = drop_intervals(matches(truths, source, 2), matches(truths, artifact, 2))
     assert found.per_class[0] is not None
     assert (found.per_class[1] is not None) == (images == LEAST_IMAGES)
 
@@ -120,7 +119,7 @@ def test_a_confidence_has_draws_beyond_both_ends() -> None:
 
 def test_intervals_of_many_images_take_seconds_and_little_memory() -> None:
     truths, source, artifact = _scene(5, images=1000, classes=20)
-    pair = [Matches(truths, found, 20) for found in (source, artifact)]
+    pair = [matches(truths, found, 20) for found in (source, artifact)]
     tracemalloc.start()
     start = time.process_time()
     assert drop_intervals(pair[0], pair[1]).overall is not None

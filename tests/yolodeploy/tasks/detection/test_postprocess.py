@@ -16,13 +16,12 @@ from yolodeploy.data.dataset import Box
 from yolodeploy.data.images import letterbox, to_tensor
 from yolodeploy.system import FILL, ImageShape
 from yolodeploy.tasks import Key, Measure, Tally
-from yolodeploy.tasks.detection import Detect
-from yolodeploy.tasks.detection.average_precision import (
+from yolodeploy.tasks.average_precision import (
     Intervals,
-    average_precision,
     drop_intervals,
 )
-from yolodeploy.tasks.detection.matching import Matches, Truth
+from yolodeploy.tasks.detection import Detect
+from yolodeploy.tasks.detection.matching import Truth, average_precision, matches
 from yolodeploy.tasks.detection.postprocess import Detections, decode, detect, suppress, to_original
 from yolodeploy.tasks.thresholds import Rules
 
@@ -199,7 +198,7 @@ def _scene(lost: int, count: int = 60) -> tuple[list[Truth], list[Detections], l
 def _interval(
     truths: list[Truth], source: list[Detections], artifact: list[Detections]
 ) -> tuple[float, float]:
-    found = drop_intervals(Matches(truths, source, 1), Matches(truths, artifact, 1)).overall
+    found = drop_intervals(matches(truths, source, 1), matches(truths, artifact, 1)).overall
     assert found is not None
     return found
 
@@ -220,8 +219,8 @@ def test_interval_of_a_drop_is_paired_and_repeatable() -> None:
     empty = [_found([])] * len(truths)
     assert _interval(truths, worse, empty)[1] < 1
     unlabelled = [Truth((), 100, 100)] * len(truths)
-    matches = Matches(unlabelled, worse, 1)
-    assert drop_intervals(matches, matches) == Intervals(None, (None,))
+    matched = matches(unlabelled, worse, 1)
+    assert drop_intervals(matched, matched) == Intervals(None, (None,))
 
 
 def test_fidelity_takes_the_source_models_sure_detections_for_truth() -> None:

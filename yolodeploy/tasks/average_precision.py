@@ -8,18 +8,13 @@ docs/decisions/003-map.md for the comparison with Ultralytics' `val`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolodeploy.tasks.detection.matching import AREAS, Floats64, Matches, Ranked, Truth
+from yolodeploy.tasks.matching import AREAS, Floats64, Matches, Ranked
 from yolodeploy.tasks.measures import USUAL
-
-if TYPE_CHECKING:
-    from yolodeploy.tasks.detection.postprocess import Detections
 
 POINTS = 100  # recalls at which precision is sampled: (i + 0.5) / POINTS
 MAX_DRAWS, MIN_DRAWS = 400, 100
@@ -35,8 +30,7 @@ class Precision:
     """Average precision in 0..1: over all classes that have labels, per class, and by object size.
 
     `by_size` is AP50-95 of small, medium and large objects: up to 32 x 32 pixels of the original image, up to
-    96 x 96, and above, as COCO divides them (by the area of the box, because there are no masks). NaN without
-    labels.
+    96 x 96, and above, as COCO divides them, by the area that the task names. NaN without labels.
     """
 
     map50_95: float
@@ -53,15 +47,8 @@ class Intervals:
     per_class: tuple[Interval | None, ...]
 
 
-def average_precision(
-    truths: Sequence[Truth], found: Sequence[Detections], classes: int
-) -> Precision:
-    """AP of detections against labels, image by image in the same order."""
-    return precision(Matches(truths, found, classes))
-
-
 def precision(matches: Matches) -> Precision:
-    """AP of matched detections."""
+    """AP of matched findings."""
     every, *sizes = (_table(matches, area) for area in range(len(AREAS)))
     small, medium, large = map(_mean, sizes)
     per_class = tuple(every.mean(axis=1).tolist())
@@ -136,7 +123,7 @@ def _drawn(ranked: Ranked, weights: Weights) -> Floats64:
 def _average(ranked: Ranked, weights: Weights) -> Floats64:
     """AP `[draws, thresholds]` of one class; NaN where the drawn images have no label of it.
 
-    A detection counts as often as its image. Precision is monotone after COCO's correction: at each recall the best
+    A finding counts as often as its image. Precision is monotone after COCO's correction: at each recall the best
     that is reached there or later. So each right detection stands for the recall points that it adds.
     """
     objects = weights[:, ranked.labels].sum(axis=1)
@@ -155,7 +142,7 @@ def _average(ranked: Ranked, weights: Weights) -> Floats64:
 
 
 def _counted(ranked: Ranked, counts: Weights, special: Weights) -> Weights:
-    """How many detections are right or wrong down to each special one `[draws, 1 or thresholds, special]`."""
+    """How many findings are right or wrong down to each special one `[draws, 1 or thresholds, special]`."""
     if ranked.counted.all():
         return np.cumsum(counts, axis=1, dtype=np.int32)[:, None, ranked.special]
     plain = counts.copy()

@@ -1,0 +1,85 @@
+"""What every task that finds objects says of source and artifact: average precision on labels, and fidelity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from yolodeploy.tasks.average_precision import (
+    Interval,
+    drop_intervals,
+    mean_precision,
+    precision,
+)
+from yolodeploy.tasks.matching import Matches
+from yolodeploy.tasks.measures import USUAL, Key, Measure
+from yolodeploy.tasks.thresholds import APP
+
+_SIZES = ("small", "medium", "large")
+
+
+def against_labels(
+    source: Matches,
+    artifact: Matches,
+    names: tuple[str, ...],
+    confidence: float = USUAL,
+    *,
+    overall: Key = Key.MAP50_95,
+    at50: Key = Key.MAP50,
+) -> Iterator[Measure]:
+    """The AP of both models on the same labels by the measure that decides, and drops with intervals.
+
+    First over all classes, from 0.50 to 0.95 as the measure `overall` and at 0.50 as `at50`, then by size of the
+    objects and by class, each class with the number of its labels.
+    """
+    before, after = precision(source), precision(artifact)
+    drops = drop_intervals(source, artifact, confidence)
+    first = known_or_reason(overall, before.map50_95, after.map50_95, "an object")
+    yield _between(first, drops.overall, confidence)
+    yield known_or_reason(at50, before.map50, after.map50, "an object")
+    for name, theirs, ours in zip(_SIZES, before.by_size, after.by_size, strict=True):
+        yield known_or_reason(Key.SIZE_AP, theirs, ours, f"a {name} object", group=name)
+    counts = artifact.counts.tolist()
+    rows = zip(names, before.per_class, after.per_class, drops.per_class, counts, strict=True)
+    for name, theirs, ours, interval, count in rows:
+        row = known_or_reason(Key.CLASS_AP, theirs, ours, "this class", group=name)
+        yield replace(_between(row, interval, confidence), count=count)
+
+
+def of_boxes(source: Matches, artifact: Matches) -> Iterator[Measure]:
+    """The AP of the boxes of both models, where another measure decides."""
+    before, after = precision(source), precision(artifact)
+    yield known_or_reason(Key.MAP50_95, before.map50_95, after.map50_95, "an object")
+    yield known_or_reason(Key.MAP50, before.map50, after.map50, "an object")
+
+
+def fidelity(matches: Matches) -> Measure:
+    """AP50-95 of what the artifact finds, matched with what the source model finds with confidence as labels.
+
+    Only findings above the confidence that an app asks for count as labels. The artifact may find the others too:
+    they rank below.
+    """
+    value = mean_precision(matches)
+    if math.isnan(value):
+        reason = f"the source model finds nothing with a confidence above {APP.confidence}"
+        return Measure(Key.FIDELITY, None, None, reason=reason)
+    return Measure(Key.FIDELITY, None, value, count=int(matches.counts.sum()))
+
+
+def known_or_reason(
+    key: Key, source: float | None, artifact: float, object_: str, *, group: str = ""
+) -> Measure:
+    """A measure of both models; if the artifact's is NaN, one that says that no image shows `object_`."""
+    if math.isnan(artifact):
+        reason = f"no evaluation image shows {object_}"
+        return Measure(key, None, None, group=group, reason=reason)
+    return Measure(key, source, artifact, group=group)
+
+
+def _between(measure: Measure, interval: Interval | None, confidence: float) -> Measure:
+    """A measure with the interval of its loss, if it has a loss and an interval."""
+    if interval is None or measure.loss is None:
+        return measure
+    low, high = interval
+    return replace(measure, interval=(round(low, 6), round(high, 6)), confidence=confidence)
