@@ -15,18 +15,27 @@ if TYPE_CHECKING:
     from yolodeploy.tasks.detection.postprocess import Floats
 
 
-_TINY = 1e-12
+TINY = 1e-12
 ANCHORS = 100  # of an image: the best, which can become detections
 
 
 @dataclass
-class _Sums:
-    """Of all images: noise and power of the scores, shift of the boxes and what it is weighted with."""
+class Noise:
+    """Of the images so far: noise and power of the scores, shift of the boxes and what it is weighted with."""
 
     noise: float = 0.0
     power: float = 0.0
     shift: float = 0.0
     weight: float = 0.0
+
+    def add(self, exact: Floats, close: Floats, layout: Layout) -> None:
+        """Add the outputs of an image, see `output_noise`."""
+        add = _add_rows if layout == "rows" else _add_anchors
+        add(self, exact.astype(np.float64), close.astype(np.float64))
+
+    def total(self) -> float:
+        """The relative noise power."""
+        return self.noise / max(self.power, TINY) + self.shift / max(self.weight, TINY)
 
 
 def output_noise(
@@ -42,13 +51,13 @@ def output_noise(
     of a row without a pair differs by what it lies above the lowest row of the other output. Only the boxes of pairs
     shift; what a lost row costs is in the scores.
     """
-    sums, add = _Sums(), _add_rows if layout == "rows" else _add_anchors
+    sums = Noise()
     for wanted, got in zip(reference, compressed, strict=True):
-        add(sums, wanted.astype(np.float64), got.astype(np.float64))
-    return sums.noise / max(sums.power, _TINY) + sums.shift / max(sums.weight, _TINY)
+        sums.add(wanted, got, layout)
+    return sums.total()
 
 
-def _add_anchors(sums: _Sums, exact: Any, close: Any) -> None:
+def _add_anchors(sums: Noise, exact: Any, close: Any) -> None:
     sums.noise += float(((close[4:] - exact[4:]) ** 2).sum())
     sums.power += float((exact[4:] ** 2).sum())
     scores = exact[4:].max(0)
@@ -58,7 +67,7 @@ def _add_anchors(sums: _Sums, exact: Any, close: Any) -> None:
     sums.weight += float(scores[best].sum())
 
 
-def _add_rows(sums: _Sums, exact: Any, close: Any) -> None:
+def _add_rows(sums: Noise, exact: Any, close: Any) -> None:
     paired = pair_rows(exact, close)
     ours, theirs = exact[paired.first], close[paired.second]
     lone = (paired.lost**2).sum() + (paired.added**2).sum()

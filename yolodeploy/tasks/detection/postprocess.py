@@ -43,6 +43,10 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def take(self, places: NDArray[np.int64]) -> Detections:
+        """Some of them, by their places `[k]`."""
+        return Detections(self.boxes[places], self.scores[places], self.classes[places])
+
 
 def save_detections(file: Path, images: Sequence[Detections]) -> None:
     """Write the detections of several images as one .npz file."""
@@ -65,21 +69,35 @@ def load_detections(file: Path) -> list[Detections]:
 
 def detect(output: Floats, rules: Rules, box: Letterboxed, layout: Layout) -> Detections:
     """Detections of one image: from its anchors `[4 + classes, anchors]`, or from its rows `[k, 6]`."""
-    if layout == "anchors" and rules.iou is not None:
-        found = suppress(decode(output, rules), rules)
-    else:
-        found = confident(output if layout == "rows" else best_rows(output), rules)
+    found, _ = choose(output, rules, layout)
     return Detections(to_original(found.boxes, box), found.scores, found.classes)
 
 
-def confident(rows: Floats, rules: Rules) -> Detections:
-    """The rows above the confidence threshold, best first, boxes in letterboxed pixels."""
-    kept = rows[rows[:, 4] > rules.confidence][: rules.limit]
-    return Detections(kept[:, :4], kept[:, 4], kept[:, 5].astype(np.int64))
+def choose(
+    output: Floats, rules: Rules, layout: Layout, extras: int = 0
+) -> tuple[Detections, Floats]:
+    """What is found in one image, boxes in letterboxed pixels, and the extra numbers of each `[n, extras]`.
+
+    The output is anchors `[4 + classes + extras, anchors]` or rows `[k, 6 + extras]`.
+    """
+    if layout == "anchors" and rules.iou is not None:
+        main, more = output[: len(output) - extras], output[len(output) - extras :]
+        found, anchors = candidates(main, rules)
+        kept = survivors(found, rules)
+        return found.take(kept), np.ascontiguousarray(more[:, anchors[kept]].T)
+    rows = output if layout == "rows" else best_rows(output, extras=extras)
+    rows = rows[rows[:, 4] > rules.confidence][: rules.limit]
+    found = Detections(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64))
+    return found, rows[:, 6:]
 
 
 def decode(raw: Floats, rules: Rules) -> Detections:
     """Candidates above the confidence threshold, best first, boxes in letterboxed pixels."""
+    return candidates(raw, rules)[0]
+
+
+def candidates(raw: Floats, rules: Rules) -> tuple[Detections, NDArray[np.int64]]:
+    """Candidates as `decode` gives them, and the anchors that they come from."""
     scores = raw[4:]
     if rules.multi_label:
         able = np.flatnonzero(scores.max(0) > rules.confidence)  # far fewer than all
@@ -94,13 +112,18 @@ def decode(raw: Floats, rules: Rules) -> Detections:
     anchors, classes = anchors[order], classes[order]
     x, y, width, height = raw[:4, anchors]
     corners = np.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], axis=1)
-    return Detections(corners, chosen[order], classes.astype(np.int64))
+    return Detections(corners, chosen[order], classes.astype(np.int64)), anchors
 
 
 def suppress(found: Detections, rules: Rules) -> Detections:
     """Non-maximum suppression within each class."""
+    return found if rules.iou is None else found.take(survivors(found, rules))
+
+
+def survivors(found: Detections, rules: Rules) -> NDArray[np.int64]:
+    """The places of the detections that non-maximum suppression keeps, best first."""
     if not len(found) or rules.iou is None:
-        return found
+        return np.arange(len(found))
     sizes = found.boxes[:, 2:] - found.boxes[:, :2]
     rectangles = np.concatenate([found.boxes[:, :2], sizes], axis=1)
     kept = cv2.dnn.NMSBoxesBatched(
@@ -110,8 +133,7 @@ def suppress(found: Detections, rules: Rules) -> Detections:
         score_threshold=0.0,
         nms_threshold=rules.iou,
     )
-    best = np.sort(np.asarray(kept, np.int64).reshape(-1))[: rules.limit]
-    return Detections(found.boxes[best], found.scores[best], found.classes[best])
+    return np.sort(np.asarray(kept, np.int64).reshape(-1))[: rules.limit]
 
 
 def to_original(boxes: Floats, box: Letterboxed) -> Floats:

@@ -21,20 +21,21 @@ _NEAR = 0.25  # of the longer side of a box: how far the corners of the same det
 _LEAST = 1.0  # px, where that is less
 
 
-def best_rows(raw: Floats, count: int = ROWS) -> Floats:
-    """The best pairs of an anchor and a class `[k, 6]` of a raw output `[4 + classes, anchors]`, best first.
+def best_rows(raw: Floats, count: int = ROWS, extras: int = 0) -> Floats:
+    """The best pairs of an anchor and a class `[k, 6 + extras]` of a raw output `[4 + classes + extras, anchors]`, best first.
 
     Of the k = min(count, anchors) anchors with the best scores, the k best pairs: the selection of YOLOv10
     (https://arxiv.org/abs/2405.14458, its post-processing). Of equal scores, the first anchor and class go first.
     """
-    scores = raw[4:]
+    scores = raw[4 : len(raw) - extras]
     anchors = np.argsort(-scores.max(0), kind="stable")[:count]
     pairs = scores[:, anchors].T.reshape(-1)
     best = np.argsort(-pairs, kind="stable")[: len(anchors)]
     chosen, classes = anchors[best // len(scores)], best % len(scores)
     x, y, width, height = raw[:4, chosen]
     corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    return np.stack([*corners, pairs[best], classes.astype(np.float32)], axis=1)
+    numbers = (*corners, pairs[best], classes.astype(np.float32), *raw[4 + len(scores) :, chosen])
+    return np.stack(numbers, axis=1)
 
 
 def rows_fault(rows: Floats, classes: int) -> str | None:
@@ -64,7 +65,7 @@ class Paired:
 
 
 def pair_rows(one: Floats, two: Floats) -> Paired:
-    """Pair the rows `[n, 6]` of two outputs of the same image, the nearest first.
+    """Pair the rows `[n, 6 + extras]` of two outputs of the same image, the nearest first.
 
     The same detection has the same class, and no corner further away than a quarter of the longer side of the
     first's box, or one pixel. Of several the nearest counts, by the distance as part of that plus the difference of scores.
@@ -99,8 +100,15 @@ def _mutually_nearest(cost: Floats) -> tuple[Ints, Ints]:
 
 def row_differences(one: Floats, two: Floats) -> tuple[Floats, Floats]:
     """Absolute differences between the rows of two outputs: of the corners of pairs, in pixels, and of all scores."""
+    boxes, scores, _ = all_row_differences(one, two)
+    return boxes, scores
+
+
+def all_row_differences(one: Floats, two: Floats) -> tuple[Floats, Floats, Floats]:
+    """As `row_differences`, then those of the extra numbers of pairs `[pairs, extras]`."""
     paired = pair_rows(one, two)
     first, second = one[paired.first], two[paired.second]
     scores = abs(first[:, 4] - second[:, 4])
     lone = (paired.lost[paired.lost > 0], paired.added[paired.added > 0])
-    return abs(first[:, :4] - second[:, :4]), np.concatenate([scores, *lone])
+    differences = abs(first - second)
+    return differences[:, :4], np.concatenate([scores, *lone]), differences[:, 6:]
