@@ -205,7 +205,8 @@ def _evidence(source: float) -> Any:
         Measure(Key("output_diff"), None, 0.0, higher_is_better=False),
         Measure(Key("fidelity"), None, 0.9),
     )
-    return SimpleNamespace(measures=measures, timing=SimpleNamespace(cpu="a CPU"))
+    cpu = SimpleNamespace(cpu="a CPU")
+    return SimpleNamespace(measures=measures, primary=measures[0], timing=cpu)
 
 
 def test_fidelity_has_a_smallest_value() -> None:

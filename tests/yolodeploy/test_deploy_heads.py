@@ -61,7 +61,7 @@ def test_a_one_to_one_head_keeps_what_suppression_would_drop(pot: World) -> None
     assert len(golden["detections"]) == 6
     assert "best 300 pairs" in golden["output"]
     assert report["model"] == {
-        "head": "one-to-one", "heads": BOTH, "classes": ["red", "green", "blue"], "of": 3,
+        "task": "detect", "head": "one-to-one", "heads": BOTH, "classes": ["red", "green", "blue"], "of": 3,
     }  # fmt: skip
     assert report["evidence"]["fidelity"] == {"value": 1.0, "objects": 36}
     note = "the one-to-one head runs, which needs no non-maximum suppression; the weights hold one-to-many, too"

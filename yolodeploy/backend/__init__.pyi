@@ -18,18 +18,17 @@ from .contract import (
     Counting,
     Counts,
     Device,
-    Interface,
     Parted,
     Parts,
     Probe,
     Serving,
     Step,
     Target,
-    Tensor,
     Trial,
     content,
 )
 from .inspected import Examining, Inspected, PartCount, inspect_file
+from .interface import Interface, Tensor
 from .model_info import INFO_FILE, NO_MODEL, ONNX_FILE, Inspecting, ModelInfo, misfit
 from .params import Export, Load, Params, Quantize, Selector
 from .pinned_file import PinnedFile, verify_pinned

@@ -14,7 +14,7 @@ from typing import Any
 from yolodeploy.backend import CONTRACT, LABELS, Interface, Layout, ModelInfo
 from yolodeploy.plan import Plan
 from yolodeploy.system import GREY, ImageShape, encoded
-from yolodeploy.tasks import golden_file, task_of
+from yolodeploy.tasks import APP, golden_file, postprocess_of
 
 _SQUARE = (
     "s = input_size / max(width, height); resize to round(width * s) x round(height * s), "
@@ -55,8 +55,7 @@ def app_digests(files: Mapping[str, bytes]) -> dict[str, str]:
 
 def _contract(plan: Plan, info: ModelInfo, interface: Interface, layout: Layout) -> dict[str, Any]:
     """What an app must do before and after it runs the artifact."""
-    task = task_of(info)
-    thresholds = task.app.for_head(info.head).with_thresholds(interface.confidence, interface.iou)
+    thresholds = APP.for_head(info.head).with_thresholds(interface.confidence, interface.iou)
     inside = interface.iou is not None
     whole = plan.facts.names if plan.facts else info.names
     return {
@@ -72,7 +71,7 @@ def _contract(plan: Plan, info: ModelInfo, interface: Interface, layout: Layout)
             **_letterbox(info.images(plan.imgsz)),
         },
         "thresholds": asdict(thresholds),
-        "postprocess": _SUPPRESSED if inside else dict(task.contract(thresholds, layout)),
+        "postprocess": _SUPPRESSED if inside else dict(postprocess_of(info, thresholds, layout)),
         "golden": golden_file(info.task),
     }
 

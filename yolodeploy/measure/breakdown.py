@@ -60,11 +60,8 @@ def obtain_breakdown(runner: Runner, evidence: Evidence) -> list[Row]:
 
 def _stages(runner: Runner, evidence: Evidence) -> Iterator[Stage]:
     """What was measured of every step's result, in order."""
-    from yolodeploy.tasks import task_of
-
     plan = runner.plan
-    task = task_of(runner.info())
-    source = cache(lambda: obtain_source(runner).found(task))
+    source = cache(lambda: obtain_source(runner).found(runner.info()))
     accuracy = evidence.primary
     fidelity = Measure(Key.FIDELITY, None, None, reason=_FIRST)
     yield Stage(evidence.source, (replace(accuracy, artifact=accuracy.source), fidelity))
@@ -72,7 +69,7 @@ def _stages(runner: Runner, evidence: Evidence) -> Iterator[Stage]:
         if in_detail(plan):
             yield obtain_stage(runner, index, source)
         else:
-            keys = (task.primary, Key.FIDELITY)
+            keys = (accuracy.key, Key.FIDELITY)
             yield Stage(None, tuple(Measure(key, None, None, reason=_SKIPPED) for key in keys))
     yield Stage(evidence.artifact, evidence.measures)
 

@@ -18,7 +18,7 @@ from yolodeploy.measure.results import Facts, Opened, remember_as
 from yolodeploy.system import Report, StatCache, conditions, digest_of, threads
 
 if TYPE_CHECKING:
-    from yolodeploy.backend import Outputs
+    from yolodeploy.backend import ModelInfo, Outputs
     from yolodeploy.tasks import Run, Seen, Task
 
 REVISION = 4
@@ -34,11 +34,11 @@ class Source:
     facts: Facts
     folder: Path
 
-    def found(self, task: Task[Any, Any]) -> list[Any]:
-        """What it found in the evaluation images, in order."""
-        from yolodeploy.tasks import read_findings
+    def found(self, info: ModelInfo) -> list[Any]:
+        """What it found in the evaluation images, in order; `info` is what it says of itself."""
+        from yolodeploy.tasks import read_findings, task_of
 
-        return read_findings(self.folder, task).found
+        return read_findings(self.folder, task_of(info)).found
 
 
 def obtain_source(runner: Runner) -> Source:
@@ -146,7 +146,7 @@ def _remembered(
 
 def _id(runner: Runner) -> str:
     """Digest of everything that the findings depend on; no artifact is among it."""
-    from yolodeploy.tasks import COMPARED, task_of
+    from yolodeploy.tasks import COMPARED, evaluation_rules
 
     plan, source, info = runner.plan, runner.source(), runner.info()
     return digest_of(
@@ -156,7 +156,7 @@ def _id(runner: Runner) -> str:
             "data": plan.view_digests["evaluation"],
             "imgsz": plan.imgsz.plain,
             "task": info.task,
-            "rules": asdict(task_of(info).evaluation.for_head(info.head)),
+            "rules": asdict(evaluation_rules(info.task).for_head(info.head)),
             "compared": COMPARED,
             "conditions": conditions(),
             "versions": plan.steps[0].versions,

@@ -1,15 +1,9 @@
-from .inputs import (
-    calibration_count,
-    check_names,
-    forgetful,
-    label_warnings,
-    require_unchanged,
-    require_views,
-)
+from .inputs import forgetful, require_unchanged, require_views
 from .lock import Lock, LockFile, differences, lock_of, read_lock
 from .plan import Plan, PlannedStep, described_target, problem_here
 from .planner import Planner, plan_recipe
 from .possible import Option, Possible, possibilities
+from .views import calibration_count, check_names, label_warnings
 
 __all__ = [
     "Lock",

@@ -7,8 +7,7 @@ are read once more when a step is done with them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -16,7 +15,6 @@ from yolodeploy.backend import (
     ModelInfo,
     Params,
     PinnedFile,
-    Quantize,
     misfit,
     verify_pinned,
     with_digests,
@@ -26,19 +24,24 @@ from yolodeploy.data import (
     image_faults,
     load_view,
     read_class_names,
-    same_name,
     survey_view,
 )
-from yolodeploy.errors import DataError, ModelError, PlanRefused
+from yolodeploy.errors import DataError, ModelError
 from yolodeploy.plan.facts import Loader, WeightsFacts
 from yolodeploy.plan.plan import Plan, PlannedStep
 from yolodeploy.plan.resolve import ResolvedStep
+from yolodeploy.plan.views import (
+    LABELLED,
+    naming_data_set,
+    require_usable,
+    task_in,
+    wanted_views,
+)
 from yolodeploy.recipe import AllowedPaths, Position, RecipeFile, View
 from yolodeploy.store import DIGESTS, FACTS
 from yolodeploy.system import MODEL_BYTES, Console, Memo, StatCache, file_digest, shown
 
 _AGAIN = "The result was not kept. Run again when nothing writes there any more."
-_LABELLED = ("evaluation", "training")  # views whose labels are read
 _Key = tuple[Path, View, int, AllowedPaths, str]
 
 
@@ -70,7 +73,7 @@ class Inputs:
     def class_names(self, file: RecipeFile) -> tuple[str, ...]:
         """The classes of a recipe's data set, whatever its task; raises DataError."""
         data = file.recipe.data
-        with _naming_data_set(file):
+        with naming_data_set(file):
             return read_class_names(data.path, data.evaluation, file.allowed)
 
     def views(
@@ -80,18 +83,18 @@ class Inputs:
 
         Raises PlanRefused if it lacks one that a step needs, or DataError.
         """
-        wanted, task = _wanted_views(file, resolved), task_in(facts)
-        with _naming_data_set(file):
+        wanted, task = wanted_views(file, resolved), task_in(facts)
+        with naming_data_set(file):
             views = {name: self._view(file, view, task)[0] for name, view in wanted.items()}
         for step in resolved:
-            _require_usable(file, views, step)
+            require_usable(file, views, step)
         return views
 
     def as_trained(
         self, file: RecipeFile, views: Mapping[str, Dataset], facts: ModelInfo, model: ModelInfo
     ) -> dict[str, Dataset]:
         """The views with the classes that the `model` has, which is loaded from weights with these facts."""
-        with _naming_data_set(file):
+        with naming_data_set(file):
             used = {
                 name: view.for_model(facts.names, facts.kpt_shape) for name, view in views.items()
             }
@@ -103,7 +106,7 @@ class Inputs:
             used = {name: view.only(model.names, facts.names) for name, view in used.items()}
         except DataError as error:
             raise DataError(f"{file.where('data', 'path')}: {error}") from None
-        for name in _LABELLED:
+        for name in LABELLED:
             if name in used and used[name].counts.left_out and not used[name].counts.objects:
                 raise DataError(
                     f"{file.where('data', name)}: no {name} image shows one of the kept classes. Name others, or "
@@ -217,67 +220,6 @@ class Inputs:
         self._disjoint.add(pair)
 
 
-def task_in(facts: ModelInfo | None) -> str:
-    """What a model does: if nothing reads the weights before they are loaded, it is taken for a detector."""
-    return facts.task if facts else "detect"
-
-
-@contextmanager
-def _naming_data_set(file: RecipeFile) -> Iterator[None]:
-    """Say of a DataError where the recipe names the data set."""
-    try:
-        yield
-    except DataError as error:
-        at = file.where("data", "path")
-        raise DataError(f"{at}: the data set cannot be used.\n{error}") from None
-
-
-def label_warnings(plan: Plan) -> list[str]:
-    """What to say of views whose labels matter and most of whose images have none."""
-    data, found = plan.file.recipe.data, dict[str, None]()
-    learning = [step for step in plan.steps if "training" in step.data]
-    read = {name for name in _LABELLED if name != "training" or not learning}
-    read |= {"training" for each in learning if each.step.labels_for(each.params)}
-    for name in _LABELLED:
-        if name in read and name in plan.views and (text := plan.views[name].missing_labels):
-            found[f"{shown(data.path)}, `{getattr(data, name).split}`: {text}"] = None
-    return list(found)
-
-
-def _wanted_views(file: RecipeFile, resolved: Sequence[ResolvedStep]) -> dict[str, View]:
-    names = ("evaluation", "calibration", "training")
-    named: dict[str, View | None] = {name: getattr(file.recipe.data, name) for name in names}
-    for step, params, at in resolved:
-        for name in step.needs(params):
-            if named.get(name) is None:
-                raise PlanRefused(
-                    f"{at}: `{step.name}` needs {name} images. Add `data: {name}:` to the recipe."
-                )
-    return {name: view for name, view in named.items() if view}
-
-
-def _require_usable(file: RecipeFile, views: Mapping[str, Dataset], resolved: ResolvedStep) -> None:
-    """Raise DataError if a step has too few images to calibrate with, or none with labels to train on."""
-    step, params, at = resolved
-    if "calibration" in step.needs(params):
-        try:
-            views["calibration"].to_calibrate(calibration_count(params))
-        except DataError as error:
-            raise DataError(f"{at}: {error}") from None
-    purpose = step.labels_for(params) if "training" in step.needs(params) else None
-    if purpose and not views["training"].labelled:
-        raise DataError(
-            f"{at}: `{step.name}` {purpose}, and none of the {len(views['training'])} images "
-            f"of `data: training:` ({file.where('data', 'training')}) has a label file. "
-            f"{views['training'].missing_labels}"
-        )
-
-
-def calibration_count(params: Params) -> int | None:
-    """How many calibration images a step asks for; None for all."""
-    return params.subset if isinstance(params, Quantize) else None
-
-
 def require_unchanged(plan: Plan, planned: PlannedStep) -> None:
     """Raise ModelError or DataError if something that a step reads changed since it was planned."""
     if planned.loads_weights:
@@ -312,25 +254,3 @@ def _require_weights(plan: Plan) -> None:
 def forgetful() -> StatCache:
     """An empty cache that is not saved."""
     return StatCache(Path(os.devnull))
-
-
-def check_names(names: tuple[str, ...], plan: Plan) -> None:
-    """Raise DataError if the classes of the data set are not the model's.
-
-    A data set that gives only their number has the model's names.
-    """
-    view = plan.views["evaluation"]
-    ours = view.names
-    at = plan.file.where("data", "path")
-    remedy = "Use the data.yaml that the model was trained with."
-    if len(ours) != len(names):
-        listed = ", ".join(names if len(names) <= 5 else (*names[:5], "..."))
-        classes = f"{len(ours)} class{'es' * (len(ours) != 1)}"
-        raise DataError(
-            f"{at}: the data set names {classes}, the model {len(names)} ({listed}). {remedy}"
-        )
-    for index, (our, their) in enumerate(zip(ours, names, strict=True)):
-        if view.named and not same_name(our, their):
-            raise DataError(
-                f"{at}: class {index} is `{our}` in the data set but `{their}` in the model. {remedy}"
-            )

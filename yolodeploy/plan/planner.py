@@ -13,7 +13,7 @@ from typing import Self
 
 from yolodeploy.backend import Backend, ModelInfo, Registry, Step, Target, load_registry
 from yolodeploy.plan.facts import Loader, chosen_imgsz
-from yolodeploy.plan.inputs import Inputs, check_names, task_in
+from yolodeploy.plan.inputs import Inputs
 from yolodeploy.plan.known_parts import refuse_unfit
 from yolodeploy.plan.loading import find_loader, reading, with_code
 from yolodeploy.plan.model_choice import choose, loaded, stated
@@ -26,6 +26,7 @@ from yolodeploy.plan.resolve import (
     refuse_unknown_checks,
     resolve_steps,
 )
+from yolodeploy.plan.views import check_names, task_in
 from yolodeploy.recipe import RecipeFile, load_recipe
 from yolodeploy.system import Console, ImageShape, digest_of
 

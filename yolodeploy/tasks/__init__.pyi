@@ -1,6 +1,7 @@
+from .contracts import postprocess_of
 from .evaluate import Floats, Run, Seen, evaluate
 from .findings import Findings, Recorder, compared, read_findings
-from .golden import FOLDER, Golden, golden_file
+from .golden import Golden
 from .measures import (
     USUAL,
     Key,
@@ -15,8 +16,8 @@ from .measures import (
 from .registry import task_of
 from .tally import Tally, accuracy, primary_score, required_score, scores
 from .task import Task
-from .thresholds import APP, COMPARED, EVALUATION, Rules
-from .wording import COLUMNS, FINDINGS, TITLES, difference_name
+from .thresholds import APP, COMPARED, EVALUATION, Rules, evaluation_rules
+from .wording import COLUMNS, FINDINGS, TITLES, difference_name, golden_file
 
 __all__ = [
     "APP",
@@ -24,7 +25,6 @@ __all__ = [
     "COMPARED",
     "EVALUATION",
     "FINDINGS",
-    "FOLDER",
     "TITLES",
     "USUAL",
     "Findings",
@@ -42,11 +42,13 @@ __all__ = [
     "compared",
     "difference_name",
     "evaluate",
+    "evaluation_rules",
     "golden_file",
     "grouped",
     "one",
     "percent",
     "plain_measures",
+    "postprocess_of",
     "primary_score",
     "read_findings",
     "read_measures",

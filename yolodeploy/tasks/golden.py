@@ -19,13 +19,7 @@ from yolodeploy.backend import OUTPUT
 from yolodeploy.data import Letterboxed
 from yolodeploy.tasks.evaluate import Floats, Seen
 from yolodeploy.tasks.thresholds import Rules
-
-FOLDER = "golden"
-
-
-def golden_file(task: str) -> str:
-    """Where a bundle has what was found in the golden image."""
-    return f"{FOLDER}/{'classes' if task == 'classify' else 'detections'}.json"
+from yolodeploy.tasks.wording import golden_file
 
 
 class Golden:

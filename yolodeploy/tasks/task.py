@@ -107,8 +107,5 @@ class Task(Protocol[Truth, Found]):
     def golden(self, found: Found) -> Mapping[str, Any]:
         """What was found in the golden image, as plain data that an app team can compare with its own."""
 
-    def contract(self, rules: Rules, layout: Layout) -> Mapping[str, Any]:
-        """How an app decodes the outputs: the exact steps, formulas, units and order, as plain data."""
-
     def draw(self, image: Pixels, found: Found) -> Pixels:
         """The image with what was found in it."""

@@ -42,3 +42,8 @@ class Rules:
 EVALUATION = Rules(0.001, 0.7, 300, multi_label=True)  # as in Ultralytics' `val`
 APP = Rules(0.25, 0.7, 300, multi_label=False)  # as in Ultralytics' `predict`
 COMPARED = 16  # images whose raw outputs are compared, evenly spread
+
+
+def evaluation_rules(task: str) -> Rules:
+    """The thresholds of the evaluation of a task."""
+    return replace(EVALUATION, confidence=0.01) if task == "obb" else EVALUATION

@@ -39,3 +39,8 @@ def difference_name(group: str) -> tuple[str, str]:
     return (
         (name.replace("_", " "), _UNITS[unit]) if unit in _UNITS else (group.replace("_", " "), "")
     )
+
+
+def golden_file(task: str) -> str:
+    """Where a bundle has what was found in the golden image."""
+    return f"golden/{'classes' if task == 'classify' else 'detections'}.json"

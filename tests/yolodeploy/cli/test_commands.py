@@ -104,6 +104,7 @@ def test_plan_text_and_json(deployed: World) -> None:
                 "steps",
                 "data",
                 "artifact",
+                "scores",
                 "measures",
                 "conditions",
                 "evidence",

@@ -19,7 +19,8 @@ def test_a_bundle_says_what_it_claims(deployed: World) -> None:
     assert claims["problems"] == []
     report = json.loads(Path("dist/pot/report.json").read_text())
     accuracy = next(row for row in report["measures"] if row["key"] == "map50_95")
-    assert claims["map50_95"] == {key: accuracy[key] for key in ("source", "artifact")}
+    assert claims["accuracy"] == {key: accuracy[key] for key in ("key", "source", "artifact")}
+    assert claims["task"] == "detect"
     lines = deployed.run("inspect", "dist/pot").out.splitlines()
     assert "  recipe      pot, for Kiln A (2021) (kiln-a)" in lines
     assert "  intact      every file is as the manifest lists it" in lines

@@ -24,7 +24,7 @@ def _class(name: str, drop: float, interval: tuple[float, float] | None) -> Meas
 
 
 def _evidence(*measures: Measure) -> Any:
-    return SimpleNamespace(measures=measures, images=100)
+    return SimpleNamespace(measures=measures, images=100, primary=measures[0])
 
 
 @pytest.mark.parametrize(("interval", "verdict"), DECISIONS.items())
@@ -82,6 +82,6 @@ def test_a_confidence_without_a_drop_is_refused(world: World) -> None:
     result = world.run("check", "pot.yaml")
     assert result.code == 3
     assert (
-        "`confidence` decides `map_drop` and `class_ap_drop`, and the recipe checks neither"
+        "`confidence` decides `map_drop`, `top1_drop` and `class_ap_drop`, and the recipe checks none"
         in result.error
     )

@@ -78,7 +78,7 @@ def test_a_model_gets_as_many_images_at_a_time_as_it_takes(view: Dataset) -> Non
     copies = [_Batched(), _Batched()]
     found = list(evaluate(view, SHAPE, [_Model(0)], copies, task=TASK, head="one-to-many"))
     assert [seen.image for seen in found] == list(view.images)
-    assert all(np.array_equal(*seen.outputs) for seen in found)
+    assert all(np.array_equal(*(each["output"] for each in seen.outputs)) for seen in found)
     assert [model.sizes for model in copies] == [[4, 4, 2], [4, 4]]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from yolodeploy.backend import OUTPUT
 from yolodeploy.tasks.average_precision import mean_precision
 from yolodeploy.tasks.detection.accuracy import against_labels, as_truth
-from yolodeploy.tasks.detection.contract import output_text, postprocess
+from yolodeploy.tasks.detection.contract import output_text
 from yolodeploy.tasks.detection.drawing import draw_boxes
 from yolodeploy.tasks.detection.matching import Truth, matches
 from yolodeploy.tasks.detection.noise import output_noise
@@ -130,10 +130,6 @@ class Detect:
                 for cls, score, edges in rows
             ]
         }
-
-    def contract(self, rules: Rules, layout: Layout) -> Mapping[str, Any]:
-        """Whose work suppression is, how many pairs are taken, and the rule in words."""
-        return postprocess(rules, layout)
 
     def draw(self, image: Pixels, found: Detections) -> Pixels:
         """The image with boxes, classes and scores."""

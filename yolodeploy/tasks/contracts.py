@@ -1,0 +1,18 @@
+"""What a contract says of the outputs of each task; imports nothing heavy, for an unchanged deployment reads it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from yolodeploy.backend import Layout, ModelInfo
+    from yolodeploy.tasks.thresholds import Rules
+
+
+def postprocess_of(info: ModelInfo, rules: Rules, layout: Layout) -> Mapping[str, Any]:
+    """How an app decodes the outputs of a model: the exact steps, formulas, units and order, as plain data."""
+    from yolodeploy.tasks.detection.contract import postprocess
+
+    return postprocess(rules, layout)
