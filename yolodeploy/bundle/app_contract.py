@@ -31,6 +31,14 @@ _STRETCH = (
     "changes"
 )
 
+_CROP = (
+    "input_size is [H, W]; if W * height >= H * width, resize to W x floor(W * height / width), else to "
+    "floor(H * width / height) x H: the image covers the input; bilinear with antialiasing, as Pillow's BILINEAR and torchvision's "
+    "antialias=True (a triangle filter as wide as a new pixel where the image gets smaller); take W x H pixels at "
+    "left = round((new width - W) / 2), top = round((new height - H) / 2), round half to even: nothing is filled"
+)
+_UNCROP = "x = (x_cropped + left) * width / new width; y = (y_cropped + top) * height / new height"
+
 _SUPPRESSED = {
     "layout": "detections",
     "nms": "artifact",
@@ -83,6 +91,8 @@ def _letterbox(imgsz: ImageShape) -> dict[str, Any]:
             "rule": _STRETCH,
             "inverse": "x = x_resized * width / W; y = y_resized * height / H",
         }
+    if imgsz.fit == "crop":
+        return {"rule": _CROP, "inverse": _UNCROP}
     rule = _SQUARE if imgsz.height == imgsz.width else _RECTANGLE
     if imgsz.fit == "top-left":
         rule = rule[: rule.index("place at")] + _TOP_LEFT

@@ -1,7 +1,8 @@
 """Decode and letterbox images, one at a time.
 
 As Ultralytics does for inputs of one fixed size: scale with bilinear interpolation until one side fits,
-centre, and fill the border with grey 114. Other models want the borders right and below, or none.
+centre, and fill the border with grey 114. Other models want the borders right and below, or none; those that
+classify get the middle of the image.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Letterboxed:
     """An image of the model's input size, and how it was made from the original.
 
     `pixels` is uint8 `[height, width, channels]` of the input. A point of the original, in pixels, lies at
-    `point * scale + (left, top)`, where `scale` is that of x and of y: the same but for stretched images.
-    `width` and `height` are the original's.
+    `point * scale + (left, top)`, where `scale` is that of x and of y: the same but for stretched and cropped
+    images. Of a cropped image `left` and `top` are at most 0. `width` and `height` are the original's.
     """
 
     pixels: Pixels
@@ -117,6 +118,8 @@ def letterbox(image: Pixels, imgsz: ImageShape) -> Letterboxed:
     import cv2
     import numpy as np
 
+    if imgsz.fit == "crop":
+        return _crop(image, imgsz)
     height, width = image.shape[:2]
     scale = imgsz.width / width, imgsz.height / height
     if imgsz.fit != "stretch":
@@ -133,6 +136,35 @@ def letterbox(image: Pixels, imgsz: ImageShape) -> Letterboxed:
     canvas = np.full((imgsz.height, imgsz.width, imgsz.channels), imgsz.fill, np.uint8)
     canvas[top : top + new_height, left : left + new_width] = image
     return Letterboxed(canvas, scale, left, top, width, height)
+
+
+def _crop(image: Pixels, imgsz: ImageShape) -> Letterboxed:
+    """Scale until the image covers the input, and take the middle: Ultralytics' and torchvision's for classification.
+
+    Of a square input the shorter side of the image becomes its side. Of another, the side that then leaves none of
+    the input empty fits. The other side is rounded down, the offset of the middle to even. Pillow's filter
+    averages all pixels that a pixel covers (torchvision: `antialias`). Of an image so long that the scaled one would be
+    too large only the middle is scaled, which may change a pixel by 1.
+    """
+    import numpy as np
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    if imgsz.width * height >= imgsz.height * width:
+        across, down = imgsz.width, int(imgsz.width * height / width)
+    else:
+        across, down = int(imgsz.height * width / height), imgsz.height
+    left, top = round((across - imgsz.width) / 2), round((down - imgsz.height) / 2)
+    picture = Image.fromarray(image if imgsz.channels == RGB else image[:, :, 0])
+    scale = across / width, down / height
+    middle = (left, top, left + imgsz.width, top + imgsz.height)
+    if across * down <= _MAX_PIXELS:
+        picture = picture.resize((across, down), Image.Resampling.BILINEAR).crop(middle)
+    else:
+        part = tuple(edge / scale[place % 2] for place, edge in enumerate(middle))
+        picture = picture.resize((imgsz.width, imgsz.height), Image.Resampling.BILINEAR, part)
+    pixels = np.array(picture).reshape(imgsz.height, imgsz.width, imgsz.channels)
+    return Letterboxed(pixels, scale, -left, -top, width, height)
 
 
 def letterboxed_file(path: Path, imgsz: ImageShape) -> Letterboxed:

@@ -51,7 +51,7 @@ class Preprocess(Part):
     order: Literal["rgb", "bgr"] = "rgb"
     """The order of the colour channels."""
     fit: Fit = "center"
-    """How an image gets the model's size: center (letterbox with borders on both sides), top-left (borders right and below), or stretch (no borders, the shape changes)."""
+    """How an image gets the model's size: center (letterbox with borders on both sides), top-left (borders right and below), stretch (no borders, the shape changes), or crop (the middle of the image, for classification)."""
     fill: Annotated[int, Field(ge=0, le=_WHITE)] = FILL
     """Grey of the borders."""
 

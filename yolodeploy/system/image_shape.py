@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 RGB, GREY = 3, 1  # channels
 FILL = 114  # grey of the borders, as in Ultralytics
-Fit = Literal["center", "top-left", "stretch"]
+Fit = Literal["center", "top-left", "stretch", "crop"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class ImageShape:
     """Height and width in pixels, the number of channels, 3 (RGB) or 1 (grey), and how images get that size.
 
     Everywhere the height comes first, as in Ultralytics. `fit` "center" and "top-left" scale an image until one side fits and
-    fill the rest with the grey `fill`, on both sides or right and below; "stretch" scales both sides.
+    fill the rest with the grey `fill`, on both sides or right and below; "stretch" scales both sides; "crop", of
+    classification, scales an image until it covers the input and takes the middle.
     """
 
     height: int
