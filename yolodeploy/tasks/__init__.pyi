@@ -1,3 +1,4 @@
+from .classify.classify import Classify
 from .contracts import postprocess_of
 from .evaluate import Floats, Run, Seen, evaluate
 from .findings import Findings, Recorder, compared, read_findings
@@ -27,6 +28,7 @@ __all__ = [
     "FINDINGS",
     "TITLES",
     "USUAL",
+    "Classify",
     "Findings",
     "Floats",
     "Golden",

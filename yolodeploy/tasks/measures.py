@@ -17,12 +17,12 @@ class Key(StrEnum):
     MASK_MAP50 = "mask_map50"
     POSE_MAP50_95 = "pose_map50_95"
     POSE_MAP50 = "pose_map50"
-    TOP1 = "top1"
-    TOP5 = "top5"
+    TOP1 = "top1"  # share of images whose most probable class is right
+    TOP5 = "top5"  # share of images whose class is among the five most probable
     SIZE_AP = "size_ap50_95"  # groups: sizes of objects
-    CLASS_AP = "class_ap50_95"  # groups: classes
+    CLASS_AP = "class_ap50_95"  # groups: classes; of classification their accuracy
     FIDELITY = "fidelity"
-    DIVERGENCE = "divergence"
+    DIVERGENCE = "divergence"  # of the artifact's probabilities from the source's, nats
     OUTPUT_DIFF = "output_diff"  # groups: outputs
     OUTPUT_DIFF_MEAN = "output_diff_mean"
     LATENCY = "latency_ms"

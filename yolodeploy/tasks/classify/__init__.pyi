@@ -1,0 +1,3 @@
+from .classify import Classify
+
+__all__ = ["Classify"]
