@@ -14,6 +14,7 @@ from .measures import (
     read_measures,
     six_digits,
 )
+from .obb.obb import Obb
 from .registry import task_of
 from .tally import Tally, accuracy, primary_score, required_score, scores
 from .task import Task
@@ -34,6 +35,7 @@ __all__ = [
     "Golden",
     "Key",
     "Measure",
+    "Obb",
     "Recorder",
     "Rules",
     "Run",

@@ -1,6 +1,14 @@
 from .noise import output_noise
 from .postprocess import Detections, Floats
-from .rows import rows_fault
+from .rows import Paired, pair_rows, rows_fault
 from .task import Detect
 
-__all__ = ["Detect", "Detections", "Floats", "output_noise", "rows_fault"]
+__all__ = [
+    "Detect",
+    "Detections",
+    "Floats",
+    "Paired",
+    "output_noise",
+    "pair_rows",
+    "rows_fault",
+]

@@ -1,0 +1,5 @@
+"""Rotated boxes: from raw head output to boxes with an angle, and how well they fit the labels."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
