@@ -34,10 +34,11 @@ _STRETCH = (
 _CROP = (
     "input_size is [H, W]; if W * height >= H * width, resize to W x floor(W * height / width), else to "
     "floor(H * width / height) x H: the image covers the input; bilinear with antialiasing, as Pillow's BILINEAR and torchvision's "
-    "antialias=True (a triangle filter as wide as a new pixel where the image gets smaller); take W x H pixels at "
-    "left = round((new width - W) / 2), top = round((new height - H) / 2), round half to even: nothing is filled"
+    "antialias=True (a triangle filter as wide as a new pixel where the image gets smaller); place at "
+    "left = -round((new width - W) / 2), top = -round((new height - H) / 2), round half to even, and cut off what lies outside "
+    "of W x H: nothing is filled"
 )
-_UNCROP = "x = (x_cropped + left) * width / new width; y = (y_cropped + top) * height / new height"
+_UNCROP = "x = (x_cropped - left) * width / new width; y = (y_cropped - top) * height / new height"
 
 _SUPPRESSED = {
     "layout": "detections",
