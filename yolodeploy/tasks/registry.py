@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from yolodeploy.errors import StepFailed
-from yolodeploy.tasks.detection.task import Detect
+from yolodeploy.tasks.classify import Classify
+from yolodeploy.tasks.detection import Detect
+from yolodeploy.tasks.obb import Obb
 
 if TYPE_CHECKING:
     from yolodeploy.backend import ModelInfo
@@ -16,4 +18,10 @@ def task_of(info: ModelInfo) -> Task[Any, Any]:
     """What a model does, bound to its classes; StepFailed for a task that is not known."""
     if info.task == "detect":
         return Detect(info.names)
-    raise StepFailed(f"a model for the task `{info.task}` cannot be measured. Known: detect.")
+    if info.task == "obb":
+        return Obb(info.names)
+    if info.task == "classify":
+        return Classify(info.names)
+    raise StepFailed(
+        f"a model for the task `{info.task}` cannot be measured. Known: detect, obb, classify."
+    )

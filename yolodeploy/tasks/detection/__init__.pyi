@@ -1,3 +1,4 @@
+from .drawing import colour_of, line_width, write
 from .noise import output_noise
 from .postprocess import Detections, Floats
 from .rows import Paired, pair_rows, rows_fault
@@ -8,7 +9,10 @@ __all__ = [
     "Detections",
     "Floats",
     "Paired",
+    "colour_of",
+    "line_width",
     "output_noise",
     "pair_rows",
     "rows_fault",
+    "write",
 ]
