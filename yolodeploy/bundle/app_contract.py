@@ -14,7 +14,7 @@ from typing import Any
 from yolodeploy.backend import CONTRACT, LABELS, Interface, Layout, ModelInfo
 from yolodeploy.plan import Plan
 from yolodeploy.system import GREY, ImageShape, encoded
-from yolodeploy.tasks import APP, golden_file, postprocess_of
+from yolodeploy.tasks import app_rules, golden_file, postprocess_of
 
 _SQUARE = (
     "s = input_size / max(width, height); resize to round(width * s) x round(height * s), "
@@ -64,7 +64,11 @@ def app_digests(files: Mapping[str, bytes]) -> dict[str, str]:
 
 def _contract(plan: Plan, info: ModelInfo, interface: Interface, layout: Layout) -> dict[str, Any]:
     """What an app must do before and after it runs the artifact."""
-    thresholds = APP.for_head(info.head).with_thresholds(interface.confidence, interface.iou)
+    thresholds = (
+        app_rules(info.task)
+        .for_head(info.head)
+        .with_thresholds(interface.confidence, interface.iou)
+    )
     inside = interface.iou is not None
     whole = plan.facts.names if plan.facts else info.names
     return {

@@ -236,6 +236,8 @@ class Dataset:
             value["task"] = self.task
         if self.keypoints and self.task == "pose":
             value["keypoints"] = [*self.keypoints.shape]
+        if self.place is not None:
+            value["scaled with"] = installed("pillow")  # see `letterbox`
         library = heif_library()
         if library and any(image.suffix.lower() in HEIF_SUFFIXES for image in self.images):
             value["decoded with"] = installed(library.replace("_", "-"))

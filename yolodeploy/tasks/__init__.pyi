@@ -18,11 +18,12 @@ from .obb.obb import Obb
 from .registry import task_of
 from .tally import Tally, accuracy, primary_score, required_score, scores
 from .task import Task
-from .thresholds import APP, COMPARED, EVALUATION, Rules, evaluation_rules
+from .thresholds import APP, BEST_CLASSES, COMPARED, EVALUATION, Rules, app_rules, evaluation_rules
 from .wording import COLUMNS, FINDINGS, TITLES, difference_name, golden_file
 
 __all__ = [
     "APP",
+    "BEST_CLASSES",
     "COLUMNS",
     "COMPARED",
     "EVALUATION",
@@ -43,6 +44,7 @@ __all__ = [
     "Tally",
     "Task",
     "accuracy",
+    "app_rules",
     "compared",
     "difference_name",
     "evaluate",

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 def postprocess_of(info: ModelInfo, rules: Rules, layout: Layout) -> Mapping[str, Any]:
     """How an app decodes the outputs of a model: the exact steps, formulas, units and order, as plain data."""
-    from yolodeploy.tasks.detection.contract import postprocess
+    from yolodeploy.tasks import classify, detection, obb
 
-    return postprocess(rules, layout)
+    match info.task:
+        case "classify":
+            return classify.postprocess(rules, len(info.names))
+        case "obb":
+            return obb.postprocess(rules, layout, len(info.names))
+        case _:
+            return detection.postprocess(rules, layout)

@@ -41,9 +41,21 @@ class Rules:
 
 EVALUATION = Rules(0.001, 0.7, 300, multi_label=True)  # as in Ultralytics' `val`
 APP = Rules(0.25, 0.7, 300, multi_label=False)  # as in Ultralytics' `predict`
+MAX_CANDIDATES = 30_000  # that are suppressed, the best
+BEST_CLASSES = 5  # that golden vectors and pictures of a classification show
 COMPARED = 16  # images whose raw outputs are compared, evenly spread
 
 
+_CLASSES = Rules(0.0, None, BEST_CLASSES, multi_label=False)  # nothing is left out or suppressed
+
+
 def evaluation_rules(task: str) -> Rules:
-    """The thresholds of the evaluation of a task."""
+    """The thresholds of the evaluation of a task, as in Ultralytics' `val`."""
+    if task == "classify":
+        return _CLASSES
     return replace(EVALUATION, confidence=0.01) if task == "obb" else EVALUATION
+
+
+def app_rules(task: str) -> Rules:
+    """The thresholds that an app gets for a task."""
+    return _CLASSES if task == "classify" else APP

@@ -1,3 +1,7 @@
 from .classify import Classify
+from .contract import postprocess
 
-__all__ = ["Classify"]
+__all__ = [
+    "Classify",
+    "postprocess",
+]

@@ -11,6 +11,7 @@ import numpy as np
 
 from yolodeploy.backend import OUTPUT
 from yolodeploy.tasks.classify.accuracy import NO_IMAGES, against_labels, right, share
+from yolodeploy.tasks.classify.contract import OUTPUT_TEXT
 from yolodeploy.tasks.classify.drawing import draw_bars
 from yolodeploy.tasks.classify.probabilities import (
     Floats,
@@ -20,19 +21,11 @@ from yolodeploy.tasks.classify.probabilities import (
     probability_fault,
 )
 from yolodeploy.tasks.measures import Key, Measure
-from yolodeploy.tasks.thresholds import Rules
+from yolodeploy.tasks.thresholds import BEST_CLASSES, Rules, app_rules, evaluation_rules
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout, Outputs
     from yolodeploy.data import Dataset, Letterboxed, Pixels
-
-BEST = 5  # classes that golden vectors and pictures show
-_RULES = Rules(0.0, None, BEST, multi_label=False)  # nothing is left out or suppressed
-_STEPS = (
-    "`output` holds one probability for each class, after softmax: apply none again",
-    "probability i is of the class in line i of labels.txt, counted from 0",
-    "sort the classes by probability, the highest first, of equals the lower index; the first is the class of the image",
-)
 
 
 @dataclass(frozen=True)
@@ -48,8 +41,8 @@ class Classify:
     scores: ClassVar[tuple[Key, ...]] = (Key.TOP1, Key.TOP5)
     primary: ClassVar[Key] = Key.TOP1
     outputs: ClassVar[tuple[str, ...]] = (OUTPUT,)
-    evaluation: ClassVar[Rules] = _RULES
-    app: ClassVar[Rules] = _RULES
+    evaluation: ClassVar[Rules] = evaluation_rules("classify")
+    app: ClassVar[Rules] = app_rules("classify")
 
     def truth(self, view: Dataset, image: Path, width: int, height: int) -> int:  # noqa: ARG002
         """The class index of an image; its size does not matter."""
@@ -135,26 +128,20 @@ class Classify:
             return list(data["probabilities"])
 
     def output_text(self, rules: Rules, layout: Layout) -> str:  # noqa: ARG002
-        """What the output is, as the rest of a sentence."""
-        return "one probability for each class in the order of labels.txt, after softmax"
+        """What the output is."""
+        return OUTPUT_TEXT
 
     def golden(self, found: Floats) -> Mapping[str, Any]:
         """The five most probable classes, best first."""
-        return {"classes": [self._plain(found, cls) for cls in best_classes(found, BEST).tolist()]}
-
-    def contract(self, rules: Rules, layout: Layout) -> Mapping[str, Any]:  # noqa: ARG002
-        """What the output is, and how an app gets the best classes."""
         return {
-            "layout": "probabilities",
-            "nms": "none",
-            "best": min(rules.limit, len(self.names)),
-            "outputs": {OUTPUT: f"[{len(self.names)}] probabilities in 0..1, their sum is 1"},
-            "rule": "; ".join(_STEPS),
+            "classes": [
+                self._plain(found, cls) for cls in best_classes(found, BEST_CLASSES).tolist()
+            ]
         }
 
     def draw(self, image: Pixels, found: Floats) -> Pixels:
         """The image with the five most probable classes as bars."""
-        best = best_classes(found, BEST).tolist()
+        best = best_classes(found, BEST_CLASSES).tolist()
         return draw_bars(image, [(self.names[cls], float(found[cls])) for cls in best])
 
     def _plain(self, found: Floats, cls: int) -> dict[str, Any]:

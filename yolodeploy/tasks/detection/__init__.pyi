@@ -1,3 +1,4 @@
+from .contract import postprocess
 from .drawing import colour_of, line_width, write
 from .noise import output_noise
 from .postprocess import Detections, Floats
@@ -13,6 +14,7 @@ __all__ = [
     "line_width",
     "output_noise",
     "pair_rows",
+    "postprocess",
     "rows_fault",
     "write",
 ]

@@ -21,11 +21,9 @@ from numpy.typing import NDArray
 from yolodeploy.backend import Layout
 from yolodeploy.data import Letterboxed
 from yolodeploy.tasks.detection.rows import best_rows
-from yolodeploy.tasks.thresholds import Rules
+from yolodeploy.tasks.thresholds import MAX_CANDIDATES, Rules
 
 Floats = NDArray[np.float32]
-
-MAX_CANDIDATES = 30_000
 
 
 @dataclass(frozen=True)

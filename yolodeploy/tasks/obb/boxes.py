@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from yolodeploy.tasks.obb.contract import PROB_IOU_EPS
+
 if TYPE_CHECKING:
     from yolodeploy.data import Letterboxed
 
@@ -21,7 +23,7 @@ Floats = NDArray[np.float32]
 Floats64 = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-EPS = 1e-7
+EPS = PROB_IOU_EPS
 _FARTHEST = 100.0  # the greatest distance that is told apart
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from yolodeploy.backend import OUTPUT, ROWS
-from yolodeploy.tasks.obb.boxes import EPS
-from yolodeploy.tasks.obb.postprocess import MAX_CANDIDATES
+from yolodeploy.tasks.thresholds import MAX_CANDIDATES
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout
     from yolodeploy.tasks.thresholds import Rules
+
+PROB_IOU_EPS = 1e-7
 
 _NMS = (
     f"take the best class of every anchor, keep those with a score above `confidence`, and of those the {MAX_CANDIDATES} best; best "
@@ -36,7 +37,7 @@ _CORNERS = (
 )
 _INVERSE = "cx, cy as the points of `letterbox.inverse`; w / s, h / s; the angle stays; boxes are not clipped to the image"
 _PROB_IOU = (
-    f"eps = {EPS:.0e}; of each box p = w^2 / 12, q = h^2 / 12, c = cos(angle), s = sin(angle), a = p c^2 + q s^2, b = p s^2 + "
+    f"eps = {PROB_IOU_EPS:.0e}; of each box p = w^2 / 12, q = h^2 / 12, c = cos(angle), s = sin(angle), a = p c^2 + q s^2, b = p s^2 + "
     "q c^2, k = (p - q) c s; of two boxes A = a1 + a2, B = b1 + b2, K = k1 + k2, D = A B - K^2, dx = x1 - x2, dy = y1 - y2; "
     "t1 = 0.25 (A dy^2 + B dx^2) / (D + eps); t2 = -0.5 K dx dy / (D + eps); "
     "t3 = 0.5 ln(D / (4 sqrt(max(a1 b1 - k1^2, 0) max(a2 b2 - k2^2, 0)) + eps) + eps); "
@@ -44,7 +45,7 @@ _PROB_IOU = (
 )
 
 
-def contract(rules: Rules, layout: Layout, classes: int) -> dict[str, Any]:
+def postprocess(rules: Rules, layout: Layout, classes: int) -> dict[str, Any]:
     """Whose work suppression is, how many pairs are taken, the rule in words, and every formula."""
     suppressed = layout == "anchors" and rules.iou is not None
     rule = _PAIRS if layout == "rows" else _NMS if suppressed else _BEST

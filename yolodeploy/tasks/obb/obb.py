@@ -13,12 +13,12 @@ from yolodeploy.tasks.comparison import against_labels
 from yolodeploy.tasks.detection import rows_fault
 from yolodeploy.tasks.measures import Key, Measure
 from yolodeploy.tasks.obb.boxes import Floats, Rotated, load, save, to_corners
-from yolodeploy.tasks.obb.contract import contract, output_text
+from yolodeploy.tasks.obb.contract import output_text
 from yolodeploy.tasks.obb.drawing import draw_rotated
 from yolodeploy.tasks.obb.labels import Truth, confident_truth, matches, truth_of
 from yolodeploy.tasks.obb.outputs import differences, noise
 from yolodeploy.tasks.obb.postprocess import rotated
-from yolodeploy.tasks.thresholds import APP, Rules
+from yolodeploy.tasks.thresholds import APP, Rules, evaluation_rules
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout, Outputs
@@ -38,7 +38,7 @@ class Obb:
     scores: ClassVar[tuple[Key, ...]] = (Key.MAP50_95, Key.MAP50)
     primary: ClassVar[Key] = Key.MAP50_95
     outputs: ClassVar[tuple[str, ...]] = (OUTPUT,)
-    evaluation: ClassVar[Rules] = Rules(0.01, 0.7, 300, multi_label=True)  # as Ultralytics' `val`
+    evaluation: ClassVar[Rules] = evaluation_rules("obb")
     app: ClassVar[Rules] = APP
 
     def truth(self, view: Dataset, image: Path, width: int, height: int) -> Truth:
@@ -117,10 +117,6 @@ class Obb:
         corners = to_corners(found.boxes).round(3).tolist()
         rows = zip(found.classes.tolist(), found.scores.tolist(), found.boxes.tolist(), corners, strict=True)  # fmt: skip
         return {"detections": [_plain(*row) for row in rows]}
-
-    def contract(self, rules: Rules, layout: Layout) -> Mapping[str, Any]:
-        """How an app gets rotated boxes, and their corners."""
-        return contract(rules, layout, len(self.names))
 
     def draw(self, image: Pixels, found: Rotated) -> Pixels:
         """The image with boxes, classes and scores."""

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from yolodeploy.backend import ROWS, Layout
 from yolodeploy.tasks.obb.boxes import EPS, Floats, Floats64, Ints, Rotated, prob_iou, to_original
-from yolodeploy.tasks.thresholds import Rules
+from yolodeploy.tasks.thresholds import MAX_CANDIDATES, Rules
 
 if TYPE_CHECKING:
     from yolodeploy.data import Letterboxed
 
-MAX_CANDIDATES = 30_000
 _BLOCK, _PAIRS = 512, 1 << 18  # boxes, and pairs of them, that are looked at at once
 _THIN = 1.0  # square pixels: of smaller boxes the constants of ProbIoU are no longer small
 
