@@ -1,4 +1,4 @@
-"""What every task that finds objects says of source and artifact: average precision on labels, and fidelity."""
+"""What every task that finds objects says of source and artifact on labels: average precision."""
 
 from __future__ import annotations
 
@@ -6,15 +6,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from yolodeploy.tasks.average_precision import (
-    Interval,
-    drop_intervals,
-    mean_precision,
-    precision,
-)
+from yolodeploy.tasks.average_precision import Interval, drop_intervals, precision
 from yolodeploy.tasks.matching import Matches
 from yolodeploy.tasks.measures import USUAL, Key, Measure
-from yolodeploy.tasks.thresholds import APP
 
 _SIZES = ("small", "medium", "large")
 
@@ -52,19 +46,6 @@ def of_boxes(source: Matches, artifact: Matches) -> Iterator[Measure]:
     before, after = precision(source), precision(artifact)
     yield known_or_reason(Key.MAP50_95, before.map50_95, after.map50_95, "an object")
     yield known_or_reason(Key.MAP50, before.map50, after.map50, "an object")
-
-
-def fidelity(matches: Matches) -> Measure:
-    """AP50-95 of what the artifact finds, matched with what the source model finds with confidence as labels.
-
-    Only findings above the confidence that an app asks for count as labels. The artifact may find the others too:
-    they rank below.
-    """
-    value = mean_precision(matches)
-    if math.isnan(value):
-        reason = f"the source model finds nothing with a confidence above {APP.confidence}"
-        return Measure(Key.FIDELITY, None, None, reason=reason)
-    return Measure(Key.FIDELITY, None, value, count=int(matches.counts.sum()))
 
 
 def known_or_reason(

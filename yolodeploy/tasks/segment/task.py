@@ -1,0 +1,168 @@
+"""Instance segmentation as a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from yolodeploy.backend import OUTPUT, PROTOTYPES
+from yolodeploy.tasks.average_precision import mean_precision
+from yolodeploy.tasks.comparison import against_labels, of_boxes
+from yolodeploy.tasks.detection.extras import main_part, part_differences
+from yolodeploy.tasks.detection.rows import rows_fault
+from yolodeploy.tasks.measures import Key, Measure
+from yolodeploy.tasks.segment.contract import segment_output_text, segment_postprocess
+from yolodeploy.tasks.segment.drawing import draw_segments
+from yolodeploy.tasks.segment.found import (
+    COEFFICIENTS,
+    Segments,
+    load_segments,
+    save_segments,
+    segments,
+)
+from yolodeploy.tasks.segment.labels import SegmentTruth, paint
+from yolodeploy.tasks.segment.matching import as_truth, box_matches, mask_matches
+from yolodeploy.tasks.segment.noise import segment_noise
+from yolodeploy.tasks.thresholds import APP, EVALUATION, Rules
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from yolodeploy.backend import Layout, Outputs
+    from yolodeploy.data import Dataset, Letterboxed, Pixels
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Finds masks. The outputs are anchors `[4 + classes + 32, anchors]` or rows `[k, 38]`, and prototypes `[32, H/4, W/4]`."""
+
+    names: tuple[str, ...]
+
+    name: ClassVar[str] = "segment"
+    scores: ClassVar[tuple[Key, ...]] = (
+        Key.MASK_MAP50_95,
+        Key.MASK_MAP50,
+        Key.MAP50_95,
+        Key.MAP50,
+    )
+    primary: ClassVar[Key] = Key.MASK_MAP50_95
+    outputs: ClassVar[tuple[str, ...]] = (OUTPUT, PROTOTYPES)
+    evaluation: ClassVar[Rules] = EVALUATION
+    app: ClassVar[Rules] = APP
+
+    def truth(self, view: Dataset, image: Path, width: int, height: int) -> SegmentTruth:
+        """The labelled polygons as masks, see `paint`."""
+        return paint(view.polygons(image), width, height)
+
+    def found(self, outputs: Outputs, rules: Rules, box: Letterboxed, layout: Layout) -> Segments:
+        """The objects in an image, with masks of its size."""
+        return segments(outputs, rules, box, layout)
+
+    def count(self, found: Segments) -> int:
+        """How many objects were found."""
+        return len(found)
+
+    def objects(self, truth: SegmentTruth) -> int:
+        """How many objects are labelled; those without a pixel do not count."""
+        return int((truth.masks.areas > 0).sum())
+
+    def as_truth(self, found: Segments, _image: SegmentTruth) -> SegmentTruth:
+        """Confident objects as labels; masks without a pixel are none."""
+        return as_truth(found)
+
+    def agreement(
+        self, _source: Sequence[Segments], _artifact: Sequence[Segments]
+    ) -> tuple[Measure, ...]:
+        """Nothing: fidelity says it."""
+        return ()
+
+    def score(self, truths: Sequence[SegmentTruth], found: Sequence[Segments]) -> float:
+        """The mAP50-95 of the masks."""
+        return mean_precision(mask_matches(truths, found, len(self.names)))
+
+    def against_labels(
+        self,
+        truths: Sequence[SegmentTruth],
+        source: Sequence[Segments],
+        artifact: Sequence[Segments],
+        confidence: float,
+    ) -> Iterator[Measure]:
+        """AP of the masks of both models, by object size and by class, and of their boxes."""
+        models, classes = (source, artifact), len(self.names)
+        before, after = (mask_matches(truths, found, classes) for found in models)
+        overall, at50, *_ = self.scores
+        yield from against_labels(before, after, self.names, confidence, overall=overall, at50=at50)
+        before, after = (box_matches(truths, found, classes) for found in models)
+        yield from of_boxes(before, after)
+
+    def differences(
+        self, source: Outputs, artifact: Outputs, layout: Layout
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """Differences of boxes (px), scores, coefficients and prototypes; rows are paired as those of a detector."""
+        boxes, scores, coefficients = part_differences(
+            source[OUTPUT], artifact[OUTPUT], layout, COEFFICIENTS
+        )
+        maps = abs(artifact[PROTOTYPES] - source[PROTOTYPES])
+        return {
+            "boxes_px": boxes,
+            "scores": scores,
+            "coefficients": coefficients,
+            "prototypes": maps,
+        }
+
+    def fault(self, outputs: Outputs, layout: Layout) -> str | None:
+        """What is wrong with rows."""
+        if layout != "rows":
+            return None
+        return rows_fault(main_part(outputs[OUTPUT], layout, COEFFICIENTS), len(self.names))
+
+    def noise(
+        self, reference: Iterable[Outputs], compressed: Iterable[Outputs], layout: Layout
+    ) -> float:
+        """The noise of scores, boxes, coefficients and prototypes."""
+        return segment_noise(reference, compressed, layout)
+
+    def save(self, file: Path, found: Sequence[Segments]) -> None:
+        """Write boxes, scores, classes and packed masks."""
+        save_segments(file, found)
+
+    def load(self, file: Path) -> list[Segments]:
+        """Read what `save` wrote."""
+        return load_segments(file)
+
+    def output_text(self, rules: Rules, layout: Layout) -> str:
+        """What the main output is."""
+        return segment_output_text(rules, layout)
+
+    def golden(self, found: Segments) -> Mapping[str, Any]:
+        """Objects, best first, each with its mask as COCO writes it."""
+        rows = zip(
+            found.classes.tolist(),
+            found.scores.tolist(),
+            found.boxes.tolist(),
+            found.masks.coco(),
+            found.masks.areas.tolist(),
+            strict=True,
+        )
+        return {
+            "detections": [
+                {
+                    "class": cls,
+                    "score": round(score, 6),
+                    "box": [round(edge, 3) for edge in edges],
+                    "mask": {**mask, "area": int(area)},
+                }
+                for cls, score, edges, mask, area in rows
+            ]
+        }
+
+    def contract(self, rules: Rules, layout: Layout) -> Mapping[str, Any]:
+        """How boxes are chosen, and how a mask is assembled, sampled, cropped and thresholded."""
+        return segment_postprocess(rules, layout)
+
+    def draw(self, image: Pixels, found: Segments) -> Pixels:
+        """The image with translucent masks, boxes, classes and scores."""
+        return draw_segments(image, found, self.names)
