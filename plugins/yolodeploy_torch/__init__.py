@@ -160,10 +160,4 @@ def describe(artifact: Artifact) -> Interface:
     info = ModelInfo.read(artifact.path)
     colours = "grey" if info.channels == GREY else "RGB"
     image = Tensor("images", (-1, info.channels, -1, -1), "float32", f"{colours}, NCHW, 0..1")
-    output = Tensor(
-        "output0",
-        (-1, 4 + len(info.names), -1),
-        "float32",
-        "per anchor: centre x, centre y, width, height in input pixels, then one score per class",
-    )
-    return Interface("model.safetensors", (image,), (output,), scale=1 / 255)
+    return Interface("model.safetensors", (image,), model.described(info), scale=1 / 255)

@@ -116,7 +116,7 @@ def amplifiers() -> dict[str, tuple[bytes, str]]:
                 table(*((text(str(n)), b"h\x01") for n in range(19_000))),
                 _kept(_joined(b"J\xff\xff\xff\xff")),
             ),
-            "its last layer is not a detection head",
+            "its last layer is not the head of a known task",
         ),
         "layers that read from a million": (
             _rows(400, _joined(b"](" + b"K\x00" * 200_000 + b"e")),

@@ -5,7 +5,7 @@ Random weights say little if all scores are 0 or 1: statistics of normalisations
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,44 +33,68 @@ LARGER = (
     *(f"yolo26{scale}{kind}" for kind in ("", "-p2", "-p6") for scale in _SCALES[1:]),
 )
 
+# Every YAML of the other tasks, at scale n or the smallest that there is.
+OTHER_TASKS = (
+    *(
+        f"{family}-{task}"
+        for family in ("yolov8n", "yolo11n", "yolo12n", "yolo26n")
+        for task in ("seg", "pose", "obb", "cls")
+    ),
+    "yolov8n-seg-p6", "yolov8n-pose-p6", "yolov9c-seg", "yolov9e-seg",
+)  # fmt: skip
+TASKS = {"seg": "segment", "pose": "pose", "obb": "obb", "cls": "classify"}
+
+
+def task_of(name: str) -> str:
+    """The task of a model, by the name of its YAML."""
+    return next((TASKS[part] for part in name.split("-")[1:] if part in TASKS), "detect")
+
 
 @dataclass(frozen=True)
 class Oracle:
     """A checkpoint, images [2, 3, H, W], and what Ultralytics gives for them.
 
-    `many` is [2, 4 + nc, A]; `rows` [2, k, 6] is None for a model without a one-to-one head.
+    `many` is [2, 4 + nc + E, A], of a classifier [2, nc]; `rows` [2, k, 6 + E] is None for a model without a one-to-one
+    head, `prototypes` [2, 32, H / 4, W / 4] for one without masks.
     """
 
     checkpoint: Path
     images: Tensor
     many: Tensor
     rows: Tensor | None
+    prototypes: Tensor | None = None
 
 
-def oracle(name: str, folder: Path, seed: int = 0) -> Oracle:
-    """Build a model of Ultralytics, save it as Ultralytics does, and run it."""
+def oracle(name: str, folder: Path, seed: int = 0, size: tuple[int, int] | None = None) -> Oracle:
+    """Build a model of Ultralytics, save it as Ultralytics does, and run it on images of this size."""
     from ultralytics import YOLO
 
     torch.set_num_threads(1)  # as the other side: sums depend on the number of threads
     torch.manual_seed(seed)
     yolo: Any = YOLO(f"{name}.yaml", verbose=False)
-    model = yolo.model
+    path = folder / f"{name}.pt"
+    return run(yolo.model, path, lambda: yolo.save(path), size)
+
+
+def run(
+    model: Any, path: Path, save: Callable[[], None], size: tuple[int, int] | None = None
+) -> Oracle:
+    """Give a model of Ultralytics random weights, save it as `path`, and run it."""
     randomise(model)
     coarse = int(model.stride.max())
-    size = (96, 160) if coarse <= 32 else (128, 192)
+    size = size or ((96, 160) if coarse <= 32 else (128, 192))
     calibrate(model, smooth(4, 2 * size[0], 2 * size[1]))
-    path = folder / f"{name}.pt"
-    yolo.save(path)
+    save()
     model.half().float()  # what the file holds
     images = smooth(2, *size)
     head = model.model[-1]
     with torch.no_grad():
-        many = _first(model(images))
+        many, prototypes = _made(model(images))
         rows = None
         if hasattr(head, "one2one_cv2"):
             head.end2end = True
-            rows = _first(model(images))
-    return Oracle(path, images, many, rows)
+            rows, _ = _made(model(images))
+    return Oracle(path, images, many, rows, prototypes)
 
 
 def smooth(count: int, height: int, width: int) -> Tensor:
@@ -88,8 +112,10 @@ def differences(one: Tensor, other: Tensor, boxes: slice = slice(4)) -> tuple[fl
     return delta[:, boxes].max().item(), delta[:, 4:].max().item()
 
 
-def _first(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
+def _made(output: Any) -> tuple[Tensor, Tensor | None]:
+    """The main output, and the prototypes that stand beside it; what is for training is left out."""
+    first = output[0] if isinstance(output, tuple) else output
+    return first if isinstance(first, tuple) else (first, None)
 
 
 def randomise(model: nn.Module) -> None:
@@ -101,8 +127,10 @@ def randomise(model: nn.Module) -> None:
         if name.endswith("gamma"):
             nn.init.uniform_(parameter, 0, 0.3)
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module.bias is not None:
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
             nn.init.normal_(module.bias, 0, 0.3)
+        if isinstance(module, nn.Linear):  # so that classes differ
+            nn.init.normal_(module.weight, 0, 0.3)
 
 
 def calibrate(model: nn.Module, images: Tensor) -> None:

@@ -34,5 +34,7 @@ def silenced(model: GraphModule, found: Structure, kept: Kept) -> GraphModule:
             silent[stay] = False
             last = normalised.get(node.name, node)
             for key in {"weight", "bias"} & last.weights().keys():
-                state[f"{last.name}.{key}"][silent] = 0
+                tensor = state[f"{last.name}.{key}"]
+                outputs_second = isinstance(last, ConvTranspose) and key == "weight"
+                (tensor.transpose(0, 1) if outputs_second else tensor)[silent] = 0
     return build(graph, state)

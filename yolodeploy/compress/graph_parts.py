@@ -14,6 +14,8 @@ from yolodeploy.compress.layers import Part
 from yolodeploy.errors import StepFailed
 
 _NOT_DECODING = frozenset({"convolution", "bias", "constant"})
+# The parts of the last convolutions whose results are decoded; other convolutions of these parts are read by convolutions.
+_LAST: frozenset[Part] = frozenset({"head.last", "head.keypoints", "head.angle"})
 
 Kind = Literal["convolution", "bias", "constant", "other"]
 
@@ -40,7 +42,7 @@ def decoding(
     depends on a last convolution, and every path from it to an output meets no convolution other than
     the `dfl`'s. Raises StepFailed if no last convolution reaches an output that way.
     """
-    behind = {name for name, part in parts.items() if part == "head.last"}
+    behind = {name for name, part in parts.items() if part in _LAST}
     for node in nodes:
         if behind.intersection(node.sources):
             behind.add(node.name)

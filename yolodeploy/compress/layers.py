@@ -9,13 +9,15 @@ from typing import Literal, get_args
 
 from yolodeploy.errors import PlanRefused
 
-Part = Literal["backbone", "neck", "head", "head.last", "dfl", "decode"]
+Part = Literal[
+    "backbone", "neck", "head", "head.last", "head.proto", "head.keypoints", "head.angle", "dfl", "decode",
+]  # fmt: skip
 PARTS: tuple[Part, ...] = get_args(Part)
 _MAY_LACK = frozenset({"dfl", "decode"})
 
 
 def choose(selectors: Iterable[str], parts: Mapping[str, Part], where: str) -> frozenset[str]:
-    """The names that a part or a glob selects; `head` includes `head.last`.
+    """The names that a part or a glob selects; `head` includes `head.last` and the like.
 
     `where` is the parameter's name. Raises PlanRefused for a selector that matches nothing, except
     `decode`, which has no convolution of its own, and `dfl`, which heads without distributions lack.

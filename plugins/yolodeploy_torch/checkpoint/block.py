@@ -46,6 +46,14 @@ class Block:
             raise Unsupported(f"{self.what} has no `{name}`")
         return Block(node, f"{self.name}.{name}" if self.name else name, self.read)
 
+    def leave(self, name: str) -> None:
+        """Leave a child out, if there is one: its tensors are for training alone."""
+        if self.has(name):
+            child = self.child(name)
+            for prefix, node in modules(child.node):
+                for key in (*table(node, "_parameters"), *table(node, "_buffers")):
+                    self.read.add(f"{child.name}.{prefix}{key}")
+
     def children(self) -> list[Block]:
         """The children of a list or a sequence, in order."""
         found = table(self.node, "_modules")

@@ -14,7 +14,7 @@ from typing import Any
 
 from yolodeploy.system import quotable
 from yolodeploy_torch.checkpoint.block import modules
-from yolodeploy_torch.checkpoint.names import DETECTORS, KNOWN
+from yolodeploy_torch.checkpoint.names import KNOWN, MODELS
 from yolodeploy_torch.checkpoint.unpickler import Node
 from yolodeploy_torch.checkpoint.weights import Stored
 
@@ -49,10 +49,6 @@ _FAMILIES_OF_BLOCKS = {
 _FILE = re.compile(r"yolo(v?)(\d{1,2})(?!\d)([a-z]?)")
 _SCALE = re.compile(r"[a-z]")
 _OTHER = "Ultralytics"  # of no family that is known here
-# What models for other tasks have besides.
-_PARTS = KNOWN | {
-    "Classify", "Dropout", "AdaptiveAvgPool2d", "Linear", "OBB", "Pose", "Proto", "Segment",
-}  # fmt: skip
 _USUAL_LEVELS = (3, 4, 5)
 _MOST_LEVELS = 16
 
@@ -90,10 +86,10 @@ def describe(root: Node) -> Description:
     features = [*_head(root, named), *_activations(family, named)]
     if family == "YOLOv8" and "C3Ghost" in kinds:
         features.append("ghost convolutions")
-    if _short(root) in DETECTORS and family != "RT-DETR":
+    if _short(root) in MODELS and family != "RT-DETR":
         features += _own_layers(kinds, named)
     task = _TASKS.get(_short(root), "detection")
-    supported = root.kind in DETECTORS and all(node.kind in KNOWN for _, node in named)
+    supported = root.kind in MODELS and all(node.kind in KNOWN for _, node in named)
     return Description(family, task, tuple(features), supported, _scale(root))
 
 
@@ -157,7 +153,7 @@ def _activations(family: str, named: Sequence[tuple[str, Node]]) -> Iterator[str
 
 def _own_layers(kinds: set[str], named: Sequence[tuple[str, Node]]) -> Iterator[str]:
     acts = {_short(node) for prefix, node in named if f".{prefix}".endswith(".act.")}
-    odd = sorted(map(quotable, kinds - _PARTS - acts))
+    odd = sorted(map(quotable, kinds - KNOWN - acts))
     if odd:
         more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
         yield f"the layers {', '.join(odd[:5])}{more}" if len(odd) > 1 else f"the layer {odd[0]}"

@@ -59,4 +59,9 @@ def _as_asked(
     missing = [name for name in params.classes if name not in graph.head.names]
     if missing:
         raise ModelError(f"{path} knows no class `{missing[0]}`.")
+    if graph.task == "classify" and len(params.classes) == 1:
+        raise ModelError(
+            f"`classes` keeps only `{params.classes[0]}` of {path}, and a classifier of one class gives it to every image. "
+            "Keep at least 2."
+        )
     return keep_classes(graph, state, [graph.head.names.index(name) for name in params.classes])

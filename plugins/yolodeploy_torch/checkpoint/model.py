@@ -14,20 +14,21 @@ from yolodeploy.recipe import Head
 from yolodeploy.system import GREY, RGB
 from yolodeploy_torch.checkpoint.block import Block, modules, stored, table
 from yolodeploy_torch.checkpoint.blocks.elan import cb_fuse
-from yolodeploy_torch.checkpoint.detect import KINDS, detection
+from yolodeploy_torch.checkpoint.heads import CLASSIFIERS, HEADS
+from yolodeploy_torch.checkpoint.heads.branches import strides_of
 from yolodeploy_torch.checkpoint.lowering import Builder, Value, single
 from yolodeploy_torch.checkpoint.unpickler import Node
-from yolodeploy_torch.checkpoint.weights import Stored, Weight
-from yolodeploy_torch.graph import IMAGE, MAX_COUNT, Graph, Unsupported, reference_size
+from yolodeploy_torch.checkpoint.weights import Weight
+from yolodeploy_torch.graph import IMAGE, Detection, Graph, Unsupported, reference_size
 
-_MAX_LEVELS, _MAX_SOURCES = 8, 16
+_MAX_SOURCES = 16
 _COUNTER = "num_batches_tracked"  # of a batch normalisation, which computes nothing with it
 # Labels are written one to a line, and shown on terminals.
 _ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|.{256}")
 
 
 def graph_of(root: Node, size: int) -> tuple[Graph, dict[str, Weight]]:
-    """The graph of a detection model and its weights, out of a file of `size` bytes.
+    """The graph of a model and its weights, out of a file of `size` bytes.
 
     Raises `Unsupported` if it cannot be read.
     """
@@ -35,16 +36,19 @@ def graph_of(root: Node, size: int) -> tuple[Graph, dict[str, Weight]]:
     whole = Block(root)
     rows = whole.child("model").children()
     sources = [_numbers(row, number) for number, row in enumerate(rows)]
-    if not rows or rows[-1].kind not in KINDS:
-        raise Unsupported("its last layer is not a detection head")
-    strides, names = _strides(root, rows[-1]), _names(root)
-    channels = _image_channels(rows)
+    lowering = HEADS.get(rows[-1].kind) if rows else None
+    if lowering is None:
+        raise Unsupported("its last layer is not the head of a known task")
+    names, channels = _names(root), _image_channels(rows)
+    # The strides that a classifier states are those of no map.
+    strides = () if rows[-1].kind in CLASSIFIERS else strides_of(root, rows[-1])
     to = Builder(channels, reference_size(strides))
     made = _body(to, rows[:-1], sources)
     maps = tuple(single(made[source + 1], rows[-1]) for source in sources[-1])
-    head = detection(to, rows[-1], maps, names, strides)
+    head = lowering(to, rows[-1], maps, names, root)
     # A model that has a head without duplicates was made for it.
-    selected: Head = "one-to-one" if "one-to-one" in head.branches else "one-to-many"
+    single_match = isinstance(head, Detection) and "one-to-one" in head.branches
+    selected: Head = "one-to-one" if single_match else "one-to-many"
     graph = Graph(channels=channels, nodes=tuple(to.nodes), head=head, selected=selected)
     if unread := sorted(tensors - whole.read):
         raise Unsupported(f"its weight {unread[0]} does not belong to the layers that it names")
@@ -140,15 +144,3 @@ def _names(root: Node) -> tuple[str, ...]:
             f"its class name {reprlib.repr(odd)} is too long, or has characters that cannot be shown"
         )
     return names
-
-
-def _strides(root: Node, head: Block) -> tuple[int, ...]:
-    tensor = head.node.state.get("stride", root.state.get("stride"))
-    if not isinstance(tensor, Stored):
-        raise Unsupported(f"its {root.kind} has no usable `stride`")
-    if not 1 <= tensor.size <= _MAX_LEVELS:
-        raise Unsupported(f"it states {tensor.size} strides")
-    values = [float(value) for value in tensor.numbers().ravel().tolist()]
-    if not all(value.is_integer() and 0 < value <= MAX_COUNT for value in values):
-        raise Unsupported(f"it states the strides {values}")
-    return tuple(int(value) for value in values)

@@ -16,27 +16,33 @@ from dataclasses import dataclass
 from yolodeploy.system import quotable
 from yolodeploy_torch.checkpoint.unpickler import Node
 
-# The layers of detection models: blocks, and what they are made of.
+# The layers of models: blocks, and what they are made of.
 _BLOCKS = (
     "A2C2f", "AAttn", "ABlock", "ADown", "AConv", "Attention", "Bottleneck", "C2", "C2PSA", "C2f", "C2fCIB", "C3",
     "C3Ghost", "C3k", "C3k2", "CBFuse", "CBLinear", "CIB", "DFL", "ELAN1", "GhostBottleneck", "PSA", "PSABlock",
-    "RepBottleneck", "RepCSP", "RepNCSPELAN4", "RepVGGDW", "SCDown", "SPP", "SPPELAN", "SPPF", "Silence",
+    "Proto", "Proto26", "RealNVP", "RepBottleneck", "RepCSP", "RepNCSPELAN4", "RepVGGDW", "SCDown", "SPP", "SPPELAN",
+    "SPPF", "Silence",
 )  # fmt: skip
 # The class of a whole model; the second is that of YOLOv10's own repository, a copy of Ultralytics 8.1.
-DETECTORS = ("DetectionModel", "YOLOv10DetectionModel")
+MODELS = (
+    "DetectionModel", "YOLOv10DetectionModel", "SegmentationModel", "PoseModel", "OBBModel", "ClassificationModel",
+)  # fmt: skip
 _UNITS = ("Concat", "Conv", "DWConv", "GhostConv", "RepConv")
-_HEADS = ("Detect", "v10Detect")
+_HEADS = (
+    "Classify", "Detect", "OBB", "OBB26", "Pose", "Pose26", "Segment", "Segment26", "v10Detect",
+)  # fmt: skip
 _MODULES = {
-    "torch.nn.modules.activation": ("Hardswish", "LeakyReLU", "ReLU", "SiLU"),
+    "torch.nn.modules.activation": ("Hardswish", "LeakyReLU", "ReLU", "SiLU", "Tanh"),
     "torch.nn.modules.batchnorm": ("BatchNorm2d",),
     "torch.nn.modules.container": ("ModuleList", "Sequential"),
     "torch.nn.modules.conv": ("Conv2d", "ConvTranspose2d"),
-    "torch.nn.modules.linear": ("Identity",),
-    "torch.nn.modules.pooling": ("MaxPool2d",),
+    "torch.nn.modules.dropout": ("Dropout",),
+    "torch.nn.modules.linear": ("Identity", "Linear"),
+    "torch.nn.modules.pooling": ("AdaptiveAvgPool2d", "MaxPool2d"),
     "torch.nn.modules.upsampling": ("Upsample",),
     "torch.nn.parallel.data_parallel": ("DataParallel",),
     "torch.nn.parallel.distributed": ("DistributedDataParallel",),
-    "ultralytics.nn.tasks": DETECTORS,
+    "ultralytics.nn.tasks": MODELS,
     "ultralytics.nn.modules.block": _BLOCKS,
     "ultralytics.nn.modules.conv": _UNITS,
     "ultralytics.nn.modules.head": _HEADS,
@@ -159,7 +165,7 @@ class Names:
         """Why a file with these names is refused, as the rest of a sentence about it; None if it is not."""
         if self.unsafe:
             return (
-                f"asks to run {_quoted(self.unsafe)}, which a detection checkpoint never "
+                f"asks to run {_quoted(self.unsafe)}, which a checkpoint never "
                 f"needs; nothing was run. If you trained it yourself, save it again {self._before()}with "
                 "Ultralytics' `model.save()`; if not, do not open it with any tool."
             )

@@ -21,8 +21,9 @@ from yolodeploy_torch.graph import Graph, Unsupported
 from yolodeploy_torch.model import info
 
 _SUPPORTED = (
-    "This version ships detection models of YOLOv3, YOLOv5u, YOLOv6, YOLOv8, YOLOv9, YOLOv10, YOLO11, YOLO12 and YOLO26 "
-    "that Ultralytics trained. Train one of these on your data."
+    "This version ships models of YOLOv3, YOLOv5u, YOLOv6, YOLOv8, YOLOv9, YOLOv10, YOLO11, YOLO12 and YOLO26 that "
+    "Ultralytics trained for detection, segmentation, poses, oriented boxes or classification. Train one of these on your "
+    "data."
 )
 _ANOTHER = "Save it again with the Ultralytics release that trained it, or use another checkpoint."
 

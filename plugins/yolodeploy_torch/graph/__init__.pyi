@@ -1,6 +1,7 @@
 from .builder import GraphBuilder, NodeBuilder
-from .decoding import decoded
-from .heads import Branch, Detection, OpenHead, reference_size
+from .decoding import Extras, decoded, rotated
+from .extras import angles, coefficients, keypoints
+from .heads import Branch, Classification, Detection, OpenHead, reference_size
 from .network import State, assemble, build, check_weights, fixed, graph_in, grid, grid_like, select
 from .nodes import MAX_COUNT, Shape, Unsupported, bounded
 from .operations import (
@@ -30,11 +31,13 @@ __all__ = [
     "Arithmetic",
     "BatchNorm",
     "Branch",
+    "Classification",
     "Concat",
     "Constant",
     "Conv",
     "ConvTranspose",
     "Detection",
+    "Extras",
     "Function",
     "GlobalPool",
     "Graph",
@@ -53,15 +56,19 @@ __all__ = [
     "State",
     "Transpose",
     "Unsupported",
+    "angles",
     "assemble",
     "bounded",
     "build",
     "check_weights",
+    "coefficients",
     "decoded",
     "fixed",
     "graph_in",
     "grid",
     "grid_like",
+    "keypoints",
     "reference_size",
+    "rotated",
     "select",
 ]

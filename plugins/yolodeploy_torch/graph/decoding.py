@@ -1,12 +1,13 @@
 """What a detection head decodes to: boxes from distances, and scores, in primitives.
 
 A box side is a distance in cells from an anchor: the mean of a distribution over `reg_max` bins (Generalized Focal
-Loss, https://arxiv.org/abs/2006.04388), or with one bin the number itself.
+Loss, https://arxiv.org/abs/2006.04388), or with one bin the number itself. The sides of a rotated box are those of an
+upright one that is turned about the anchor, so that its centre turns too.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,37 +26,103 @@ from yolodeploy_torch.graph.weighted import Conv
 
 _Maps = tuple[str, ...]
 T = TypeVar("T")
+Sum = Literal["add", "sub", "mul", "div"]
+Curve = Literal["sigmoid", "sin", "cos", "exp"]
 
 
-def decoded(to: NodeBuilder[T], prefix: str, boxes: _Maps, scores: _Maps, grid: str) -> Branch:
-    """Turn the maps of one head into corners and scores, and both into its output."""
-    sides = _distances(to, prefix, _flat(to, f"{prefix}boxes", boxes), to.channels(boxes[0]) // 4)
+class Extras(NamedTuple):
+    """What a task has per anchor beside box and scores: a map per level, and what they decode to [N, E, A]."""
+
+    maps: _Maps
+    decoded: str
+
+
+class Found(NamedTuple):
+    """Maps of boxes and scores, the boxes as rows have them, and as centre and size in px."""
+
+    boxes: _Maps
+    scores: _Maps
+    corners: str
+    centred: str
+
+
+def decoded(
+    to: NodeBuilder[T],
+    prefix: str,
+    boxes: _Maps,
+    scores: _Maps,
+    grid: str,
+    extras: Extras | None = None,
+) -> Branch:
+    """Turn the maps of one head into corners and scores, and both, with extras if there are any, into its output."""
+    sides = _distances(to, prefix, flat(to, f"{prefix}boxes", boxes), to.channels(boxes[0]) // 4)
     near, far = f"{prefix}sides.0", f"{prefix}sides.1"
     to.add(Split(name=f"{prefix}sides", inputs=(sides,), sizes=(2, 2)))
-    first = _combine(to, f"{prefix}first", "sub", f"{grid}.points", near)
-    second = _combine(to, f"{prefix}second", "add", f"{grid}.points", far)
+    first = combine(to, f"{prefix}first", "sub", f"{grid}.points", near)
+    second = combine(to, f"{prefix}second", "add", f"{grid}.points", far)
     steps = f"{grid}.steps"
     both = to.concat(f"{prefix}cells", (first, second))
-    corners = _combine(to, f"{prefix}corners", "mul", both, steps)
-    total = _combine(to, f"{prefix}total", "add", first, second)
-    half = Arithmetic(name=f"{prefix}centre", inputs=(total,), kind="div", number=2.0)
-    size = _combine(to, f"{prefix}size", "sub", second, first)
-    centred = to.concat(f"{prefix}centred", (to.add(half), size))
-    found = _combine(to, f"{prefix}found", "mul", centred, steps)
-    logits = _flat(to, f"{prefix}scores", scores)
-    node = Function(name=f"{prefix}probabilities", inputs=(logits,), kind="sigmoid")
-    probabilities = to.add(node)
-    output = to.concat(f"{prefix}output", (found, probabilities))
+    corners = combine(to, f"{prefix}corners", "mul", both, steps)
+    total = combine(to, f"{prefix}total", "add", first, second)
+    size = combine(to, f"{prefix}size", "sub", second, first)
+    half = scaled(to, f"{prefix}centre", total, "div", 2.0)
+    centred = to.concat(f"{prefix}centred", (half, size))
+    found = combine(to, f"{prefix}found", "mul", centred, steps)
+    return _branch(to, prefix, Found(boxes, scores, corners, found), extras)
+
+
+def rotated(
+    to: NodeBuilder[T], prefix: str, boxes: _Maps, scores: _Maps, grid: str, angles: Extras
+) -> Branch:
+    """The same for boxes that are turned by angles [N, 1, A] in radians; rows have them as centre and size too."""
+    sides = _distances(to, prefix, flat(to, f"{prefix}boxes", boxes), to.channels(boxes[0]) // 4)
+    near, far = f"{prefix}sides.0", f"{prefix}sides.1"
+    to.add(Split(name=f"{prefix}sides", inputs=(sides,), sizes=(2, 2)))
+    apart = combine(to, f"{prefix}apart", "sub", far, near)
+    to.add(
+        Split(
+            name=f"{prefix}shift",
+            inputs=(scaled(to, f"{prefix}half", apart, "div", 2.0),),
+            sizes=(1, 1),
+        )
+    )
+    across, down = f"{prefix}shift.0", f"{prefix}shift.1"
+    cosine = function(to, f"{prefix}cosine", "cos", angles.decoded)
+    sine = function(to, f"{prefix}sine", "sin", angles.decoded)
+
+    def turned(axis: str, one: str, kind: Sum, other: str) -> str:
+        products = (
+            combine(to, f"{prefix}{axis}.0", "mul", across, one),
+            combine(to, f"{prefix}{axis}.1", "mul", down, other),
+        )
+        return combine(to, f"{prefix}{axis}", kind, *products)
+
+    offsets = turned("right", cosine, "sub", sine), turned("below", sine, "add", cosine)
+    moved = to.concat(f"{prefix}moved", offsets)
+    centre = combine(to, f"{prefix}centre", "add", f"{grid}.points", moved)
+    size = combine(to, f"{prefix}size", "add", near, far)
+    centred = to.concat(f"{prefix}centred", (centre, size))
+    found = combine(to, f"{prefix}found", "mul", centred, f"{grid}.steps")
+    return _branch(to, prefix, Found(boxes, scores, found, found), angles)
+
+
+def _branch(to: NodeBuilder[T], prefix: str, found: Found, extras: Extras | None) -> Branch:
+    """Add the scores, and join everything."""
+    logits = flat(to, f"{prefix}scores", found.scores)
+    probabilities = function(to, f"{prefix}probabilities", "sigmoid", logits)
+    values = (found.centred, probabilities, *((extras.decoded,) if extras else ()))
     return Branch(
-        boxes=boxes,
-        scores=scores,
-        corners=corners,
+        boxes=found.boxes,
+        scores=found.scores,
+        corners=found.corners,
         probabilities=probabilities,
-        output=output,
+        output=to.concat(f"{prefix}output", values),
+        extras=extras.maps if extras else (),
+        decoded=extras.decoded if extras else None,
     )
 
 
-def _flat(to: NodeBuilder[T], name: str, maps: _Maps) -> str:
+def flat(to: NodeBuilder[T], name: str, maps: _Maps) -> str:
     """Join the cells of all levels: [N, C, A]."""
     flat = [
         to.add(Reshape(name=f"{name}.{level}", inputs=(value,), shape=(0, 0, -1)))
@@ -78,7 +145,16 @@ def _distances(to: NodeBuilder[T], prefix: str, boxes: str, bins: int) -> str:
     return to.add(Reshape(name=f"{prefix}distances", inputs=(expected,), shape=(0, 4, -1)))
 
 
-def _combine(to: NodeBuilder[T], name: str, kind: str, first: str, second: str) -> str:
-    return to.add(
-        Arithmetic.model_validate({"name": name, "inputs": (first, second), "kind": kind})
-    )
+def combine(to: NodeBuilder[T], name: str, kind: Sum, first: str, second: str) -> str:
+    """Add the sum, difference or product of two values."""
+    return to.add(Arithmetic(name=name, inputs=(first, second), kind=kind))
+
+
+def scaled(to: NodeBuilder[T], name: str, value: str, kind: Sum, number: float) -> str:
+    """Add the sum, difference, product or quotient of a value and a number."""
+    return to.add(Arithmetic(name=name, inputs=(value,), kind=kind, number=number))
+
+
+def function(to: NodeBuilder[T], name: str, kind: Curve, value: str) -> str:
+    """Add a function of every number."""
+    return to.add(Function(name=name, inputs=(value,), kind=kind))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -12,18 +12,21 @@ from yolodeploy.recipe import Head
 from yolodeploy_torch.graph.nodes import Count, Row, Shape, Unsupported
 
 Size = tuple[int, int]  # height and width
+Finding = Literal["detect", "segment", "pose", "obb"]  # the tasks that find objects
 Shapes = Mapping[str, Shape]
+_MAP_AXES = 4
 _COARSEST = (
     128  # the stride of the coarsest map of any family, so that a wrong stride shows at the head
 )
 
 
 class Branch(Row):
-    """One set of outputs of a detection head.
+    """One set of outputs of a detection head, E numbers per anchor more than a plain detector's.
 
-    `boxes` and `scores` are the maps of its last convolutions, one per level: 4 * reg_max box logits, and class
-    logits. `corners` [N, 4, A] (x1, y1, x2, y2 in px) and `probabilities` [N, nc, A] are what they decode to,
-    `output` [N, 4 + nc, A] the two as centre, size and scores.
+    `boxes`, `scores` and `extras` are the maps of its last convolutions, one per level: 4 * reg_max box logits, class
+    logits, and what the task adds (mask coefficients, keypoints, angles). `corners` [N, 4, A] (x1, y1, x2, y2 in px; of
+    rotated boxes centre, width and height), `probabilities` [N, nc, A] and `decoded` [N, E, A] are what they decode to,
+    `output` [N, 4 + nc + E, A] all of them, boxes as centre and size. A plain detector has no extras.
     """
 
     boxes: tuple[str, ...]
@@ -31,17 +34,36 @@ class Branch(Row):
     corners: str
     probabilities: str
     output: str
+    extras: tuple[str, ...] = ()
+    decoded: str | None = None
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The values that rows are selected from: boxes as rows have them, scores, and the extras if there are any."""
+        return (self.corners, self.probabilities, *_given(self.decoded))
 
     @property
     def values(self) -> tuple[str, ...]:
         """All of them."""
-        return (*self.boxes, *self.scores, self.corners, self.probabilities, self.output)
+        return (*self.boxes, *self.scores, *self.extras, *self.rows, self.output)
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """The same branch where values bear other names."""
+        single = {
+            key: names.get(value, value)
+            for key in ("corners", "probabilities", "output", "decoded")
+            if (value := getattr(self, key)) is not None
+        }
+        maps = {key: _renamed(getattr(self, key), names) for key in ("boxes", "scores", "extras")}
+        return self.model_copy(update={**single, **maps})
 
 
 class Detection(Row):
-    """A detection head: classes, strides, the number of bins of a box side, and the maps that it reads.
+    """A head that finds objects: classes, strides, the number of bins of a box side, and the maps that it reads.
 
-    With one bin, a box side is a plain distance in cells.
+    With one bin, a box side is a plain distance in cells. `task` says what a branch has beside boxes and scores:
+    of "segment" the coefficients with which `prototypes` [N, coefficients, H', W'] add up to masks, of "pose" the
+    keypoints of `kpt_shape` (count, and 2 or 3 numbers each) in px, of "obb" the angle of the box in radians.
     """
 
     names: tuple[str, ...] = Field(min_length=1)
@@ -49,33 +71,31 @@ class Detection(Row):
     reg_max: Annotated[int, Field(ge=1, le=1 << 14)]
     features: tuple[str, ...]
     branches: dict[Head, Branch] = Field(min_length=1)
+    task: Finding = "detect"
+    prototypes: str | None = None
+    kpt_shape: tuple[Count, Literal[2, 3]] | None = None
 
     @property
     def ends(self) -> tuple[str, ...]:
         """The values that the head gives, whose channels have a meaning."""
-        return tuple(value for branch in self.branches.values() for value in branch.values)
+        values = tuple(value for branch in self.branches.values() for value in branch.values)
+        return (*values, *_given(self.prototypes))
 
     def renamed(self, names: Mapping[str, str]) -> Self:
         """The same head where values bear other names."""
-        branches = {
-            kind: Branch(
-                boxes=_renamed(branch.boxes, names),
-                scores=_renamed(branch.scores, names),
-                corners=names.get(branch.corners, branch.corners),
-                probabilities=names.get(branch.probabilities, branch.probabilities),
-                output=names.get(branch.output, branch.output),
-            )
-            for kind, branch in self.branches.items()
-        }
-        features = _renamed(self.features, names)
-        return self.model_copy(update={"features": features, "branches": branches})
+        branches = {kind: branch.renamed(names) for kind, branch in self.branches.items()}
+        changes = {"features": _renamed(self.features, names), "branches": branches}
+        if self.prototypes is not None:
+            changes["prototypes"] = names.get(self.prototypes, self.prototypes)
+        return self.model_copy(update=changes)
 
     def check(self, selected: Head, found: Shapes, size: Size) -> None:
         """Raise `Unsupported` unless the shapes that a graph has for an image of this size are those of the head."""
         if selected not in self.branches:
             raise Unsupported(f"it has no {selected} head")
         height, width = size
-        for values, what, channels in self._claims():
+        extra = self._extra(found)
+        for values, what, channels in self._claims(extra):
             if len(values) != len(self.strides):
                 raise Unsupported(f"its head needs one map of {what} per level")
             for value, stride in zip(values, self.strides, strict=True):
@@ -86,17 +106,87 @@ class Detection(Row):
                     )
         anchors = sum(height * width // stride**2 for stride in self.strides)
         for branch in self.branches.values():
-            _require_output(found.get(branch.output), self.names, anchors)
+            _require_output(found.get(branch.output), self.names, anchors, extra)
             if found.get(branch.corners) != (1, 4, anchors):
                 raise Unsupported(f"it has no corners of boxes named {branch.corners}")
             if found.get(branch.probabilities) != (1, len(self.names), anchors):
                 raise Unsupported(f"it has no scores named {branch.probabilities}")
+            if branch.decoded is not None and found.get(branch.decoded) != (1, extra, anchors):
+                raise Unsupported(f"it has no {self._what} named {branch.decoded}")
 
-    def _claims(self) -> Iterator[tuple[tuple[str, ...], str, int | None]]:
+    @property
+    def _what(self) -> str:
+        """What the branches have beside boxes and scores."""
+        named = {"segment": "mask coefficients", "pose": "keypoints", "obb": "angles"}
+        return named.get(self.task, "extras")
+
+    def _extra(self, found: Shapes) -> int:
+        """How many numbers per anchor the task adds; raises `Unsupported` where what they need is missing."""
+        needs = {"segment": self.prototypes, "pose": self.kpt_shape}
+        if any((needs[task] is None) == (task == self.task) for task in needs):
+            raise Unsupported(
+                f"its head for `{self.task}` has no {self._what}, or those of another"
+            )
+        if any(
+            (branch.decoded is None) != (self.task == "detect") for branch in self.branches.values()
+        ):
+            raise Unsupported(
+                f"its head for `{self.task}` has no {self._what}, or those of another"
+            )
+        if self.prototypes is not None:
+            shape = found.get(self.prototypes, ())
+            if len(shape) != _MAP_AXES:
+                raise Unsupported(f"it has no prototypes of masks named {self.prototypes}")
+            return shape[1]
+        if self.kpt_shape is not None:
+            return math.prod(self.kpt_shape)
+        return int(self.task == "obb")
+
+    def _claims(self, extra: int) -> Iterator[tuple[tuple[str, ...], str, int | None]]:
         for branch in self.branches.values():
             yield branch.boxes, "boxes", 4 * self.reg_max
             yield branch.scores, "scores", len(self.names)
+            if extra:
+                yield branch.extras, self._what, extra
         yield self.features, "features", None
+
+
+class Classification(Row):
+    """A head that says what an image shows: its classes, and the one map that it reads, of this stride.
+
+    `logits` [N, classes] are what its matrix gives, `output` [N, classes] the probabilities, which sum to 1.
+    """
+
+    names: tuple[str, ...] = Field(min_length=1)
+    strides: tuple[Count] = (32,)
+    features: tuple[str]
+    logits: str
+    output: str
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The values that the head gives, whose channels have a meaning."""
+        return self.logits, self.output
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """The same head where values bear other names."""
+        changes: dict[str, object] = {
+            key: names.get(value, value)
+            for key, value in (("logits", self.logits), ("output", self.output))
+        }
+        return self.model_copy(update={**changes, "features": _renamed(self.features, names)})
+
+    def check(self, _selected: Head, found: Shapes, _size: Size) -> None:
+        """Raise `Unsupported` unless there is one number per class."""
+        if len(found.get(self.features[0], ())) != _MAP_AXES:
+            raise Unsupported(f"its head reads no map named {self.features[0]}")
+        for value in self.ends:
+            shape = found.get(value)
+            if shape != (1, len(self.names)):
+                raise Unsupported(
+                    f"it gives {value} of shape {shape}, and with {len(self.names)} classes it should be "
+                    f"{(1, len(self.names))}"
+                )
 
 
 class OpenHead(Row):
@@ -131,13 +221,19 @@ def reference_size(strides: tuple[int, ...]) -> Size:
     return 2 * step, 3 * step
 
 
-def _require_output(shape: Shape | None, names: tuple[str, ...], anchors: int | None) -> None:
-    expected = (1, 4 + len(names), anchors if anchors is not None else "A")
+def _require_output(
+    shape: Shape | None, names: tuple[str, ...], anchors: int | None, extra: int = 0
+) -> None:
+    expected = (1, 4 + len(names) + extra, anchors if anchors is not None else "A")
     if shape != expected:
         raise Unsupported(
             f"its output has the shape {shape}, and with {len(names)} "
             f"classes it should be {expected}"
         )
+
+
+def _given(value: str | None) -> tuple[str, ...]:
+    return () if value is None else (value,)
 
 
 def _renamed(values: Iterable[str], names: Mapping[str, str]) -> tuple[str, ...]:

@@ -46,8 +46,8 @@ State = Mapping[str, Tensor]
 def build(graph: Graph, state: State) -> fx.GraphModule:
     """Build the module of a graph around its weights, in evaluation mode and without gradients.
 
-    It maps images [N, channels, H, W] in 0..1 to `graph.output`, and has all modules of the graph, those of unused
-    branches too. Raises `Unsupported` if graph and weights do not fit.
+    It maps images [N, channels, H, W] in 0..1 to `graph.output`, to a tuple of all `graph.outputs` where there are
+    several, and has all modules of the graph, those of unused branches too. Raises `Unsupported` if graph and weights do not fit.
     """
     graph.check()
     check_weights(graph, state)
@@ -55,7 +55,9 @@ def build(graph: Graph, state: State) -> fx.GraphModule:
     for node in graph.nodes:
         _attach(root, node, state)
     # Every node is in this module, so that none of the modules is lost; `select` leaves out what is not needed.
-    return assemble(graph, root, (graph.output,), graph.nodes).eval().requires_grad_(False)
+    values = tuple(graph.outputs.values())
+    made = assemble(graph, root, values, graph.nodes, several=len(values) > 1)
+    return made.eval().requires_grad_(False)
 
 
 def graph_in(module: fx.GraphModule) -> Graph:

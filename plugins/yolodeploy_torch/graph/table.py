@@ -7,8 +7,15 @@ from typing import Literal
 
 from pydantic import Field
 
+from yolodeploy.backend import OUTPUT, PROTOTYPES
 from yolodeploy.recipe import Head
-from yolodeploy_torch.graph.heads import Branch, Detection, OpenHead, reference_size
+from yolodeploy_torch.graph.heads import (
+    Branch,
+    Classification,
+    Detection,
+    OpenHead,
+    reference_size,
+)
 from yolodeploy_torch.graph.nodes import Count, Row, Shape, Unsupported, bounded
 from yolodeploy_torch.graph.operations import AnyNode
 
@@ -26,7 +33,7 @@ class Graph(Row):
     format: Literal[1] = 1
     channels: Literal[1, 3] = 3
     nodes: tuple[AnyNode, ...] = Field(max_length=_MOST_NODES)
-    head: Detection | OpenHead
+    head: Detection | Classification | OpenHead
     selected: Head = "one-to-many"
     size: tuple[Count, Count] | None = None
 
@@ -36,10 +43,19 @@ class Graph(Row):
         return self.size or reference_size(self.head.strides)
 
     @property
+    def task(self) -> str:
+        """What the model is trained to do, as `ModelInfo.task` has it."""
+        if isinstance(self.head, Classification):
+            return "classify"
+        return self.head.task if isinstance(self.head, Detection) else "detect"
+
+    @property
     def detection(self) -> Detection:
-        """Its head; raises `Unsupported` if only the output of that is known."""
+        """Its head; raises `Unsupported` if only the output of that is known, or it finds no objects."""
         if isinstance(self.head, OpenHead):
             raise Unsupported("of its head only the output is known")
+        if isinstance(self.head, Classification):
+            raise Unsupported("its head finds no objects")
         return self.head
 
     @property
@@ -49,14 +65,21 @@ class Graph(Row):
 
     @property
     def output(self) -> str:
-        """The value that the model gives."""
+        """The main value that the model gives."""
         head = self.head
-        return head.output if isinstance(head, OpenHead) else head.branches[self.selected].output
+        return head.branches[self.selected].output if isinstance(head, Detection) else head.output
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """All values that the model gives, in order, by the names that a predictor gives them."""
+        head = self.head
+        masks = head.prototypes if isinstance(head, Detection) else None
+        return {OUTPUT: self.output, **({} if masks is None else {PROTOTYPES: masks})}
 
     @property
     def heads(self) -> tuple[Head, ...]:
         """The branches that it has, the one that is used first; of an open head, what its output is like."""
-        known = () if isinstance(self.head, OpenHead) else self.head.branches
+        known = self.head.branches if isinstance(self.head, Detection) else ()
         others = tuple(head for head in sorted(known) if head != self.selected)
         return (self.selected, *others)
 
@@ -80,8 +103,8 @@ class Graph(Row):
         return found
 
     def needed(self, *values: str) -> tuple[AnyNode, ...]:
-        """The nodes that these values depend on (as given: the output), in order of execution."""
-        wanted, found = set(values or (self.output,)), list[AnyNode]()
+        """The nodes that these values depend on (as given: all outputs), in order of execution."""
+        wanted, found = set(values or self.outputs.values()), list[AnyNode]()
         for node in reversed(self.nodes):
             if not wanted.isdisjoint(node.outputs):
                 wanted.update(node.inputs)

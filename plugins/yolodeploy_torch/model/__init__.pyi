@@ -1,6 +1,7 @@
 from .artifact import anchor_count, info, read, read_graph, write, write_module
 from .channels import Channels, Group, Numbers, Structure, channel_groups
 from .classes import keep_classes
+from .described import described
 from .exportable import exportable, fused_module, traced
 from .flops import counts, macs, node_macs
 from .fusing import fused, norms
@@ -24,6 +25,7 @@ __all__ = [
     "channel_groups",
     "counted_size",
     "counts",
+    "described",
     "exportable",
     "features",
     "fused",

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from yolodeploy.backend import ModelInfo
 from yolodeploy.errors import StepFailed
 from yolodeploy.system import ImageShape
-from yolodeploy_torch.graph import Graph, OpenHead, Unsupported
+from yolodeploy_torch.graph import Classification, Detection, Graph, OpenHead, Unsupported
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -53,7 +53,7 @@ def write_module(folder: Path, module: GraphModule) -> None:
 
 
 def info(graph: Graph) -> ModelInfo:
-    """What a graph says of a model; its parameters are those that its output depends on."""
+    """What a graph says of a model; its parameters are those that its outputs depend on."""
     parameters = sum(
         math.prod(shape)
         for node in graph.needed()
@@ -62,7 +62,7 @@ def info(graph: Graph) -> ModelInfo:
     )
     head = graph.head
     return ModelInfo(
-        "detect",
+        graph.task,
         head.names,
         head.strides,
         parameters,
@@ -70,6 +70,8 @@ def info(graph: Graph) -> ModelInfo:
         head=graph.selected,
         heads=graph.heads,
         known="layers" if isinstance(head, OpenHead) else "head",
+        fit="crop" if isinstance(head, Classification) else "center",
+        kpt_shape=head.kpt_shape if isinstance(head, Detection) else None,
     )
 
 
@@ -95,9 +97,13 @@ def read_graph(folder: Path) -> Graph:
 
 
 def anchor_count(folder: Path, imgsz: ImageShape) -> int:
-    """How many anchors (or queries) the output of an artifact has for an image; raises StepFailed as `read_graph` does."""
+    """How many anchors (or queries) the output of an artifact has for an image, 1 if it is about the whole image.
+
+    Raises StepFailed as `read_graph` does.
+    """
     graph = read_graph(folder)
-    return graph.shapes(imgsz.height, imgsz.width)[graph.output][2]
+    _, _, *anchors = graph.shapes(imgsz.height, imgsz.width)[graph.output]
+    return anchors[0] if anchors else 1
 
 
 def _graph(folder: Path) -> Graph:

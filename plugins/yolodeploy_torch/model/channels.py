@@ -31,6 +31,7 @@ from yolodeploy_torch.graph import (
     GlobalPool,
     Graph,
     Grid,
+    Linear,
     MatMul,
     Pool,
     Reshape,
@@ -42,6 +43,7 @@ from yolodeploy_torch.graph import (
 )
 
 Numbers = NDArray[np.int64]
+_ROWS = 2  # axes of a value with one row per image
 _FIXED = 0  # the number of all channels that stay
 
 
@@ -148,6 +150,8 @@ class _Walk:
                 self._reshape(node)
             case MatMul():
                 self._multiply(node)
+            case Linear() if len(self._shapes[node.inputs[0]]) == _ROWS:
+                self._read(node.inputs[0], 1)  # what it makes stays
             case Grid() | Constant():  # what they read only says how large they are
                 pass
             case _:

@@ -7,7 +7,18 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from yolodeploy_torch.graph import AnyNode, Concat, Conv, Graph, OpenHead, Split, State, Unsupported
+from yolodeploy_torch.graph import (
+    AnyNode,
+    Classification,
+    Concat,
+    Conv,
+    Graph,
+    Linear,
+    OpenHead,
+    Split,
+    State,
+    Unsupported,
+)
 
 _MOST = 64  # pieces that a value is split into, or joined from
 _BOX = 4
@@ -18,15 +29,15 @@ def keep_classes(
 ) -> tuple[Graph, dict[str, Tensor]]:
     """The same model with only these classes, in this order; their scores stay as they are, to the bit.
 
-    Of an open head the output loses the rows of the others; raises `Unsupported` if it would fall into too many pieces.
+    Probabilities of a classifier are spread over those that stay. Of an open head the output loses the rows of the others; raises `Unsupported` if it would fall into too many pieces.
     """
     if isinstance(graph.head, OpenHead):
         return _rows_kept(graph, graph.head, chosen), dict(state)
     kept, count, rows = dict(state), len(chosen), list(chosen)
-    last = {value for branch in graph.detection.branches.values() for value in branch.scores}
+    last = _scoring(graph)
     nodes: list[AnyNode] = []
     for node in graph.nodes:
-        if node.name in last and isinstance(node, Conv):
+        if node.name in last and isinstance(node, Conv | Linear):
             nodes.append(node.model_copy(update={"channels": (node.channels[0], count)}))
             for key in node.weights():
                 name = f"{node.name}.{key}"
@@ -37,6 +48,13 @@ def keep_classes(
     smaller = graph.replaced(nodes, {})
     head = smaller.head.model_copy(update={"names": names})
     return smaller.model_copy(update={"head": head}), kept
+
+
+def _scoring(graph: Graph) -> set[str]:
+    """The values that have a channel per class."""
+    if isinstance(graph.head, Classification):
+        return {graph.head.logits}
+    return {value for branch in graph.detection.branches.values() for value in branch.scores}
 
 
 def _rows_kept(graph: Graph, head: OpenHead, chosen: Sequence[int]) -> Graph:

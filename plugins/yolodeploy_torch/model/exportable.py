@@ -20,6 +20,8 @@ from yolodeploy_torch.model.merging import merged
 from yolodeploy_torch.model.runtime import threads
 from yolodeploy_torch.model.top_k import best_rows
 
+Given = Tensor | tuple[Tensor, ...]  # one output, or several
+
 
 class Exportable(nn.Module):
     """A fused model for images of one size, with its anchor points as constants."""
@@ -28,18 +30,34 @@ class Exportable(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map [N, channels, height, width] in 0..1 to [N, 4 + nc, A]: xywh in px, scores in 0..1."""
-        return cast("Tensor", self.network(images)[0])
+    def forward(self, images: Tensor) -> Given:
+        """Map [N, channels, height, width] in 0..1 to the raw output, or to a tuple of all in their order.
+
+        The output of a detector is [N, 4 + nc, A]: xywh in px, scores in 0..1.
+        """
+        made = cast("tuple[Tensor, ...]", self.network(images))
+        return made if len(made) > 1 else made[0]
 
 
 class ExportableRows(Exportable):
-    """The same for a head that gives no duplicates: its best detections, in rows."""
+    """The same for a head that gives no duplicates: its best findings, in rows.
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map [N, channels, height, width] to [N, 300, 6]: x1, y1, x2, y2 in px, score, class; the best first."""
-        corners, probabilities = self.network(images)
-        return best_rows(corners, probabilities, ROWS)
+    The network gives boxes as rows have them, scores, extras unless it is a plain detector, and its other outputs.
+    """
+
+    def __init__(self, network: GraphModule, *, extras: bool = False) -> None:
+        super().__init__(network)
+        self._extras = extras
+
+    def forward(self, images: Tensor) -> Given:
+        """Map [N, channels, height, width] to [N, 300, 6 + E]: x1, y1, x2, y2 in px, score, class, extras; best first.
+
+        Other outputs stand behind it in a tuple.
+        """
+        corners, probabilities, *rest = self.network(images)
+        extras = rest.pop(0) if self._extras else None
+        rows = best_rows(corners, probabilities, ROWS, extras)
+        return (rows, *rest) if rest else rows
 
 
 class ExportableOpenRows(Exportable):
@@ -56,18 +74,19 @@ class ExportableOpenRows(Exportable):
 def exportable(folder: Path, imgsz: ImageShape, batch: int = 1, *, rows: bool = False) -> nn.Module:
     """Rebuild the artifact in `folder`, fused and in evaluation mode, for images of this size.
 
-    With `rows` a model with a one-to-one head gives its best detections; other models do not. Raises PlanRefused if
+    With `rows` a model with a one-to-one head gives its best findings; other models do not. Raises PlanRefused if
     a side is not a multiple of the coarsest stride, or the graph is for images of another size.
     """
     model = fused_module(read(folder))
     graph = graph_in(model)
     _require_size(imgsz, graph)
     if not rows or graph.selected != "one-to-one":
-        return Exportable(fixed(model, (graph.output,), imgsz, batch)).eval()
+        return Exportable(fixed(model, tuple(graph.outputs.values()), imgsz, batch)).eval()
     if isinstance(graph.head, OpenHead):
         return ExportableOpenRows(fixed(model, (graph.output,), imgsz, batch)).eval()
-    values = (graph.branch.corners, graph.branch.probabilities)
-    return ExportableRows(fixed(model, values, imgsz, batch)).eval()
+    values = (*graph.branch.rows, *tuple(graph.outputs.values())[1:])
+    extras = graph.branch.decoded is not None
+    return ExportableRows(fixed(model, values, imgsz, batch), extras=extras).eval()
 
 
 def traced(

@@ -20,6 +20,7 @@ from yolodeploy_torch.model.merging import merged_graph
 from yolodeploy_torch.model.parts import layers
 
 _USUAL = 640  # pixels; the size that FLOPs are counted for if the training size is not known
+_USUAL_OF_CLASSIFIERS = 224
 _FORMS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
 
 
@@ -52,8 +53,9 @@ def is_artifact(path: Path) -> bool:
 
 
 def counted_size(info: ModelInfo) -> ImageShape:
-    """The size of image that operations are counted for: the training size, 640 px if it is not known."""
-    sides = info.imgsz or _USUAL
+    """The size of image that operations are counted for: the training size; if it is not known 640 px, of a classifier 224."""
+    usual = _USUAL_OF_CLASSIFIERS if info.task == "classify" else _USUAL
+    sides = info.imgsz or usual
     height, width = sides if isinstance(sides, tuple) else (sides, sides)
     step = max(info.strides)
     return ImageShape(_up(height, step), _up(width, step), info.channels)

@@ -20,8 +20,10 @@ def parts(graph: Graph) -> dict[str, Part]:
 
     Recipes select layers by these parts, because the names in a graph change with every release of the
     tools. `backbone` ends where the first map is upsampled, `neck` is what depends on an upsampled map,
-    `head` are the branches of the detection head, `head.last` the last convolution of each, and `dfl`
-    the fixed one that turns the distribution of a box side into its mean.
+    `head` are the branches of the head, `head.last` the last convolution of each, and `dfl` the fixed one that turns the
+    distribution of a box side into its mean. What 8 bits harm most has parts of its own, with all its layers:
+    `head.proto` makes the prototypes of masks, `head.keypoints` and `head.angle` are the branches of those. Of a
+    classifier `head.last` is the matrix that scores classes.
     """
     return {node.name: node.part or "backbone" for node in layers(graph)}
 

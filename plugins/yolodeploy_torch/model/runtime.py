@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from yolodeploy.backend import Runtime
+from yolodeploy.backend import OUTPUT, PROTOTYPES, Runtime
 
 
 @contextmanager
@@ -33,8 +33,15 @@ class TorchPredictor:
         self._threads, self._device = threads, device
         self.runtime = Runtime("PyTorch", torch.__version__, device.upper(), threads)
 
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map [N, 3, H, W] in 0..1 to [N, 4 + classes, anchors]."""
+    def __call__(self, images: NDArray[np.float32]) -> Any:  # an array, or a mapping of them
+        """Map [N, channels, H, W] in 0..1 to the raw output [N, ...], of several outputs to a mapping by name.
+
+        Of a detector it is [N, 4 + classes, anchors].
+        """
         with threads(self._threads), torch.inference_mode():
             batch = torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)
-            return cast("NDArray[np.float32]", self._model(batch).float().cpu().numpy())
+            made = self._model(batch)
+            if not isinstance(made, tuple):
+                return made.float().cpu().numpy()
+            arrays = (value.float().cpu().numpy() for value in made)
+            return dict(zip((OUTPUT, PROTOTYPES), arrays, strict=True))

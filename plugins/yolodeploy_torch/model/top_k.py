@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 
-def best_rows(corners: Tensor, scores: Tensor, k: int) -> Tensor:
-    """The k best (box, class) pairs as rows `[N, k, 6]`: x1, y1, x2, y2, score, class as a float.
+def best_rows(corners: Tensor, scores: Tensor, k: int, extras: Tensor | None = None) -> Tensor:
+    """The k best (box, class) pairs as rows `[N, k, 6 + E]`: x1, y1, x2, y2, score, class as a float, extras.
 
-    `corners` is `[N, 4, A]`, `scores` `[N, classes, A]`; of less than k anchors, there are A rows. They are
+    `corners` is `[N, 4, A]`, `scores` `[N, classes, A]`, `extras` `[N, E, A]`; of less than k anchors, there are A rows. They are
     sorted by score; a box can stand in several rows, with different classes. The best pairs are among those
     of the k boxes with the best scores, so only these are sorted.
     """
@@ -27,4 +27,8 @@ def best_rows(corners: Tensor, scores: Tensor, k: int) -> Tensor:
     chosen = anchors.gather(1, (pair // classes).long())
     boxes = corners.transpose(1, 2).gather(1, chosen[..., None].expand(-1, -1, 4))
     kinds = (pair % classes).to(scores.dtype)
-    return torch.cat([boxes, best[..., None], kinds[..., None]], 2)
+    rows = [boxes, best[..., None], kinds[..., None]]
+    if extras is not None:
+        wanted = chosen[..., None].expand(-1, -1, extras.shape[1])
+        rows.append(extras.transpose(1, 2).gather(1, wanted))
+    return torch.cat(rows, 2)

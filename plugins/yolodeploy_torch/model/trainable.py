@@ -10,28 +10,45 @@ from torch import Tensor, fx, nn
 from torch.fx import GraphModule
 
 from yolodeploy.recipe import Head
-from yolodeploy_torch.graph import AnyNode, Graph, OpenHead, assemble, graph_in
+from yolodeploy_torch.graph import (
+    AnyNode,
+    Branch,
+    Classification,
+    Graph,
+    OpenHead,
+    assemble,
+    graph_in,
+)
 
 _MAP = 4  # axes of a map
 _FINEST = 8  # stride
 
 
 class Logits(NamedTuple):
-    """The results of a head's last convolutions per level: boxes [N, 4 * bins, h, w], scores [N, nc, h, w]."""
+    """The results of a head's last convolutions per level: boxes [N, 4 * bins, h, w], scores [N, nc, h, w].
+
+    `extras` [N, E, h, w] are those of the task, `decoded` [N, E, A] what they mean: mask coefficients, keypoints in px
+    with visibilities in 0..1, angles in radians. A plain detector has none.
+    """
 
     boxes: list[Tensor]
     scores: list[Tensor]
+    extras: Sequence[Tensor] = ()
+    decoded: Tensor | None = None
 
 
 class Outputs(NamedTuple):
     """What `Trainable` gives: the maps [N, C, h, w] that the head reads per level, and logits by head.
 
-    Of an open head: its `output` [N, 4 + nc, A] instead of logits, and the maps that `features` names.
+    Of an open head: its `output` [N, 4 + nc, A] instead of logits, and the maps that `features` names. A segmentation
+    model has `prototypes` [N, coefficients, H', W'] besides, a classifier only `classes` [N, nc], its logits.
     """
 
     features: list[Tensor]
     heads: Mapping[Head, Logits]
     output: Tensor | None = None
+    prototypes: Tensor | None = None
+    classes: Tensor | None = None
 
 
 class Trainable(nn.Module):
@@ -63,25 +80,40 @@ class Trainable(nn.Module):
 
 
 def training_values(graph: Graph) -> tuple[str, ...]:
-    """The values that `outputs` sorts: features, then boxes and scores of every head, or the output of an open one."""
-    if isinstance(graph.head, OpenHead):
+    """The values that `outputs` sorts: features, then what every head gives, or the output of an open one."""
+    head = graph.head
+    if isinstance(head, OpenHead):
         return (*features(graph), graph.output)
-    branches = graph.detection.branches.values()
-    logits = [value for branch in branches for value in (*branch.boxes, *branch.scores)]
-    return (*features(graph), *logits)
+    if isinstance(head, Classification):
+        return (*head.features, head.logits)
+    made = [value for branch in head.branches.values() for value in _logits(branch)]
+    return (*features(graph), *made, *filter(None, [head.prototypes]))
+
+
+def _logits(branch: Branch) -> tuple[str, ...]:
+    """The values of `Logits`."""
+    return (*branch.boxes, *branch.scores, *branch.extras, *filter(None, [branch.decoded]))
 
 
 def outputs(graph: Graph, values: Sequence[Tensor]) -> Outputs:
     """Sort what a module gives for `training_values`."""
-    if isinstance(graph.head, OpenHead):
+    head = graph.head
+    if isinstance(head, OpenHead):
         return Outputs(list(values[:-1]), {}, values[-1])
-    rest, levels = iter(values), range(len(graph.head.strides))
+    if isinstance(head, Classification):
+        return Outputs(list(values[:-1]), {}, classes=values[-1])
+    rest, levels = iter(values), range(len(head.strides))
     maps = [next(rest) for _ in levels]
     heads = {
-        head: Logits([next(rest) for _ in levels], [next(rest) for _ in levels])
-        for head in graph.head.branches
+        kind: Logits(
+            [next(rest) for _ in levels],
+            [next(rest) for _ in levels],
+            [next(rest) for _ in branch.extras],
+            next(rest) if branch.decoded else None,
+        )
+        for kind, branch in head.branches.items()
     }
-    return Outputs(maps, heads)
+    return Outputs(maps, heads, prototypes=next(rest) if head.prototypes else None)
 
 
 def features(graph: Graph) -> tuple[str, ...]:

@@ -116,6 +116,8 @@ def _axes(node: AnyNode, shapes: Mapping[str, Shape]) -> _Axes:
             return (made, 1), (node.inputs[0], 1)
         case Conv():
             return ((made, 1),)
+        case Linear() if len(shapes[made]) == 2:
+            return ((node.inputs[0], 1),)
         case MatMul():
             axes = len(shapes[made])
             return (made, axes - 2), (made, axes - 1), (node.inputs[0], axes - 1)

@@ -14,6 +14,7 @@ from yolodeploy_torch.graph import (
     Conv,
     ConvTranspose,
     Graph,
+    Linear,
     Reshape,
     Split,
     State,
@@ -73,6 +74,8 @@ def _axes(node: AnyNode) -> Mapping[str, Mapping[int, str]]:
         case ConvTranspose():
             own = {0: read, 1: made}
             return {key: own if key == "weight" else {0: made} for key in node.weights()}
+        case Linear():
+            return {"weight": {1: read}}
         case BatchNorm():
             return {key: {0: made} for key in node.weights()}
         case Constant():
@@ -95,6 +98,8 @@ def _node(node: AnyNode, found: Structure, cut: Cut) -> AnyNode:
             changes["channels"] = inputs, count(node.name, node.channels[1])
             if isinstance(node, Conv) and node.groups > 1:
                 changes["groups"] = inputs * node.groups // node.channels[0]
+        case Linear():
+            changes["channels"] = count(node.inputs[0], node.channels[0]), node.channels[1]
         case BatchNorm():
             changes["channels"] = count(node.name, node.channels)
         case Constant(shape=(first, channels, *rest)):

@@ -1,4 +1,4 @@
-"""Which training works on a model of whose head only the output is known, and which needs labels at all.
+"""Which training works on a model of another task, or of whose head only the output is known, and which needs labels at all.
 
 A loss on labels needs what a head decodes its boxes from. Where that is not known, a model still learns to give
 what a teacher gives.
@@ -25,6 +25,8 @@ def fits_model(params: Params, model: ModelInfo) -> str | None:
             f"`teacher: {params.teacher.file.name}` is no checkpoint ({_TEACHER}). Name one, or leave `teacher` out to "
             "learn from the model as it was loaded."
         )
+    elif model.task != "detect":
+        reason = _fits_task(params, model.task)
     elif model.known == "head":
         return None
     elif isinstance(params, Prune):
@@ -37,6 +39,24 @@ def fits_model(params: Params, model: ModelInfo) -> str | None:
             "model as it was loaded."
         )
     return reason
+
+
+def _fits_task(params: Params, task: str) -> str | None:
+    """The losses are those of boxes; cutting channels by their weights needs none."""
+    if not isinstance(params, Prune):
+        name = type(params).__name__.lower()
+        return f"`{name}` trains detection models, and this model is for `{task}`. Remove the step."
+    if params.importance == "taylor":
+        return (
+            f"`importance: taylor` rates channels by the loss of detection models, and this model is for `{task}`. Write "
+            "importance: magnitude or bn_scale."
+        )
+    if params.finetune:
+        return (
+            f"`finetune` in `prune` trains detection models, and this model is for `{task}`. Remove it, and cut by "
+            "importance: magnitude or bn_scale alone."
+        )
+    return None
 
 
 def _fits_prune(params: Prune) -> str | None:

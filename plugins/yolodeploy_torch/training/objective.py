@@ -57,6 +57,10 @@ class Objective:
         teacher: GraphModule | None = None,
     ) -> None:
         head = student.graph.head
+        if student.graph.task != "detect":
+            raise ModelError(
+                f"only detection models can be trained, and this model is for `{student.graph.task}`."
+            )
         self._student, self._gains, self._imgsz = student, params.gains, imgsz
         self._labels = dict[Head, DetectionLoss]()
         if isinstance(head, Detection):

@@ -113,12 +113,9 @@ def test_flipped_bytes(good: Path, tmp_path: Path, position: float) -> None:
 
 
 OTHERS = {
-    "yolov8n-seg": "a YOLOv8 segmentation model",
-    "yolov8n-seg-p6": "a YOLOv8 segmentation model with the P6 head",
     "yolov8n-world": "a YOLO-World detection model",
     "yoloe-v8n-seg": "a YOLOE segmentation model",
-    "yolo11n-cls": "a YOLO11 classification model",
-    "yolo26n-pose": "a YOLO26 pose model",
+    "yolo26n-sem": "a YOLO26 semantic segmentation model",
     "yolo26n-depth": "a YOLO26 depth model",
 }
 
@@ -132,8 +129,9 @@ def test_another_model_is_named_as_what_it_is(name: str, tmp_path: Path) -> None
 
 
 WAY_ON = (
-    "This version ships detection models of YOLOv3, YOLOv5u, YOLOv6, YOLOv8, YOLOv9, YOLOv10, YOLO11, YOLO12 and YOLO26 "
-    "that Ultralytics trained. Train one of these on your data."
+    "This version ships models of YOLOv3, YOLOv5u, YOLOv6, YOLOv8, YOLOv9, YOLOv10, YOLO11, YOLO12 and YOLO26 that "
+    "Ultralytics trained for detection, segmentation, poses, oriented boxes or classification. Train one of these on your "
+    "data."
 )
 
 

@@ -76,16 +76,16 @@ def _run(model: Trainable, images: Tensor) -> Logits:
 
 
 def _fresh(logits: Logits) -> Logits:
-    return Logits(*([x.detach().clone().requires_grad_() for x in levels] for levels in logits))
+    return Logits(*([x.detach().clone().requires_grad_() for x in levels] for levels in logits[:2]))
 
 
 def _gradients(total: Tensor, logits: Logits) -> list[Tensor]:
     total.backward()
-    return [x.grad for levels in logits for x in levels if x.grad is not None]
+    return [x.grad for levels in logits[:2] for x in levels if x.grad is not None]
 
 
 def _ask(theirs: Any, logits: Logits, targets: Targets, images: int) -> Tensor:
-    boxes, scores = (torch.cat([x.flatten(2) for x in levels], 2) for levels in logits)
+    boxes, scores = (torch.cat([x.flatten(2) for x in levels], 2) for levels in logits[:2])
     given = {"boxes": boxes, "scores": scores, "feats": logits[0]}
     image, order = targets.image.sort(stable=True)  # what it expects
     labels = {"batch_idx": image, "cls": targets.cls[order, None], "bboxes": targets.boxes[order]}
@@ -174,7 +174,7 @@ def test_plain_distances_learn_the_sides_of_a_box_at_one_anchor() -> None:
     )
     box = Targets(torch.tensor([0]), torch.tensor([1]), torch.tensor([[0.4, 0.6, 0.3, 0.2]]))
     loss = DetectionLoss(head, top_k=1)
-    optimizer = torch.optim.Adam([x for levels in logits for x in levels], 0.1)
+    optimizer = torch.optim.Adam([x for levels in logits[:2] for x in levels], 0.1)
     for _ in range(80):
         optimizer.zero_grad()
         found = loss(logits, box, ImageShape.square(64))
@@ -222,7 +222,7 @@ def test_float32_whatever_the_logits_are(model: Trainable, batch: Batch) -> None
         found = DetectionLoss(model.graph.head)(logits, targets, SHAPE)
     assert logits[0][0].dtype == torch.bfloat16
     assert found.total.dtype == torch.float32
-    exact = Logits(*([x.float() for x in levels] for levels in logits))
+    exact = Logits(*([x.float() for x in levels] for levels in logits[:2]))
     assert found == DetectionLoss(model.graph.head)(exact, targets, SHAPE)
 
 

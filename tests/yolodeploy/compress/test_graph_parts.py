@@ -43,6 +43,12 @@ def test_what_decodes_follows_from_the_edges_and_the_named_parts() -> None:
     assert decoding(NODES, ["output"], CONVOLUTIONS) == ("shares", "output")
 
 
+def test_branches_of_other_tasks_end_in_decoding_too() -> None:
+    """All their convolutions are of one part; what lies between two of them does not decode."""
+    branch = {"boxes": "head.keypoints", "boxes.last": "head.keypoints"}
+    assert decoding(NODES, ["output"], {**CONVOLUTIONS, **branch}) == ("shares", "output")
+
+
 def test_what_a_convolution_reads_too_does_not_decode() -> None:
     """Attention behind a last convolution, say: an operation counts by all its paths, not by one."""
     given = [*NODES[:9], Node("shared", "other", ("boxes.last",)), *NODES[9:]]
