@@ -42,6 +42,7 @@ OTHER_TASKS = (
     ),
     "yolov8n-seg-p6", "yolov8n-pose-p6", "yolov9c-seg", "yolov9e-seg",
 )  # fmt: skip
+_KEYPOINTS = 3 * 17  # numbers, in all YAMLs
 TASKS = {"seg": "segment", "pose": "pose", "obb": "obb", "cls": "classify"}
 
 
@@ -110,6 +111,25 @@ def differences(one: Tensor, other: Tensor, boxes: slice = slice(4)) -> tuple[fl
     assert one.shape == other.shape, (one.shape, other.shape)
     delta = (one - other).abs()
     return delta[:, boxes].max().item(), delta[:, 4:].max().item()
+
+
+def task_differences(
+    one: Tensor, other: Tensor, task: str, rows: bool = False
+) -> tuple[float, float]:
+    """The largest difference of boxes and keypoints in px, and of all else, in what a model of a task gives.
+
+    Both are [N, 4 + nc + E, A], [N, k, 6 + E] if `rows`, or [N, nc] of a classifier; keypoints have a visibility.
+    """
+    assert one.shape == other.shape, (one.shape, other.shape)
+    delta = (one - other).abs()
+    if task == "classify":
+        return 0.0, delta.max().item()
+    delta = delta.amax((0, 1) if rows else (0, 2))
+    pixels = torch.zeros(len(delta), dtype=torch.bool)
+    pixels[:4] = True
+    if task == "pose":
+        pixels[-_KEYPOINTS:] = torch.arange(_KEYPOINTS) % 3 < 2
+    return delta[pixels].max().item(), delta[~pixels].max().item()
 
 
 def _made(output: Any) -> tuple[Tensor, Tensor | None]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from yolodeploy.backend import OUTPUT, PROTOTYPES, Runtime
+from yolodeploy.backend import OUTPUT, PROTOTYPES, Outputs, Runtime
 
 
 @contextmanager
@@ -33,7 +33,7 @@ class TorchPredictor:
         self._threads, self._device = threads, device
         self.runtime = Runtime("PyTorch", torch.__version__, device.upper(), threads)
 
-    def __call__(self, images: NDArray[np.float32]) -> Any:  # an array, or a mapping of them
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32] | Outputs:
         """Map [N, channels, H, W] in 0..1 to the raw output [N, ...], of several outputs to a mapping by name.
 
         Of a detector it is [N, 4 + classes, anchors].
@@ -42,6 +42,9 @@ class TorchPredictor:
             batch = torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)
             made = self._model(batch)
             if not isinstance(made, tuple):
-                return made.float().cpu().numpy()
-            arrays = (value.float().cpu().numpy() for value in made)
-            return dict(zip((OUTPUT, PROTOTYPES), arrays, strict=True))
+                return _array(made)
+            return dict(zip((OUTPUT, PROTOTYPES), map(_array, made), strict=True))
+
+
+def _array(value: Tensor) -> NDArray[np.float32]:
+    return cast("NDArray[np.float32]", value.float().cpu().numpy())

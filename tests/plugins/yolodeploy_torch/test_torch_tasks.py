@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from families import Oracle, oracle, run, task_of
+from families import Oracle, oracle, run, task_differences, task_of
 from pruned import random_cut, silenced
 from torch import Tensor
 from torch_support import TARGET, load
@@ -50,22 +50,8 @@ def model(
     return expected, load(expected.checkpoint, folder / "work"), task_of(request.param)
 
 
-def differences(one: Tensor, other: Tensor, task: str, classes: int) -> tuple[float, float]:
-    """The largest difference in px (boxes and keypoints), and of all other numbers, in [N, 4 + nc + E, A]."""
-    assert one.shape == other.shape, (one.shape, other.shape)
-    if task == "classify":
-        return 0.0, (one - other).abs().max().item()
-    delta = (one - other).abs().amax((0, 2))
-    pixels = torch.zeros(len(delta), dtype=torch.bool)
-    pixels[:4] = True
-    if task == "pose":
-        points = torch.arange(len(delta) - 4 - classes)
-        pixels[4 + classes :] = points % 3 < 2
-    return delta[pixels].max().item(), delta[~pixels].max().item()
-
-
-def near(one: Tensor, other: Tensor, task: str, classes: int) -> None:
-    pixels, rest = differences(one, other, task, classes)
+def near(one: Tensor, other: Tensor, task: str) -> None:
+    pixels, rest = task_differences(one, other, task)
     assert (pixels <= 1e-3, rest <= 1e-5) == (True, True), (pixels, rest)
 
 
@@ -76,16 +62,15 @@ def test_outputs_are_those_of_ultralytics(model: tuple[Oracle, Artifact, str]) -
     assert (info.task, info.kpt_shape) == (task, (17, 3) if task == "pose" else None)
     assert info.fit == ("crop" if task == "classify" else "center")
     assert info.strides == ((32,) if task == "classify" else (8, 16, 32))
-    classes = len(info.names)
     with torch.no_grad():
         if task == "classify":
-            near(network(expected.images), expected.many, task, classes)
+            near(network(expected.images), expected.many, task)
             assert expected.many.max() > 0.05  # so that a wrong class would show
         else:
             (many,) = select(network, [graph.detection.branches["one-to-many"].output])(
                 expected.images
             )
-            near(many, expected.many, task, classes)
+            near(many, expected.many, task)
         given = yolodeploy_torch.open(loaded, TARGET, 1)(expected.images.numpy())
     if task == "segment":
         assert list(given) == list(graph.outputs) == [OUTPUT, PROTOTYPES]
@@ -141,7 +126,7 @@ def test_cut_channels_are_those_that_were_silent(model: tuple[Oracle, Artifact, 
     models, values = (smaller, silenced(network, found, kept)), list(graph.outputs.values())
     with torch.no_grad():
         ours, theirs = (select(each, values)(expected.images) for each in models)
-    near(ours[0], theirs[0], task, len(graph.head.names))
+    near(ours[0], theirs[0], task)
     for one, other in zip(ours[1:], theirs[1:], strict=True):
         assert (one - other).abs().max() <= 1e-5
 
@@ -189,12 +174,12 @@ def test_some_classes(name: str, tmp_path: Path) -> None:
         made = read(loaded.path)(expected.images)
     if task == "classify":
         shares = expected.many[:, chosen]
-        near(made, shares / shares.sum(1, keepdim=True), task, len(chosen))
+        near(made, shares / shares.sum(1, keepdim=True), task)
         return
     rows = [0, 1, 2, 3, *(4 + number for number in chosen)]
     rest = range(4 + len(names), expected.many.shape[1])
     output = made[0] if task == "segment" else made
-    near(output, expected.many[:, [*rows, *rest]], task, len(chosen))
+    near(output, expected.many[:, [*rows, *rest]], task)
 
 
 def test_a_classifier_of_one_class_is_refused(tmp_path: Path) -> None:
