@@ -13,12 +13,16 @@ if TYPE_CHECKING:
 
 def postprocess_of(info: ModelInfo, rules: Rules, layout: Layout) -> Mapping[str, Any]:
     """How an app decodes the outputs of a model: the exact steps, formulas, units and order, as plain data."""
-    from yolodeploy.tasks import classify, detection, obb
+    from yolodeploy.tasks import classify, detection, obb, pose, segment
 
     match info.task:
-        case "classify":
-            return classify.postprocess(rules, len(info.names))
+        case "segment":
+            return segment.segment_postprocess(rules, layout)
+        case "pose" if info.kpt_shape:
+            return pose.pose_postprocess(rules, layout, info.kpt_shape)
         case "obb":
             return obb.postprocess(rules, layout, len(info.names))
+        case "classify":
+            return classify.postprocess(rules, len(info.names))
         case _:
             return detection.postprocess(rules, layout)

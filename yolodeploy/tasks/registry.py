@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from yolodeploy.data import TASKS
 from yolodeploy.errors import StepFailed
 from yolodeploy.tasks.classify import Classify
 from yolodeploy.tasks.detection import Detect
 from yolodeploy.tasks.obb import Obb
+from yolodeploy.tasks.pose import Pose
+from yolodeploy.tasks.segment import Segment
 
 if TYPE_CHECKING:
     from yolodeploy.backend import ModelInfo
@@ -18,10 +21,14 @@ def task_of(info: ModelInfo) -> Task[Any, Any]:
     """What a model does, bound to its classes; StepFailed for a task that is not known."""
     if info.task == "detect":
         return Detect(info.names)
+    if info.task == "segment":
+        return Segment(info.names)
+    if info.task == "pose" and info.kpt_shape:
+        return Pose(info.names, info.kpt_shape)
     if info.task == "obb":
         return Obb(info.names)
     if info.task == "classify":
         return Classify(info.names)
     raise StepFailed(
-        f"a model for the task `{info.task}` cannot be measured. Known: detect, obb, classify."
+        f"a model for the task `{info.task}` cannot be measured. Known: {', '.join(TASKS)}."
     )

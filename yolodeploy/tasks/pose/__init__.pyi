@@ -1,5 +1,11 @@
+from .contract import pose_postprocess
 from .found import Poses
 from .matching import PoseTruth
 from .task import Pose
 
-__all__ = ["Pose", "PoseTruth", "Poses"]
+__all__ = [
+    "Pose",
+    "PoseTruth",
+    "Poses",
+    "pose_postprocess",
+]

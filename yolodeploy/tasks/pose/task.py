@@ -13,7 +13,7 @@ from yolodeploy.tasks.comparison import against_labels, of_boxes
 from yolodeploy.tasks.detection.extras import main_part, part_differences
 from yolodeploy.tasks.detection.rows import rows_fault
 from yolodeploy.tasks.measures import Key, Measure
-from yolodeploy.tasks.pose.contract import pose_output_text, pose_postprocess
+from yolodeploy.tasks.pose.contract import pose_output_text
 from yolodeploy.tasks.pose.drawing import draw_poses
 from yolodeploy.tasks.pose.found import Poses, load_poses, poses, save_poses
 from yolodeploy.tasks.pose.matching import (
@@ -162,10 +162,6 @@ class Pose:
                 for cls, score, edges, points in rows
             ]
         }
-
-    def contract(self, rules: Rules, layout: Layout) -> Mapping[str, Any]:
-        """How boxes are chosen, and the order and unit of keypoints."""
-        return pose_postprocess(rules, layout, self.kpt_shape)
 
     def draw(self, image: Pixels, found: Poses) -> Pixels:
         """The image with boxes, classes, scores and keypoints."""

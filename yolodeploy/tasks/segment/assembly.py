@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from yolodeploy.tasks.segment.contract import STRIDE
 from yolodeploy.tasks.segment.masks import Masks, Packing
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-STRIDE = 4  # pixels of the input for one of a prototype
 _CHUNK = 64  # objects whose maps are in memory at once
 
 

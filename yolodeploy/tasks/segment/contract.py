@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from yolodeploy.backend import PROTOTYPES
 from yolodeploy.tasks.detection.contract import output_text, postprocess
-from yolodeploy.tasks.segment.assembly import STRIDE
-from yolodeploy.tasks.segment.found import COEFFICIENTS
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout
     from yolodeploy.tasks.thresholds import Rules
+
+COEFFICIENTS = 32  # of a mask, and as many prototypes
+STRIDE = 4  # pixels of the input for each of the prototypes
 
 _ANCHORS = (
     "output [4 + classes + 32, anchors], a column for each anchor: centre x, centre y, width and height of the box in pixels "

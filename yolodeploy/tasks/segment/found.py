@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from yolodeploy.backend import OUTPUT, PROTOTYPES
 from yolodeploy.tasks.detection.postprocess import Detections, choose, to_original
 from yolodeploy.tasks.segment.assembly import assemble
+from yolodeploy.tasks.segment.contract import COEFFICIENTS
 from yolodeploy.tasks.segment.masks import Masks
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout, Outputs
     from yolodeploy.data import Letterboxed
     from yolodeploy.tasks.thresholds import Rules
-
-COEFFICIENTS = 32  # of each object
 
 
 @dataclass(frozen=True, eq=False)

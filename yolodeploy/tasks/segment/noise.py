@@ -10,7 +10,7 @@ import numpy as np
 from yolodeploy.backend import OUTPUT, PROTOTYPES
 from yolodeploy.tasks.detection.extras import best_extras, main_part
 from yolodeploy.tasks.detection.noise import TINY, Noise
-from yolodeploy.tasks.segment.found import COEFFICIENTS
+from yolodeploy.tasks.segment.contract import COEFFICIENTS
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout, Outputs

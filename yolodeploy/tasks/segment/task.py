@@ -13,10 +13,9 @@ from yolodeploy.tasks.comparison import against_labels, of_boxes
 from yolodeploy.tasks.detection.extras import main_part, part_differences
 from yolodeploy.tasks.detection.rows import rows_fault
 from yolodeploy.tasks.measures import Key, Measure
-from yolodeploy.tasks.segment.contract import segment_output_text, segment_postprocess
+from yolodeploy.tasks.segment.contract import COEFFICIENTS, segment_output_text
 from yolodeploy.tasks.segment.drawing import draw_segments
 from yolodeploy.tasks.segment.found import (
-    COEFFICIENTS,
     Segments,
     load_segments,
     save_segments,
@@ -158,10 +157,6 @@ class Segment:
                 for cls, score, edges, mask, area in rows
             ]
         }
-
-    def contract(self, rules: Rules, layout: Layout) -> Mapping[str, Any]:
-        """How boxes are chosen, and how a mask is assembled, sampled, cropped and thresholded."""
-        return segment_postprocess(rules, layout)
 
     def draw(self, image: Pixels, found: Segments) -> Pixels:
         """The image with translucent masks, boxes, classes and scores."""
