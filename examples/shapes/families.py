@@ -1,4 +1,7 @@
-"""The demo models: one narrow model of every YOLO family, built from Ultralytics' YAML files."""
+"""The demo models: a narrow detector of every YOLO family, and a YOLO11 for every other task.
+
+They are built from Ultralytics' YAML files.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,13 @@ from typing import Any
 
 import ultralytics
 from torch import nn
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import (
+    ClassificationModel,
+    DetectionModel,
+    OBBModel,
+    PoseModel,
+    SegmentationModel,
+)
 from ultralytics.utils import YAML
 
 MODELS = Path(ultralytics.__file__).parent / "cfg" / "models"
@@ -36,6 +45,7 @@ class Family:
     decay: float
     neck: int = 1024
     rows: Mapping[int, list[Any]] = field(default_factory=dict)
+    task: str = "detect"
 
 
 WIDTHS_OF_V9: dict[int, list[Any]] = {
@@ -63,6 +73,7 @@ WIDTHS_OF_V12: dict[int, list[Any]] = {
     18: [128, 3, 2],
 }
 V5U, V10, V11 = (0.33, 0.25, 256), (0.17, 0.1875, 341), (0.5, 0.25, 256)
+V11_SEG = (0.5, 0.25, 192)
 V12, V26 = (0.33, 0.25, 256), (0.5, 0.25, 256)
 WHOLE = (1.0, 1.0, 1024)
 FAMILIES = {
@@ -73,14 +84,40 @@ FAMILIES = {
     "yolo11": Family("11/yolo11.yaml", "yolo11n.yaml", V11, 16, 2e-3, 0.999),
     "yolo12": Family("12/yolo12.yaml", "yolo12n.yaml", V12, 28, 2e-3, 0.999, rows=WIDTHS_OF_V12),
     "yolo26": Family("26/yolo26.yaml", "yolo26n.yaml", V26, 16, 2e-3, 0.999),
+    "yolo11-seg": Family(
+        "11/yolo11-seg.yaml", "yolo11n-seg.yaml", V11_SEG, 16, 2e-3, 0.999, task="segment"
+    ),
+    "yolo11-pose": Family(
+        "11/yolo11-pose.yaml", "yolo11n-pose.yaml", V11, 16, 2e-3, 0.999, neck=192, task="pose"
+    ),
+    "yolo11-obb": Family(
+        "11/yolo11-obb.yaml", "yolo11n-obb.yaml", V11, 16, 2e-3, 0.999, neck=192, task="obb"
+    ),
+    "yolo11-cls": Family(
+        "11/yolo11-cls.yaml", "yolo11n-cls.yaml", V11, 16, 2e-3, 0.999, task="classify"
+    ),
 }
 # 0.1875 * 341 = 64 and 0.1875 * 213 = 40 channels
+CLASSES: dict[str, Callable[..., Any]] = {
+    "detect": DetectionModel,
+    "segment": SegmentationModel,
+    "pose": PoseModel,
+    "obb": OBBModel,
+    "classify": ClassificationModel,
+}
 
 
-def build(family: Family, classes: int) -> nn.Module:
-    """Return an untrained model of a family for this number of classes."""
-    make: Callable[..., Any] = DetectionModel
-    source = family.file if family.scale is None else narrow(family) | {"nc": classes}
+def build(family: Family, classes: int, keypoints: tuple[int, int] = (0, 0)) -> nn.Module:
+    """Return an untrained model of a family for this number of classes.
+
+    ``keypoints`` are how many there are and how many numbers each has, for the task pose.
+    """
+    make = CLASSES[family.task]
+    source: Any = family.file
+    if family.scale is not None:
+        source = narrow(family) | {"nc": classes}
+        if family.task == "pose":
+            source["kpt_shape"] = list(keypoints)
     model = make(source, nc=classes, verbose=False)
     model.yaml["yaml_file"] = family.file
     return model  # type: ignore[no-any-return]
@@ -98,5 +135,5 @@ def narrow(family: Family) -> dict[str, Any]:
         layers[number][3] = list(arguments)
     if "scales" not in table:
         return table
-    name = Path(family.file).stem[-1]
+    name = Path(family.file).stem.partition("-")[0][-1]
     return table | {"scale": name, "scales": {name: list(family.scale)}}

@@ -290,8 +290,13 @@ def from_jpeg(data: bytes) -> Image:
     return np.ascontiguousarray(image[..., ::-1], np.uint8)
 
 
-def crops(sample: Sample) -> list[tuple[int, Image]]:
-    """Cut out the objects that can be seen well: class and uint8 RGB [CROP_SIZE, CROP_SIZE, 3].
+def names_of(task: str) -> tuple[str, ...]:
+    """Return the names of the classes in the order of their numbers: for classify that of folders."""
+    return tuple(sorted(NAMES)) if task == "classify" else NAMES
+
+
+def crops(sample: Sample) -> list[tuple[str, Image]]:
+    """Cut out what can be seen well: names of classes and uint8 RGB [CROP_SIZE, CROP_SIZE, 3].
 
     What is cut out is square and lies in the image as a whole, with the object as far in its middle
     as that allows. Objects that the image's edge cuts off are left out.
@@ -307,7 +312,7 @@ def crops(sample: Sample) -> list[tuple[int, Image]]:
         cut_out = np.ascontiguousarray(sample.image[top : top + side, left : left + side])
         image = cv2.resize(cut_out, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_LINEAR)
         assert thing.kind is not None
-        found.append((thing.kind, image.astype(np.uint8, copy=False)))
+        found.append((NAMES[thing.kind], image.astype(np.uint8, copy=False)))
     return found
 
 
@@ -316,8 +321,8 @@ def write_crops(out: Path, split: str, count: int, size: int, seed: int) -> None
     for name in NAMES:
         (out / split / name).mkdir(parents=True, exist_ok=True)
     for index in range(count):
-        for number, (kind, image) in enumerate(crops(draw(split, index, size, seed))):
-            path = out / split / NAMES[kind] / f"{index:05d}-{number}.jpg"
+        for number, (name, image) in enumerate(crops(draw(split, index, size, seed))):
+            path = out / split / name / f"{index:05d}-{number}.jpg"
             path.write_bytes(to_jpeg(image))
 
 

@@ -61,7 +61,7 @@ def outline(thing: Thing) -> Floats:
         radii = np.tile([thing.radius, thing.radius * STAR_INNER], count)
     angles = thing.turn + 2 * np.pi * np.arange(len(radii)) / len(radii)
     points = np.stack([np.cos(angles), np.sin(angles)], 1) * radii[:, None]
-    return squeeze(points, thing.axis, 1 / thing.stretch) + (thing.x, thing.y)
+    return np.array((thing.x, thing.y)) + squeeze(points, thing.axis, 1 / thing.stretch)
 
 
 def squeeze(points: Floats, axis: float, factor: float) -> Floats:

@@ -1,6 +1,7 @@
 """Train a demo model for five classes from scratch on the shapes task.
 
     python examples/shapes/train.py --model yolo26
+    python examples/shapes/train.py --task segment
 
 The training images are drawn into memory; nothing is downloaded. A run that was stopped goes on
 from its last epoch when it is started again with the same ``--state``.
@@ -24,6 +25,7 @@ import generate
 import torch
 from batches import Images, batches, kept_images
 from families import FAMILIES, Family, build
+from outlines import FLIP
 from torch import Tensor, nn
 from ultralytics import __version__
 from ultralytics.cfg import get_cfg
@@ -31,7 +33,9 @@ from ultralytics.models.yolo import YOLO
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-DATA = HERE / "data" / "data.yaml"
+KEYPOINTS = (len(FLIP), 3)
+OF_TASK = {"segment": "yolo11-seg", "pose": "yolo11-pose", "obb": "yolo11-obb"}
+OF_TASK |= {"detect": "yolov8n", "classify": "yolo11-cls"}
 WEIGHT_DECAY = 5e-4
 WARM_UP = 400  # steps
 LAST_RATE = 0.02  # of the peak learning rate
@@ -50,6 +54,7 @@ class Options:
     batch: int
     rate: float
     size: int
+    scene_size: int
     seed: int
     threads: int
     measure_every: int
@@ -71,7 +76,8 @@ def main() -> None:
     options = parse()
     training = start(options)
     first = resume(training, options.state)
-    images = kept_images(options.cache, options.images, options.size, options.seed)
+    scenes = options.images, options.scene_size, options.seed
+    images = kept_images(options.cache, options.family.task, *scenes)
     began = time.monotonic()
     for epoch in range(first, options.epochs):
         loss = train_epoch(training, images, options, epoch)
@@ -88,9 +94,9 @@ def start(options: Options) -> Training:
     """Build an untrained model, its moving average, its loss and its optimizer."""
     torch.manual_seed(options.seed)
     torch.set_flush_denormal(True)
-    model: Any = build(options.family, len(generate.NAMES))
-    model.names = dict(enumerate(generate.NAMES))
-    model.task = "detect"
+    model: Any = build(options.family, len(generate.NAMES), KEYPOINTS)
+    model.names = dict(enumerate(generate.names_of(options.family.task)))
+    model.task = options.family.task
     model.args = get_cfg(overrides={"epochs": options.epochs})
     model.to(memory_format=torch.channels_last)
     average = copy.deepcopy(model).eval().requires_grad_(False)
@@ -118,7 +124,7 @@ def train_epoch(training: Training, images: Images, options: Options, epoch: int
     steps = len(images.labels) // options.batch
     total = 0.0
     for step, batch in enumerate(
-        batches(images, options.batch, options.seed, epoch), epoch * steps
+        batches(images, options.family.task, options.batch, options.seed, epoch), epoch * steps
     ):
         for group in training.optimizer.param_groups:
             group["lr"] = options.rate * rate_at(step, options.epochs * steps)
@@ -181,7 +187,7 @@ def finish_epoch(training: Training, options: Options, epoch: int) -> dict[str, 
     replace(options.out, checkpoint(training.average, options, epoch, {}))
     if (epoch + 1) % options.measure_every and epoch + 1 < options.epochs:
         return {}
-    figures = measure(options.out, options.size)
+    figures = measure(options.out, options.family.task, options.size)
     replace(options.out, checkpoint(training.average, options, epoch, figures))
     return figures
 
@@ -207,8 +213,9 @@ def checkpoint(
     average: nn.Module, options: Options, epoch: int, figures: Mapping[str, float]
 ) -> dict[str, Any]:
     """Return what Ultralytics keeps of a training, with the averaged model in half precision."""
-    data = DATA.relative_to(ROOT).as_posix()
-    args = {"task": "detect", "model": options.family.file, "data": data, "imgsz": options.size}
+    task, file = options.family.task, options.family.file
+    data = data_of(task).relative_to(ROOT).as_posix()
+    args = {"task": task, "model": file, "data": data, "imgsz": options.size}
     args |= {
         "epochs": options.epochs,
         "batch": options.batch,
@@ -243,26 +250,32 @@ def replace(path: Path, content: Mapping[str, Any]) -> None:
         partial.replace(path)
 
 
-def measure(path: Path, size: int) -> dict[str, float]:
-    """Return precision, recall, mAP50 and mAP50-95 of a checkpoint on the committed val split.
+def data_of(task: str) -> Path:
+    """Return the committed data set of a task: its data.yaml or, for classify, its folder."""
+    folder = HERE / ("data" if task == "detect" else f"data-{task}")
+    return folder if task == "classify" else folder / "data.yaml"
 
-    Those of the one-to-many head bear Ultralytics' names; those of a one-to-one head, where there
-    is one, have ``one-to-one/`` before the name.
+
+def measure(path: Path, task: str, size: int) -> dict[str, float]:
+    """Return what Ultralytics measures of a checkpoint on the committed val split.
+
+    The figures of the one-to-many head bear Ultralytics' names; those of a one-to-one head, where
+    there is one, have ``one-to-one/`` before the name.
     """
-    figures = measure_head(path, size)
+    figures = measure_head(path, task, size)
     model: Any = YOLO(path).model
     if hasattr(model.model[-1], "one2one_cv2"):
-        single = measure_head(path, size, nms=False)
+        single = measure_head(path, task, size, nms=False)
         figures |= {f"one-to-one/{name}": value for name, value in single.items()}
     return figures
 
 
-def measure_head(path: Path, size: int, **head: bool) -> dict[str, float]:
+def measure_head(path: Path, task: str, size: int, **head: bool) -> dict[str, float]:
     """Return the figures of one head: of the one-to-one head with ``nms=False``."""
     model: Any = YOLO(path)
     with tempfile.TemporaryDirectory() as folder:
         results = model.val(
-            data=str(DATA),
+            data=str(data_of(task)),
             imgsz=size,
             rect=False,
             conf=0.001,
@@ -281,21 +294,28 @@ def parse() -> Options:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
-    add("--model", choices=FAMILIES, default="yolov8n")
+    add("--task", choices=OF_TASK, help="default: that of --model")
+    add("--model", choices=FAMILIES, help="default: yolov8n, or for other tasks their yolo11")
     add("--out", type=Path, help="default: models/shapes-MODEL.pt")
     add("--state", type=Path, help="of a stopped run; default: MODEL.state beside this file")
-    add("--images", type=int, default=6000)
+    add("--images", type=int, default=6000, help="scenes; classify has an image for each object")
     add("--epochs", type=int, help="default: the model's, in families.py")
     add("--batch", type=int, default=16)
     add("--rate", type=float, help="peak learning rate; default: the model's, in families.py")
-    add("--size", type=int, default=160, help="width and height in pixels")
+    add("--size", type=int, default=160, help="width and height of a scene in pixels")
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=os.cpu_count() or 1)
     add("--measure-every", type=int, default=4, help="epochs between measurements")
     add("--cache", type=Path, help="keep the drawn images in this .npz file")
     told = vars(parser.parse_args())
-    name = told.pop("model")
+    name, task = told.pop("model"), told.pop("task")
+    name = name or OF_TASK[task or "detect"]
     family = FAMILIES[name]
+    if task not in (None, family.task):
+        parser.error(f"--model {name} is of the task {family.task}, not {task}")
+    told["scene_size"] = told["size"]
+    if family.task == "classify":
+        told["size"] = generate.CROP_SIZE
     usual = {
         "out": ROOT / "models" / f"shapes-{name}.pt",
         "state": HERE / f"{name}.state",
