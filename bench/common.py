@@ -22,6 +22,11 @@ DEVICES = {"intel": "xeon-icelake", "android": "pixel-8", "ios": "iphone-13"}
 PEERS = {"intel": "openvino", "android": "ncnn", "ios": "coreml"}
 
 
+def detectors() -> list[Path]:
+    """The demo models that detect; those of other tasks have the task behind the family's name."""
+    return sorted(path for path in (ROOT / "models").glob("*.pt") if path.stem.count("-") == 1)
+
+
 class Bench:
     """The inputs of a run, and a folder of its own for everything that is written."""
 

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, Bench
+from common import ROOT, Bench, detectors
 from process import BIN
 
 DATA = ROOT / "examples" / "shapes" / "data" / "data.yaml"
@@ -28,7 +28,7 @@ def demos(bench: Bench) -> None:
     print("| model | head | backend | size, MB | mAP50-95 | drop (90 %) | fidelity | kept float |")
     print("|---|---|---|---|---|---|---|---|")
     missed = 0
-    for weights in sorted((ROOT / "models").glob("*.pt")):
+    for weights in detectors():
         for head in _heads(weights):
             for backend, (target, steps) in TARGETS.items():
                 report = _report(bench, weights, head, target, steps)

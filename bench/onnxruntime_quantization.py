@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import ROOT, Bench
+from common import ROOT, Bench, detectors
 
 from yolodeploy.backend import NO_MODEL, Artifact, Context, Load, ModelInfo, Target, load_registry
 from yolodeploy.data.dataset import load_view
@@ -31,7 +31,7 @@ def onnxruntime_quantization(bench: Bench) -> None:
     print("| model | head | fp32 | int8 by | mAP50-95 | drop | size / fp32 | latency / fp32 |")
     print("|---|---|---|---|---|---|---|---|")
     missed = 0
-    for weights in sorted((ROOT / "models").glob("*.pt")):
+    for weights in detectors():
         for head in facts(weights).heads:
             missed += _compare(weights, head, bench.work / f"{weights.stem}-{head}")
     print(

@@ -25,9 +25,33 @@ BLOCKS = {
     "yolo11": {"C3k2", "C3k", "C2PSA", "Attention", "SPPF"},
     "yolo12": {"C3k2", "A2C2f", "ABlock", "AAttn"},
     "yolo26": {"C3k2", "C3k", "C2PSA", "Attention", "SPPF"},
+    "yolo11-seg": {"C3k2", "C3k", "C2PSA", "Attention", "SPPF", "Proto"},
+    "yolo11-pose": {"C3k2", "C3k", "C2PSA", "Attention", "SPPF"},
+    "yolo11-obb": {"C3k2", "C3k", "C2PSA", "Attention", "SPPF"},
+    "yolo11-cls": {"C3k2", "C3k", "C2PSA", "Attention"},
+}
+HEADS = {"segment": "Segment", "pose": "Pose", "obb": "OBB", "classify": "Classify"}
+MODEL_CLASSES = {
+    "detect": "DetectionModel",
+    "segment": "SegmentationModel",
+    "pose": "PoseModel",
+    "obb": "OBBModel",
+    "classify": "ClassificationModel",
 }
 TWO_HEADS = {"yolov10", "yolo26"}
 NAMES = sorted(path.stem.removeprefix("shapes-") for path in MODELS.glob("*.pt"))
+SUFFIXES = {"seg": "segment", "pose": "pose", "obb": "obb", "cls": "classify"}
+TASK_OF = {name: SUFFIXES.get(name.rpartition("-")[2], "detect") for name in NAMES}
+BOXES = ("metrics/mAP50-95(B)", "metrics/mAP50(B)")
+FIGURES = {
+    "detect": BOXES,
+    "segment": ("metrics/mAP50-95(M)", "metrics/mAP50(M)", *BOXES),
+    "pose": ("metrics/mAP50-95(P)", "metrics/mAP50(P)", *BOXES),
+    "obb": BOXES,
+    "classify": ("metrics/accuracy_top1", "metrics/accuracy_top5"),
+}
+FIGURES_OF = {name: FIGURES[task] for name, task in TASK_OF.items()}
+FIGURES_OF |= {name: (*BOXES, *(f"one-to-one/{key}" for key in BOXES)) for name in TWO_HEADS}
 
 
 def load_script(name: str) -> ModuleType:
@@ -55,7 +79,7 @@ def checkpoints() -> dict[str, dict[str, Any]]:
 
 def rows_of_the_card() -> dict[str, list[str]]:
     """The cells behind the name in the card's table of models."""
-    rows = re.findall(r"^\| `shapes-(\w+)\.pt` \|(.*)\|$", CARD.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `shapes-([\w-]+)\.pt` \|(.*)\|$", CARD.read_text(), re.MULTILINE)
     return {name: [cell.strip(" *") for cell in cells.split("|")] for name, cells in rows}
 
 
@@ -97,7 +121,7 @@ def test_committed_splits_are_complete(split: str, count: int) -> None:
 def test_the_generator_reproduces_the_committed_files(split: str, index: int) -> None:
     sample = generate.draw(split, index)
     committed = (DATA / "labels" / split / f"{index:05d}.txt").read_text()
-    assert generate.label_text(sample.labels) == committed
+    assert generate.label_text(sample) == committed
     fresh = generate.from_jpeg(generate.to_jpeg(sample.image)).astype(float)
     assert np.abs(fresh - read_rgb(DATA / "images" / split / f"{index:05d}.jpg")).mean() < 1.0
 
@@ -170,11 +194,14 @@ def test_a_checkpoint_is_a_plain_ultralytics_one(
     model = checkpoint["model"]
     assert checkpoint["ema"] is None
     assert {str(value.dtype) for value in model.parameters()} == {"torch.float16"}
-    assert list(model.names.values()) == list(generate.NAMES)
+    task = TASK_OF[name]
+    assert checkpoint["train_args"]["task"] == model.task == task
+    assert tuple(model.names.values()) == generate.names_of(task)
     assert type(model.args) is dict
-    assert model.stride.tolist() == [8, 16, 32]
-    assert checkpoint["train_args"]["imgsz"] == 160
+    assert model.stride.tolist() == ([1] if task == "classify" else [8, 16, 32])
+    assert checkpoint["train_args"]["imgsz"] == (64 if task == "classify" else 160)
     assert checkpoint["train_args"]["model"] == model.yaml["yaml_file"]
+    assert type(model.model[-1]).__name__ == HEADS.get(task, type(model.model[-1]).__name__)
     assert {type(module).__name__ for module in model.modules()} >= BLOCKS[name]
     assert hasattr(model.model[-1], "one2one_cv2") == (name in TWO_HEADS)
 
@@ -186,7 +213,7 @@ def test_a_checkpoint_names_only_ultralytics_and_torch_layers(name: str) -> None
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     layers = ("torch.nn.modules.", "ultralytics.nn.modules.")
     assert [name for name in names if not name.startswith(layers)] == [
-        "ultralytics.nn.tasks.DetectionModel"
+        f"ultralytics.nn.tasks.{MODEL_CLASSES[TASK_OF[name]]}"
     ]
 
 
@@ -195,7 +222,7 @@ def test_the_script_builds_what_a_checkpoint_holds(
     name: str, checkpoints: dict[str, dict[str, Any]]
 ) -> None:
     families = load_script("families")
-    built = families.build(families.FAMILIES[name], len(generate.NAMES))
+    built = families.build(families.FAMILIES[name], len(generate.NAMES), (4, 3))
     held = checkpoints[name]["model"].state_dict()
     assert {key: value.shape for key, value in built.state_dict().items()} == {
         key: value.shape for key, value in held.items()
@@ -207,15 +234,14 @@ def test_the_card_tells_what_is_in_a_checkpoint(
     name: str, checkpoints: dict[str, dict[str, Any]]
 ) -> None:
     checkpoint = checkpoints[name]
-    parameters, size, both, map50, single, single50, _ = rows_of_the_card()[name]
+    parameters, size, first, second, third, fourth, _ = rows_of_the_card()[name]
     count = sum(value.numel() for value in checkpoint["model"].parameters())
     assert parameters == f"{count:,}"
     assert size == f"{(MODELS / f'shapes-{name}.pt').stat().st_size / 1e6:.2f}"
     figures = checkpoint["train_metrics"]
-    assert both == f"{figures['metrics/mAP50-95(B)']:.3f}"
-    assert map50 == f"{figures['metrics/mAP50(B)']:.3f}"
-    assert float(both) >= 0.6
-    if name in TWO_HEADS:
-        assert single == f"{figures['one-to-one/metrics/mAP50-95(B)']:.3f}"
-        assert single50 == f"{figures['one-to-one/metrics/mAP50(B)']:.3f}"
-        assert float(single) >= 0.6
+    cells = first, second, third, fourth
+    told = dict(zip(FIGURES_OF[name], cells, strict=False))
+    assert told == {key: f"{figures[key]:.3f}" for key in told}
+    assert set(cells[len(told) :]) <= {"-"}
+    assert float(first) >= (0.95 if TASK_OF[name] == "classify" else 0.6)
+    assert name not in TWO_HEADS or float(third) >= 0.6
