@@ -34,7 +34,8 @@ class Family:
     None for that of ``file``. ``neck`` is the most channels behind the backbone, before the width
     too. ``rows`` has other arguments for some layers of the YAML, by their number: all that can be
     done where it has no scales (v9). ``decay`` is that of the moving average of the weights, which
-    is the model that is saved.
+    is the model that is saved. ``start`` is a file in models/ whose first layers, up to one that
+    differs, the model begins with; without it all weights are random.
     """
 
     source: str
@@ -46,6 +47,7 @@ class Family:
     neck: int = 1024
     rows: Mapping[int, list[Any]] = field(default_factory=dict)
     task: str = "detect"
+    start: str | None = None
 
 
 WIDTHS_OF_V9: dict[int, list[Any]] = {
@@ -75,6 +77,7 @@ WIDTHS_OF_V12: dict[int, list[Any]] = {
 V5U, V10, V11 = (0.33, 0.25, 256), (0.17, 0.1875, 341), (0.5, 0.25, 256)
 V11_SEG = (0.5, 0.25, 192)
 V12, V26 = (0.33, 0.25, 256), (0.5, 0.25, 256)
+YOLO11 = "shapes-yolo11.pt"
 WHOLE = (1.0, 1.0, 1024)
 FAMILIES = {
     "yolov8n": Family("v8/yolov8.yaml", "yolov8n.yaml", None, 28, 1.5e-3, 0.9995),
@@ -88,13 +91,36 @@ FAMILIES = {
         "11/yolo11-seg.yaml", "yolo11n-seg.yaml", V11_SEG, 16, 2e-3, 0.999, task="segment"
     ),
     "yolo11-pose": Family(
-        "11/yolo11-pose.yaml", "yolo11n-pose.yaml", V11, 16, 2e-3, 0.999, neck=192, task="pose"
+        "11/yolo11-pose.yaml",
+        "yolo11n-pose.yaml",
+        V11,
+        9,
+        2e-3,
+        0.999,
+        neck=192,
+        task="pose",
+        start=YOLO11,
     ),
     "yolo11-obb": Family(
-        "11/yolo11-obb.yaml", "yolo11n-obb.yaml", V11, 16, 2e-3, 0.999, neck=192, task="obb"
+        "11/yolo11-obb.yaml",
+        "yolo11n-obb.yaml",
+        V11,
+        9,
+        2e-3,
+        0.999,
+        neck=192,
+        task="obb",
+        start=YOLO11,
     ),
     "yolo11-cls": Family(
-        "11/yolo11-cls.yaml", "yolo11n-cls.yaml", V11, 16, 2e-3, 0.999, task="classify"
+        "11/yolo11-cls.yaml",
+        "yolo11n-cls.yaml",
+        V11,
+        12,
+        1e-3,
+        0.999,
+        task="classify",
+        start=YOLO11,
     ),
 }
 # 0.1875 * 341 = 64 and 0.1875 * 213 = 40 channels

@@ -1,4 +1,4 @@
-"""Train a demo model for five classes from scratch on the shapes task.
+"""Train a demo model for five classes on the shapes task.
 
     python examples/shapes/train.py --model yolo26
     python examples/shapes/train.py --task segment
@@ -98,11 +98,23 @@ def start(options: Options) -> Training:
     model.names = dict(enumerate(generate.names_of(options.family.task)))
     model.task = options.family.task
     model.args = get_cfg(overrides={"epochs": options.epochs})
+    if options.family.start:
+        take_over(model, ROOT / "models" / options.family.start)
     model.to(memory_format=torch.channels_last)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".dfl." not in name)  # its weights are the constants 0..15
     return Training(model, average, optimizer_of(model, options.rate), model.init_criterion())
+
+
+def take_over(model: Any, path: Path) -> None:
+    """Copy the weights of a checkpoint's layers, from the first to the last that is the same."""
+    for layer, other in zip(model.model, YOLO(path).model.model, strict=False):
+        mine, theirs = layer.state_dict(), other.state_dict()
+        shapes = {name: value.shape for name, value in mine.items()}
+        if shapes != {name: value.shape for name, value in theirs.items()}:
+            return
+        layer.load_state_dict(theirs)
 
 
 def optimizer_of(model: nn.Module, rate: float) -> torch.optim.AdamW:
