@@ -100,9 +100,14 @@ class Dataset:
 
     def class_of(self, image: Path) -> int:
         """The class index of an image of a classification data set."""
+        folder = self.folder_of(image)
+        return 0 if self.merged else numbers_of(folder, self.names)[0]
+
+    def folder_of(self, image: Path) -> str:
+        """The name of the class folder that an image of a classification data set lies in."""
         if self.place is None:
-            raise ValueError(f"images of a {self.task} data set have no class of their own")
-        return 0 if self.merged else numbers_of(class_of(image, self.place), self.names)[0]
+            raise ValueError(f"images of a {self.task} data set lie in no class folder")
+        return class_of(image, self.place)
 
     def _of(self, kind: type[_Kind], image: Path) -> tuple[_Kind, ...]:
         found = self.labels(image)

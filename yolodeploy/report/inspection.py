@@ -32,6 +32,7 @@ def described(found: Inspected) -> dict[str, Any]:
         "strides": list(info.strides) if info else None,
         "head": info.head if info else None,
         "heads": list(info.heads) if info else None,
+        "kpt_shape": list(info.kpt_shape) if info and info.kpt_shape else None,
         "parameters": found.parameters,
         "flops": found.flops,
         "imgsz": [found.imgsz.height, found.imgsz.width] if found.imgsz else None,
@@ -77,7 +78,8 @@ def bundle_rows(claims: Mapping[str, Any]) -> list[Row]:
         ("steps", ", ".join(claims["steps"])),
     ]
     if claims["classes"]:
-        rows += [("classes", _classes(claims["classes"])), ("head", claims["head"])]
+        rows += [("task", claims["task"]), ("classes", _classes(claims["classes"]))]
+        rows += [("head", claims["head"])] if claims["task"] != "classify" else []
     if (accuracy := claims["accuracy"]) and None not in accuracy.values():
         figures = "{artifact:.4f}, source {source:.4f}".format_map(accuracy)
         title = TITLES.get(accuracy["key"], accuracy["key"])
@@ -104,10 +106,12 @@ def _rows(value: Mapping[str, Any]) -> Iterator[Row]:
     if value["task"]:
         yield "model", _model(value)
         yield "classes", _classes(value["classes"])
-        others = [head for head in value["heads"] if head != value["head"]]
-        more = f", also {', '.join(others)}" if others else ""
-        strides = f"strides {', '.join(map(str, value['strides']))}" if value["strides"] else ""
-        yield "head", ", ".join(filter(None, [f"{value['head']}{more}", strides]))
+        if value["kpt_shape"]:
+            count, numbers = value["kpt_shape"]
+            each = "x, y, visibility" if numbers == 3 else "x, y"
+            yield "keypoints", f"{count} of each object: {each}"
+        if value["task"] != "classify":
+            yield "head", _head(value)
     elif value["imgsz"]:
         yield "image", f"{_size(value['imgsz'])}, {_colours(value['channels'])}"
     if value["parameters"] is not None:
@@ -121,6 +125,13 @@ def _rows(value: Mapping[str, Any]) -> Iterator[Row]:
         yield "", finite
     for text in value["notes"]:
         yield "note", text
+
+
+def _head(value: Mapping[str, Any]) -> str:
+    others = [head for head in value["heads"] if head != value["head"]]
+    more = f", also {', '.join(others)}" if others else ""
+    strides = f"strides {', '.join(map(str, value['strides']))}" if value["strides"] else ""
+    return ", ".join(filter(None, [f"{value['head']}{more}", strides]))
 
 
 def _model(value: Mapping[str, Any]) -> str:

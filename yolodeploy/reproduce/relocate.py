@@ -54,17 +54,36 @@ def _copy_code(code: CodeFolder, folder: Path) -> str:
 
 def _copy_data(plan: Plan, folder: Path) -> str:
     """A data set whose splits are the views, named as they are."""
+    if plan.views["evaluation"].place is not None:
+        for name, view in plan.views.items():
+            _copy_classes(view, folder / name)
+        return str(folder.absolute())
     splits = {name: _copy_view(view, folder, name) for name, view in plan.views.items()}
     return str(_write(folder / "data.yaml", {**_classes(plan.views["evaluation"]), **splits}))
 
 
+def _copy_classes(view: Dataset, folder: Path) -> None:
+    """Copy images to the folders of their classes, all of which are there, in numbered folders that keep their order."""
+    for name in view.given or view.names:
+        (folder / name).mkdir(parents=True)
+    for number, image in enumerate(view.images):
+        _copy(image, folder / view.folder_of(image) / f"{number:07}")
+
+
 def _classes(view: Dataset) -> dict[str, Any]:
-    """The classes that the labels name, which may be more than the view has; the plan chooses or merges them again."""
+    """The classes that the labels name, which may be more than the view has; the plan chooses or merges them again.
+
+    With the keypoints of a pose data set.
+    """
+    keypoints = view.keypoints
+    shape = {"kpt_shape": list(keypoints.shape)} if keypoints else {}
+    flip = {"flip_idx": list(keypoints.flip)} if keypoints and keypoints.flip else {}
     if view.merged:
-        return {"nc": view.merged}
+        return {"nc": view.merged, **shape, **flip}
     if view.given:
-        return {"names": list(view.given)}
-    return {"names": list(view.names)} if view.named else {"nc": len(view.names)}
+        return {"names": list(view.given), **shape, **flip}
+    classes = {"names": list(view.names)} if view.named else {"nc": len(view.names)}
+    return {**classes, **shape, **flip}
 
 
 def _copy_view(view: Dataset, folder: Path, name: str) -> list[str]:

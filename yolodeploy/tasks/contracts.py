@@ -21,8 +21,8 @@ def postprocess_of(info: ModelInfo, rules: Rules, layout: Layout) -> Mapping[str
         case "pose" if info.kpt_shape:
             return pose.pose_postprocess(rules, layout, info.kpt_shape)
         case "obb":
-            return obb.postprocess(rules, layout, len(info.names))
+            return obb.obb_postprocess(rules, layout, len(info.names))
         case "classify":
-            return classify.postprocess(rules, len(info.names))
+            return classify.classify_postprocess(rules, len(info.names))
         case _:
-            return detection.postprocess(rules, layout)
+            return detection.box_postprocess(rules, layout)

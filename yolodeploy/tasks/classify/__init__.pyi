@@ -1,7 +1,7 @@
 from .classify import Classify
-from .contract import postprocess
+from .contract import classify_postprocess
 
 __all__ = [
     "Classify",
-    "postprocess",
+    "classify_postprocess",
 ]

@@ -17,7 +17,7 @@ _STEPS = (
 )
 
 
-def postprocess(rules: Rules, classes: int) -> dict[str, Any]:
+def classify_postprocess(rules: Rules, classes: int) -> dict[str, Any]:
     """What the output is, and how an app gets the best classes."""
     return {
         "layout": "probabilities",

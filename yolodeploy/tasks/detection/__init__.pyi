@@ -1,4 +1,4 @@
-from .contract import postprocess
+from .contract import box_postprocess
 from .drawing import colour_of, line_width, write
 from .noise import output_noise
 from .postprocess import Detections, Floats
@@ -10,11 +10,11 @@ __all__ = [
     "Detections",
     "Floats",
     "Paired",
+    "box_postprocess",
     "colour_of",
     "line_width",
     "output_noise",
     "pair_rows",
-    "postprocess",
     "rows_fault",
     "write",
 ]

@@ -24,7 +24,7 @@ PAIRS = (
 )
 
 
-def postprocess(rules: Rules, layout: Layout) -> dict[str, Any]:
+def box_postprocess(rules: Rules, layout: Layout) -> dict[str, Any]:
     """What is left for the app: whose work suppression is, how many pairs are taken, and the rule in words."""
     if layout == "rows":
         return {"layout": layout, "nms": "none", "best": ROWS, "rule": PAIRS}

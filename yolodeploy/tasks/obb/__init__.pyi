@@ -1,5 +1,5 @@
 from .boxes import Rotated, prob_iou, to_corners
-from .contract import postprocess
+from .contract import obb_postprocess
 from .labels import Truth
 from .obb import Obb
 
@@ -7,7 +7,7 @@ __all__ = [
     "Obb",
     "Rotated",
     "Truth",
-    "postprocess",
+    "obb_postprocess",
     "prob_iou",
     "to_corners",
 ]

@@ -45,7 +45,7 @@ _PROB_IOU = (
 )
 
 
-def postprocess(rules: Rules, layout: Layout, classes: int) -> dict[str, Any]:
+def obb_postprocess(rules: Rules, layout: Layout, classes: int) -> dict[str, Any]:
     """Whose work suppression is, how many pairs are taken, the rule in words, and every formula."""
     suppressed = layout == "anchors" and rules.iou is not None
     rule = _PAIRS if layout == "rows" else _NMS if suppressed else _BEST

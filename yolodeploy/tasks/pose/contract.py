@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from yolodeploy.tasks.detection.contract import output_text, postprocess
+from yolodeploy.tasks.detection.contract import box_postprocess, output_text
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout
@@ -36,7 +36,7 @@ def pose_postprocess(rules: Rules, layout: Layout, shape: tuple[int, int]) -> di
     output = (_ROWS if layout == "rows" else _ANCHORS).format(extras=count * numbers, count=count)
     each = ("x", "y", "visibility")[:numbers]
     return {
-        **postprocess(rules, layout),
+        **box_postprocess(rules, layout),
         "outputs": [output],
         "keypoints": {
             "count": count,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from yolodeploy.backend import PROTOTYPES
-from yolodeploy.tasks.detection.contract import output_text, postprocess
+from yolodeploy.tasks.detection.contract import box_postprocess, output_text
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout
@@ -55,7 +55,7 @@ _GOLDEN = (
 def segment_postprocess(rules: Rules, layout: Layout) -> dict[str, Any]:
     """What is left for the app: that of a detector, then the mask of each object."""
     return {
-        **postprocess(rules, layout),
+        **box_postprocess(rules, layout),
         "outputs": [_ROWS if layout == "rows" else _ANCHORS, _PROTOTYPES],
         "mask": {
             "coefficients": COEFFICIENTS,

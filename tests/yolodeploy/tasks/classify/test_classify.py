@@ -12,7 +12,7 @@ import pytest
 from yolodeploy.data import Letterboxed, load_view
 from yolodeploy.recipe import View
 from yolodeploy.tasks import Classify, Key, Measure, one
-from yolodeploy.tasks.classify.contract import postprocess
+from yolodeploy.tasks.classify.contract import classify_postprocess
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox")
 TASK = Classify(NAMES)
@@ -163,7 +163,7 @@ def test_differences_golden_contract_and_picture() -> None:
         "cat",
     ]  # of equals the first
     assert golden[0] == {"class": 1, "name": "bee", "probability": 0.5}
-    contract = postprocess(TASK.app, len(TASK.names))
+    contract = classify_postprocess(TASK.app, len(TASK.names))
     assert (contract["best"], contract["nms"]) == (5, "none")
     assert contract["outputs"] == {"output": "[6] probabilities in 0..1, their sum is 1"}
     assert "after softmax" in contract["rule"]

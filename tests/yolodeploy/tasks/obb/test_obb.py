@@ -17,7 +17,7 @@ from yolodeploy.recipe import View
 from yolodeploy.system import ImageShape
 from yolodeploy.tasks import Key, Obb, Rules, one
 from yolodeploy.tasks.obb import Rotated, Truth, prob_iou, to_corners
-from yolodeploy.tasks.obb.contract import postprocess
+from yolodeploy.tasks.obb.contract import obb_postprocess
 from yolodeploy.tasks.obb.labels import smallest_rectangle, truth_of
 from yolodeploy.tasks.obb.postprocess import decode, suppress
 
@@ -247,7 +247,7 @@ def test_the_golden_boxes_follow_from_the_contract_alone() -> None:
     raw = np.concatenate(
         [random.uniform(10, 118, (2, 200)), random.uniform(5, 40, (2, 200)), random.uniform(0, 1, (2, 200)) ** 2, random.uniform(-0.7, 2.3, (1, 200))]
     ).astype(np.float32)  # fmt: skip
-    contract = postprocess(TASK.app, "anchors", len(TASK.names))
+    contract = obb_postprocess(TASK.app, "anchors", len(TASK.names))
     assert (contract["layout"], contract["nms"], contract["best"]) == ("anchors", "app", None)
     assert contract["outputs"]["output"].startswith("[7, anchors], a column is cx, cy, w, h")
     candidates = []
@@ -281,7 +281,7 @@ def test_the_golden_boxes_follow_from_the_contract_alone() -> None:
 def test_the_contract_of_other_layouts_and_the_picture() -> None:
     one_to_one = TASK.app.for_head("one-to-one")
     for layout, start in (("anchors", "[7, anchors]"), ("rows", "[k, 7]")):
-        contract = postprocess(one_to_one, layout, len(TASK.names))
+        contract = obb_postprocess(one_to_one, layout, len(TASK.names))
         assert (contract["nms"], contract["best"], "prob_iou" in contract) == ("none", 300, False)
         assert contract["outputs"]["output"].startswith(start)
     for channels in (3, 1):
