@@ -40,6 +40,8 @@ from pickles import (
 )
 
 SYSTEM = named("posix", "system")
+DETECT = named("ultralytics.nn.modules.head", "Detect")
+KEPT_FORWARD = call(named("builtins", "getattr"), DETECT, text("forward"))
 RUNS = r"asks to run `{}`.* nothing was run"
 SHELL = RUNS.format(r"posix\.system")
 NO_PICKLE = r"is damaged \(ValueError in its pickle\)"
@@ -95,6 +97,18 @@ def pickles(command: str) -> dict[str, tuple[bytes, str]]:
         "getattr": (
             whole(call(call(named("builtins", "getattr"), MODEL, text("__init__")), run)),
             r"asks to run `builtins\.getattr`",
+        ),
+        "getattr of another function": (
+            whole(call(named("builtins", "getattr"), DETECT, text("__init__"))),
+            r"asks to run `builtins\.getattr`",
+        ),
+        "getattr of a head, and of more": (
+            whole(KEPT_FORWARD + b"0" + call(named("builtins", "getattr"), MODEL, text("forward"))),
+            r"asks to run `builtins\.getattr`",
+        ),
+        "call of what getattr gives": (
+            whole(call(KEPT_FORWARD, run)),
+            r"asks to run `builtins\.getattr`|`function\.__call__`",
         ),
         "torch's own loader": (
             whole(call(named("torch.storage", "_load_from_bytes"), run)),

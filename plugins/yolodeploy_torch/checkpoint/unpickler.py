@@ -24,6 +24,9 @@ _Scalar = str | int | float | bytes | None
 _SIZED = (str, bytes, list, tuple, dict, set)
 _MARK = object()
 _LAYERS = ("torch.", "torchvision.", "ultralytics.", "timm.")
+_LOOKUP = "builtins.getattr"
+# Heads for other tasks kept `Detect.forward` as an attribute up to Ultralytics 8.1, which a pickle can only look up.
+_KEPT = frozenset({"ultralytics.nn.modules.head.Detect", "ultralytics.nn.modules.Detect"})
 _METHODS = frozenset({"__setstate__", "append", "extend", "add"})  # that readers look up on objects
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # protocol 2 has Python 2's names
 
@@ -53,7 +56,7 @@ class Unpickler:
 
     `factory` gives what makes the things that an allowed name ("module.name") stands for, None for another name;
     `persistent` gives what a persistent id stands for. `unknown` are the other names in the pickle,
-    `called` those of them that it calls, except to make an object without arguments. Calls by a detour, of an
+    `called` those of them that it calls, except to make an object without arguments, and to look up `Detect.forward`. Calls by a detour, of an
     object or an attribute, are in both, known or not. Both are filled even if reading fails.
     """
 
@@ -67,6 +70,7 @@ class Unpickler:
         self.memo: dict[int, Any] = {}
         self.unknown: set[str] = set()
         self.called: set[str] = set()
+        self._kept_forward = False
 
     def run(self, pickled: bytes) -> object:
         """Return the value; raises Malformed if the bytes are not a pickle that can be read."""
@@ -82,6 +86,8 @@ class Unpickler:
     def _run(self, pickled: bytes) -> object:
         for count, (code, argument, _) in enumerate(pickletools.genops(pickled)):
             if code.name == "STOP":
+                if self._kept_forward and _LOOKUP not in self.called:
+                    self.unknown.discard(_LOOKUP)
                 return self.pop()
             if count == MAX_INSTRUCTIONS:
                 raise Malformed(f"its pickle has more than {MAX_INSTRUCTIONS:,} instructions")
@@ -154,6 +160,9 @@ class Unpickler:
         factory = self._factories.get(what) if isinstance(what, Name) else None
         if factory:
             self.push(factory(*arguments))
+        elif _is_kept_forward(what, arguments):
+            self._kept_forward = True
+            self.push(Node("function"))
         else:  # a layer that is not known, or the file is refused in the end
             if isinstance(what, Node) or (isinstance(what, Name) and (arguments or not new)):
                 self._ran(what)
@@ -221,6 +230,19 @@ class Unpickler:
         self._copies += least + sum(len(value) for value in values if isinstance(value, _SIZED))
         if self._copies > MAX_COPIES:
             raise Malformed(f"its pickle makes more than {MAX_COPIES:,} values out of few")
+
+
+def _is_kept_forward(what: object, arguments: tuple[object, ...]) -> bool:
+    """Whether a call only looks up how a known head computes; what is looked up must not be called in turn."""
+    if not isinstance(what, Name) or what != _LOOKUP or len(arguments) != 2:
+        return False
+    owner, attribute = arguments
+    return (
+        isinstance(owner, Name)
+        and owner in _KEPT
+        and type(attribute) is str
+        and attribute == "forward"
+    )
 
 
 def _is_special(key: object) -> bool:

@@ -14,7 +14,7 @@ from real_model import RealModel
 from torch.fx import GraphModule
 from torch_support import ROOT, context, load
 
-from yolodeploy.backend import Artifact, Target
+from yolodeploy.backend import NO_MODEL, Artifact, Target
 from yolodeploy.backend.registry import load_registry
 from yolodeploy.data.dataset import load_view
 from yolodeploy.errors import StepFailed
@@ -100,9 +100,8 @@ def test_every_backend_exports_odd_numbers_of_channels(
     step = next(step for step in plugin.STEPS if step.name == "export")
     work = tmp_path / "work"
     target = Target(plugin.DEVICES[0], plugin.DEVICES[0].os_default)
-    given = replace(
-        context(work), target=target, imgsz=ImageShape.square(160), names=graph.head.names
-    )
+    named = replace(NO_MODEL, names=graph.head.names)
+    given = replace(context(work), target=target, imgsz=ImageShape.square(160), model=named)
     made = step.run(
         Artifact("yolo", tmp_path, ""), step.params.model_validate({"precision": "fp32"}), given
     )

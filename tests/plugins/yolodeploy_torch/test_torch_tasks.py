@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +204,16 @@ def test_keypoints_without_visibility(tmp_path: Path) -> None:
         made = read(loaded.path)(expected.images)
     assert made.shape == (2, 4 + 2 + 10, 126)
     torch.testing.assert_close(made, expected.many, rtol=0, atol=1e-3)
+
+
+def test_heads_of_older_releases_keep_a_function(tmp_path: Path) -> None:
+    """Up to Ultralytics 8.1 those of other tasks had `Detect.forward` as an attribute, which a pickle looks up."""
+    from ultralytics import YOLO
+    from ultralytics.nn.modules.head import Detect
+
+    yolo = YOLO("yolov8n-obb.yaml", verbose=False)
+    yolo.model.model[-1].detect = Detect.forward
+    yolo.save(tmp_path / "old.pt")
+    with zipfile.ZipFile(tmp_path / "old.pt") as file:
+        assert b"c__builtin__\ngetattr\n" in file.read("old/data.pkl")
+    assert ModelInfo.read(load(tmp_path / "old.pt", tmp_path / "work").path).task == "obb"
