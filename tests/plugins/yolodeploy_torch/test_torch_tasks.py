@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ from yolodeploy.errors import ModelError
 from yolodeploy.system import ImageShape
 from yolodeploy_torch.graph import build, graph_in, select
 from yolodeploy_torch.model import Trainable, exportable, parts, read, traced
+from yolodeploy_torch.params import Distill, Finetune, Prune, Qat
 from yolodeploy_torch.pruning.shrink import shrink
+from yolodeploy_torch.training import fits_model
 
 pytest.importorskip("ultralytics", reason="the oracle. Run: pip install 'yolodeploy[train]'")
 SIZE = (64, 96)
@@ -217,3 +221,71 @@ def test_heads_of_older_releases_keep_a_function(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "old.pt") as file:
         assert b"c__builtin__\ngetattr\n" in file.read("old/data.pkl")
     assert ModelInfo.read(load(tmp_path / "old.pt", tmp_path / "work").path).task == "obb"
+
+
+def _other_keypoints(head: Any) -> None:
+    head.kpt_shape = (5, 3)
+
+
+def _no_keypoints(head: Any) -> None:
+    head.kpt_shape = None
+
+
+def _single_numbers(head: Any) -> None:
+    head.kpt_shape = (51, 1)
+
+
+def _fewer_coefficients(head: Any) -> None:
+    for branch in head.cv4:
+        branch[2] = torch.nn.Conv2d(32, 16, 1)
+
+
+def _two_angles(head: Any) -> None:
+    for branch in head.cv4:
+        branch[2] = torch.nn.Conv2d(branch[2].in_channels, 2, 1)
+
+
+def _another_weight(head: Any) -> None:
+    head.extra = torch.nn.Linear(2, 2)
+
+
+def _lost_names(head: Any) -> None:
+    head.linear = torch.nn.Linear(1280, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("pose", _other_keypoints, r"gives 51 numbers per anchor, but its `kpt_shape` is \[5, 3\], which is 15"),
+        ("pose", _no_keypoints, r"\(Pose\) has no usable `kpt_shape`"),
+        ("pose", _single_numbers, r"1 to 1024 keypoints of 2 or 3 numbers are allowed"),
+        ("seg", _fewer_coefficients, r"its head reads mask coefficients of shape \(1, 16, .* stride 8"),
+        ("obb", _two_angles, r"\(OBB\) gives 2 angles per box, not one"),
+        ("obb", _another_weight, r"its weight model\.22\.extra\.bias does not belong to the layers"),
+        ("cls", _lost_names, r"it gives 7 class scores, but it names 1000 classes"),
+    ],
+)  # fmt: skip
+def test_a_head_that_does_not_fit_is_refused(
+    name: str, change: Callable[[Any], None], reason: str, tmp_path: Path
+) -> None:
+    from ultralytics import YOLO
+
+    yolo = YOLO(f"yolov8n-{name}.yaml", verbose=False)
+    change(yolo.model.model[-1])
+    yolo.save(tmp_path / "odd.pt")
+    with pytest.raises(ModelError, match=rf"odd\.pt cannot be used: .*{reason}"):
+        load(tmp_path / "odd.pt", tmp_path / "work")
+
+
+def test_only_detection_models_are_trained_but_all_are_pruned() -> None:
+    pose = ModelInfo("pose", ("one",), (8, 16, 32), 1, kpt_shape=(2, 3))
+    said = {
+        "`finetune` trains detection models, and this model is for `pose`. Remove the step.": Finetune(),
+        "`qat` trains": Qat(),
+        "`distill` trains": Distill(labels=0),
+        "`importance: taylor` rates channels by the loss of": Prune(importance="taylor"),
+        "`finetune` in `prune` trains": Prune(finetune=Finetune()),
+    }
+    for reason, params in said.items():
+        assert str(fits_model(params, pose)).startswith(reason)
+    assert fits_model(Prune(), pose) is None
