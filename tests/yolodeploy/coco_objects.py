@@ -35,6 +35,7 @@ def table(
         )
         parameters = evaluation.params
         parameters.maxDets, parameters.recThrs = [300], RECALLS
+        parameters.catIds = list(range(classes))
         parameters.areaRng, parameters.areaRngLbl = AREAS, ["all", "small", "medium", "large"]
         if spreads is not None:
             parameters.kpt_oks_sigmas = spreads
