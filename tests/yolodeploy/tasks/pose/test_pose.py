@@ -12,7 +12,7 @@ from yolodeploy.backend import OUTPUT
 from yolodeploy.data import Letterboxed
 from yolodeploy.tasks import APP, EVALUATION
 from yolodeploy.tasks.detection.rows import best_rows
-from yolodeploy.tasks.pose import Pose, Poses
+from yolodeploy.tasks.pose import Pose, Poses, pose_postprocess
 
 SHAPES = ((4, 3), (5, 2), (17, 3))
 BOX = Letterboxed(np.empty(0, np.uint8), (0.5, 0.25), 3, 8, 128, 192)
@@ -116,7 +116,7 @@ def test_golden_data_and_contract_name_every_keypoint() -> None:
     rows = task.golden(found)["detections"]
     assert len(rows) == len(found) > 5
     assert np.array([row["keypoints"] for row in rows]) == pytest.approx(found.keypoints, abs=1e-3)
-    contract = task.contract(APP, "anchors")
+    contract = pose_postprocess(APP, "anchors", (4, 3))
     assert contract["nms"] == "app"
     assert "4 + classes + 12" in contract["outputs"][0]
     assert (contract["keypoints"]["count"], contract["keypoints"]["numbers"]) == (
@@ -124,7 +124,7 @@ def test_golden_data_and_contract_name_every_keypoint() -> None:
         ["x", "y", "visibility"],
     )
     assert "k * 3 + d" in contract["keypoints"]["order"]
-    flat = _task((5, 2)).contract(ONE_TO_ONE, "rows")
+    flat = pose_postprocess(ONE_TO_ONE, "rows", (5, 2))
     assert "[k, 6 + 10]" in flat["outputs"][0]
     assert "no visibility" in flat["keypoints"]["visibility"]
     assert "12 numbers" in task.output_text(APP, "anchors")
