@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from yolodeploy.tasks.detection.contract import box_postprocess, output_text
+from yolodeploy.tasks.detection import box_postprocess, output_text
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from yolodeploy.tasks.detection.drawing import colour_of, draw_boxes, line_width
+from yolodeploy.tasks.detection import colour_of, draw_boxes, line_width
 from yolodeploy.tasks.pose.matching import COCO_SPREADS, LABELLED
 
 if TYPE_CHECKING:

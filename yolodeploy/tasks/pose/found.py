@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from yolodeploy.tasks.detection.postprocess import Detections, choose, to_original
+from yolodeploy.tasks.detection import Detections, choose, to_original
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.data import Pose
-from yolodeploy.tasks.detection.matching import box_fits, boxes_of
+from yolodeploy.tasks.detection import box_fits, boxes_of
 from yolodeploy.tasks.matching import Fits, Matches
 from yolodeploy.tasks.pose.found import Poses
 from yolodeploy.tasks.thresholds import APP

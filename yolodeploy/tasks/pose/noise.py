@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from yolodeploy.backend import OUTPUT
-from yolodeploy.tasks.detection.extras import best_extras, main_part
-from yolodeploy.tasks.detection.noise import TINY, Noise
+from yolodeploy.tasks.detection import TINY, Noise, best_extras, main_part
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout, Outputs

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from yolodeploy.backend import OUTPUT
 from yolodeploy.tasks.average_precision import mean_precision
 from yolodeploy.tasks.comparison import against_labels, of_boxes
-from yolodeploy.tasks.detection.extras import main_part, part_differences
-from yolodeploy.tasks.detection.rows import rows_fault
+from yolodeploy.tasks.detection import main_part, part_differences, rows_fault
 from yolodeploy.tasks.measures import Key, Measure
 from yolodeploy.tasks.pose.contract import pose_output_text
 from yolodeploy.tasks.pose.drawing import draw_poses

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from yolodeploy.tasks.detection.drawing import colour_of, draw_boxes
+from yolodeploy.tasks.detection import colour_of, draw_boxes
 
 if TYPE_CHECKING:
     from yolodeploy.data import Pixels

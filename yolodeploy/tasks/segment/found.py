@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.backend import OUTPUT, PROTOTYPES
-from yolodeploy.tasks.detection.postprocess import Detections, choose, to_original
+from yolodeploy.tasks.detection import Detections, choose, to_original
 from yolodeploy.tasks.segment.assembly import assemble
 from yolodeploy.tasks.segment.contract import COEFFICIENTS
 from yolodeploy.tasks.segment.masks import Masks

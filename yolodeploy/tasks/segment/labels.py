@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.data import Polygon
-from yolodeploy.tasks.detection.matching import boxes_of
+from yolodeploy.tasks.detection import boxes_of
 from yolodeploy.tasks.segment.masks import Masks, Packing
 
 Floats64 = NDArray[np.float64]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from yolodeploy.tasks.detection.matching import box_fits
+from yolodeploy.tasks.detection import box_fits
 from yolodeploy.tasks.matching import Fits, Matches
 from yolodeploy.tasks.segment.found import Segments
 from yolodeploy.tasks.segment.labels import SegmentTruth

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yolodeploy.backend import OUTPUT, PROTOTYPES
-from yolodeploy.tasks.detection.extras import best_extras, main_part
-from yolodeploy.tasks.detection.noise import TINY, Noise
+from yolodeploy.tasks.detection import TINY, Noise, best_extras, main_part
 from yolodeploy.tasks.segment.contract import COEFFICIENTS
 
 if TYPE_CHECKING:
