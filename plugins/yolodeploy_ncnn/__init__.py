@@ -1,4 +1,4 @@
-"""The Android backend: YOLO detectors for ncnn, an inference library for Arm CPUs.
+"""The Android backend: YOLO models for ncnn, an inference library for Arm CPUs.
 
 An artifact is a folder with two files: `model.ncnn.param` (the graph, as text) and
 `model.ncnn.bin` (the weights).
@@ -9,20 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from yolodeploy.backend import Interface, Step, Tensor
+from yolodeploy.backend import Step
 from yolodeploy.compress import refuse_missing
-from yolodeploy.system import GREY, installed, missing
+from yolodeploy.system import installed, missing
 from yolodeploy_ncnn.devices import DEVICES as DEVICES
 from yolodeploy_ncnn.export import NcnnExport, run_export
 from yolodeploy_ncnn.int8 import probe_quantize, run_quantize
-from yolodeploy_ncnn.param_file import PARAM_FILE
 from yolodeploy_ncnn.params import Quantize
 from yolodeploy_ncnn.w8 import W8, probe_w8, run_w8
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from yolodeploy.backend import Artifact, Inspected, Params, Predictor, Target
+    from yolodeploy.backend import Artifact, Inspected, Interface, Params, Predictor, Target
 
 NAME = "ncnn"
 
@@ -98,43 +97,10 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
 
 
 def describe(artifact: Artifact) -> Interface:
-    """Describe how an app feeds the network and reads its output, whose shape ncnn itself says."""
-    from yolodeploy_ncnn.model import read
-    from yolodeploy_ncnn.runtime import output_shape
+    """Describe how an app feeds the network and reads its outputs, whose shapes ncnn itself says."""
+    from yolodeploy_ncnn import interface
 
-    loaded = read(artifact)
-    graph = loaded.graph
-    pixels = graph.producers[graph.input]
-    channels, height, width = (pixels.number(key) for key in (2, 1, 0))
-    colours, factors = "grey" if channels == GREY else "RGB", ", ".join(["1/255.f"] * channels)
-    return Interface(
-        entry=PARAM_FILE,
-        inputs=(
-            Tensor(
-                name=graph.input,
-                shape=(channels, height, width),
-                dtype="float32",
-                meaning=f"{colours} pixels of the letterboxed image, multiplied with the scale",
-            ),
-        ),
-        outputs=(
-            Tensor(
-                name=graph.output,
-                shape=output_shape(artifact.path, (channels, height, width)),
-                dtype="float32",
-                meaning="centre x, centre y, width, height in pixels, then a score per class",
-            ),
-        ),
-        scale=1 / 255,
-        note=(
-            f"Scale with ncnn::Mat::substract_mean_normalize(0, {{{factors}}}). "
-            "The boxes are decoded, in fp32; choosing among them is the app's: non-maximum suppression, or "
-            "the best pairs of an anchor and a class from a one-to-one head. On Arm ncnn "
-            "computes the convolutions in fp16 unless the app sets opt.use_fp16_arithmetic = "
-            "false or the model was exported with `arithmetic: fp32`."
-        ),
-        layers=loaded.forms(),
-    )
+    return interface.describe(artifact)
 
 
 def inspect(path: Path) -> Inspected | None:

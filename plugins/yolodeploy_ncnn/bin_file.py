@@ -40,6 +40,7 @@ PER_GROUP = (
 _LAYOUT: Mapping[str, tuple[int, int, int]] = {
     "Convolution": (6, 5, 0),
     "ConvolutionDepthWise": (6, 5, 0),
+    "Deconvolution": (6, 5, 0),
     "InnerProduct": (2, 1, 0),
 }
 

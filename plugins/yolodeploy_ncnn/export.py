@@ -46,8 +46,9 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     """Convert a checkpoint to ncnn: fp32 or fp16 weights, boxes decoded in fp32.
 
     Returns a folder with `model.ncnn.param`, `model.ncnn.bin` and `layers.json`, and the learned ranges of
-    the model, if it has any; layers with weights bear the names of the checkpoint. Input blob `in0` is `[channels, height, width]` in 0..1, output blob `out0` is
-    `[4 + classes, anchors]`.
+    the model, if it has any; layers with weights bear the names of the checkpoint. Input blob `in0` is `[channels,
+    height, width]` in 0..1, output blob `out0` is `[4 + classes + extras, anchors]`, of a classifier `[classes]`; `out1`
+    has the prototypes of masks.
     """
     from yolodeploy_torch.model import layer_parts, traced
 
@@ -69,12 +70,16 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
 
 
 def _weights(script: Any, parts: Mapping[str, Part]) -> dict[str, list[NDArray[np.float32]]]:
-    """The tensors of every layer, weight before bias, in order of execution."""
+    """The tensors of every layer as ncnn has them, weight before bias, in order of execution."""
     found: dict[str, dict[str, NDArray[np.float32]]] = {name: {} for name in parts}
     for parameter, tensor in script.named_parameters():
         module, _, kind = parameter.rpartition(".")
         if (layer := layer_named(module, parts)) is not None:
             found[layer][kind] = tensor.numpy()
+    for module, its in script.named_modules():
+        # pnnx puts the outputs of a transposed convolution first, as those of other layers are
+        if its.original_name == "ConvTranspose2d" and (layer := layer_named(module, parts)):
+            found[layer]["weight"] = found[layer]["weight"].swapaxes(0, 1)
     return {name: [its[k] for k in ("weight", "bias") if k in its] for name, its in found.items()}
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from yolodeploy_ncnn.param_file import Graph
 
 CONVOLUTIONS = frozenset({"Convolution", "ConvolutionDepthWise"})
-WEIGHTED = CONVOLUTIONS | {"InnerProduct"}
+MATRIX, TRANSPOSED = "InnerProduct", "Deconvolution"
+EIGHT_BIT = CONVOLUTIONS | {MATRIX}  # ncnn has no transposed convolution in int8
+WEIGHTED = EIGHT_BIT | {TRANSPOSED}
 
 
 def source(graph: Graph, blob: str) -> str:

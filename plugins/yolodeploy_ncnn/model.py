@@ -13,7 +13,7 @@ from yolodeploy.compress import LAYERS_FILE, carry_layers, read_layers
 from yolodeploy.errors import StepFailed
 from yolodeploy_ncnn import bin_file, param_file
 from yolodeploy_ncnn.bin_file import BIN_FILE, Block
-from yolodeploy_ncnn.layers import CONVOLUTIONS
+from yolodeploy_ncnn.layers import WEIGHTED
 from yolodeploy_ncnn.param_file import PARAM_FILE, Graph
 
 if TYPE_CHECKING:
@@ -39,27 +39,27 @@ class Model:
 
     @cached_property
     def parts(self) -> Mapping[str, Part]:
-        """The part of every layer with weights, by name; StepFailed if a convolution has none."""
+        """The part of every layer with weights, by name; StepFailed if one of the graph has none."""
         found = read_layers(self.folder)
         for name in self.kernels:
             if name not in found:
                 raise StepFailed(
-                    f"{self.folder / LAYERS_FILE} does not name {name[:60]}, a convolution of the graph. The "
+                    f"{self.folder / LAYERS_FILE} does not name {name[:60]}, a layer of the graph. The "
                     "file is damaged; build it again."
                 )
         return found
 
     @cached_property
     def kernels(self) -> Mapping[str, Block]:
-        """The weights of every convolution, by name, in order of the graph."""
+        """The weights of every convolution and matrix, by name, in order of the graph."""
         return {
             block.layer.name: block
             for block in self.blocks
-            if block.tagged and block.layer.type in CONVOLUTIONS
+            if block.tagged and block.layer.type in WEIGHTED
         }
 
     def forms(self) -> dict[str, str]:
-        """How every convolution is stored, by name."""
+        """How the weights of every layer are stored, by name."""
         return {name: FORMS[block.tag] for name, block in self.kernels.items()}
 
     def blocks_of(self, layer: str) -> list[Block]:

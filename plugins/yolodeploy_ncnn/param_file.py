@@ -76,11 +76,21 @@ class Graph:
     @cached_property
     def input(self) -> str:
         """Name of the only input blob."""
-        return _only("input", [layer.outputs[0] for layer in self.layers if layer.type == "Input"])
+        found = [layer.outputs[0] for layer in self.layers if layer.type == "Input"]
+        _require_count("input", found, "one", len(found) == 1)
+        return found[0]
+
+    @property
+    def output(self) -> str:
+        """Name of the main output blob."""
+        return self.outputs[0]
 
     @cached_property
-    def output(self) -> str:
-        """Name of the only blob that no layer reads, besides pieces that a slice leaves over."""
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the blobs that no layer reads, besides pieces that a slice leaves over: the main one first.
+
+        Of a model for masks the other has the prototypes. pnnx numbers them in the order of the model's outputs.
+        """
         read = {blob for layer in self.layers for blob in layer.inputs}
         left = {
             blob
@@ -88,16 +98,17 @@ class Graph:
             if layer.type == "Slice" and not read.isdisjoint(layer.outputs)
             for blob in layer.outputs
         }
-        return _only("output", [blob for blob in self.producers if blob not in read | left])
+        found = [blob for blob in self.producers if blob not in read | left]
+        _require_count("output", found, "1 or 2", len(found) in (1, 2))
+        return tuple(sorted(found))
 
 
-def _only(what: str, names: list[str]) -> str:
-    if len(names) != 1:
+def _require_count(what: str, names: list[str], allowed: str, right: bool) -> None:
+    if not right:
         raise StepFailed(
-            f"the network has {len(names)} {what} blobs {names[:5]}, where a detector has one. Export a "
-            "detection model."
+            f"the network has {len(names)} {what} blobs {names[:5]}, where a YOLO model has {allowed}. Export the "
+            "model again."
         )
-    return names[0]
 
 
 def read(path: Path) -> Graph:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from yolodeploy.backend import Artifact, Runtime
+from yolodeploy.backend import OUTPUT, PROTOTYPES, Artifact, Runtime
 from yolodeploy.errors import StepFailed
 from yolodeploy.system import cpu_name
 from yolodeploy_ncnn import model
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from yolodeploy.backend import Outputs
     from yolodeploy_ncnn.param_file import Graph
 
 
@@ -34,7 +35,7 @@ class NcnnPredictor:
         # ncnn itself rarely notices weights that do not fit the graph; reading the artifact does.
         graph = model.read(Artifact("ncnn", folder, "")).graph
         refuse_foreign(graph)
-        self._input, self._output = graph.input, graph.output
+        self._input, self._outputs = graph.input, graph.outputs
         self._net = _load(folder, threads)
         import ncnn
 
@@ -47,12 +48,13 @@ class NcnnPredictor:
             "`arithmetic: fp32`, Arm CPUs compute convolutions in fp16, which is not shown here",
         )
 
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run `[N, 3, H, W]` images in 0..1; returns `[N, 4 + classes, anchors]`."""
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32] | Outputs:
+        """Run `[N, channels, H, W]` images in 0..1; returns the output, of several outputs a mapping by name."""
         import numpy as np
 
-        found = [blob for image in images for _, blob in self.blobs(image, [self._output])]
-        return np.stack(found)
+        rows = [[blob for _, blob in self.blobs(image, self._outputs)] for image in images]
+        found = [np.stack(blobs) for blobs in zip(*rows, strict=True)]
+        return found[0] if len(found) == 1 else dict(zip((OUTPUT, PROTOTYPES), found, strict=True))
 
     def blobs(
         self, image: NDArray[np.float32], names: Iterable[str]
@@ -65,7 +67,7 @@ class NcnnPredictor:
         pixels = np.ascontiguousarray(image, dtype=np.float32)  # a Mat borrows its memory
         with self._net.create_extractor() as extractor:
             # In light mode, the default, ncnn frees every blob once it was read.
-            extractor.set_light_mode(wanted == [self._output])
+            extractor.set_light_mode(wanted == list(self._outputs))
             extractor.input(self._input, ncnn.Mat(pixels))
             for name in wanted:
                 code, blob = extractor.extract(name)
@@ -76,11 +78,13 @@ class NcnnPredictor:
                 yield name, np.array(blob, dtype=np.float32)  # a copy: the extractor frees the blob
 
 
-def output_shape(folder: Path, image: tuple[int, int, int]) -> tuple[int, ...]:
-    """The shape of what an artifact returns for one image `[channels, height, width]`."""
+def output_shapes(folder: Path, image: tuple[int, int, int]) -> list[tuple[int, ...]]:
+    """The shapes of what an artifact returns for one image `[channels, height, width]`, in the order of its outputs."""
     import numpy as np
 
-    return NcnnPredictor(folder, 1)(np.zeros((1, *image), np.float32)).shape[1:]
+    found = NcnnPredictor(folder, 1)(np.zeros((1, *image), np.float32))
+    arrays = [found] if isinstance(found, np.ndarray) else list(found.values())
+    return [array.shape[1:] for array in arrays]
 
 
 def refuse_foreign(graph: Graph) -> None:
