@@ -74,8 +74,9 @@ WIDTHS_OF_V12: dict[int, list[Any]] = {
     17: [512, False, -1, False, 2.0, 1.0],
     18: [128, 3, 2],
 }
+# Narrower at stride 32, and 40 channels in place of 64 where the prototypes are made.
+WIDTHS_OF_V11_SEG: dict[int, list[Any]] = {20: [128, 3, 2], 22: [128, True], 23: ["nc", 32, 160]}
 V5U, V10, V11 = (0.33, 0.25, 256), (0.17, 0.1875, 341), (0.5, 0.25, 256)
-V11_SEG = (0.5, 0.25, 192)
 V12, V26 = (0.33, 0.25, 256), (0.5, 0.25, 256)
 YOLO11 = "shapes-yolo11.pt"
 WHOLE = (1.0, 1.0, 1024)
@@ -88,7 +89,16 @@ FAMILIES = {
     "yolo12": Family("12/yolo12.yaml", "yolo12n.yaml", V12, 28, 2e-3, 0.999, rows=WIDTHS_OF_V12),
     "yolo26": Family("26/yolo26.yaml", "yolo26n.yaml", V26, 16, 2e-3, 0.999),
     "yolo11-seg": Family(
-        "11/yolo11-seg.yaml", "yolo11n-seg.yaml", V11_SEG, 16, 2e-3, 0.999, task="segment"
+        "11/yolo11-seg.yaml",
+        "yolo11n-seg.yaml",
+        V11,
+        9,
+        2e-3,
+        0.999,
+        neck=192,
+        rows=WIDTHS_OF_V11_SEG,
+        task="segment",
+        start=YOLO11,
     ),
     "yolo11-pose": Family(
         "11/yolo11-pose.yaml",
