@@ -126,7 +126,7 @@ FAMILIES = {
         "11/yolo11-cls.yaml",
         "yolo11n-cls.yaml",
         V11,
-        12,
+        4,
         1e-3,
         0.999,
         task="classify",

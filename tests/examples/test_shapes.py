@@ -178,6 +178,9 @@ def test_a_hidden_object_has_no_label(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_committed_files_are_small() -> None:
     files = [path for path in DATA.rglob("*") if path.suffix in {".jpg", ".txt", ".yaml"}]
     assert sum(path.stat().st_size for path in files) < 3_000_000
+    for task in HEADS:
+        files = [path for path in DATA.with_name(f"data-{task}").rglob("*.*") if path.is_file()]
+        assert sum(path.stat().st_size for path in files) < 3_000_000, task
     assert (ROOT / "examples/shapes/samples.png").stat().st_size < 150_000
     sizes = {name: (MODELS / f"shapes-{name}.pt").stat().st_size for name in NAMES}
     assert sizes.pop("yolov8n") < 7_000_000
