@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from agreement import agreement
 from android import ncnn
 from common import PEERS, ROOT, SHARED, Bench
 from coreml_w8a8 import coreml_w8a8
@@ -209,6 +210,7 @@ SECTIONS = {
     "startup": startup,
     "export": export,
     "accuracy": accuracy,
+    "agreement": agreement,
     "memory": memory,
     "measuring": measuring,
     "sensitivity": sensitivity,

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-_CHUNK = 64  # objects whose maps are in memory at once
+# Products of a matrix multiplication. OpenBLAS spreads larger ones over threads, which wait for each other in a loop: on a
+# busy machine that takes ten times as long.
+_AT_ONCE = 1 << 18
 
 
 def assemble(coefficients: Floats, prototypes: Floats, boxes: Floats, box: Letterboxed) -> Masks:
@@ -31,15 +33,15 @@ def assemble(coefficients: Floats, prototypes: Floats, boxes: Floats, box: Lette
     outermost prototype pixels their values go on. It is inside a box if left <= x < right and top <= y < bottom.
     """
     packing = Packing(box.height, box.width)
-    planes = np.ascontiguousarray(prototypes.transpose(0, 2, 1))  # masks are packed by columns
-    count, across, down = planes.shape
+    columns = np.ascontiguousarray(prototypes.transpose(2, 0, 1))  # masks are packed by columns
+    size = max(1, _AT_ONCE // columns[0].size)
     steps = np.array(box.scale) / STRIDE
     first = (0.5 * np.array(box.scale) + (box.left, box.top)) / STRIDE - 0.5  # u, v of pixel 0, 0
     edges = np.ceil(boxes).astype(np.int64)
     corners = first + edges[:, :2] * steps
-    for start in range(0, len(boxes), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        sums = (coefficients[part] @ planes.reshape(count, -1)).reshape(-1, across, down)
+    for start in range(0, len(boxes), size):
+        part = slice(start, start + size)
+        sums = np.matmul(coefficients[part], columns).swapaxes(0, 1)
         rows = zip(sums, edges[part].tolist(), corners[part].tolist(), strict=True)
         for plane, (left, top, right, bottom), (u, v) in rows:
             if left < right and top < bottom:
