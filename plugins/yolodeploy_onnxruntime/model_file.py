@@ -16,7 +16,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from yolodeploy.errors import StepFailed
 
 MODEL_FILE = "model.onnx"
-IMAGES, OUTPUT = "images", "output0"
+IMAGES, OUTPUTS = "images", ("output0", "output1")
 # The oldest version of the file format for each version of the operators, so that old runtimes read the file.
 IR_VERSIONS = {14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10}
 Array = NDArray[Any]

@@ -5,32 +5,44 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto
 
 from yolodeploy.backend import (
     INFO_FILE,
+    OUTPUT,
+    PROTOTYPES,
     Device,
     Inspected,
     Interface,
     Layout,
+    Outputs,
     Runtime,
     Target,
     Tensor,
 )
-from yolodeploy.compress import KERNELS_ONLY, LAYERS_FILE, count_parts
+from yolodeploy.compress import (
+    KERNELS_ONLY,
+    LAYERS_FILE,
+    Part,
+    count_parts,
+    read_layers,
+    told_outputs,
+)
 from yolodeploy.errors import StepFailed
 from yolodeploy.system import GREY, ImageShape, cpu_name
 from yolodeploy_onnxruntime.model_file import (
     IMAGES,
     MODEL_FILE,
-    OUTPUT,
+    OUTPUTS,
     batch_size,
     read_model,
     shape_of,
@@ -38,10 +50,6 @@ from yolodeploy_onnxruntime.model_file import (
 from yolodeploy_onnxruntime.structure import find_structure, gives_rows
 from yolodeploy_onnxruntime.toolchain import available, session
 
-ANCHORS_MEANING = (
-    "per anchor: centre x, centre y, width, height in input pixels, then one score per class"
-)
-ROWS_MEANING = "per row: left, top, right, bottom in input pixels, score, class index; best first, without duplicates"
 _NOTE = (
     "Any execution provider runs the file. The CPU's was used for the evidence; on Android ask for XNNPACK (or NNAPI), "
     "on a GPU under Windows for DirectML, in ONNX Runtime Web for `wasm` (or `webgpu` for a float file), and leave "
@@ -65,28 +73,34 @@ class OnnxPredictor:
     def __init__(self, folder: Path, target: Target, threads: int) -> None:
         model = read_model(folder)
         self._session = _opened(folder, target, threads)
-        self._shape = shape_of(model.graph.output[0])
+        self._outputs = {each.name: shape_of(each) for each in model.graph.output}
         self.batch = batch_size(model)
-        self.layout: Layout = "rows" if gives_rows(model) else "anchors"
+        self.layout: Layout = _layout(model, read_layers(folder).values())
         note = _note(self._session.get_providers()[0], target.device)
         # What the native kernels gain says nothing of those in WebAssembly.
         native = target.device.os != "web"
         version = onnxruntime.__version__
         self.runtime = Runtime("ONNX Runtime", version, cpu_name(), threads, note, native)
 
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32] | Outputs:
         """Run `[N, channels, H, W]` images in 0..1; returns what `layout` says: see `backend.Predictor`.
 
         The last batch is filled up with its last image where N is not a multiple of the artifact's batch.
         """
-        outputs = np.empty((len(images), *self._shape[1:]), np.float32)
+        names = list(self._outputs)
+        outputs = [
+            np.empty((len(images), *shape[1:]), np.float32) for shape in self._outputs.values()
+        ]
         for start in range(0, len(images), self.batch):
             chunk = images[start : start + self.batch]
             if missing := self.batch - len(chunk):
                 chunk = np.concatenate([chunk, np.repeat(chunk[-1:], missing, 0)])
-            into = outputs[start : start + self.batch]
-            into[:] = self._session.run([OUTPUT], {IMAGES: chunk})[0][: len(into)]
-        return outputs
+            made = self._session.run(names, {IMAGES: chunk})
+            for output, values in zip(outputs, made, strict=True):
+                into = output[start : start + self.batch]
+                into[:] = values[: len(into)]
+        named = dict(zip((OUTPUT, PROTOTYPES), outputs, strict=False))
+        return named if len(named) > 1 else outputs[0]
 
 
 class OnnxServer:
@@ -102,7 +116,7 @@ class OnnxServer:
         """Run `[batch, channels, H, W]` images so many times; returns seconds until the last was done."""
         start = time.perf_counter()
         given = {IMAGES: images}
-        for done in [self._pool.submit(self._session.run, [OUTPUT], given) for _ in range(runs)]:
+        for done in [self._pool.submit(self._session.run, None, given) for _ in range(runs)]:
             done.result()
         return time.perf_counter() - start
 
@@ -135,15 +149,20 @@ def describe(folder: Path) -> Interface:
     model = read_model(folder)
     shape = shape_of(model.graph.input[0])
     layout = "grey, 0..1" if shape[1] == GREY else "RGB, planes one after the other, 0..1"
-    meaning = ROWS_MEANING if gives_rows(model) else ANCHORS_MEANING
+    structure = find_structure(model, folder)
+    parts, shapes = structure.parts.values(), [shape_of(each) for each in model.graph.output]
     return Interface(
         MODEL_FILE,
         (Tensor(IMAGES, shape, "float32", layout),),
-        (Tensor(OUTPUT, shape_of(model.graph.output[0]), "float32", meaning),),
+        told_outputs(OUTPUTS, shapes, parts, _layout(model, parts)),
         scale=1 / 255,
         note=f"{_NOTE}{_of_a_batch(shape[0])}",
-        layers=find_structure(model, folder).forms,
+        layers=structure.forms,
     )
+
+
+def _layout(model: onnx.ModelProto, parts: Collection[Part]) -> Layout:
+    return "rows" if gives_rows(model, parts) else "anchors"
 
 
 def inspect(path: Path) -> Inspected | None:

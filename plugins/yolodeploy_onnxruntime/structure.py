@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 from onnx import NodeProto, TensorProto
 
-from yolodeploy.compress import LAYERS_FILE, Kind, Node, Part, decoding, read_layers
+from yolodeploy.compress import LAYERS_FILE, Kind, Node, Part, decoding, read_layers, told_task
 from yolodeploy.errors import StepFailed
 from yolodeploy_onnxruntime.model_file import Array, Lookup, identity, shape_of
 
@@ -96,10 +96,16 @@ def find_structure(model: onnx.ModelProto, folder: Path) -> Structure:
     return Structure(lookup, parts | dict.fromkeys(decode, "decode"), layers)
 
 
-def gives_rows(model: onnx.ModelProto) -> bool:
-    """Whether a model ends in the best detections of a one-to-one head, which it selects itself."""
+def gives_rows(model: onnx.ModelProto, parts: Collection[Part]) -> bool:
+    """Whether a model ends in the best findings of a one-to-one head, which it selects itself.
+
+    A detector of which only the outputs are known may select queries, and give them as anchors.
+    """
+    shape = shape_of(model.graph.output[0])
     selects = any(node.op_type == "TopK" for node in model.graph.node)
-    return selects and shape_of(model.graph.output[0])[-1:] == (_COLUMNS,)
+    if told_task(parts, len(shape)) != "detect":
+        return selects
+    return selects and shape[-1:] == (_COLUMNS,)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from yolodeploy.backend import ONNX_FILE, Artifact, Context, Params
 from yolodeploy.compress import Part, carry, read_layers, write_layers
 from yolodeploy.errors import PlanRefused
-from yolodeploy_openvino.graph import OUTPUT, name_layers, name_passed_on, sources
+from yolodeploy_openvino.graph import OUTPUTS, name_layers, name_passed_on, sources
 from yolodeploy_openvino.toolchain import OTHER_VERSION, failing, openvino, save_model
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _passed_on(folder: Path, batch: int, context: Context) -> tuple[Any, Mapping
 
 
 def _name_ports(model: Any) -> None:
-    for port, name in ((model.input(0), "images"), (model.output(0), OUTPUT)):
+    for port, name in zip((model.input(0), *model.outputs), ("images", *OUTPUTS), strict=False):
         port.get_node().set_friendly_name(name)
         port.get_tensor().set_names({name})
     model.set_friendly_name("yolo")

@@ -6,7 +6,7 @@ which part of the model it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from yolodeploy.compress import (
     decoding,
     layer_named,
     read_layers,
+    told_task,
 )
 from yolodeploy.errors import StepFailed
 
-CONVOLUTIONS = frozenset({"Convolution", "GroupConvolution"})
-OUTPUT = "output0"
+CONVOLUTIONS = frozenset({"Convolution", "ConvolutionBackpropData", "GroupConvolution"})
+OUTPUTS = ("output0", "output1")
 _COLUMNS = 6  # of rows: corners, score, class
 _WITHOUT_BIAS = (
     "/WithoutBiases"  # behind the name of a node whose bias became an operation of its own
@@ -68,7 +69,7 @@ def find_structure(model: Any, folder: Path) -> Structure:
                 "damaged; build it again."
             )
     nodes = [Node(name, _kind(node), _names(sources(node))) for name, node in operations.items()]
-    ends = _names(sources(model.get_results()[0]))
+    ends = [name for result in model.get_results() for name in _names(sources(result))]
     decode = decoding(nodes, ends, {name: known[name] for name in weighted})
     products = (name for name, node in operations.items() if node.get_type_name() == "MatMul")
     return Structure(
@@ -77,10 +78,16 @@ def find_structure(model: Any, folder: Path) -> Structure:
     )
 
 
-def gives_rows(model: Any) -> bool:
-    """Whether a model ends in the best detections of a one-to-one head, which it selects itself."""
-    *_, columns = model.output(0).partial_shape
+def gives_rows(model: Any, parts: Collection[Part]) -> bool:
+    """Whether a model ends in the best findings of a one-to-one head, which it selects itself.
+
+    A detector of which only the outputs are known may select queries, and give them as anchors.
+    """
+    shape = model.output(0).partial_shape
     selects = any(node.get_type_name() == "TopK" for node in model.get_ops())
+    if told_task(parts, len(shape)) != "detect":
+        return selects
+    *_, columns = shape
     return selects and columns.is_static and columns.get_length() == _COLUMNS
 
 
@@ -118,7 +125,7 @@ def name_passed_on(model: Any, parts: Mapping[str, Part]) -> dict[str, Part]:
         name = str(node.get_friendly_name())
         if has_weights(node):
             node.set_friendly_name(name.removesuffix(_WITHOUT_BIAS))
-        elif name in found or name == OUTPUT:
+        elif name in found or name == OUTPUTS[0]:
             node.set_friendly_name(f"{name}.{node.get_type_name()}")
     return found
 

@@ -5,24 +5,30 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolodeploy.backend import Inspected, Interface, Layout, Runtime, Target, Tensor
-from yolodeploy.compress import KERNELS_ONLY, count_parts
+from yolodeploy.backend import (
+    OUTPUT,
+    PROTOTYPES,
+    Inspected,
+    Interface,
+    Layout,
+    Outputs,
+    Runtime,
+    Target,
+    Tensor,
+)
+from yolodeploy.compress import KERNELS_ONLY, Part, count_parts, read_layers, told_outputs
 from yolodeploy.system import GREY, ImageShape
-from yolodeploy_openvino.graph import find_structure, gives_rows
+from yolodeploy_openvino.graph import OUTPUTS, find_structure, gives_rows
 from yolodeploy_openvino.layers import form
 from yolodeploy_openvino.toolchain import MODEL_FILE, failing, openvino, read_model, version
 
-ANCHORS_MEANING = (
-    "per anchor: centre x, centre y, width, height in input pixels, then one score per class"
-)
-ROWS_MEANING = "per row: left, top, right, bottom in input pixels, score, class index; best first, without duplicates"
 _FORMS = {"f32": "fp32", "f16": "fp16", "i8": "int8", "u8": "int8", "i4": "int4", "u4": "int4"}
 
 
@@ -32,28 +38,31 @@ class OpenVINOPredictor:
     def __init__(self, folder: Path, target: Target, threads: int) -> None:
         compiled, model, unit, config = _compile(folder, target, threads, "LATENCY")
         self._request = compiled.create_infer_request()
-        self._shape = tuple(compiled.output(0).shape)
-        self.layout: Layout = "rows" if gives_rows(model) else "anchors"
+        self._names = (OUTPUT, PROTOTYPES)[: len(compiled.outputs)]
+        self._shapes = [tuple(port.shape) for port in compiled.outputs]
+        self.layout: Layout = _layout(model, read_layers(folder).values())
         self.batch = int(compiled.input(0).shape[0])
         ov = openvino()
         hardware = str(ov.Core().get_property(unit, "FULL_DEVICE_NAME")).strip()
         note, timing = _note(unit, hardware, target, config), unit == _wanted(target)
         self.runtime = Runtime("OpenVINO", version(ov), hardware, threads, note, timing)
 
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run `[N, 3, H, W]` images in 0..1; returns what `layout` says: see `backend.Predictor`.
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32] | Outputs:
+        """Run `[N, channels, H, W]` images in 0..1; returns what `layout` says: see `backend.Predictor`.
 
         The last batch is filled up with its last image where N is not a multiple of the IR's batch.
         """
-        outputs = np.empty((len(images), *self._shape[1:]), np.float32)
+        outputs = [np.empty((len(images), *shape[1:]), np.float32) for shape in self._shapes]
         for start in range(0, len(images), self.batch):
             chunk = images[start : start + self.batch]
             if missing := self.batch - len(chunk):
                 chunk = np.concatenate([chunk, np.repeat(chunk[-1:], missing, 0)])
             self._request.infer([np.ascontiguousarray(chunk)], share_inputs=True)
-            into = outputs[start : start + self.batch]
-            into[:] = self._request.get_output_tensor(0).data[: len(into)]
-        return outputs
+            for port, output in enumerate(outputs):
+                into = output[start : start + self.batch]
+                into[:] = self._request.get_output_tensor(port).data[: len(into)]
+        named = dict(zip(self._names, outputs, strict=True))
+        return named if len(named) > 1 else outputs[0]
 
 
 class OpenVINOServer:
@@ -102,24 +111,21 @@ def describe(folder: Path) -> Interface:
     shape = tuple(model.input(0).shape)
     layout = "grey, 0..1" if shape[1] == GREY else "RGB, planes one after the other, 0..1"
     image = Tensor("images", shape, "float32", layout)
-    output = Tensor(
-        "output0",
-        tuple(model.output(0).shape),
-        "float32",
-        ROWS_MEANING if gives_rows(model) else ANCHORS_MEANING,
-    )
+    structure = find_structure(model, folder)
+    parts, shapes = structure.parts.values(), [tuple(port.shape) for port in model.outputs]
     return Interface(
         MODEL_FILE,
         (image,),
-        (output,),
+        told_outputs(OUTPUTS, shapes, parts, _layout(model, parts)),
         scale=1 / 255,
         note="Keep model.bin beside model.xml. On a CPU set INFERENCE_PRECISION_HINT to f32 for "
         f"the figures of the evidence.{_of_a_batch(shape[0])}",
-        layers={
-            name: form(node)
-            for name, node in find_structure(model, folder).convolutions(model).items()
-        },
+        layers={name: form(node) for name, node in structure.convolutions(model).items()},
     )
+
+
+def _layout(model: Any, parts: Collection[Part]) -> Layout:
+    return "rows" if gives_rows(model, parts) else "anchors"
 
 
 def _of_a_batch(batch: int) -> str:
@@ -184,12 +190,14 @@ def _weights(layer: Any) -> int:
 
 
 def _macs(layer: Any) -> int:
-    """Multiply-accumulates of a convolution, or of a product with a matrix of weights."""
+    """Multiply-accumulates of a convolution, also a transposed one, or of a product with a matrix of weights."""
     shape = list(layer.get_input_shape(1))
     made = math.prod(layer.get_output_shape(0))
     match layer.get_type_name():
         case "Convolution":
             return int(made * math.prod(shape[1:]))
+        case "ConvolutionBackpropData":
+            return int(math.prod(layer.get_input_shape(0)) * math.prod(shape[1:]))
         case "GroupConvolution":
             return int(made * math.prod(shape[2:]))
         case _:

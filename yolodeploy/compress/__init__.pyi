@@ -7,6 +7,7 @@ from .layers import PARTS, Part, choose
 from .learned_ranges import Range, Ranges, read_ranges
 from .named_layers import LAYERS_FILE, carry, carry_layers, layer_named, read_layers, write_layers
 from .part_counts import KERNELS_ONLY, count_parts
+from .told_outputs import told_outputs, told_task
 
 __all__ = [
     "KERNELS_ONLY",
@@ -38,6 +39,8 @@ __all__ = [
     "read_ranges",
     "refuse_compressed",
     "refuse_missing",
+    "told_outputs",
+    "told_task",
     "uniform",
     "within_drop",
     "within_noise",

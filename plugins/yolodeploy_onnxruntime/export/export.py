@@ -14,7 +14,7 @@ from yolodeploy_onnxruntime.model_file import (
     IMAGES,
     IR_VERSIONS,
     MODEL_FILE,
-    OUTPUT,
+    OUTPUTS,
     Array,
     half,
     write_model,
@@ -61,14 +61,19 @@ def _written(
     graph = graph_in(network)
     shapes = graph.shapes(context.imgsz.height, context.imgsz.width, options.batch)
     selects = graph.selected == "one-to-one"
+    main, *others = graph.outputs.values()
+    ends = dict(zip((main, *others), OUTPUTS, strict=False))
 
     def weights(name: str) -> Array:
         path, _, last = name.rpartition(".")
         return np.asarray(getattr(network.get_submodule(path), last).detach().numpy())
 
-    writer = Writer(shapes, weights, {IMAGE: IMAGES} | ({} if selects else {graph.output: OUTPUT}))
-    for node in graph.needed(*(rows.inputs(graph) if selects else (graph.output,))):
+    renamed = {value: name for value, name in ends.items() if value != main or not selects}
+    writer = Writer(shapes, weights, {IMAGE: IMAGES} | renamed)
+    for node in graph.needed(*(rows.inputs(graph) if selects else (main,)), *others):
         writer.lower(node)
-    end = rows.add_rows(writer, graph, options.opset) if selects else shapes[graph.output]
-    model = writer.graph(shapes[IMAGE], end, options.opset, IR_VERSIONS[options.opset])
+    made = {name: shapes[value] for value, name in ends.items()}
+    if selects:
+        made[OUTPUTS[0]] = rows.add_rows(writer, graph, options.opset)
+    model = writer.graph(shapes[IMAGE], made, options.opset, IR_VERSIONS[options.opset])
     return model, layer_parts(folder)

@@ -79,11 +79,13 @@ class Writer:
             case _:
                 self._shape(node)
 
-    def graph(self, image: Shape, output: Shape, opset: int, version: int) -> onnx.ModelProto:
-        """The complete model, from `images` to `output0`."""
+    def graph(
+        self, image: Shape, outputs: Mapping[str, Shape], opset: int, version: int
+    ) -> onnx.ModelProto:
+        """The complete model, from `images` to `outputs`, which are named in their order."""
         ends = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
-            for name, shape in (("images", image), ("output0", output))
+            for name, shape in (("images", image), *outputs.items())
         ]
         made = helper.make_graph(
             self.nodes, "yolo", ends[:1], ends[1:], list(self.tensors.values())
@@ -108,6 +110,7 @@ class Writer:
             )
             if node.bias:
                 self.add("Add", [product, *self._tensors(node, "bias")], node.name)
+                self.nodes[-1].name = f"{node.name}.sum"  # its value has the name of the layer
             return
         inputs = [*node.inputs, *self._tensors(node, *keys)]
         if isinstance(node, BatchNorm):

@@ -12,7 +12,7 @@ from yolodeploy.system import ImageShape
 from yolodeploy_onnxruntime.model_file import (
     IMAGES,
     MODEL_FILE,
-    OUTPUT,
+    OUTPUTS,
     Lookup,
     identity,
     read_model,
@@ -44,9 +44,9 @@ def _check(model: onnx.ModelProto, file: Path, options: Export, imgsz: ImageShap
     """Refuse what a finished file cannot be given."""
     given = [(each.name, shape_of(each)) for each in model.graph.input]
     made = [each.name for each in model.graph.output]
-    if given != [(IMAGES, imgsz.batch)] or made != [OUTPUT]:
+    if given != [(IMAGES, imgsz.batch)] or made != [OUTPUTS[0]]:
         raise StepFailed(
-            f"{file} must take `{IMAGES}` of shape {imgsz.batch} and give `{OUTPUT}`, but it takes {given} and "
+            f"{file} must take `{IMAGES}` of shape {imgsz.batch} and give `{OUTPUTS[0]}`, but it takes {given} and "
             f"gives {made}. Load the model again."
         )
     opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)

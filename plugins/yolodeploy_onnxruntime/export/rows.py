@@ -7,7 +7,7 @@ from onnx import helper
 
 from yolodeploy.backend import ROWS
 from yolodeploy_onnxruntime.export.lowering import Writer
-from yolodeploy_onnxruntime.model_file import OUTPUT
+from yolodeploy_onnxruntime.model_file import OUTPUTS
 from yolodeploy_torch.graph import Graph, OpenHead
 
 _REDUCES_BY_INPUT = 18  # the version of the operators in which ReduceMax takes its axes as an input
@@ -15,15 +15,15 @@ _REDUCES_BY_INPUT = 18  # the version of the operators in which ReduceMax takes 
 
 def inputs(graph: Graph) -> tuple[str, ...]:
     """The values that the rows are made of."""
-    if isinstance(graph.head, OpenHead):
-        return (graph.output,)
-    return graph.branch.corners, graph.branch.probabilities
+    return (graph.output,) if isinstance(graph.head, OpenHead) else graph.branch.rows
 
 
 def add_rows(writer: Writer, graph: Graph, opset: int) -> tuple[int, int, int]:
-    """Add the operators; the shape of what they give: the best pairs of a box and a class."""
-    batch, four_and_classes, anchors = writer.shapes[graph.output]
-    count, classes = min(ROWS, anchors), four_and_classes - 4
+    """Add the operators; the shape of what they give: the best pairs of a box and a class, and extras if there are any."""
+    batch, numbers, anchors = writer.shapes[graph.output]
+    extras = None if isinstance(graph.head, OpenHead) else graph.branch.decoded
+    extra = writer.shapes[extras][1] if extras else 0
+    count, classes = min(ROWS, anchors), numbers - 4 - extra
     corners, scores = _corners(writer, graph, classes)
     anchor = _best_anchors(writer, scores, count, opset)
     score, which, kind = _best_pairs(writer, scores, anchor, count, classes)
@@ -31,8 +31,10 @@ def add_rows(writer: Writer, graph: Graph, opset: int) -> tuple[int, int, int]:
     ends = [
         writer.add("Unsqueeze", [value, "rows.last"], f"{value}.column") for value in (score, kind)
     ]
-    writer.add("Concat", [boxes, *ends], OUTPUT, axis=2)
-    return batch, count, 6
+    if extras:
+        ends.append(_extras(writer, extras, extra))
+    writer.add("Concat", [boxes, *ends], OUTPUTS[0], axis=2)
+    return batch, count, 6 + extra
 
 
 def _corners(writer: Writer, graph: Graph, classes: int) -> tuple[str, str]:
@@ -87,6 +89,15 @@ def _boxes(writer: Writer, corners: str, anchor: str, which: str) -> str:
     four = add("Expand", [single, writer.keep("rows.four", [1, 1, 4], np.int64)], "rows.of_boxes")
     by_box = add("Transpose", [corners], "rows.corners", perm=[0, 2, 1])
     return add("GatherElements", [by_box, four], "rows.boxes", axis=1)
+
+
+def _extras(writer: Writer, extras: str, count: int) -> str:
+    """What the task adds to the anchors of the boxes."""
+    add = writer.add
+    wide = writer.keep("rows.extra", [1, 1, count], np.int64)
+    places = add("Expand", ["rows.single", wide], "rows.of_extras")
+    by_anchor = add("Transpose", [extras], "rows.by_anchor", perm=[0, 2, 1])
+    return add("GatherElements", [by_anchor, places], "rows.extras", axis=1)
 
 
 def _top(writer: Writer, value: str, name: str) -> tuple[str, str]:
