@@ -1,5 +1,4 @@
 from .batches import Batch, Batches
-from .detection_loss import DetectionLoss
 from .finetune import distill, finetune, fit, unfreeze, write_history
 from .label_free import fits_model, labels_for
 from .loop import Task, train
@@ -8,7 +7,6 @@ from .objective import Objective
 __all__ = [
     "Batch",
     "Batches",
-    "DetectionLoss",
     "Objective",
     "Task",
     "distill",

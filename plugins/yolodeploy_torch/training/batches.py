@@ -12,9 +12,9 @@ from torch import Tensor
 
 from yolodeploy.data import Dataset, Letterboxed, letterboxed_file
 from yolodeploy.system import ImageShape
+from yolodeploy_torch.losses.detection import Targets
 from yolodeploy_torch.params import Augment
 from yolodeploy_torch.training.augment import Sample, augment_sample
-from yolodeploy_torch.training.detection_loss import Targets
 
 CACHE_BYTES = 512 << 20
 

@@ -42,19 +42,28 @@ def fits_model(params: Params, model: ModelInfo) -> str | None:
 
 
 def _fits_task(params: Params, task: str) -> str | None:
-    """The losses are those of boxes; cutting channels by their weights needs none."""
-    if not isinstance(params, Prune):
-        name = type(params).__name__.lower()
-        return f"`{name}` trains detection models, and this model is for `{task}`. Remove the step."
-    if params.importance == "taylor":
+    """The losses on labels are those of boxes; what a teacher gives, and weights, need none."""
+    if isinstance(params, Taught):
+        if not params.labels:
+            return None
+        return (
+            f"`labels: {params.labels:g}` is a loss on the labels of detection models, and this model is for `{task}`. "
+            "Write labels: 0, to learn from the teacher."
+        )
+    if isinstance(params, Training):
+        return (
+            f"`finetune` learns from labels of detection models, and this model is for `{task}`. Use `distill` with "
+            "labels: 0, which learns from the model as it was loaded."
+        )
+    if isinstance(params, Prune) and params.importance == "taylor":
         return (
             f"`importance: taylor` rates channels by the loss of detection models, and this model is for `{task}`. Write "
             "importance: magnitude or bn_scale."
         )
-    if params.finetune:
+    if isinstance(params, Prune) and params.finetune:
         return (
-            f"`finetune` in `prune` trains detection models, and this model is for `{task}`. Remove it, and cut by "
-            "importance: magnitude or bn_scale alone."
+            f"`finetune` in `prune` trains detection models, and this model is for `{task}`. Remove it, and put "
+            "`distill` with labels: 0 after it."
         )
     return None
 

@@ -15,12 +15,12 @@ from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.recipe.fields import View
 from yolodeploy.system import ImageShape
 from yolodeploy_torch.graph import Detection
+from yolodeploy_torch.losses.assigner import assign, find_candidates
+from yolodeploy_torch.losses.detection import DetectionLoss, Losses, Targets
+from yolodeploy_torch.losses.iou import ciou
 from yolodeploy_torch.model import Logits, Trainable, read, threads
 from yolodeploy_torch.params import Augment
-from yolodeploy_torch.training.assigner import assign, find_candidates
 from yolodeploy_torch.training.batches import Batch, Batches
-from yolodeploy_torch.training.detection_loss import DetectionLoss, Losses, Targets
-from yolodeploy_torch.training.iou import ciou
 
 NONE = Targets(
     torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4)

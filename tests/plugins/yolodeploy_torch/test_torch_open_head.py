@@ -19,6 +19,7 @@ from yolodeploy.errors import ModelError, PlanRefused
 from yolodeploy.recipe.fields import View
 from yolodeploy.system import ImageShape
 from yolodeploy_torch.graph import OpenHead, Unsupported, graph_in
+from yolodeploy_torch.losses.distillation import output_losses
 from yolodeploy_torch.model import (
     channel_groups,
     exportable,
@@ -34,7 +35,6 @@ from yolodeploy_torch.params import Augment, Distill, Finetune, Prune, Qat
 from yolodeploy_torch.pruning import prune
 from yolodeploy_torch.qat import qat
 from yolodeploy_torch.training import distill, finetune, fits_model, labels_for
-from yolodeploy_torch.training.distillation import output_losses
 
 SIDE = 96
 IMAGES = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))

@@ -26,17 +26,17 @@ from yolodeploy.recipe import Head
 from yolodeploy.recipe.fields import View
 from yolodeploy.system.digest import tree_digest
 from yolodeploy_torch.graph import Detection, graph_in
-from yolodeploy_torch.model import Trainable, read, write
-from yolodeploy_torch.params import Distill, Finetune, Gains, Training
-from yolodeploy_torch.training.distillation import (
+from yolodeploy_torch.losses.distillation import (
     distance_loss,
     feature_loss,
     score_loss,
     side_loss,
 )
+from yolodeploy_torch.model import Trainable, read, write
+from yolodeploy_torch.params import Distill, Finetune, Gains, Training
 from yolodeploy_torch.training.finetune import distill, finetune, read_teacher, unfreeze
 from yolodeploy_torch.training.loop import Task, hold_out, train
-from yolodeploy_torch.training.objective import require_same_heads
+from yolodeploy_torch.training.teaching import require_same_heads
 
 SIDE = 96
 SMALL: dict[str, Any] = {"epochs": 3, "batch": 8, "threads": 1, "holdout": 0.25}
@@ -137,7 +137,7 @@ class Scripted:
 
     def __call__(self, batch: Any) -> Mapping[str, Tensor]:
         self.calls += 1
-        boxes, _ = self.logits(batch.images).heads["one-to-many"]
+        boxes, *_ = self.logits(batch.images).heads["one-to-many"]
         return {"box": boxes[0].square().mean() * self.spoil.get(self.calls, 1.0)}
 
 
@@ -168,7 +168,7 @@ def test_gradients_that_are_no_numbers_stop_before_they_reach_the_weights(
     def loss(batch: Any) -> Mapping[str, Tensor]:
         nonlocal calls
         calls += 1
-        boxes, _ = logits(batch.images).heads["one-to-many"]
+        boxes, *_ = logits(batch.images).heads["one-to-many"]
         value = boxes[0].square().mean()
         return {"box": (value * 0).sqrt() if calls == 4 else value}
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from yolodeploy_torch.training.detection_loss import BOX_GAIN, CLASS_GAIN, DISTANCE_GAIN, expected
+from yolodeploy_torch.losses.anchors import expected, flat
+from yolodeploy_torch.losses.detection import BOX_GAIN, CLASS_GAIN, DISTANCE_GAIN
 
 _TINY = 1e-9
 _LEAST_SCORE = 1e-6
@@ -30,7 +31,7 @@ def score_loss(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
     Its smallest possible value is subtracted, so that a perfect student has 0. The sum is divided by the
     sum of the teacher's highest scores, which stands for the number of objects that it sees.
     """
-    student, teacher = _flat(ours), _flat(theirs)
+    student, teacher = flat(ours), flat(theirs)
     wanted = teacher.sigmoid()
     cross = functional.binary_cross_entropy_with_logits(student, wanted, reduction="sum")
     least = functional.binary_cross_entropy_with_logits(teacher, wanted, reduction="sum")
@@ -43,7 +44,7 @@ def side_loss(ours: list[Tensor], theirs: list[Tensor], weights: list[Tensor]) -
     Logits are [N, 4 * bins, h, w] per level, weights [N, h, w].
     """
     weight = torch.cat([level.flatten(1) for level in weights], dim=1)
-    student, teacher = (_sides(_flat(levels)).log_softmax(2) for levels in (ours, theirs))
+    student, teacher = (_sides(flat(levels)).log_softmax(2) for levels in (ours, theirs))
     divergence = functional.kl_div(student, teacher, reduction="none", log_target=True).sum(2)
     return DISTANCE_GAIN * (divergence.mean(1) * weight).sum() / weight.sum().clamp(min=1)
 
@@ -54,7 +55,7 @@ def distance_loss(ours: list[Tensor], theirs: list[Tensor], weights: list[Tensor
     Logits are [N, 4 * bins, h, w] per level, weights [N, h, w]; the two may have other numbers of bins.
     """
     weight = torch.cat([level.flatten(1) for level in weights], dim=1)
-    student, teacher = (expected(_sides(_flat(levels)), 2) for levels in (ours, theirs))
+    student, teacher = (expected(_sides(flat(levels)), 2) for levels in (ours, theirs))
     apart = (student - teacher).abs().mean(1)
     return DISTANCE_GAIN * (apart * weight).sum() / weight.sum().clamp(min=1)
 
@@ -107,8 +108,3 @@ def output_losses(ours: Tensor, theirs: Tensor) -> OutputLosses:
     return OutputLosses(
         CLASS_GAIN * (cross - least) / total, BOX_GAIN * (apart * weight).sum() / total
     )
-
-
-def _flat(levels: list[Tensor]) -> Tensor:
-    """Concatenate [N, C, h, w] per level to one float32 [N, C, A]."""
-    return torch.cat([level.float().flatten(2) for level in levels], dim=2)

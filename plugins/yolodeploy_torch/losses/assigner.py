@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from yolodeploy_torch.training.iou import ciou
+from yolodeploy_torch.losses.iou import ciou
 
 TOP_K = 10  # anchors that a box gets at most
 _SCORE_POWER = 0.5
