@@ -1,31 +1,31 @@
 from .anchors import Anchors
-from .assigner import TOP_K
 from .detection import DetectionLoss, Targets
 from .distillation import distance_loss, feature_loss, output_losses, score_loss, side_loss
+from .labelled import LabelLoss
 from .responses import (
     Masks,
     Weights,
-    angle_loss,
+    angle_response,
     boxes_of,
-    class_loss,
-    keypoint_losses,
-    mask_loss,
+    class_response,
+    keypoint_responses,
+    mask_response,
 )
 
 __all__ = [
-    "TOP_K",
     "Anchors",
     "DetectionLoss",
+    "LabelLoss",
     "Masks",
     "Targets",
     "Weights",
-    "angle_loss",
+    "angle_response",
     "boxes_of",
-    "class_loss",
+    "class_response",
     "distance_loss",
     "feature_loss",
-    "keypoint_losses",
-    "mask_loss",
+    "keypoint_responses",
+    "mask_response",
     "output_losses",
     "score_loss",
     "side_loss",

@@ -10,6 +10,7 @@ many is trained on. Both agree on what is best (consistent dual assignments, htt
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -51,6 +52,18 @@ def find_candidates(corners: Tensor, image: Tensor, points: Tensor, least: int) 
     return Matches(box, image[box], anchor)
 
 
+def find_rotated_candidates(rotated: Tensor, image: Tensor, points: Tensor, least: int) -> Matches:
+    """The same for rotated boxes [n, 5]: centre x and y, width, height in px, angle in radians."""
+    away = points - rotated[:, :2, None]
+    cos, sin = rotated[:, 4].cos()[:, None], rotated[:, 4].sin()[:, None]
+    along, across = away[:, 0] * cos + away[:, 1] * sin, away[:, 1] * cos - away[:, 0] * sin
+    half = rotated[:, 2:4].clamp(min=least) / 2
+    off = torch.stack((along.abs(), across.abs()), dim=1)
+    inside = (half[..., None] - off).amin(1) > _INSIDE
+    box, anchor = inside.nonzero(as_tuple=True)
+    return Matches(box, image[box], anchor)
+
+
 def assign(
     matches: Matches,
     predicted: Tensor,
@@ -58,14 +71,16 @@ def assign(
     corners: Tensor,
     anchors: int,
     top_k: int = TOP_K,
+    similarity: Callable[[Tensor, Tensor], Tensor] = ciou,
 ) -> tuple[Matches, Tensor]:
     """The positive matches, each anchor of an image at most once, and the score [p] that each should reach.
 
     A box gets its `top_k` best anchors, of those that no other box overlaps more among its own TOP_K.
     `predicted` [matches, 4] are the anchors' boxes as corners in px, `score` [matches] in 0..1 what they give
-    the box's class, `corners` [n, 4] the labelled boxes, `anchors` the number of anchors of an image.
+    the box's class, `corners` [n, 4] the labelled boxes, `anchors` the number of anchors of an image. Rotated boxes
+    [..., 5] have another `similarity`, 1 for equal ones.
     """
-    overlap = ciou(predicted, corners[matches.box]).clamp(min=0)
+    overlap = similarity(predicted, corners[matches.box]).clamp(min=0)
     aligned = score.pow(_SCORE_POWER) * overlap.pow(_OVERLAP_POWER)
     # an anchor without overlap is never positive, even if the box has too few others
     wanted = (_rank(matches.box, aligned) < TOP_K) & (aligned > 0)

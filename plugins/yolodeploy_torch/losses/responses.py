@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from yolodeploy_torch.losses.anchors import Grid, expected, flat
 from yolodeploy_torch.losses.detection import CLASS_GAIN, DISTANCE_GAIN
+from yolodeploy_torch.losses.masks import MASK_GAIN
 from yolodeploy_torch.model import Logits
 
-MASK_GAIN = 7.5  # as of a box: a mask stands for its overlap
 _MASKS = 32  # per image, whose masks are compared
 _PLANE = 2  # numbers of a keypoint that are a place
 _NEIGHBOURS = 3  # cells
@@ -51,26 +51,26 @@ class Masks(NamedTuple):
     @classmethod
     def of(cls, logits: Logits, prototypes: Tensor | None) -> Masks:
         """Those of a head of a segmentation model."""
-        if logits.decoded is None or prototypes is None:
-            raise ValueError("the head gives no masks")
-        return cls(logits.decoded, prototypes)
+        if prototypes is None:
+            raise ValueError("the model gives no masks")
+        return cls(logits.extra, prototypes)
 
     def at(self, anchors: Tensor) -> Tensor:
         """Logits of the masks [N, m, h, w] at anchors [N, m]."""
         count = self.coefficients.shape[1]
         index = anchors[:, None].expand(-1, count, -1)
-        chosen = self.coefficients.float().gather(2, index)
+        chosen = self.coefficients.gather(2, index)
         masks = chosen.transpose(1, 2) @ self.prototypes.float().flatten(2)
         return masks.reshape(*masks.shape[:2], *self.prototypes.shape[2:])
 
 
-def class_loss(ours: Tensor, theirs: Tensor) -> Tensor:
+def class_response(ours: Tensor, theirs: Tensor) -> Tensor:
     """Mean divergence of the classes of logits [N, nc] from the teacher's, in nats."""
     student, teacher = ours.float().log_softmax(1), theirs.float().log_softmax(1)
     return functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
-def keypoint_losses(
+def keypoint_responses(
     ours: Logits, theirs: Logits, shape: tuple[int, int], grid: Grid, weights: Weights
 ) -> dict[str, Tensor]:
     """How far keypoints are apart, in cells, and their visibilities, as binary cross-entropy above its least.
@@ -81,28 +81,28 @@ def keypoint_losses(
     distance = (places - wanted).abs().mean(2) / grid.steps
     certain = torch.ones_like(distance) if known is None else known.sigmoid()
     off = (distance * certain).sum(1) / certain.sum(1).clamp(min=1)
-    losses = {"keypoints": DISTANCE_GAIN * weights.mean(off)}
+    losses = {"places": DISTANCE_GAIN * weights.mean(off)}
     if seen is not None and known is not None:
-        losses["visibility"] = CLASS_GAIN * weights.mean(_divergence(seen, known).mean(1))
+        losses["visibilities"] = CLASS_GAIN * weights.mean(_divergence(seen, known).mean(1))
     return losses
 
 
 def _keypoints(logits: Logits, shape: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
     """Places [N, K, 2, A] in px, and logits of visibilities [N, K, A] if there are any."""
-    places = _parted(_decoded(logits), shape)[:, :, :_PLANE]
+    places = _parted(logits.extra, shape)[:, :, :_PLANE]
     if shape[1] == _PLANE:
         return places, None
     return places, _parted(flat(logits.extras), shape)[:, :, _PLANE]
 
 
-def angle_loss(ours: Logits, theirs: Logits, weights: Weights) -> Tensor:
+def angle_response(ours: Logits, theirs: Logits, weights: Weights) -> Tensor:
     """How far the ends of a box's sides are apart because it is turned otherwise, in cells; half a turn is none."""
-    turned = (_decoded(ours) - _decoded(theirs))[:, 0].sin().abs()
+    turned = (ours.extra - theirs.extra)[:, 0].sin().abs()
     reach = _distances(theirs).abs().mean(1)
     return DISTANCE_GAIN * weights.mean(turned * reach)
 
 
-def mask_loss(ours: Masks, theirs: Masks, boxes: Tensor, weights: Weights) -> Tensor:
+def mask_response(ours: Masks, theirs: Masks, boxes: Tensor, weights: Weights) -> Tensor:
     """Binary cross-entropy of masks against the teacher's, above its least: means over the pixels of its boxes.
 
     `boxes` [N, 4, A] are the teacher's as left, top, right, bottom, in pixels of the prototypes.
@@ -144,12 +144,6 @@ def _peaks(weights: Weights) -> Tensor:
 def _parted(values: Tensor, sizes: tuple[int, int]) -> Tensor:
     """Part the channels of [N, C, A] into two axes."""
     return values.reshape(len(values), *sizes, -1)
-
-
-def _decoded(logits: Logits) -> Tensor:
-    if logits.decoded is None:
-        raise ValueError("the head gives nothing but boxes and scores")
-    return logits.decoded.float()
 
 
 def _distances(logits: Logits) -> Tensor:

@@ -36,6 +36,13 @@ class Logits(NamedTuple):
     extras: Sequence[Tensor] = ()
     decoded: Tensor | None = None
 
+    @property
+    def extra(self) -> Tensor:
+        """What the extras mean, float32; ValueError for a plain detector."""
+        if self.decoded is None:
+            raise ValueError("the head gives nothing but boxes and scores")
+        return self.decoded.float()
+
 
 class Outputs(NamedTuple):
     """What `Trainable` gives: the maps [N, C, h, w] that the head reads per level, and logits by head.

@@ -74,8 +74,8 @@ def taylor(
     are added up before they are squared. Leaves no gradients in the model.
     """
     graph, images = graph_in(model), view.spread(IMAGES)
-    batches = Batches(images, imgsz, _PLAIN, seed=0)
     objective = Objective(Trainable(model), Finetune(), imgsz)
+    batches = Batches(images, imgsz, _PLAIN, 0, objective.masks)
     count = max(1, len(images) // BATCH)
     model.requires_grad_(requires_grad=False)
     for unit, _ in _units(graph, found):

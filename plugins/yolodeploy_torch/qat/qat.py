@@ -41,7 +41,7 @@ def qat(artifact: Artifact, params: Qat, context: Context) -> Path:
         ranges = observe(teacher, images)
     student = FakeQuantized(unfreeze(model), ranges, kept_float)
     objective = Objective(_Logits(student), params, context.imgsz, teacher)
-    task = Task(student, objective, rate=lambda name: _rate(name, params))
+    task = Task(student, objective, rate=lambda name: _rate(name, params), masks=objective.masks)
     trained, history = train(task, params, context)
     result = cast("FakeQuantized", trained)
     write_module(context.work, result.network)

@@ -1,4 +1,4 @@
-"""Vary a training image: mosaic, one affine warp, mirroring, colour; its boxes follow.
+"""Vary a training image: mosaic, one affine warp, mirroring, colour; what is labelled follows.
 
 All random numbers are drawn in a fixed order, whatever the strengths are. Geometry is in pixels of the
 letterboxed image, with pixel centres at halves.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from yolodeploy.data import Pixels
 from yolodeploy.system import FILL, GREY
 from yolodeploy_torch.params import Augment
+from yolodeploy_torch.training.shapes import Shapes, joined
 
 Floats = NDArray[np.float32]
 Matrix = NDArray[np.float64]
@@ -31,13 +32,14 @@ class Sample:
     """A letterboxed image and its objects.
 
     `pixels` uint8 [h, w, channels]; `cls` int64 [n]; `corners` float32 [n, 4] left, top, right, bottom in px;
-    `content` left, top, right, bottom of the image within its grey border.
+    `content` left, top, right, bottom of the image within its grey border; `shapes` what is labelled beside boxes.
     """
 
     pixels: Pixels
     cls: NDArray[np.int64]
     corners: Floats
     content: tuple[int, int, int, int]
+    shapes: Shapes | None = None
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,7 @@ def augment_sample(
     warp = _warp_matrix(size, augment, draws[3:9])
     if len(tiles) > 1 or not np.array_equal(warp, np.eye(3)):
         sample = _compose(tiles, warp, size, fill)
-    return Sample(
-        _vary_colours(sample.pixels, augment, draws[9:]), sample.cls, sample.corners, sample.content
-    )
+    return replace(sample, pixels=_vary_colours(sample.pixels, augment, draws[9:]))
 
 
 def _mosaic(samples: list[Sample], draws: Matrix) -> list[_Tile]:
@@ -109,17 +109,35 @@ def _compose(tiles: list[_Tile], warp: Matrix, size: NDArray[np.int64], fill: in
     width, height = map(int, size)
     whole = 0, 0, width, height
     pixels = np.full((height, width, tiles[0].sample.pixels.shape[2]), fill, np.uint8)
-    classes, corners = [], []
+    classes, corners, shapes = [], [], list[Shapes]()
     for tile in tiles:
         sample, place = tile.sample, warp @ _translation(tile.left, tile.top)
         left, top, right, bottom = whole if len(tiles) == 1 else sample.content
         _paint(pixels, sample.pixels[top:bottom, left:right], place @ _translation(left, top))
-        moved = _warp_boxes(sample.corners, place)
-        visible = np.clip(moved, 0, np.tile(size, 2).astype(np.float32))
+        moved, visible, shape = _moved(sample, place, size)
         stays = _visible_enough(moved, visible)
         classes.append(sample.cls[stays])
         corners.append(visible[stays])
-    return Sample(pixels, np.concatenate(classes), np.concatenate(corners), whole)
+        shapes += [shape.taken(stays)] if shape else []
+    together = joined(shapes) if shapes else None
+    return Sample(pixels, np.concatenate(classes), np.concatenate(corners), whole, together)
+
+
+def _moved(
+    sample: Sample, place: Matrix, size: NDArray[np.int64]
+) -> tuple[Floats, Floats, Shapes | None]:
+    """Where the boxes of a sample go, what is visible of them, and the shapes as far as they are.
+
+    The box of an outline is the one around what is left of it.
+    """
+    edges = np.tile(size, 2).astype(np.float32)
+    if sample.shapes is None or sample.shapes.seen is not None:
+        moved = _warp_boxes(sample.corners, place)
+        shapes = sample.shapes.warped(place).cut(size) if sample.shapes else None
+        return moved, np.clip(moved, 0, edges), shapes
+    warped = sample.shapes.warped(place)
+    left = warped.cut(size)
+    return warped.bounds(), np.clip(left.bounds(), 0, edges), left
 
 
 def _paint(canvas: Pixels, pixels: Pixels, place: Matrix) -> None:

@@ -42,7 +42,8 @@ def fit(
     Its logits are trained, and its output, which is computed with the same weights, is scored.
     """
     objective = Objective(Trainable(unfreeze(model)), params, context.imgsz, teacher)
-    trained, history = train(Task(model, objective, objective.adapters), params, context)
+    task = Task(model, objective, objective.adapters, masks=objective.masks)
+    trained, history = train(task, params, context)
     return cast("GraphModule", trained), history
 
 

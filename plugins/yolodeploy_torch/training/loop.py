@@ -39,13 +39,14 @@ class Task:
     `model` maps images [N, channels, H, W] to the output [N, 4 + nc, A] that is scored. `loss(batch)` runs it, or
     another module with the same weights, and returns the parts of the loss (0-dim, means over the batch's
     images), whose sum is minimised. `rate(name)` is the factor on the learning rate of the model's parameter of
-    that name.
+    that name, `masks` the height and width of the labelled masks that the loss wants, if any.
     """
 
     model: nn.Module
     loss: Callable[[Batch], Parts]
     helpers: nn.Module = field(default_factory=nn.Module)
     rate: Callable[[str], float] = lambda _name: 1.0
+    masks: tuple[int, int] | None = None
 
 
 def train(task: Task, params: Training, context: Context) -> tuple[nn.Module, History]:
@@ -82,7 +83,7 @@ class _TrainingRun:
         self._task, self._params, self._context = task, params, context
         trained, self._held_out = hold_out(context.data["training"], params.holdout)
         _require_objects(self._held_out)
-        self._batches = Batches(trained, context.imgsz, params.augment, context.seed)
+        self._batches = Batches(trained, context.imgsz, params.augment, context.seed, task.masks)
         self._steps = max(1, len(trained) // params.batch)
         for module in (task.model, task.helpers):
             module.to(params.device).to(memory_format=torch.channels_last)
@@ -98,7 +99,7 @@ class _TrainingRun:
         self._task.model.train()
         total = 0.0
         for step, batch in enumerate(self._batches.epoch(epoch, self._params.batch)):
-            on_device = Batch(batch.images.to(self._params.device), batch.targets)
+            on_device = batch._replace(images=batch.images.to(self._params.device))
             total += self._step(on_device, epoch, step)
             text = f"epoch {epoch + 1}/{self._params.epochs} loss {total / (step + 1):.3f}"
             done = (epoch + (step + 1) / self._steps) / self._params.epochs

@@ -17,13 +17,13 @@ from yolodeploy_torch.losses import (
     Anchors,
     Masks,
     Weights,
-    angle_loss,
+    angle_response,
     boxes_of,
-    class_loss,
+    class_response,
     distance_loss,
     feature_loss,
-    keypoint_losses,
-    mask_loss,
+    keypoint_responses,
+    mask_response,
     output_losses,
     score_loss,
     side_loss,
@@ -78,7 +78,7 @@ class Teaching:
         if ours.output is not None and theirs.output is not None:
             yield from output_losses(ours.output, theirs.output)._asdict().items()
         if ours.classes is not None and theirs.classes is not None:
-            yield "classes", class_loss(ours.classes, theirs.classes)
+            yield "classes", class_response(ours.classes, theirs.classes)
 
     def _extras(self, kind: Head, ours: Outputs, theirs: Outputs) -> Parts:
         """How far apart what a head gives beside boxes and scores is."""
@@ -87,14 +87,14 @@ class Teaching:
             return {}
         weights = Weights.of(teacher)
         if head.task == "obb":
-            return {"angles": angle_loss(student, teacher, weights)}
+            return {"angles": angle_response(student, teacher, weights)}
         grid = self._anchors(self._imgsz, weights.anchors.device)
         if head.kpt_shape is not None:
-            return keypoint_losses(student, teacher, head.kpt_shape, grid, weights)
+            return keypoint_responses(student, teacher, head.kpt_shape, grid, weights)
         shown = Masks.of(student, prototypes_for(kind, ours))
         wanted = Masks.of(teacher, theirs.prototypes)
         step = self._imgsz.width / wanted.prototypes.shape[3]
-        return {"masks": mask_loss(shown, wanted, boxes_of(teacher, grid, step), weights)}
+        return {"masks": mask_response(shown, wanted, boxes_of(teacher, grid, step), weights)}
 
 
 def prototypes_for(kind: Head, outputs: Outputs) -> Tensor | None:

@@ -1,6 +1,6 @@
 from .boxes import Rotated, prob_iou, to_corners
-from .contract import obb_postprocess
-from .labels import Truth
+from .contract import obb_postprocess, postprocess
+from .labels import Truth, smallest_rectangle
 from .obb import Obb
 
 __all__ = [
@@ -8,6 +8,8 @@ __all__ = [
     "Rotated",
     "Truth",
     "obb_postprocess",
+    "postprocess",
     "prob_iou",
+    "smallest_rectangle",
     "to_corners",
 ]

@@ -1,6 +1,6 @@
 from .contract import pose_postprocess
 from .found import Poses
-from .matching import PoseTruth
+from .matching import PoseTruth, spreads
 from .task import Pose
 
 __all__ = [
@@ -8,4 +8,5 @@ __all__ = [
     "PoseTruth",
     "Poses",
     "pose_postprocess",
+    "spreads",
 ]
