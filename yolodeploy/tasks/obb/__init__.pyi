@@ -1,5 +1,5 @@
 from .boxes import Rotated, prob_iou, to_corners
-from .contract import obb_postprocess, postprocess
+from .contract import obb_postprocess
 from .labels import Truth, smallest_rectangle
 from .obb import Obb
 
@@ -8,7 +8,6 @@ __all__ = [
     "Rotated",
     "Truth",
     "obb_postprocess",
-    "postprocess",
     "prob_iou",
     "smallest_rectangle",
     "to_corners",
