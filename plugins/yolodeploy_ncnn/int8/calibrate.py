@@ -1,4 +1,4 @@
-"""Statistics of what the convolutions of a model read, from one pass over the calibration images.
+"""Statistics of what the convolutions and matrices of a model read, from one pass over the calibration images.
 
 The range of an activation is unknown until the last image, so values are counted in bins that grow
 with the value. The bit pattern of a float32 is such a scale by itself (exponent, then mantissa):
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.errors import StepFailed
-from yolodeploy_ncnn.layers import CONVOLUTIONS, source
+from yolodeploy_ncnn.layers import EIGHT_BIT, source
 from yolodeploy_ncnn.runtime import NcnnPredictor
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from yolodeploy.data import Dataset
     from yolodeploy_ncnn.model import Model
 
+_FLAT_AXES = (
+    2  # of a map with one channel, which ncnn may leave out; what a matrix reads has channels alone
+)
 _DROPPED = 18  # of the 23 bits of the mantissa
 _LOWEST, _HIGHEST = -14, 16  # powers of two: less is as good as 0, more is beyond fp16
 BINS = (_HIGHEST - _LOWEST) << (23 - _DROPPED)
@@ -76,17 +79,17 @@ class Statistics:
 
 
 def calibrate(loaded: Model, view: Dataset, context: Context) -> dict[str, Statistics]:
-    """Run an artifact on the images; returns the statistics of every blob that a convolution reads.
+    """Run an artifact on the images; returns the statistics of every blob that a convolution or a matrix reads.
 
     A copy counts as the blob that it copies (`layers.source`).
     """
     graph = loaded.graph
-    wanted = [source(graph, la.inputs[0]) for la in graph.layers if la.type in CONVOLUTIONS]
+    wanted = [source(graph, la.inputs[0]) for la in graph.layers if la.type in EIGHT_BIT]
     found: dict[str, Statistics] = {}
     predictor = NcnnPredictor(loaded.folder, context.threads)
     for number, image in enumerate(view.letterboxed(context.imgsz)):
         context.progress(number / len(view), f"{number}/{len(view)} calibration images")
         for name, blob in predictor.blobs(image[0], dict.fromkeys(wanted)):
-            channels = blob if blob.ndim == 3 else blob[None]
+            channels = blob[None] if blob.ndim == _FLAT_AXES else blob
             found.setdefault(name, Statistics.of(len(channels))).add(channels)
     return found

@@ -14,15 +14,15 @@ from yolodeploy.system import file_digest
 from yolodeploy_ncnn import model
 from yolodeploy_ncnn.int8 import rounding
 from yolodeploy_ncnn.int8.calibrate import Statistics, calibrate
-from yolodeploy_ncnn.layers import source
+from yolodeploy_ncnn.layers import CONVOLUTIONS, EIGHT_BIT, source
 from yolodeploy_ncnn.params import Quantize
 
 
 @dataclass(frozen=True)
 class Quantizer:
-    """A float model, statistics of what its convolutions read, and their int8 forms.
+    """A float model, statistics of what its convolutions and matrices read, and their int8 forms.
 
-    `names` are those of the convolutions that may compute in int8, in order of execution.
+    `names` are those of the layers that may compute in int8, in order of execution.
     """
 
     loaded: model.Model
@@ -38,7 +38,8 @@ class Quantizer:
         loaded = model.read(artifact)
         refuse_compressed(loaded.forms(), "w8")
         learned = read_ranges(artifact.path)
-        names = layers_to_quantize(options.keep_float, loaded.parts, loaded.kernels, learned)
+        candidates = _candidates(loaded, learned)
+        names = layers_to_quantize(options.keep_float, loaded.parts, candidates, learned)
         view = context.data["calibration"].to_calibrate(options.subset)
         found = {} if learned else calibrate(loaded, view, context)
         return cls(loaded, options, names, view, found, learned)
@@ -97,3 +98,13 @@ class Quantizer:
             return rounding.quantized(convolution, self.learned.reads[name].high)
         method, correct = self.options.method, self.options.bias_correction
         return rounding.calibrated(convolution, self._reads(name), method, correct=correct)
+
+
+def _candidates(loaded: model.Model, learned: Ranges | None) -> list[str]:
+    """The layers that ncnn has in int8; of matrices, where ranges were learned, those that have one."""
+    return [
+        name
+        for name, block in loaded.kernels.items()
+        if block.layer.type in CONVOLUTIONS
+        or (block.layer.type in EIGHT_BIT and (learned is None or name in learned.reads))
+    ]

@@ -1,4 +1,4 @@
-"""Rounding a convolution to ncnn's int8 form: weights, scales, corrected bias.
+"""Rounding a convolution or a matrix to ncnn's int8 form: weights, scales, corrected bias.
 
 ncnn rounds the input to 8 bits with one scale per layer, multiplies it by weights with one scale per
 output channel, adds up in 32 bits and converts the sum back to float (src/layer/convolution.cpp,
@@ -16,6 +16,7 @@ from yolodeploy_ncnn import bin_file
 from yolodeploy_ncnn.bin_file import int8_block
 from yolodeploy_ncnn.int8.calibrate import Statistics
 from yolodeploy_ncnn.int8.clipping import LEVELS, Method, mean_error, threshold
+from yolodeploy_ncnn.layers import MATRIX
 from yolodeploy_ncnn.param_file import Layer
 
 _PER_CHANNEL = 2
@@ -30,7 +31,7 @@ _Wide = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Source:
-    """A float convolution: weights `[groups, out, in, taps]`, bias `[groups * out]` (or empty)."""
+    """A float convolution, or a matrix as one of a single pixel: weights `[groups, out, in, taps]`, bias `[groups * out]` (or empty)."""
 
     layer: Layer
     weights: _Floats
@@ -92,12 +93,16 @@ def round_weights(exact: _Floats, most: int | None) -> tuple[NDArray[np.int8], _
 
 def taps(layer: Layer) -> int:
     """The number of weights for each pair of an input and an output channel."""
+    if layer.type == MATRIX:
+        return 1
     width, height = _square(layer, 1, 11)
     return width * height
 
 
 def stride(layer: Layer) -> tuple[int, int]:
-    """The horizontal and the vertical stride of a convolution."""
+    """The horizontal and the vertical stride of a convolution; a matrix has none."""
+    if layer.type == MATRIX:
+        return 1, 1
     return _square(layer, 3, 13, 1)
 
 
@@ -107,7 +112,7 @@ def _groups(layer: Layer) -> int:
 
 def _winograd(layer: Layer) -> bool:
     """Whether ncnn may compute the layer in Winograd form: 3x3 without stride, dilation or groups."""
-    if layer.type == "ConvolutionDepthWise":
+    if layer.type != "Convolution":
         return False
     kernel, dilation = _square(layer, 1, 11), _square(layer, 2, 12, 1)
     return (kernel, dilation, stride(layer)) == ((3, 3), (1, 1), (1, 1))
