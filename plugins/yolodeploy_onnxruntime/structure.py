@@ -28,21 +28,22 @@ _COLUMNS = 6  # of rows: corners, score, class
 class Structure:
     """`parts` by name, of the layers with weights and of the operators that decode their results.
 
-    `convolutions` are those that can compute in 8 bits, in order of execution.
+    `convolutions` are those that can compute in 8 bits, in order of execution, with the matrix of a classifier.
     """
 
     lookup: Lookup
     parts: dict[str, Part]
     layers: Mapping[str, NodeProto]
+    classifies: bool = False
 
     @cached_property
     def convolutions(self) -> dict[str, NodeProto]:
-        """The convolutions over maps, by name, in order of execution."""
-        return {
-            name: node
-            for name, node in self.layers.items()
-            if node.op_type == "Conv" and self.weights(name).ndim == 4
-        }
+        """The convolutions over maps, and the matrix that scores classes, by name, in order of execution."""
+        return {name: node for name, node in self.layers.items() if self._computes(name, node)}
+
+    def _computes(self, name: str, node: NodeProto) -> bool:
+        axes = {"Conv": 4, "MatMul": 2 if self.classifies else None}
+        return self.weights(name).ndim == axes.get(node.op_type)
 
     @property
     def forms(self) -> dict[str, str]:
@@ -63,6 +64,20 @@ class Structure:
     def weights(self, name: str) -> Array:
         """The weights of a layer, expanded."""
         return self.lookup.values(self.layers[name].input[1])
+
+    def kernel(self, name: str) -> Array:
+        """The weights of one of the `convolutions` [outputs, inputs / groups, height, width]."""
+        found = self.weights(name)
+        return found.T[..., None, None] if self.layers[name].op_type == "MatMul" else found
+
+    def bias(self, name: str) -> str | None:
+        """The constant that is added to what one of the `convolutions` makes; None if there is none."""
+        node = self.layers[name]
+        if node.op_type == "Conv":
+            return node.input[2] if len(node.input) > 2 else None
+        sums = [each for each in self.lookup.readers[node.output[0]] if each.op_type == "Add"]
+        added = [value for each in sums for value in each.input if value in self.lookup.constants]
+        return added[0] if len(added) == 1 else None
 
     def maps(self, node: NodeProto) -> tuple[str, ...]:
         """The values that an operator reads and that depend on the image."""
@@ -93,7 +108,9 @@ def find_structure(model: onnx.ModelProto, folder: Path) -> Structure:
     ends = {identity(lookup.makers[each.name]) for each in model.graph.output}
     decode = decoding(nodes, ends, {name: known[name] for name in layers})
     parts: dict[str, Part] = {name: known[name] for name in layers}
-    return Structure(lookup, parts | dict.fromkeys(decode, "decode"), layers)
+    task = told_task(parts.values(), len(shape_of(model.graph.output[0])))
+    parts |= dict.fromkeys(decode, "decode")
+    return Structure(lookup, parts, layers, classifies=task == "classify")
 
 
 def gives_rows(model: onnx.ModelProto, parts: Collection[Part]) -> bool:

@@ -23,7 +23,8 @@ from yolodeploy.compress import (
 )
 from yolodeploy.errors import StepFailed
 
-CONVOLUTIONS = frozenset({"Convolution", "ConvolutionBackpropData", "GroupConvolution"})
+TRAINED = frozenset({"Convolution", "GroupConvolution"})  # of whose inputs training learns ranges
+CONVOLUTIONS = TRAINED | {"ConvolutionBackpropData"}
 OUTPUTS = ("output0", "output1")
 _COLUMNS = 6  # of rows: corners, score, class
 _WITHOUT_BIAS = (

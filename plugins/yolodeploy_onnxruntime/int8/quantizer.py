@@ -69,8 +69,11 @@ class Quantizer:
     def names(self) -> tuple[str, ...]:
         """Names of the convolutions that the recipe does not keep in floating point."""
         found = self.structure
+        candidates = found.convolutions
+        if self.learned:  # training rounds what convolutions read, not what a matrix reads
+            candidates = {name: n for name, n in candidates.items() if n.op_type == "Conv"}
         kept = self.params.keep_float
-        return layers_to_quantize(kept, found.parts, found.convolutions, self.learned)
+        return layers_to_quantize(kept, found.parts, candidates, self.learned)
 
     @cached_property
     def statistics(self) -> dict[str, Statistics]:
@@ -132,15 +135,16 @@ class Quantizer:
 
     def _integer(self, name: str, means: Any) -> Integer:
         node = self.structure.layers[name]
-        exact = self.structure.weights(name).astype(np.float32)
+        exact = self.structure.kernel(name).astype(np.float32)
         read = self.grids[node.input[0]].scale
         # Without 8-bit dot products, pairs of products are added up in 16 bits and saturate unless the
         # weights use only half of their range (ONNX Runtime, "Quantize ONNX Models").
         safe = self.context.target.device.features & _SAFE
         levels = _LEVELS if safe else _HALF_LEVELS
-        if len(node.input) < 3:
+        added = self.structure.bias(name)
+        if added is None:
             return Integer(rounded(exact, levels), None)
-        bias = self.structure.lookup.values(node.input[2]).astype(np.float64)
+        bias = self.structure.lookup.values(added).astype(np.float64)
         weights = rounded(exact, levels, least_scales(bias, read))
         if means is not None:
             groups = next((each.i for each in node.attribute if each.name == "group"), 1)
@@ -156,5 +160,6 @@ class Quantizer:
         for made in run(self.model, values, view, self.context):
             for value, array in zip(values, made, strict=True):
                 both = np.stack([array[0], self.grids[value].round(array[0])])
-                totals[value] = totals[value] + both.mean((2, 3), dtype=np.float64)
+                pixels = tuple(range(2, both.ndim))
+                totals[value] = totals[value] + both.mean(pixels, dtype=np.float64)
         return {name: tuple(totals[value] / len(view)) for name, value in reads.items()}

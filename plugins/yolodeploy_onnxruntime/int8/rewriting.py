@@ -49,6 +49,7 @@ class Rewriter:
         self._tensors: dict[str, TensorProto] = {}
         self._scalars: dict[Grid, tuple[str, str]] = {}
         self._floats: dict[str, str] = {}  # what a value in 8 bits is called as floats
+        self._sums: dict[str, str] = {}  # the corrected bias that is added to what a matrix makes
 
     def model(self, model: onnx.ModelProto, convolutions: Mapping[str, Integer]) -> onnx.ModelProto:
         """The model with these convolutions in 8 bits."""
@@ -66,6 +67,7 @@ class Rewriter:
         for value in sorted(self._region.values & {each.name for each in model.graph.input}):
             self._pair(value)
         for node in made.graph.node:
+            self._correct(node)
             for place, value in enumerate(node.input):
                 quantized = value in from_integers or identity(node) in internal
                 if value in self._region.values and quantized:
@@ -108,20 +110,37 @@ class Rewriter:
         ]
 
     def _weights(self, node: NodeProto, integer: Integer) -> None:
+        weight, scales, bias = integer.weights, integer.weights.scales, integer.bias
+        if node.op_type == "MatMul":
+            matrix = weight.integers[..., 0, 0].T
+            node.input[1] = self._expanded(f"w:{node.name}", matrix, scales, axis=1)
+            if bias is not None:
+                self._sums[node.output[0]] = added = f"b:{node.name}"
+                self._tensors[added] = tensor(added, bias.astype(np.float32))
+            return
         read = self._grids[self._structure.layers[node.name].input[0]]
-        weight, scales = integer.weights, integer.weights.scales
         node.input[1] = self._expanded(f"w:{node.name}", weight.integers, scales)
-        if integer.bias is not None:
+        if bias is not None:
             steps = np.asarray(scales * read.scale, np.float32)
-            levels = np.rint(integer.bias / steps.astype(np.float64))
+            levels = np.rint(bias / steps.astype(np.float64))
             most = np.iinfo(np.int32).max
             stored = np.clip(levels, -most, most).astype(np.int32)
             node.input[2] = self._expanded(f"b:{node.name}", stored, steps)
 
+    def _correct(self, node: NodeProto) -> None:
+        """Give the sum behind a matrix in 8 bits its corrected bias, which stays float as the sum does."""
+        for place, value in enumerate(node.input):
+            if value in self._sums and node.op_type == "Add":
+                node.input[1 - place] = self._sums[value]
+
     def _expanded(
-        self, name: str, integers: NDArray[np.signedinteger], scales: NDArray[np.float32]
+        self,
+        name: str,
+        integers: NDArray[np.signedinteger],
+        scales: NDArray[np.float32],
+        axis: int = 0,
     ) -> str:
-        """Store integers [outputs, ...] with a scale per output; the name of the floats."""
+        """Store integers with a scale per output, of which there are as many along `axis`; the name of the floats."""
         number = len(self._tensors)
         stored, steps, floats = name, f"s:{name[0]}{number}", f"d:{name[0]}{number}"
         self._tensors[stored], self._tensors[steps] = (
@@ -129,7 +148,9 @@ class Rewriter:
             tensor(steps, scales),
         )
         # Without a zero point: it is 0, and has the type of the integers.
-        self._nodes.append(helper.make_node("DequantizeLinear", [stored, steps], [floats], axis=0))
+        self._nodes.append(
+            helper.make_node("DequantizeLinear", [stored, steps], [floats], axis=axis)
+        )
         return floats
 
 

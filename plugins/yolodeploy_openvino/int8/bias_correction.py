@@ -13,6 +13,7 @@ distribution: docs/decisions/011 has the figures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -55,20 +56,31 @@ def correct(
             layers.set_bias(quantized[name], (old + shift.reshape(old.shape)).astype(np.float32))
 
 
-def _response(convolution: Any, means: _Wide) -> _Wide:
-    """What a convolution makes `[out]` of an even input `[in]`, bias and borders left out."""
-    taps: _Wide = layers.weights(convolution).sum((-2, -1), dtype=np.float64)
+def _response(layer: Any, means: _Wide) -> _Wide:
+    """What a layer makes `[out]` of an even input `[in]`, bias and borders left out."""
+    weights = layers.weights(layer).astype(np.float64)
+    match layer.get_type_name():
+        case "MatMul":
+            turned = layer.get_attributes()["transpose_b"]
+            return np.asarray((weights if turned else weights.T) @ means)
+        case (
+            "ConvolutionBackpropData"
+        ):  # `[in, out, height, width]`; a pixel gets a tap of every stride
+            taps = weights.sum((-2, -1)) / math.prod(layer.get_attributes()["strides"])
+            return np.asarray(taps.T @ means)
+    taps = weights.sum((-2, -1))
     if taps.ndim == 2:
-        return taps @ means
-    return (taps @ means.reshape(len(taps), -1, 1)).ravel()  # `[groups, out, in]`
+        return np.asarray(taps @ means)
+    return np.asarray((taps @ means.reshape(len(taps), -1, 1)).ravel())  # `[groups, out, in]`
 
 
-def _observed(convolution: Any, quantized: Any) -> tuple[Any, Any]:
-    """Outputs with the mean per channel of a float convolution's input, and of that rounded."""
-    given = convolution.input(0).get_source_output()
+def _observed(layer: Any, quantized: Any) -> tuple[Any, Any]:
+    """Outputs with the mean per channel of a float layer's input, and of that rounded."""
+    given = layer.input(0).get_source_output()
     limits = layers.input_range(quantized)
-    assert limits is not None  # noqa: S101 - an int8 convolution has one
+    assert limits is not None  # noqa: S101 - an int8 layer has one
     both = (given, layers.rounded(given, limits).output(0))
-    ops = openvino().opset13
-    over = ops.constant([0, 2, 3])
+    ops, axes = openvino().opset13, len(given.get_partial_shape())
+    channels = axes - 1 if layer.get_type_name() == "MatMul" else 1
+    over = ops.constant([axis for axis in range(axes) if axis != channels])
     return tuple(ops.reduce_mean(output, over, False).output(0) for output in both)

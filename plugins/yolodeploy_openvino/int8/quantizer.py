@@ -26,7 +26,7 @@ from yolodeploy.data import Dataset
 from yolodeploy.system import file_digest
 from yolodeploy_openvino import layers
 from yolodeploy_openvino.export import batch_size, set_batch
-from yolodeploy_openvino.graph import Structure, find_structure, sources
+from yolodeploy_openvino.graph import TRAINED, Structure, find_structure, sources
 from yolodeploy_openvino.int8 import bias_correction
 from yolodeploy_openvino.int8.qat_ranges import set_ranges
 from yolodeploy_openvino.int8.ranges import fit_ranges
@@ -71,8 +71,11 @@ class Quantizer:
     @cached_property
     def names(self) -> frozenset[str]:
         """Names of the layers that the recipe does not keep in floating point."""
-        kept, found = self.params.keep_float, self.structure
-        return frozenset(layers_to_quantize(kept, found.parts, found.names, self.learned))
+        kept, found, candidates = self.params.keep_float, self.structure, self.structure.names
+        if self.learned:  # training rounds what plain convolutions read
+            nodes = found.convolutions(read_model(self.artifact.path))
+            candidates = tuple(n for n in nodes if nodes[n].get_type_name() in TRAINED)
+        return frozenset(layers_to_quantize(kept, found.parts, candidates, self.learned))
 
     def write(self, names: Collection[str], folder: Path) -> None:
         """Write the IR in which the layers `names` are quantized into `folder`."""
