@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -49,7 +49,7 @@ class Rewriter:
         self._tensors: dict[str, TensorProto] = {}
         self._scalars: dict[Grid, tuple[str, str]] = {}
         self._floats: dict[str, str] = {}  # what a value in 8 bits is called as floats
-        self._sums: dict[str, str] = {}  # the corrected bias that is added to what a matrix makes
+        self._sums: dict[str, str] = {}  # the bias that is added to what a matrix makes
 
     def model(self, model: onnx.ModelProto, convolutions: Mapping[str, Integer]) -> onnx.ModelProto:
         """The model with these convolutions in 8 bits."""
@@ -110,48 +110,56 @@ class Rewriter:
         ]
 
     def _weights(self, node: NodeProto, integer: Integer) -> None:
+        read = self._grids[self._structure.layers[node.name].input[0]]
         weight, scales, bias = integer.weights, integer.weights.scales, integer.bias
         if node.op_type == "MatMul":
-            matrix = weight.integers[..., 0, 0].T
-            node.input[1] = self._expanded(f"w:{node.name}", matrix, scales, axis=1)
-            if bias is not None:
-                self._sums[node.output[0]] = added = f"b:{node.name}"
-                self._tensors[added] = tensor(added, bias.astype(np.float32))
-            return
-        read = self._grids[self._structure.layers[node.name].input[0]]
-        node.input[1] = self._expanded(f"w:{node.name}", weight.integers, scales)
+            node.input[1] = self._matrix(node.name, weight)
+        else:
+            node.input[1] = self._expanded(f"w:{node.name}", weight.integers, scales)
         if bias is not None:
             steps = np.asarray(scales * read.scale, np.float32)
             levels = np.rint(bias / steps.astype(np.float64))
             most = np.iinfo(np.int32).max
             stored = np.clip(levels, -most, most).astype(np.int32)
-            node.input[2] = self._expanded(f"b:{node.name}", stored, steps)
+            added = self._expanded(f"b:{node.name}", stored, steps)
+            if node.op_type == "MatMul":
+                self._sums[node.output[0]] = added
+            else:
+                node.input[2] = added
 
     def _correct(self, node: NodeProto) -> None:
-        """Give the sum behind a matrix in 8 bits its corrected bias, which stays float as the sum does."""
+        """Give the sum behind a matrix in 8 bits its bias: ONNX Runtime makes one 8-bit operator of both."""
         for place, value in enumerate(node.input):
             if value in self._sums and node.op_type == "Add":
                 node.input[1 - place] = self._sums[value]
 
     def _expanded(
-        self,
-        name: str,
-        integers: NDArray[np.signedinteger],
-        scales: NDArray[np.float32],
-        axis: int = 0,
+        self, name: str, integers: NDArray[np.signedinteger], scales: NDArray[np.float32]
     ) -> str:
-        """Store integers with a scale per output, of which there are as many along `axis`; the name of the floats."""
+        """Store integers [outputs, ...] with a scale per output; the name of the floats."""
+        # Without a zero point: it is 0, and has the type of the integers.
+        return self._floating(name, integers, scales, axis=0)
+
+    def _floating(
+        self, name: str, integers: NDArray[Any], scales: NDArray[np.float32], axis: int, *more: str
+    ) -> str:
         number = len(self._tensors)
         stored, steps, floats = name, f"s:{name[0]}{number}", f"d:{name[0]}{number}"
         self._tensors[stored], self._tensors[steps] = (
             tensor(stored, integers),
             tensor(steps, scales),
         )
-        # Without a zero point: it is 0, and has the type of the integers.
-        self._nodes.append(
-            helper.make_node("DequantizeLinear", [stored, steps], [floats], axis=axis)
-        )
+        made = helper.make_node("DequantizeLinear", [stored, steps, *more], [floats], axis=axis)
+        self._nodes.append(made)
         return floats
+
+    def _matrix(self, name: str, weights: Rounded) -> str:
+        """Store weights as columns, one per output; the name of the floats."""
+        # ONNX Runtime has an 8-bit operator for a matrix only where its zero points are there.
+        zeros = f"z:{name}"
+        self._tensors[zeros] = tensor(zeros, np.zeros(len(weights.scales), np.int8))
+        columns = weights.integers[..., 0, 0].T
+        return self._floating(f"w:{name}", columns, weights.scales, 1, zeros)
 
 
 def _shorten(model: onnx.ModelProto) -> None:
