@@ -1,4 +1,4 @@
-"""The iOS backend: YOLO detectors as Core ML packages.
+"""The iOS backend: YOLO models as Core ML packages.
 
 An artifact is a folder with one `model.mlpackage`, an ML program for iOS 15 to 26.
 """
@@ -15,7 +15,7 @@ from yolodeploy.backend import Step
 from yolodeploy.system import installed, missing
 from yolodeploy_coreml import activations, export, mlpackage, runtime, weights
 from yolodeploy_coreml.devices import DEVICES as DEVICES
-from yolodeploy_coreml.devices import refusal
+from yolodeploy_coreml.devices import nms_refusal, refusal
 from yolodeploy_coreml.params import CoreMLExport, Palettize, Quantize, QuantizeWeights, Sparsify
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ STEPS = (
         produces="mlpackage",
         params=CoreMLExport,
         run=_export,
+        fits=nms_refusal,
         reference=lambda _params: CoreMLExport(precision="fp32"),
         revision=2,
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from yolodeploy.backend import Device, Params, Target
+from yolodeploy.backend import Device, ModelInfo, Params, Target
 from yolodeploy_coreml.params import UNTOUCHED, Palettize, Quantize, QuantizeWeights, WeightParams
 
 OLDEST, DEFAULT = 15, 16
@@ -98,6 +98,17 @@ def ios_format(target: Target) -> int:
 def refusal(step: str, params: Params, target: Target) -> str | None:
     """Why a step cannot be done for the target, with the remedy; None if it can."""
     return _no_package(target) or _decoder_compressed(params) or _too_old(step, params, target)
+
+
+def nms_refusal(params: Params, model: ModelInfo) -> str | None:
+    """Why a package of the model cannot end in Core ML's non-maximum suppression, with the remedy; None if it can."""
+    if not getattr(params, "nms", False) or model.task == "detect":
+        return None
+    why = "has no boxes" if model.task == "classify" else "returns more than boxes, which it drops"
+    return (
+        f"`nms: true`, but Core ML's suppression is for plain detectors, and this model for `{model.task}` {why}. "
+        "Remove `nms`: contract.json says how the app chooses."
+    )
 
 
 def _no_package(target: Target) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,12 +14,12 @@ from torch import nn
 from yolodeploy.backend import ModelInfo
 from yolodeploy.compress import carry, write_layers
 from yolodeploy.errors import PlanRefused, StepFailed
-from yolodeploy.recipe import Head
 from yolodeploy.system import GREY
-from yolodeploy_coreml.devices import ios_format
+from yolodeploy_coreml.devices import ios_format, nms_refusal
 from yolodeploy_coreml.export.indices import keep_indices
 from yolodeploy_coreml.export.nms import SplitHead, with_nms
-from yolodeploy_coreml.mlpackage import OUTPUT, PACKAGE, RAW_OUTPUTS, messages, write_package
+from yolodeploy_coreml.export.outputs import annotate, output_names, unique_labels
+from yolodeploy_coreml.mlpackage import PACKAGE, messages, write_package
 from yolodeploy_coreml.toolchain import coremltools, quiet
 from yolodeploy_torch.model import anchor_count, exportable, layer_parts
 
@@ -30,33 +29,33 @@ if TYPE_CHECKING:
 
 
 _FP16_WHOLE = 2048  # half precision holds every whole number up to this one
-_OUTPUTS: Mapping[Head, str] = {
-    "one-to-many": "x, y, width, height in pixels, then a score per class",
-    "one-to-one": "Rows, best first: left, top, right, bottom in pixels, score, class index",
-}
 
 
 def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     """Convert a model; returns a folder with `model.mlpackage`, and learned ranges if there are any.
 
-    The image input holds 8-bit RGB or grey and is scaled inside. Plain form: `output0` [1, 4 + classes,
-    anchors], xywh in pixels, then scores; of a one-to-one head its best boxes, in rows [1, k, 6]. With nms: a
-    pipeline, see `with_nms`. Raises PlanRefused for what a one-to-one head cannot have, and StepFailed if
-    coremltools cannot convert the model.
+    The image input holds 8-bit RGB or grey and is scaled inside. Plain form: `output0` [1, 4 + classes + extras,
+    anchors], xywh in pixels, then scores and what the task adds; of a one-to-one head its best boxes, in rows
+    [1, k, 6 + extras]. `output1` has the prototypes of masks. A classifier is one for Vision: it returns a probability
+    by class name. With nms: a pipeline, see `with_nms`. Raises PlanRefused for what the model's task or head cannot
+    have, and StepFailed if coremltools cannot convert the model.
     """
     options = cast("CoreMLExport", params)
+    info = ModelInfo.read(artifact.path)
+    if reason := nms_refusal(options, info):
+        raise PlanRefused(reason)
     _refuse_one_to_one(options, context)
     context.progress(0.0, "trace")
-    info = ModelInfo.read(artifact.path)
     script = _traced(artifact.path, context, split=options.nms)
     context.progress(0.3, "convert")
-    converted = _convert(script, anchor_count(artifact.path, context.imgsz), options, context)
+    anchors = anchor_count(artifact.path, context.imgsz)
+    converted = _convert(script, anchors, info, options, context)
     context.progress(0.9, "write")
     # As a message of our copy of the protobuf classes, which does not mix with coremltools' own.
     spec = messages().Model.FromString(converted.get_spec().SerializeToString())
     if options.nms:
         spec = with_nms(spec, context.names, options)
-    _annotate(spec, info, options, context)
+    annotate(spec, info, context.imgsz, options.precision)
     result = context.work / "artifact"
     write_package(result / PACKAGE, spec, Path(converted.weights_dir))
     write_layers(result, layer_parts(artifact.path))
@@ -99,17 +98,22 @@ def _traced(source: Path, context: Context, *, split: bool) -> Any:
         return torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
 
 
-def _convert(script: Any, anchors: int, options: CoreMLExport, context: Context) -> Any:
+def _convert(
+    script: Any, anchors: int, info: ModelInfo, options: CoreMLExport, context: Context
+) -> Any:
     ct = coremltools()
     # From iOS 16 the outputs of fp16 programs are fp16 by default, which Core ML's NMS does
     # not take and Swift has no plain array for; float32 outputs work on every version.
-    outputs = RAW_OUTPUTS if options.nms else (OUTPUT,)
+    outputs = output_names(info.task, nms=options.nms)
     precision = {"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}
     layout = ct.colorlayout.GRAYSCALE if context.imgsz.channels == GREY else ct.colorlayout.RGB
     image = ct.ImageType("image", shape=context.imgsz.batch, scale=1 / 255, color_layout=layout)
     passes = ct.PassPipeline.DEFAULT
     if context.head == "one-to-one":
         keep_indices(passes, anchors, len(context.names))
+    labels = None
+    if info.task == "classify":
+        labels = ct.ClassifierConfig(unique_labels(info.names))
     try:
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -121,33 +125,7 @@ def _convert(script: Any, anchors: int, options: CoreMLExport, context: Context)
                 compute_precision=precision[options.precision],
                 pass_pipeline=passes,
                 skip_model_load=True,
+                classifier_config=labels,
             )
     except (NotImplementedError, RuntimeError, ValueError) as error:
         raise StepFailed(f"coremltools could not convert the model: {error}") from error
-
-
-def _annotate(spec: Any, info: ModelInfo, options: CoreMLExport, context: Context) -> None:
-    """Fill in what Xcode shows and apps read; `names`, `stride`, `imgsz`, `task` as Ultralytics does.
-
-    No preview type: Xcode's list has none for detectors ("Xcode Model Preview Types").
-    """
-    size, classes = context.imgsz, len(context.names)
-    described = {feature.name: feature for feature in spec.description.input}
-    colours = "Grey" if size.channels == GREY else "RGB"
-    described["image"].shortDescription = f"{colours} image, letterboxed to {size}"
-    for feature in spec.description.output:
-        if feature.name == OUTPUT:
-            feature.shortDescription = _OUTPUTS[context.head]
-    metadata = spec.description.metadata
-    metadata.shortDescription = (
-        f"YOLO detector, {classes} classes, {size.height} x {size.width} px, {options.precision}"
-    )
-    metadata.userDefined.update(
-        {
-            "classes": ",".join(context.names),
-            "imgsz": str([size.height, size.width]),
-            "names": str(dict(enumerate(context.names))),
-            "stride": str(max(info.strides)),
-            "task": info.task,
-        }
-    )

@@ -2,8 +2,19 @@ from .diff import parts
 from .editor import Editor, set_value
 from .encodings import Array, Encoded, Mask, Operand, floats, integers, palette, sparse
 from .inspection import inspect
-from .interface import OUTPUT, RAW_OUTPUTS, read_interface
-from .layers import Layer, before_rows, block_of, ends_in_rows, is_quantized
+from .interface import LABEL, LABELLED, OUTPUT, RAW_OUTPUTS, SECOND, read_interface
+from .layers import (
+    CLASSIFY,
+    MATRIX,
+    TRANSPOSED,
+    Layer,
+    before_rows,
+    block_of,
+    ends_in_rows,
+    is_quantized,
+    labels_of,
+    results_of,
+)
 from .operations import (
     bindings,
     main_function,
@@ -17,10 +28,16 @@ from .package import PACKAGE, Package, inner, messages, read_package, report_dam
 from .values import CONSTEXPR, Reader, Value, shape_of
 
 __all__ = [
+    "CLASSIFY",
     "CONSTEXPR",
+    "LABEL",
+    "LABELLED",
+    "MATRIX",
     "OUTPUT",
     "PACKAGE",
     "RAW_OUTPUTS",
+    "SECOND",
+    "TRANSPOSED",
     "Array",
     "Editor",
     "Encoded",
@@ -39,6 +56,7 @@ __all__ = [
     "inspect",
     "integers",
     "is_quantized",
+    "labels_of",
     "main_function",
     "messages",
     "names_read",
@@ -49,6 +67,7 @@ __all__ = [
     "read_package",
     "replace_operations",
     "report_damage",
+    "results_of",
     "set_text",
     "set_value",
     "shape_of",

@@ -8,10 +8,19 @@ from typing import Any
 from yolodeploy.backend import Interface, Tensor
 from yolodeploy.compress import read_layers
 from yolodeploy.system import GREY, RGB, ImageShape
-from yolodeploy_coreml.mlpackage.layers import block_of, ends_in_rows, stored_layers
+from yolodeploy_coreml.mlpackage.layers import (
+    block_of,
+    ends_in_rows,
+    labels_of,
+    stored_layers,
+)
 from yolodeploy_coreml.mlpackage.package import PACKAGE, read_package, report_damage
 
-OUTPUT = "output0"  # of a network alone
+OUTPUT, SECOND = (
+    "output0",
+    "output1",
+)  # of a network alone: the main output, and prototypes of masks
+LABEL, LABELLED = "classLabel", "classLabel_probs"  # of a classifier, as coremltools names them
 RAW_OUTPUTS = (
     "raw_confidence",
     "raw_coordinates",
@@ -26,6 +35,10 @@ _ROWS = (
     "Pass a CVPixelBuffer to MLModel, or a VNCoreMLRequest and read its VNCoreMLFeatureValueObservation. "
     "The output holds the best boxes, best first: drop those below a score. It needs no non-maximum suppression."
 )
+_CLASSES = (
+    "A VNCoreMLRequest gives VNClassificationObservation, best class first. Set its imageCropAndScaleOption to "
+    "centerCrop, or give it the cropped image."
+)
 _OBJECTS = (
     "A VNCoreMLRequest gives VNRecognizedObjectObservation. Classes that are called unused-N "
     "only fill up the table and never score."
@@ -37,11 +50,15 @@ def read_interface(folder: Path) -> Interface:
     """Describe the package in `folder`: inputs, outputs, and how Vision returns them."""
     spec = read_package(folder / PACKAGE).spec
     description = spec.description
-    outputs = tuple(_array(feature) for feature in description.output)
-    suppression = spec.pipeline.models[-1].nonMaximumSuppression if len(outputs) > 1 else None
+    arrays = (it for it in description.output if it.type.WhichOneof("Type") == "multiArrayType")
+    outputs = tuple(_array(feature) for feature in arrays)
+    stages = spec.pipeline.models
+    suppression = stages[-1].nonMaximumSuppression if stages else None
     use = _PLAIN if suppression is None else _OBJECTS
     if ends_in_rows(spec):
         use = _ROWS
+    if labels := labels_of(spec):
+        use, outputs = _CLASSES, _labelled(description.output, len(labels))
     needs = f"Needs iOS {_IOS[spec.specificationVersion]} or newer. "
     return Interface(
         entry=PACKAGE,
@@ -62,6 +79,15 @@ def _input(feature: Any) -> Tensor:
         shape = ImageShape(image.height, image.width, channels).batch
         return Tensor(feature.name, shape, "uint8", feature.shortDescription)
     return Tensor(feature.name, (), "float64", f"optional: {feature.shortDescription}")
+
+
+def _labelled(features: Any, classes: int) -> tuple[Tensor, ...]:
+    """The outputs of a classifier: the probabilities, a dictionary, and the most probable class."""
+    said = {feature.name: feature.shortDescription for feature in features}
+    return (
+        Tensor(LABELLED, (classes,), "float64", said[LABELLED]),
+        Tensor(LABEL, (), "string", said[LABEL]),
+    )
 
 
 def _array(feature: Any) -> Tensor:

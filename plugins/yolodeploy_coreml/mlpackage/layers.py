@@ -1,6 +1,6 @@
-"""The convolutions of a saved program: names in the checkpoint, parts, and how weights are stored.
+"""The layers of a saved program that have weights: names in the checkpoint, parts, and how weights are stored.
 
-Names and parts come from `layers.json` beside the package. Which convolution is which tell the names of
+Names and parts come from `layers.json` beside the package. Which layer is which tell the names of
 the weights: those of the checkpoint's modules, with underscores for dots. Compression keeps them.
 """
 
@@ -18,13 +18,17 @@ from yolodeploy_coreml.mlpackage.package import data_types, inner
 
 _WEIGHT = re.compile("_weight")
 _DFL: Part = "dfl"
+CLASSIFY = "classify"  # pairs probabilities with the names of the classes
+TRANSPOSED, MATRIX = "conv_transpose", "linear"
+WEIGHTED = frozenset({"conv", TRANSPOSED, MATRIX})
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution: its module's name in the checkpoint, and its part of the model.
+    """A convolution or matrix: its module's name in the checkpoint, and its part of the model.
 
-    `output`, `weight` and `bias` name values of the program: its result and its operands.
+    `output`, `weight` and `bias` name values of the program: its result and its operands. `kind` is the type of
+    its operation.
     """
 
     name: str
@@ -32,6 +36,7 @@ class Layer:
     output: str
     weight: str
     bias: str | None
+    kind: str = "conv"
 
 
 def block_of(spec: Any) -> Any:
@@ -45,17 +50,39 @@ def ends_in_rows(spec: Any) -> bool:
     return any(op.type == "topk" for op in block_of(spec).operations)
 
 
-def before_rows(block: Any) -> tuple[str, str]:
-    """The values from which a program that ends in rows chooses: corners `[1, 4, A]` and scores.
+def results_of(block: Any) -> tuple[str, ...]:
+    """The tensors that a program returns: of a classifier its probabilities `[1, classes]`."""
+    for op in block.operations:
+        if op.type == CLASSIFY:
+            return (str(op.inputs["probabilities"].arguments[0].name),)
+    return tuple(str(name) for name in block.outputs)
+
+
+def labels_of(spec: Any) -> tuple[str, ...]:
+    """The labels with which a classifier returns its probabilities, in the order of these; none of another program."""
+    for op in block_of(spec).operations:
+        if op.type == CLASSIFY:
+            value = op.inputs["classes"].arguments[0].value.immediateValue
+            return tuple(
+                str(item.immediateValue.tensor.strings.values[0]) for item in value.list.values
+            )
+    return ()
+
+
+def before_rows(block: Any) -> tuple[str, ...]:
+    """The values from which a program that ends in rows chooses: boxes `[1, 4, A]`, scores, extras if there are any.
 
     It is written after `yolodeploy_torch.model.top_k`. Raises StepFailed for any other end.
     """
     made = _producers(block)
     scores = [_source(op) for op in block.operations if op.type == "reduce_max"]
+    found = []
     for op in block.operations:
         turned = made.get(_source(op)) if op.type == "gather_along_axis" else None
         if turned is not None and turned.type == "transpose" and _source(turned) != scores[-1]:
-            return _source(turned), scores[-1]
+            found.append(_source(turned))
+    if found:
+        return found[0], scores[-1], *found[1:]
     raise StepFailed(
         "the end of the program does not choose the best boxes. Export the model again."
     )
@@ -66,7 +93,7 @@ def _source(op: Any) -> str:
 
 
 def layers(block: Any, parts: Mapping[str, Part]) -> tuple[Layer, ...]:
-    """Every convolution in order of execution.
+    """Every convolution and matrix with weights of its own, in order of execution.
 
     `parts` are the parts of the checkpoint's layers by name, as `read_layers` gives them. Raises StepFailed
     for a convolution that is none of them, unless it computes distances from distributions.
@@ -74,7 +101,7 @@ def layers(block: Any, parts: Mapping[str, Part]) -> tuple[Layer, ...]:
     written = {name.replace(".", "_"): name for name in parts}
     producers = _producers(block)
     return tuple(
-        _layer(op, written, parts, producers) for op in block.operations if op.type == "conv"
+        _layer(op, written, parts, producers) for op in block.operations if op.type in WEIGHTED
     )
 
 
@@ -91,7 +118,8 @@ def _layer(
                 f"the weights {weight!r} belong to no layer that layers.json names. Export the model again."
             )
         name = _DFL
-    return Layer(name, parts.get(name, _DFL), output, weight, named.get("bias") or None)
+    bias = named.get("bias") or None
+    return Layer(name, parts.get(name, _DFL), output, weight, bias, conv.type)
 
 
 def _module(weight: str, written: Mapping[str, str]) -> str | None:
@@ -110,7 +138,7 @@ def _producers(block: Any) -> dict[str, Any]:
 
 
 def stored_layers(block: Any, parts: Mapping[str, Part]) -> dict[str, str]:
-    """How every convolution's weights are stored, such as "fp16", "4-bit palette", "50 % sparse fp16".
+    """How every layer's weights are stored, such as "fp16", "4-bit palette", "50 % sparse fp16".
 
     "int8" means that it computes with 8-bit weights and activations.
     """

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from yolodeploy.errors import StepFailed
 from yolodeploy_coreml.mlpackage import (
+    CLASSIFY,
     CONSTEXPR,
     Package,
     Reader,
@@ -25,6 +26,7 @@ from yolodeploy_coreml.mlpackage import (
     main_function,
     names_read,
     report_damage,
+    results_of,
     shape_of,
 )
 from yolodeploy_coreml.runtime.mil_ops import MOVES, OPS
@@ -61,8 +63,8 @@ class Program:
     """The program of a package, ready to run.
 
     `input` and `outputs` are MIL names. Calling it takes the input as a float32 tensor in the
-    program's own units and returns the outputs by name, as float32. `outputs` names other values to
-    return instead. Raises StepFailed, naming the operation, if the program holds one that cannot be
+    program's own units and returns the outputs by name, as float32; of a classifier the probabilities, which it
+    pairs with class names at last. `outputs` names other values to return instead. Raises StepFailed, naming the operation, if the program holds one that cannot be
     evaluated.
     """
 
@@ -71,7 +73,7 @@ class Program:
         block, image = block_of(package.spec), main_function(package.spec).inputs[0]
         _refuse_unknown(block.operations)
         self.input: str = image.name
-        self.outputs = outputs or tuple(str(name) for name in block.outputs)
+        self.outputs = outputs or results_of(block)
         self.shape = shape_of(image.type.tensorType)
         self._reader = Reader(package.weights)
         steps = [op for op in block.operations if op.type in OPS]
@@ -154,7 +156,7 @@ class Program:
 
 
 def _refuse_unknown(operations: Any) -> None:
-    known = {"const", *OPS, *CONSTEXPR}
+    known = {"const", CLASSIFY, *OPS, *CONSTEXPR}
     unknown = sorted({op.type for op in operations} - known)
     if unknown:
         raise StepFailed(

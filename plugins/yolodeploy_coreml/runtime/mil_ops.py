@@ -1,4 +1,4 @@
-"""The MIL operations of YOLO detectors, computed in torch.
+"""The MIL operations of YOLO models, computed in torch.
 
 A function takes an operation's inputs under their MIL names: tensors (constants too), strings
 or lists of tensors. Semantics and defaults: the "MIL Ops" reference of coremltools 9. A program with
@@ -52,6 +52,29 @@ def _conv(
         x, amount = _padded(x, sides, 0.0), [0, 0]
     stride, dilation = _ints(strides) or 1, _ints(dilations) or 1
     return functional.conv2d(x, weight, bias, stride, amount, dilation, int(groups))
+
+
+def _conv_transpose(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    strides: Tensor | None = None,
+    pad_type: str = "valid",
+    pad: Tensor | None = None,
+    dilations: Tensor | None = None,
+    groups: Tensor | int = 1,
+    *,
+    output_shape: Tensor | None = None,
+) -> Tensor:
+    sides = padding(pad_type, pad)
+    if any(before != after for before, after in sides):
+        raise ValueError("a transposed convolution with uneven padding is not known here")
+    stride, dilation = _ints(strides) or 1, _ints(dilations) or 1
+    amount = [before for before, _ in sides]
+    result = functional.conv_transpose2d(x, weight, bias, stride, amount, 0, int(groups), dilation)
+    if output_shape is not None and _ints(output_shape) != list(result.shape):
+        raise ValueError(f"its result would be {list(result.shape)}, not {_ints(output_shape)}")
+    return result
 
 
 def _max_pool(
@@ -274,20 +297,25 @@ OPS: Mapping[str, Callable[..., Any]] = {
     "avg_pool": _avg_pool,
     "cast": _cast,
     "conv": _conv,
+    "conv_transpose": _conv_transpose,
+    "cos": lambda x: x.cos(),
     "dequantize": _dequantize,
     "floor_div": lambda x, y: x.div(y, rounding_mode="floor"),
     "leaky_relu": lambda x, alpha=0.01: functional.leaky_relu(x, float(alpha)),
+    "linear": lambda x, weight, bias=None: functional.linear(x, weight, bias),
     "matmul": _matmul,
     "mul": lambda x, y: x * y,
     "pad": _pad,
     "quantize": _quantize,
     "real_div": lambda x, y: x / y,
     "reduce_max": lambda x, axes=None, keep_dims=False: x.amax(_axes(axes, x), bool(keep_dims)),
+    "reduce_mean": lambda x, axes=None, keep_dims=False: x.mean(_axes(axes, x), bool(keep_dims)),
     "reduce_sum": lambda x, axes=None, keep_dims=False: x.sum(_axes(axes, x), bool(keep_dims)),
     "relu": lambda x: x.relu(),
     "sigmoid": lambda x: x.sigmoid(),
     "exp": lambda x: x.exp(),
     "silu": lambda x: functional.silu(input=x),
     "softmax": lambda x, axis=-1: x.softmax(int(axis)),
+    "sin": lambda x: x.sin(),
     "sub": lambda x, y: x - y,
 }

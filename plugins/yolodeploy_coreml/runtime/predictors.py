@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from yolodeploy.backend import Layout, Predictor, Runtime
+from yolodeploy.backend import OUTPUT, PROTOTYPES, Layout, Outputs, Predictor, Runtime
 from yolodeploy.errors import StepFailed
 from yolodeploy.system import GREY, installed
 from yolodeploy_coreml.mlpackage import (
+    LABELLED,
     RAW_OUTPUTS,
+    SECOND,
     Package,
     before_rows,
     block_of,
     ends_in_rows,
     inner,
+    labels_of,
     read_package,
     report_damage,
+    results_of,
 )
+from yolodeploy_coreml.mlpackage import OUTPUT as PLAIN
 from yolodeploy_coreml.runtime.executor import Program
 from yolodeploy_coreml.toolchain import coremltools
 from yolodeploy_torch.model import threads
 
 Images = NDArray[np.float32]
+Tensors = dict[str, Tensor]
 
 
 def open_package(path: Path, threads: int) -> Predictor:
@@ -65,15 +72,15 @@ class ExecutorPredictor:
             timing=False,
         )
 
-    def __call__(self, images: Images) -> Images:
+    def __call__(self, images: Images) -> Images | Outputs:
         """Run the batch image by image; see `yolodeploy.backend.Predictor`."""
         with threads(self.runtime.threads):
-            return np.concatenate([self._one(image) for image in images])
+            return _joined([self._one(image) for image in images])
 
-    def _one(self, image: Images) -> Images:
+    def _one(self, image: Images) -> Tensors:
         if image[None].shape != self._program.shape:
             raise StepFailed(f"the package takes {self._program.shape}, not {image[None].shape}.")
-        return self._head(self._program(torch.from_numpy(image)[None] * 255)).numpy()
+        return self._head(self._program(torch.from_numpy(image)[None] * 255))
 
 
 class CoreMLPredictor:
@@ -100,25 +107,32 @@ class CoreMLPredictor:
             "Core ML", version, f"compute units: {units.name}", threads, note="Apple's runtime"
         )
 
-    def __call__(self, images: Images) -> Images:
+    def __call__(self, images: Images) -> Images | Outputs:
         """Run the batch image by image; see `yolodeploy.backend.Predictor`."""
-        return np.concatenate([self._one(image) for image in images])
+        return _joined([self._one(image) for image in images])
 
-    def _one(self, image: Images) -> Images:
+    def _one(self, image: Images) -> Tensors:
         from PIL import Image
 
         pixels = (image.transpose(1, 2, 0) * 255).round().clip(0, 255).astype(np.uint8)
         outputs = self._model.predict(
             {"image": Image.fromarray(pixels[..., 0] if pixels.shape[2] == GREY else pixels)}
         )
-        return self._head({name: torch.from_numpy(v) for name, v in outputs.items()}).numpy()
+        return self._head(self._head.tensors(outputs))
+
+
+def _joined(found: list[Tensors]) -> Images | Outputs:
+    """What a predictor returns for several images: an array, or a mapping where there are several outputs."""
+    arrays = {name: torch.cat([each[name] for each in found]).numpy() for name in found[0]}
+    return arrays if len(arrays) > 1 else arrays[OUTPUT]
 
 
 class Head:
-    """Turns a program's outputs into the output of a predictor, see `yolodeploy.backend.Predictor`.
+    """Turns a program's outputs into those of a predictor, see `yolodeploy.backend.Predictor`.
 
-    `layout` says which of the two it is, and `reads` names the values that it takes if these are not the
-    program's outputs: with `raw`, those from which a program that ends in rows chooses.
+    `task` is that of the model. `layout` says how the main output is laid out, and `reads` names the values that it takes
+    if these are not the program's outputs: the probabilities of a classifier, and with `raw` those from which a program
+    that ends in rows chooses.
     """
 
     @report_damage("the description of the saved program")
@@ -127,20 +141,45 @@ class Head:
         self._names = [feature.name for feature in inner(package.spec).description.output]
         image = description.input[0].type.imageType
         self._size = torch.tensor([image.width, image.height] * 2)
-        self._classes = len(ast.literal_eval(description.metadata.userDefined["names"]).values())
+        said, block = description.metadata.userDefined, block_of(package.spec)
+        self._classes = len(ast.literal_eval(said["names"]).values())
+        self.task = str(said["task"])
         rows = ends_in_rows(package.spec)
-        self.reads = before_rows(block_of(package.spec)) if rows and raw else ()
+        self._behind = [SECOND] if SECOND in self._names else []
+        self._chosen = before_rows(block) if rows and raw else ()
+        self._labels = [str(label) for label in labels_of(package.spec)]
+        self.reads = (*self._chosen, *self._behind) if self._chosen else ()
+        if self._labels:
+            self.reads = results_of(block)
         self.layout: Layout = "rows" if rows and not raw else "anchors"
 
     @report_damage("the output of the saved program")
-    def __call__(self, outputs: dict[str, Tensor]) -> Tensor:
-        """Join the outputs of a program by name; the result keeps its gradient."""
-        if self.reads:
-            corners, scores = (outputs[name] for name in self.reads)
-            low, high = corners[:, :2], corners[:, 2:]
-            return torch.cat(((low + high) / 2, high - low, scores), 1)
-        if len(self._names) == 1:
-            return outputs[self._names[0]]
+    def __call__(self, outputs: Tensors) -> Tensors:
+        """Join the outputs of a program by name; the results keep their gradients."""
+        found = {OUTPUT: self._main(outputs)}
+        if self._behind:
+            found[PROTOTYPES] = outputs[SECOND]
+        return found
+
+    def tensors(self, outputs: Mapping[str, Any]) -> Tensors:
+        """What Core ML returned; of a classifier, a mapping from class names to probabilities becomes a tensor."""
+        if not self._labels:
+            return {name: torch.from_numpy(value) for name, value in outputs.items()}
+        shares = outputs[LABELLED]
+        numbers = [float(shares[label]) for label in self._labels]
+        return {self.reads[0]: torch.tensor([numbers], dtype=torch.float32)}
+
+    def _main(self, outputs: Tensors) -> Tensor:
+        if self._labels:
+            return outputs[self.reads[0]]
+        if self._chosen:
+            boxes, scores, *extras = (outputs[name] for name in self._chosen)
+            if self.task != "obb":  # whose rows have centre and size too
+                low, high = boxes[:, :2], boxes[:, 2:]
+                boxes = torch.cat(((low + high) / 2, high - low), 1)
+            return torch.cat((boxes, scores, *extras), 1)
+        if self._names[0] not in RAW_OUTPUTS:
+            return outputs[PLAIN]
         confidence, coordinates = (outputs[name] for name in RAW_OUTPUTS)
         rows = torch.cat((coordinates * self._size, confidence[:, : self._classes]), 1)
         return rows.transpose(0, 1)[None]
