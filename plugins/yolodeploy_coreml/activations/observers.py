@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from yolodeploy_coreml.activations.ranges import Histogram
-from yolodeploy_coreml.mlpackage import block_of, names_read, shape_of
+from yolodeploy_coreml.mlpackage import MATRIX, block_of, names_read, shape_of
 from yolodeploy_coreml.runtime import Program
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+_FLAT_AXES = 2  # of what a matrix reads: a number per channel
 _ELEMENTWISE = frozenset({"add", "cast", "mul", "real_div", "sub"})
 _PASSED_ON = frozenset({"avg_pool", "max_pool", "silu", "upsample_nearest_neighbor"})
 
@@ -35,7 +36,7 @@ def observe(
 ) -> dict[str, Histogram]:
     """Fill histograms of the values `names`, image by image.
 
-    `weights` are those of all convolutions `[out, in / groups, height, width]` by the name of
+    `weights` are those of all convolutions `[out, in / groups, height, width]` and matrices `[out, in]` by the name of
     their output. A value that is computed from the pixels alone gets the range of all possible
     pixels, whatever the images show.
     """
@@ -47,7 +48,7 @@ def observe(
 
     def watch(name: str, value: Tensor) -> None:
         if name in found:
-            found[name].add(value)
+            found[name].add(value if value.dim() > _FLAT_AXES else value[..., None, None])
 
     def extremes(name: str, value: Tensor) -> None:
         if name in pixels and name in found:
@@ -70,7 +71,7 @@ def channel_importance(block: Any, weights: Mapping[str, Floats]) -> dict[str, F
     """
     outputs = {out.name: out for op in block.operations for out in op.outputs}
     shapes = {name: shape_of(out.type.tensorType) for name, out in outputs.items()}
-    channels = {name: shape[1] for name, shape in shapes.items() if len(shape) == 4}
+    channels = {name: shape[1] for name, shape in shapes.items() if len(shape) in (_FLAT_AXES, 4)}
     found: dict[str, Floats] = {}
     for op in reversed(block.operations):
         for name, share in _shares(op, channels, weights, found):
@@ -89,6 +90,8 @@ def _shares(
         groups = channels[read] // weight.shape[1]
         grouped = np.square(weight).reshape(groups, -1, *weight.shape[1:])
         yield read, grouped.sum((1, 3, 4)).reshape(-1)
+    elif op.type == MATRIX and out in weights:
+        yield _operand(op, "x"), np.square(weights[out]).sum(0)
     elif op.type in _PASSED_ON and out in found:
         yield _operand(op, "x"), found[out]
     elif op.type == "add" and out in found:

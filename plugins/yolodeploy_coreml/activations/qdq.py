@@ -14,6 +14,7 @@ import numpy as np
 
 from yolodeploy_coreml.activations.ranges import Grid
 from yolodeploy_coreml.mlpackage import (
+    MATRIX,
     Operand,
     bindings,
     floats,
@@ -40,7 +41,7 @@ def insert_pairs(block: Any, grids: Mapping[str, Grid], convolutions: Collection
     """
     operations = []
     for op in block.operations:
-        quantized = op.type == "conv" and op.outputs[0].name in convolutions
+        quantized = op.type in ("conv", MATRIX) and op.outputs[0].name in convolutions
         for binding in bindings(op):
             if binding.name in grids and (quantized or binding.name in convolutions):
                 binding.name = f"{binding.name}_dequantized"

@@ -36,6 +36,7 @@ from yolodeploy_coreml.activations.observers import observe
 from yolodeploy_coreml.activations.qdq import fp16_values, insert_pairs
 from yolodeploy_coreml.activations.ranges import Grid, grid, silu
 from yolodeploy_coreml.mlpackage import (
+    MATRIX,
     PACKAGE,
     Editor,
     integers,
@@ -57,6 +58,8 @@ _MARGIN = 10**-0.04  # of the noise: 0.4 dB
 _ADVICE = "Ask for that much, or use `palettize`, which computes in floating point."
 SCHEME = "int8"
 _LARGEST = 127
+_MATRIX_AXES = 2
+_DECODED = ("head.keypoints", "head.angle")  # parts whose last convolutions are decoded
 
 
 def run_quantize(artifact: Artifact, params: Params, context: Context) -> Path:
@@ -84,24 +87,28 @@ def probe_quantize(artifact: Artifact, params: Params, context: Context) -> Prob
 
 @dataclass(frozen=True)
 class _Convolution:
-    """A convolution that may be quantized: its place in the program, its weight and its bias."""
+    """A convolution or matrix that may be quantized: its place in the program, its weight and its bias.
+
+    `decoded` says that the decoder reads its output.
+    """
 
     layer: Layer
     reads: str
     weight: NDArray[Any]
     bias: NDArray[Any] | None
+    decoded: bool
 
     def values(self) -> tuple[str, ...]:
         """The values that get a grid: its input, and its output unless the decoder reads that."""
-        decoded = self.layer.part == "head.last"
-        return (self.reads,) if decoded else (self.reads, self.layer.output)
+        return (self.reads,) if self.decoded else (self.reads, self.layer.output)
 
     def shift(self, rounded: NDArray[Any], means: NDArray[np.float64]) -> NDArray[np.float64]:
         """What the `rounded` weights add to the mean of each output channel `[out]`.
 
         `means` are those of the channels that the convolution reads.
         """
-        change = (rounded.astype(np.float64) - self.weight).sum((2, 3))
+        error = rounded.astype(np.float64) - self.weight
+        change = error.sum((2, 3)) if error.ndim > _MATRIX_AXES else error
         groups = len(means) // change.shape[1]
         grouped = change.reshape(groups, -1, change.shape[1])
         result: NDArray[np.float64] = np.einsum("goi,gi->go", grouped, means.reshape(groups, -1))
@@ -121,8 +128,8 @@ class Quantizer:
         self._block = editor.block
         if is_quantized(self._block):
             raise PlanRefused("the model is quantized already. Remove the second `quantize`.")
-        self._float = _convolutions(editor)
         self.learned = read_ranges(artifact.path)
+        self._float = _convolutions(editor, self.learned)
         self.names = layers_to_quantize(options.keep_float, editor.parts, self._float, self.learned)
 
     def probe(self) -> Probe:
@@ -189,10 +196,7 @@ class Quantizer:
         halves = fp16_values(self._block)
         if self.learned:
             return self._learned_grids(self.learned, halves)
-        readers: dict[str, set[str]] = {}  # types of the operations that read each value
-        for op in self._block.operations:
-            for name in names_read(op):
-                readers.setdefault(name, set()).add(op.type)
+        readers = _readers(self._block)
         grids = {}
         for name, histogram in self._histograms.items():
             curve = silu if readers[name] == {"silu"} else None
@@ -220,25 +224,42 @@ class Quantizer:
 def symmetric(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[Any]]:
     """Map each output channel's largest magnitude to 127.
 
-    Returns steps of the weight's shape, and scales `[out, 1, 1, 1]` of its type.
+    Returns steps of the weight's shape, and scales `[out, 1, 1, 1]` of its type; of a matrix `[out, 1]`.
     """
     exact = weight.astype(np.float32)
-    scale = (np.abs(exact).max((1, 2, 3), keepdims=True) / _LARGEST).astype(weight.dtype)
+    inputs = tuple(range(1, exact.ndim))
+    scale = (np.abs(exact).max(inputs, keepdims=True) / _LARGEST).astype(weight.dtype)
     scale[scale == 0] = 1  # a channel of zeros
     steps = np.clip(np.round(exact / scale.astype(np.float32)), -_LARGEST, _LARGEST)
     return steps.astype(np.int8), scale
 
 
-def _convolutions(editor: Editor) -> dict[str, _Convolution]:
-    """The convolutions in front of the decoder; raises PlanRefused for compressed weights."""
+def _convolutions(editor: Editor, learned: Ranges | None) -> dict[str, _Convolution]:
+    """The convolutions and matrices in front of the decoder, but matrices that no range was learned for; raises PlanRefused for compressed weights."""
     if editor.compressed:
         raise PlanRefused(
             f"the weights of {editor.compressed[0]} are compressed already; `quantize` takes float ones. "
             "Remove the step before it."
         )
     made = {op.outputs[0].name: op for op in editor.block.operations}
+    readers = _readers(editor.block)
     found = {}
     for name, layer in editor.layers.items():
+        if learned and layer.kind == MATRIX and name not in learned.reads:
+            continue
         reads = made[layer.output].inputs["x"].arguments[0].name
-        found[name] = _Convolution(layer, reads, editor.weight(layer), editor.bias(layer))
+        decoded = layer.part == "head.last" or (
+            layer.part in _DECODED and readers[layer.output] == {"reshape"}
+        )
+        weight, bias = editor.weight(layer), editor.bias(layer)
+        found[name] = _Convolution(layer, reads, weight, bias, decoded)
+    return found
+
+
+def _readers(block: Any) -> dict[str, set[str]]:
+    """The types of the operations that read each value."""
+    found: dict[str, set[str]] = {}
+    for op in block.operations:
+        for name in names_read(op):
+            found.setdefault(name, set()).add(op.type)
     return found

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from yolodeploy.compress import Part
 from yolodeploy.errors import StepFailed
 from yolodeploy_coreml.mlpackage.encodings import SPARSE, Encoded, Operand, floats, sparse
-from yolodeploy_coreml.mlpackage.layers import Layer, block_of, layers
+from yolodeploy_coreml.mlpackage.layers import TRANSPOSED, Layer, block_of, layers
 from yolodeploy_coreml.mlpackage.operations import (
     bindings,
     main_function,
@@ -49,7 +49,7 @@ class Editor:
     """A package's program, open for changes to its weights.
 
     `named` are the parts of the checkpoint's layers by name, as `read_layers` gives them. `layers` are the convolutions in front of the decoder that share their weights with no other, by
-    name; `sparse` are those of which only the weights that are not zero are stored, in floating point;
+    name, and matrices; `sparse` are those of which only the weights that are not zero are stored, in floating point;
     `compressed` names all in front of the decoder that are not among `layers`.
     """
 
@@ -67,14 +67,14 @@ class Editor:
         self.parts = {layer.name: layer.part for layer in found}
         self.layers = {layer.name: layer for layer in self._offered(found, self._constants)}
         self.sparse = {layer.name: layer for layer in self._offered(found, self._sparse)}
-        before_decoder = [name for name, part in self.parts.items() if part != "dfl"]
+        before_decoder = [la.name for la in found if _compressible(la)]
         self.compressed = tuple(name for name in before_decoder if name not in self.layers)
 
     def _offered(self, found: Iterable[Layer], sources: Mapping[str, Any]) -> Iterator[Layer]:
         readers = Counter(binding.name for op in self.block.operations for binding in bindings(op))
         for layer in found:
             own = layer.weight in sources and readers[layer.weight] == 1
-            if layer.part != "dfl" and own:
+            if own and _compressible(layer):
                 yield layer
 
     @report_damage("a weight of the saved program")
@@ -171,6 +171,11 @@ class Editor:
     def _copy(self, blob: Any, file: WeightFile) -> None:
         kind, padding_bits, data = self._reader.files.record(blob.fileName, blob.offset)
         blob.fileName, blob.offset = _WEIGHT_PATH, file.add(kind, data.tobytes(), padding_bits)
+
+
+def _compressible(layer: Layer) -> bool:
+    """Whether a layer lies in front of the decoder and is large enough to matter; transposed convolutions are not."""
+    return layer.part != "dfl" and layer.kind != TRANSPOSED
 
 
 def _sparse_values(op: Any, encoded: Encoded) -> Any:

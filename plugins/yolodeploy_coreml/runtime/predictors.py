@@ -130,7 +130,8 @@ def _joined(found: list[Tensors]) -> Images | Outputs:
 class Head:
     """Turns a program's outputs into those of a predictor, see `yolodeploy.backend.Predictor`.
 
-    `task` is that of the model. `layout` says how the main output is laid out, and `reads` names the values that it takes
+    `task`, `classes` (their number) and `kpt_shape` are those of the model, `size` is width and height of the image,
+    twice. `layout` says how the main output is laid out, and `reads` names the values that it takes
     if these are not the program's outputs: the probabilities of a classifier, and with `raw` those from which a program
     that ends in rows chooses.
     """
@@ -140,10 +141,12 @@ class Head:
         description = package.spec.description
         self._names = [feature.name for feature in inner(package.spec).description.output]
         image = description.input[0].type.imageType
-        self._size = torch.tensor([image.width, image.height] * 2)
+        self.size = torch.tensor([image.width, image.height] * 2)
         said, block = description.metadata.userDefined, block_of(package.spec)
-        self._classes = len(ast.literal_eval(said["names"]).values())
+        self.classes = len(ast.literal_eval(said["names"]).values())
         self.task = str(said["task"])
+        count, numbers = ast.literal_eval(said.get("kpt_shape", "[0, 0]"))
+        self.kpt_shape = int(count), int(numbers)
         rows = ends_in_rows(package.spec)
         self._behind = [SECOND] if SECOND in self._names else []
         self._chosen = before_rows(block) if rows and raw else ()
@@ -181,5 +184,5 @@ class Head:
         if self._names[0] not in RAW_OUTPUTS:
             return outputs[PLAIN]
         confidence, coordinates = (outputs[name] for name in RAW_OUTPUTS)
-        rows = torch.cat((coordinates * self._size, confidence[:, : self._classes]), 1)
+        rows = torch.cat((coordinates * self.size, confidence[:, : self.classes]), 1)
         return rows.transpose(0, 1)[None]

@@ -1,11 +1,7 @@
 """Statistics of every convolution over the calibration images, from running the saved program.
 
 The program runs in our executor; its gradient tells how much an error of each output channel shows in
-the model's output. That is measured in units in which an error counts by what it does to detections:
-a score s as the angle 2 asin(sqrt(s)), whose error is in units of the standard deviation of a
-Bernoulli variable whatever s is, and the corners of the best boxes in units of a twentieth of their
-side, the spacing of the IoU thresholds of mAP50-95. Squares of all these, per detection, are the noise;
-noise of different layers adds up.
+the model's output, as `features` measures that.
 """
 
 from __future__ import annotations
@@ -19,15 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from yolodeploy_coreml.mlpackage import Layer, Package
+from yolodeploy_coreml.mlpackage import MATRIX, Layer, Package
 from yolodeploy_coreml.runtime import Head, Program, padding
+from yolodeploy_coreml.weights.features import noise_features
 from yolodeploy_coreml.weights.gptq import Moments
 from yolodeploy_torch.model import threads
 
 POSITIONS = 800  # per image and layer; more change the rounding less than other images do
-_BEST = 100
-_SIDE = 0.05
-_LEAST, _MOST = 1e-12, 1 - 1e-6  # between these scores the slope of the angle is finite
 
 Images = Iterable[NDArray[np.float32]]
 
@@ -66,17 +60,17 @@ class _Sums:
             layer = self._layers.get(output)
             if layer is None:
                 return result
-            columns = _columns(arguments, result.shape[2:], self._random)
+            columns = _columns(layer.kind, arguments, result.shape[2:], self._random)
             self._add_inputs(layer.name, columns, result.shape[1])
             taps[layer.name] = torch.zeros_like(result, requires_grad=True)
             return result + taps[layer.name]
 
-        raw = head(program.evaluate(image, tap))[0]
-        features, detections = detection_features(raw, raw.detach())
+        features, detections = noise_features(head, head(program.evaluate(image, tap)))
         signs = torch.randint(0, 2, features.shape, generator=self._random) * 2.0 - 1
         gradients = torch.autograd.grad((features * signs).sum(), list(taps.values()))
         for name, gradient in zip(taps, gradients, strict=True):
-            self._sums[name].gain.add_(gradient[0].square().sum((1, 2)))
+            squares = gradient[0].square()
+            self._sums[name].gain.add_(squares.sum((1, 2)) if squares.dim() > 1 else squares)
         self._detections += detections
         self._images += 1
 
@@ -101,11 +95,16 @@ class _Sums:
         }
 
 
-def _columns(arguments: Mapping[str, Any], size: torch.Size, random: torch.Generator) -> Tensor:
-    """The inputs `[positions, columns]` of a convolution at some positions of its output.
+def _columns(
+    kind: str, arguments: Mapping[str, Any], size: torch.Size, random: torch.Generator
+) -> Tensor:
+    """The inputs `[positions, columns]` of a convolution at some positions of its output; a matrix has one.
 
-    Of a grouped one `[positions, groups, columns]`.
+    Of a grouped convolution `[positions, groups, columns]`.
     """
+    if kind == MATRIX:
+        inputs: Tensor = arguments["x"].detach()
+        return inputs
     x, weight = arguments["x"].detach(), arguments["weight"]
     vertical, horizontal = padding(arguments["pad_type"], arguments.get("pad"))
     stride = arguments["strides"].tolist()
@@ -116,19 +115,3 @@ def _columns(arguments: Mapping[str, Any], size: torch.Size, random: torch.Gener
     groups = x.shape[1] // weight.shape[1]
     sizes = (-1,) if groups == 1 else (groups, -1)
     return picked.permute(1, 0, 2, 3).reshape(len(chosen), *sizes)
-
-
-def detection_features(raw: Tensor, exact: Tensor) -> tuple[Tensor, float]:
-    """Features of a raw output `[4 + classes, anchors]` whose squared errors are noise.
-
-    `exact` is the output of the float model, which tells the best boxes and their size. Also returns
-    how many detections it holds: the sum of the best scores.
-    """
-    angle = 2 * raw[4:].clamp(_LEAST, _MOST).sqrt().asin()
-    confidence = exact[4:].max(0).values
-    best = torch.argsort(confidence, descending=True, stable=True)[:_BEST]
-    centre, half = raw[:2, best], raw[2:4, best] / 2
-    corners = torch.cat([centre - half, centre + half])
-    area = exact[2:4, best].prod(0).clamp(min=1)
-    scale = (confidence[best] / (4 * area)).sqrt() / _SIDE
-    return torch.cat([angle.flatten(), (corners * scale).flatten()]), float(confidence[best].sum())

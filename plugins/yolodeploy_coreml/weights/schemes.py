@@ -6,6 +6,7 @@ A scheme is given weights `[out, in, height, width]` in the type that they are s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -75,7 +76,7 @@ def integer_scheme(bits: int, block_size: int | None, *, ios18: bool) -> Scheme:
     def compress(weight: Array, rounding: Rounding | None, mask: Mask | None) -> Result:
         rows, kept, channels = _rows(weight), _kept(weight, mask), weight.shape[1]
         block = next(n for n in range(block_size or channels, 0, -1) if channels % n == 0)
-        columns = block * weight.shape[2] * weight.shape[3]
+        columns = block * math.prod(weight.shape[2:])
         scale, zero = _ranges(rows.reshape(-1, columns), bits, weight.dtype)
         scale, zero = scale.reshape(len(rows), -1), zero.reshape(len(rows), -1)
         wide = np.repeat(scale.astype(np.float32), columns, axis=1)
@@ -83,7 +84,10 @@ def integer_scheme(bits: int, block_size: int | None, *, ios18: bool) -> Scheme:
         snap = to_grid(torch.from_numpy(wide), torch.from_numpy(shift), bits)
         wanted, least = _compensated(rows, rounding, snap, kept), -(1 << (bits - 1))
         flat = np.clip(np.round(wanted / wide) + shift, least, -least - 1)
-        steps, shape = flat.astype(np.int8).reshape(weight.shape), (*scale.shape, 1, 1)
+        steps, shape = (
+            flat.astype(np.int8).reshape(weight.shape),
+            scale.shape + (1,) * (weight.ndim - 2),
+        )
         scale, offset = scale.reshape(shape), zero.astype(np.int8).reshape(shape)
         encoded = integers(steps, scale, offset, bits, mask, ios18=ios18)
         return encoded, torch.from_numpy((flat - shift) * wide * kept)

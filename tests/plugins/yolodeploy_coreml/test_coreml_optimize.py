@@ -178,7 +178,7 @@ def test_predicted_noise_is_in_proportion_to_the_measured_one(
 
 
 def _noise_in_detections(got: np.ndarray, wanted: np.ndarray) -> float:
-    from yolodeploy_coreml.weights.moments import detection_features
+    from yolodeploy_coreml.weights.features import detection_features
 
     total, detections = 0.0, 0.0
     for close, exact in zip(torch.from_numpy(got), torch.from_numpy(wanted), strict=True):
