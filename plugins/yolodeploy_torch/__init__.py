@@ -26,6 +26,7 @@ from yolodeploy.backend import (
     Target,
     Tensor,
 )
+from yolodeploy.data import Dataset
 from yolodeploy.system import GREY, ImageShape, installed, missing
 from yolodeploy_torch import checkpoint, model, pruning, qat, training
 from yolodeploy_torch.params import Distill, Finetune, Prune, Qat, Training
@@ -77,6 +78,10 @@ def _fits_model(params: Params, info: ModelInfo) -> str | None:
     return training.fits_model(params, info)
 
 
+def _fits_labels(params: Params, view: Dataset) -> str | None:
+    return training.fits_labels(params, view)
+
+
 def _labels_for(params: Params) -> str | None:
     return training.labels_for(params)
 
@@ -106,6 +111,7 @@ def _training_step(
         then=then,
         fits=_fits_model,
         labels_for=_labels_for,
+        fits_labels=_fits_labels,
     )
 
 

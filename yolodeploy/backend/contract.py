@@ -167,6 +167,7 @@ class Step:
     None; it is asked when the weights can be read. `takes_onnx` says that the step also takes a "yolo" artifact
     of which only the outputs are known, see `ModelInfo.known`. `labels_for` returns what the step reads the labels of
     training images for, as the rest of a sentence about it, or None if it needs none ("learns from labels" if left out).
+    `fits_labels(params, view)` returns why it cannot learn from the labels of the training images, with the remedy, or None.
     `executes` says that a loading step runs code of the weights: only for recipes that name it, and with `--trust-weights`.
     """
 
@@ -186,6 +187,7 @@ class Step:
     takes_onnx: bool = False
     executes: bool = False
     labels_for: Callable[[Params], str | None] = lambda _params: "learns from labels"
+    fits_labels: Callable[[Params, Dataset], str | None] = lambda _params, _view: None
 
     def needs(self, params: Params) -> tuple[str, ...]:
         """Name the data views that the step reads with these parameters."""

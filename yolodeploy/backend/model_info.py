@@ -108,6 +108,13 @@ def misfit(what: str, theirs: ModelInfo, ours: ModelInfo) -> str | None:
     It may know more classes, in any order, and be of another family. Of a model without a known head, the strides
     say nothing of its outputs.
     """
+    if theirs.task != ours.task:
+        return f"the {what} is for `{theirs.task}`, the model for `{ours.task}`. Use a teacher for the task of the model."
+    if theirs.kpt_shape != ours.kpt_shape:
+        return (
+            f"the {what} has the `kpt_shape` {list(theirs.kpt_shape or ())}, the model {list(ours.kpt_shape or ())}. Use a "
+            "teacher that was trained for the keypoints of the model."
+        )
     missing = [name for name in ours.names if name not in theirs.names]
     if missing:
         return (

@@ -57,7 +57,7 @@ def wanted_views(file: RecipeFile, resolved: Sequence[ResolvedStep]) -> dict[str
 
 
 def require_usable(file: RecipeFile, views: Mapping[str, Dataset], resolved: ResolvedStep) -> None:
-    """Raise DataError if a step has too few images to calibrate with, or none with labels to train on."""
+    """Raise DataError if a step has too few images to calibrate with, or no labels that it can train on."""
     step, params, at = resolved
     if "calibration" in step.needs(params):
         try:
@@ -71,6 +71,8 @@ def require_usable(file: RecipeFile, views: Mapping[str, Dataset], resolved: Res
             f"of `data: training:` ({file.where('data', 'training')}) has a label file. "
             f"{views['training'].missing_labels}"
         )
+    if purpose and (reason := step.fits_labels(params, views["training"])):
+        raise DataError(f"{at}: {reason}")
 
 
 def calibration_count(params: Params) -> int | None:

@@ -1,6 +1,6 @@
 from .batches import Batch, Batches
 from .finetune import distill, finetune, fit, unfreeze, write_history
-from .label_free import fits_model, labels_for
+from .label_free import fits_labels, fits_model, labels_for
 from .loop import Task, train
 from .objective import Objective
 
@@ -12,6 +12,7 @@ __all__ = [
     "distill",
     "finetune",
     "fit",
+    "fits_labels",
     "fits_model",
     "labels_for",
     "train",

@@ -57,11 +57,11 @@ def augment_sample(
     count: int,
     augment: Augment,
     rng: np.random.Generator,
-    fill: int = FILL,
+    fill: int | None = FILL,
 ) -> Sample:
     """Vary a sample; a mosaic takes three of the `count` samples that `other` gives by number.
 
-    What no image covers becomes the grey `fill`.
+    What no image covers becomes the grey `fill`, or, if that is None, what a mirror at the edge of the image shows.
     """
     draws, partners = rng.random(12), rng.integers(count, size=3)
     height, width = sample.pixels.shape[:2]
@@ -104,16 +104,18 @@ def _warp_matrix(size: NDArray[np.int64], augment: Augment, draws: Matrix) -> Ma
     return warp
 
 
-def _compose(tiles: list[_Tile], warp: Matrix, size: NDArray[np.int64], fill: int) -> Sample:
+def _compose(tiles: list[_Tile], warp: Matrix, size: NDArray[np.int64], fill: int | None) -> Sample:
     """Warp the tiles onto grey; objects that end up tiny or mostly outside are dropped."""
     width, height = map(int, size)
     whole = 0, 0, width, height
-    pixels = np.full((height, width, tiles[0].sample.pixels.shape[2]), fill, np.uint8)
+    border = cv2.BORDER_REFLECT_101 if fill is None else cv2.BORDER_TRANSPARENT
+    pixels = np.full((height, width, tiles[0].sample.pixels.shape[2]), fill or 0, np.uint8)
     classes, corners, shapes = [], [], list[Shapes]()
     for tile in tiles:
         sample, place = tile.sample, warp @ _translation(tile.left, tile.top)
         left, top, right, bottom = whole if len(tiles) == 1 else sample.content
-        _paint(pixels, sample.pixels[top:bottom, left:right], place @ _translation(left, top))
+        part = sample.pixels[top:bottom, left:right]
+        _paint(pixels, part, place @ _translation(left, top), border)
         moved, visible, shape = _moved(sample, place, size)
         stays = _visible_enough(moved, visible)
         classes.append(sample.cls[stays])
@@ -140,7 +142,7 @@ def _moved(
     return warped.bounds(), np.clip(left.bounds(), 0, edges), left
 
 
-def _paint(canvas: Pixels, pixels: Pixels, place: Matrix) -> None:
+def _paint(canvas: Pixels, pixels: Pixels, place: Matrix, border: int) -> None:
     centred = _translation(-0.5, -0.5) @ place @ _translation(0.5, 0.5)
     cv2.warpAffine(
         pixels,
@@ -148,7 +150,7 @@ def _paint(canvas: Pixels, pixels: Pixels, place: Matrix) -> None:
         canvas.shape[1::-1],
         dst=canvas,
         flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_TRANSPARENT,
+        borderMode=border,
     )
 
 

@@ -111,13 +111,10 @@ class Batches:
 
     def _varied(self, number: int, position: int, index: int) -> Sample:
         rng = np.random.default_rng([self._seed, number, position + 1])
-        sample = self._sample(index)
-        varied = augment_sample(
-            sample, self._sample, len(self), self._augment, rng, self._imgsz.fill
-        )
-        if self._view.place is None:
-            return varied
-        return replace(varied, cls=sample.cls, corners=sample.corners)
+        sample, whole = self._sample(index), self._view.place is None
+        fill = self._imgsz.fill if whole else None  # a crop has no grey border
+        varied = augment_sample(sample, self._sample, len(self), self._augment, rng, fill)
+        return varied if whole else replace(varied, cls=sample.cls, corners=sample.corners)
 
     def _sample(self, index: int) -> Sample:
         """A letterboxed image with its labels, from memory or file."""

@@ -1,4 +1,4 @@
-"""Which training works on a model of another task, or of whose head only the output is known, and which needs labels at all.
+"""Which training works on a model and its labels, also where of its head only the output is known, and which needs labels at all.
 
 A loss on labels needs what a head decodes its boxes from. Where that is not known, a model still learns to give
 what a teacher gives.
@@ -7,6 +7,8 @@ what a teacher gives.
 from __future__ import annotations
 
 from yolodeploy.backend import ModelInfo, Params
+from yolodeploy.data import Dataset
+from yolodeploy.system import shown
 from yolodeploy_torch.params import Distill, Prune, Taught, Training
 
 _TEACHER = ".pt"
@@ -25,10 +27,8 @@ def fits_model(params: Params, model: ModelInfo) -> str | None:
             f"`teacher: {params.teacher.file.name}` is no checkpoint ({_TEACHER}). Name one, or leave `teacher` out to "
             "learn from the model as it was loaded."
         )
-    elif model.task != "detect":
-        reason = _fits_task(params, model.task)
     elif model.known == "head":
-        return None
+        reason = _fits_classes(params) if model.task == "classify" else None
     elif isinstance(params, Prune):
         reason = _fits_prune(params)
     elif isinstance(params, Taught):
@@ -41,31 +41,37 @@ def fits_model(params: Params, model: ModelInfo) -> str | None:
     return reason
 
 
-def _fits_task(params: Params, task: str) -> str | None:
-    """The losses on labels are those of boxes; what a teacher gives, and weights, need none."""
-    if isinstance(params, Taught):
-        if not params.labels:
-            return None
-        return (
-            f"`labels: {params.labels:g}` is a loss on the labels of detection models, and this model is for `{task}`. "
-            "Write labels: 0, to learn from the teacher."
-        )
-    if isinstance(params, Training):
-        return (
-            f"`finetune` learns from labels of detection models, and this model is for `{task}`. Use `distill` with "
-            "labels: 0, which learns from the model as it was loaded."
-        )
-    if isinstance(params, Prune) and params.importance == "taylor":
-        return (
-            f"`importance: taylor` rates channels by the loss of detection models, and this model is for `{task}`. Write "
-            "importance: magnitude or bn_scale."
-        )
-    if isinstance(params, Prune) and params.finetune:
-        return (
-            f"`finetune` in `prune` trains detection models, and this model is for `{task}`. Remove it, and put "
-            "`distill` with labels: 0 after it."
-        )
-    return None
+def _fits_classes(params: Params) -> str | None:
+    """An image of a classification model has one class, so that it cannot be joined with others."""
+    how = _trains(params)
+    if how is None or not how.augment.mosaic:
+        return None
+    return (
+        f"`augment: mosaic: {how.augment.mosaic:g}` joins four images, and this model says of what class one is. Write "
+        "mosaic: 0, or leave it out."
+    )
+
+
+def fits_labels(params: Params, view: Dataset) -> str | None:
+    """Why a step cannot learn from the labels of these training images, with the remedy; None if it can."""
+    how, keypoints = _trains(params), view.keypoints
+    if how is None or not how.gains.labels or view.task != "pose" or keypoints is None:
+        return None
+    mirrors = [name for name in ("flip", "flip_vertical") if getattr(how.augment, name)]
+    if not mirrors or keypoints.flip or keypoints.count == 1:
+        return None
+    chance = getattr(how.augment, mirrors[0])
+    return (
+        f"`augment: {mirrors[0]}: {chance:g}` mirrors images, which makes a right eye of a left one, and {shown(view.file)} "
+        f"does not say which keypoint each becomes. Add `flip_idx` to it, or write `augment: {{{mirrors[0]}: 0}}`."
+    )
+
+
+def _trains(params: Params) -> Training | None:
+    """How a step trains, if it does."""
+    if isinstance(params, Prune):
+        return params.finetune
+    return params if isinstance(params, Training) else None
 
 
 def _fits_prune(params: Prune) -> str | None:
