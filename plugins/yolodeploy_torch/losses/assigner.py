@@ -59,7 +59,7 @@ def find_rotated_candidates(rotated: Tensor, image: Tensor, points: Tensor, leas
     along, across = away[:, 0] * cos + away[:, 1] * sin, away[:, 1] * cos - away[:, 0] * sin
     half = rotated[:, 2:4].clamp(min=least) / 2
     off = torch.stack((along.abs(), across.abs()), dim=1)
-    inside = (half[..., None] - off).amin(1) > _INSIDE
+    inside = (half[..., None] - off).amin(1) >= 0
     box, anchor = inside.nonzero(as_tuple=True)
     return Matches(box, image[box], anchor)
 

@@ -48,7 +48,7 @@ def prune(artifact: Artifact, params: Prune, context: Context) -> Path:
         if params.finetune:
             own = _round_part(context, params, number, 0.1, 1.0)
             model, history = fit(model, params.finetune, own)
-            write_history(context.work, history, f"training-{number + 1}.json")
+            write_history(context, history, f"training-{number + 1}.json")
     write_module(context.work, model)
     return context.work
 

@@ -46,7 +46,7 @@ def qat(artifact: Artifact, params: Qat, context: Context) -> Path:
     result = cast("FakeQuantized", trained)
     write_module(context.work, result.network)
     result.ranges().write(context.work)
-    write_history(context.work, history)
+    write_history(context, history)
     return context.work
 
 

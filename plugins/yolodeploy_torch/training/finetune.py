@@ -12,6 +12,7 @@ from torch.fx import GraphModule
 from yolodeploy.backend import Artifact, Context, ModelInfo, misfit
 from yolodeploy.errors import ModelError, StepFailed
 from yolodeploy.system import write_json
+from yolodeploy.tasks import task_of
 from yolodeploy_torch.checkpoint import read_checkpoint_model
 from yolodeploy_torch.graph import AnyNode, Constant, Conv, OpenHead, build, graph_in
 from yolodeploy_torch.model import Trainable, info, keep_classes, read, write_module
@@ -95,10 +96,12 @@ def read_teacher(params: Distill, context: Context, student: ModelInfo) -> Graph
 
 def _write_fit(model: GraphModule, history: History, context: Context) -> Path:
     write_module(context.work, model)
-    write_history(context.work, history)
+    write_history(context, history)
     return context.work
 
 
-def write_history(work: Path, history: History, name: str = HISTORY_FILE) -> None:
-    """Write a file such as `training.json`: loss and held-out mAP by epoch, and which epoch was taken."""
-    write_json(work / name, dict(sorted(asdict(history).items())))
+def write_history(context: Context, history: History, name: str = HISTORY_FILE) -> None:
+    """Write a file such as `training.json`: loss and the held-out primary measure by epoch, and which epoch was taken."""
+    values = asdict(history)
+    values[task_of(context.model).primary.value] = values.pop("score")
+    write_json(context.work / name, dict(sorted(values.items())))

@@ -21,26 +21,26 @@ _MISFITS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 @dataclass
 class History:
-    """The mean loss of an image and the mAP50-95 on the held-out images, by epoch.
+    """The mean loss of an image and the task's primary measure on the held-out images, by epoch.
 
     `best` is the number of the epoch that is taken, counted from 1.
     """
 
     loss: list[float] = field(default_factory=list)
-    map50_95: list[float] = field(default_factory=list)
+    score: list[float] = field(default_factory=list)
     best: int = 0
 
     def check(self) -> None:
         """Raise TypeError if it holds anything but numbers."""
-        numbers = (*self.loss, *self.map50_95, float(self.best))
+        numbers = (*self.loss, *self.score, float(self.best))
         if not all(type(number) is float for number in numbers) or type(self.best) is not int:
             raise TypeError("a history holds nothing but numbers")
 
     def summary(self) -> str:
-        """The last mAP and the best, for the progress line."""
-        if not self.map50_95:
+        """The last score and the best, for the progress line."""
+        if not self.score:
             return ""
-        return f" mAP {self.map50_95[-1]:.3f} (best {self.map50_95[self.best - 1]:.3f})"
+        return f" score {self.score[-1]:.3f} (best {self.score[self.best - 1]:.3f})"
 
 
 class Progress:
@@ -76,10 +76,10 @@ class Progress:
                 value.copy_(current[name])
 
     def end_epoch(self, epoch: int, score: float | None) -> None:
-        """Note the mAP of the averaged model; keep its weights if it is the best so far, or was not scored."""
-        best = max(self.history.map50_95, default=-math.inf)
+        """Note the score of the averaged model; keep its weights if it is the best so far, or was not scored."""
+        best = max(self.history.score, default=-math.inf)
         if score is not None:
-            self.history.map50_95.append(score)
+            self.history.score.append(score)
         if score is None or score > best:
             self.history.best = epoch + 1
             self.best = {n: v.detach().clone() for n, v in self.average.state_dict().items()}
