@@ -50,7 +50,10 @@ def file_info(found: Read, params: LoadOnnx) -> ModelInfo:
     """What the core needs to know about a file that was read."""
     preprocess = params.preprocess or Preprocess()
     known = _outputs_known(found) if isinstance(found.model, ModelProto) else info(found.model)
-    return replace(known, fit=preprocess.fit, fill=preprocess.fill)
+    letterboxed = (
+        preprocess.fit == Preprocess().fit
+    )  # classifiers are not, unless their recipe could say so
+    return replace(known, fit=known.fit if letterboxed else preprocess.fit, fill=preprocess.fill)
 
 
 def _outputs_known(found: Read) -> ModelInfo:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from yolodeploy.backend import Load
@@ -13,6 +15,10 @@ class LoadOnnx(Load):
 
     layout: Layout | None = Field(
         default=None, description="What the numbers of the output mean; left out, recognised."
+    )
+    kpt_shape: tuple[int, Literal[2, 3]] | None = Field(
+        default=None,
+        description="How many keypoints a pose has, and the numbers of each; left out, as the file says.",
     )
     preprocess: Preprocess | None = Field(
         default=None,

@@ -24,14 +24,14 @@ def _session(data: bytes, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def outputs_of(model: ModelProto, images: Floats) -> Floats:
-    """What a model with the common interface gives for images `[1, channels, H, W]`."""
+def output_of(model: ModelProto, images: Floats) -> Floats:
+    """What a detector with the common interface gives for images `[1, channels, H, W]`."""
     session = _session(model.SerializeToString(), 1)
     return np.asarray(session.run(None, {session.get_inputs()[0].name: images})[0], np.float32)
 
 
 class OnnxPredictor:
-    """An opened file for one image at a time."""
+    """An opened detector for one image at a time."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         path = folder / ONNX_FILE

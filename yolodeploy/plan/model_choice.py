@@ -46,12 +46,13 @@ def stated(
     wanted: dict[str, object] = {
         "head": model.branch,
         "layout": model.layout,
+        "kpt_shape": model.kpt_shape,
         "preprocess": model.preprocess,
     }
     wanted = {name: value for name, value in wanted.items() if value is not None}
     for name in [*wanted, *(["classes"] if model.classes else [])]:
         if name not in step.params.model_fields:
-            key = "head" if name == "layout" else name
+            key = "head" if name in ("layout", "kpt_shape") else name
             raise PlanRefused(
                 f"{file.where('model', key)}: the {backend.NAME} plugin, which loads "
                 f"`{model.weights.name}`, does not take `{name}`. Remove it."

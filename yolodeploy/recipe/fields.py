@@ -79,6 +79,11 @@ class Model(Part):
         """The layout that the recipe states."""
         return self.head.layout if self.head else None
 
+    @property
+    def kpt_shape(self) -> tuple[int, int] | None:
+        """The keypoints that the recipe states."""
+        return self.head.kpt_shape if self.head else None
+
     @field_validator("classes")
     @classmethod
     def _no_class_twice(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:

@@ -16,7 +16,18 @@ from yolodeploy.recipe.part import Part
 from yolodeploy.system import FILL, Fit
 
 Head = Literal["one-to-one", "one-to-many"]  # the branch of a detector that gives its output
-Layout = Literal["ultralytics", "yolov5", "yolox", "detr", "corners"]
+Layout = Literal[
+    "ultralytics",
+    "yolov5",
+    "yolox",
+    "detr",
+    "corners",
+    "ultralytics-segment",
+    "ultralytics-pose",
+    "ultralytics-obb",
+    "classify",
+]
+_MOST_KEYPOINTS = 1024
 _WHITE = 255
 _Values = tuple[float, ...]
 
@@ -68,11 +79,30 @@ class StatedHead(Part):
     """What the output of an ONNX file means, where that cannot be recognised."""
 
     layout: Layout | None = None
-    """What the numbers are: ultralytics [1, 4+nc, A]; yolov5 [1, A, 5+nc], with objectness; yolox, the same before decoding; detr, boxes in fractions of the image; corners, boxes as x1, y1, x2, y2."""
+    """What the numbers are: ultralytics [1, 4+nc, A]; yolov5 [1, A, 5+nc], with objectness; yolox, the same before decoding; detr, boxes in fractions of the image; corners, boxes as x1, y1, x2, y2; ultralytics-segment, -pose and -obb, with mask coefficients, keypoints or an angle behind the scores; classify [1, nc]."""
+    kpt_shape: (
+        Annotated[
+            tuple[Annotated[int, Field(ge=1, le=_MOST_KEYPOINTS)], Literal[2, 3]],
+            Field(strict=False),
+        ]
+        | None
+    ) = None
+    """How many keypoints a pose has, and how many numbers each: 2 (x, y) or 3 (with visibility). With `layout: ultralytics-pose` alone."""
     kind: Head | None = None
     """one-to-one if the output has no duplicates, so that it needs no non-maximum suppression; else one-to-many."""
+
+    @model_validator(mode="after")
+    def _keypoints_of_poses(self) -> Self:
+        if self.kpt_shape and self.layout != "ultralytics-pose":
+            raise ValueError(
+                "`kpt_shape` says what the keypoints of a pose are. Write it with layout: ultralytics-pose, or remove it"
+            )
+        return self
 
     @model_serializer(mode="wrap")
     def _plain(self, dump: SerializerFunctionWrapHandler) -> Any:
         """As recipes write it: the kind alone if nothing else is said."""
-        return dump(self) if self.layout else self.kind
+        found = dump(self)
+        if self.kpt_shape is None:
+            del found["kpt_shape"]
+        return found if self.layout else self.kind

@@ -1,4 +1,5 @@
-from .head import with_head
+from .classifier import classification
+from .head import Wanted, finished, with_head
 from .lowering import NoPrimitive, lowered
 from .merging import merged
 from .structure import Structure, marked, passed_on_parts
@@ -6,6 +7,9 @@ from .structure import Structure, marked, passed_on_parts
 __all__ = [
     "NoPrimitive",
     "Structure",
+    "Wanted",
+    "classification",
+    "finished",
     "lowered",
     "marked",
     "merged",

@@ -151,24 +151,23 @@ def lowerings() -> Mapping[str, Lowering]:
     return found
 
 
-def lowered(model: Model) -> tuple[tuple[AnyNode, ...], dict[str, Tensor], str]:
-    """The primitives of a model with one output, their tensors, and the value that it gives.
+def lowered(model: Model) -> tuple[tuple[AnyNode, ...], dict[str, Tensor], tuple[str, ...]]:
+    """The primitives of a model, their tensors, and the values that it gives.
 
     Raises `NoPrimitive` for an operation that is none.
     """
     to = Lowered(model)
     to.run()
-    (output,) = model.outputs
-    found = to.value(output)
+    found = tuple(map(to.value, model.outputs))
     nodes = _needed(with_joint_splits(_needed(to.nodes, found), found), found)
     nodes = merged(nodes, to.state, found)
     names = {f"{node.name}.{key}" if key else node.name for node in nodes for key in node.weights()}
     return nodes, {name: to.state[name] for name in names}, found
 
 
-def _needed(nodes: Sequence[AnyNode], output: str) -> tuple[AnyNode, ...]:
-    """The nodes that a value depends on, in order of execution."""
-    wanted, kept = {output}, list[AnyNode]()
+def _needed(nodes: Sequence[AnyNode], outputs: Sequence[str]) -> tuple[AnyNode, ...]:
+    """The nodes that values depend on, in order of execution."""
+    wanted, kept = set(outputs), list[AnyNode]()
     for node in reversed(nodes):
         if not wanted.isdisjoint(node.outputs):
             wanted.update(node.inputs)

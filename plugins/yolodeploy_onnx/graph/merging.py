@@ -5,7 +5,7 @@ Slices of one value become one split, which no target has to compute several tim
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate, pairwise
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from yolodeploy_torch.graph import AnyNode, Concat, Split
 
 
 def merged(
-    nodes: Sequence[AnyNode], state: Mapping[str, Tensor], output: str
+    nodes: Sequence[AnyNode], state: Mapping[str, Tensor], outputs: Collection[str]
 ) -> tuple[AnyNode, ...]:
     """Keep the first of nodes that are the same but for their name; readers of the others read its values."""
     same: dict[str, str] = {}
@@ -27,7 +27,7 @@ def merged(
         names = [f"{node.name}.{key}" if key else node.name for key in node.weights()]
         held = tuple(state[name].numpy().tobytes() for name in names)
         known = (node.model_dump_json(exclude={"name"}), held)
-        first = node if output in node.outputs else seen.setdefault(known, node)
+        first = node if not set(outputs).isdisjoint(node.outputs) else seen.setdefault(known, node)
         if first is node:
             kept.append(node)
         else:
@@ -35,11 +35,11 @@ def merged(
     return tuple(kept)
 
 
-def with_joint_splits(nodes: Sequence[AnyNode], output: str) -> tuple[AnyNode, ...]:
+def with_joint_splits(nodes: Sequence[AnyNode], outputs: Collection[str]) -> tuple[AnyNode, ...]:
     """One split in place of several that cut the same value along the same axis."""
     groups: dict[tuple[str, int], list[Split]] = {}
     for node in nodes:
-        if isinstance(node, Split) and output not in node.outputs:
+        if isinstance(node, Split) and set(outputs).isdisjoint(node.outputs):
             groups.setdefault((node.inputs[0], node.axis), []).append(node)
     renamed: dict[str, str] = {}
     instead: dict[str, tuple[AnyNode, ...]] = {}

@@ -1,4 +1,4 @@
-"""Finds the parts of a detector by its structure, as recipes select them: backbone, neck, head, head.last, decode."""
+"""Finds the parts of a model by its structure, as recipes select them: backbone, neck, head, head.last, decode."""
 
 from __future__ import annotations
 
@@ -138,7 +138,17 @@ def _counts(node: NodeProto, proto: ModelProto) -> bool:
     return bool(np.array_equal(numbers, np.arange(len(numbers))))
 
 
-def marked(nodes: Nodes, shapes: dict[str, Shape]) -> tuple[AnyNode, ...]:
-    """The same nodes, each with its part."""
-    parts = Structure(nodes, shapes).parts()
-    return tuple(n.model_copy(update={"part": part}) for n, part in zip(nodes, parts, strict=True))
+def marked(
+    nodes: Nodes, shapes: dict[str, Shape], outputs: Sequence[str] = ()
+) -> tuple[AnyNode, ...]:
+    """The same nodes, each with its part; what only the outputs behind the first depend on makes prototypes of masks."""
+    structure = Structure(nodes, shapes)
+    beside = set[str]()
+    if others := outputs[1:]:
+        beside.update(*map(structure.before, others))
+        beside -= structure.before(outputs[0])
+    main = [node for node in nodes if beside.isdisjoint(node.outputs)]
+    parts = dict(zip((n.name for n in main), Structure(main, shapes).parts(), strict=True))
+    return tuple(
+        node.model_copy(update={"part": parts.get(node.name, "head.proto")}) for node in nodes
+    )

@@ -1,11 +1,14 @@
 from .cutting import candidates, selecting
-from .layouts import Form, Unclear, common, end_in_common, recognise, strides
+from .form import Form
+from .layouts import common, end_in_common, recognise, strides
 from .model import Model, ancestors, attribute
 from .preprocess import prepared, take_plain_images
+from .purpose import Purpose, Unclear, purpose
 
 __all__ = [
     "Form",
     "Model",
+    "Purpose",
     "Unclear",
     "ancestors",
     "attribute",
@@ -13,6 +16,7 @@ __all__ = [
     "common",
     "end_in_common",
     "prepared",
+    "purpose",
     "recognise",
     "selecting",
     "strides",

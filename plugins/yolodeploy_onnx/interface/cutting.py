@@ -10,7 +10,7 @@ from onnx import NodeProto
 from yolodeploy_onnx.interface.model import Model, ancestors
 
 _SELECTING = ("NonMaxSuppression", "TopK")
-_AXES, _MOST_VALUES = 3, 2
+_AXES, _MAP, _MOST_VALUES = 3, 4, 2
 
 
 def selecting(model: Model) -> NodeProto | None:
@@ -38,14 +38,16 @@ def _computes_behind(model: Model, node: NodeProto) -> bool:
 
 
 def candidates(model: Model, before: NodeProto) -> list[tuple[str, ...]]:
-    """One or two values [1, C, A] or [1, A, C], made before a node, that all outputs are made from; the last first.
+    """One or two values [1, C, A] or [1, A, C], made before a node, that what it selects is made from; the last first.
 
-    Nothing that the outputs depend on goes past such values, so the model may end in them.
+    Nothing that those outputs depend on goes past such values, so the model may end in them. Maps that do not depend on
+    what is selected, as prototypes of masks, are no matter of it.
     """
-    needed = ancestors(model, model.outputs)
+    chosen = _chosen(model, before)
+    needed = ancestors(model, chosen)
     nodes = [node for node in model.nodes if not needed.isdisjoint(node.output)]
     last = {name: place for place, node in enumerate(nodes) for name in node.input}
-    last.update(dict.fromkeys(model.outputs, len(nodes)))
+    last.update(dict.fromkeys(chosen, len(nodes)))
     passing, found = {model.image}, dict[tuple[str, ...], None]()
     for place, node in enumerate(nodes):
         if node is before:
@@ -56,3 +58,12 @@ def candidates(model: Model, before: NodeProto) -> list[tuple[str, ...]]:
         if flat and 0 < len(passing) <= _MOST_VALUES:
             found[tuple(sorted(passing))] = None
     return list(reversed(found))
+
+
+def _chosen(model: Model, before: NodeProto) -> list[str]:
+    """The outputs but for maps that do not depend on a node."""
+    return [
+        name
+        for name in model.outputs
+        if len(model.shape(name)) != _MAP or not ancestors(model, [name]).isdisjoint(before.output)
+    ]

@@ -1,13 +1,14 @@
 """What the numbers of an output mean, and the nodes that bring every layout into the one that yolodeploy uses.
 
-That one is [1, 4 + nc, A]: per anchor centre x, centre y, width and height in pixels of the input, then a score in 0..1
-per class. A layout is recognised from shapes, and from what the file gives for a random image.
+That one is [1, 4 + nc + extras, A]: per anchor centre x, centre y, width and height in pixels of the input, then a score in 0..1
+per class, then what the task adds; of a classifier [1, nc]. A layout is recognised from shapes, and from what the file
+gives for a random image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from typing import Literal
 
@@ -16,7 +17,10 @@ from numpy.typing import NDArray
 
 from yolodeploy.recipe import Layout
 from yolodeploy.system import ImageShape
+from yolodeploy_onnx.interface.form import Form
 from yolodeploy_onnx.interface.model import Model
+from yolodeploy_onnx.interface.purpose import Purpose, Unclear
+from yolodeploy_onnx.interface.task_layouts import of_anchors, of_classes, shown_shapes
 
 Floats = NDArray[np.float32]
 _STRIDES = (4, 8, 16, 32, 64, 128)
@@ -26,39 +30,26 @@ _WITHIN = 2.0  # a box in fractions of the image reaches no further, and one in 
 _BOX = 4
 
 
-class Unclear(ValueError):
-    """The layout cannot be told, or is not known; the message is the end of a sentence."""
-
-
-@dataclass(frozen=True)
-class Form:
-    """How outputs are to be read.
-
-    `values` hold them: one boxes and scores, or two. `last`, for each: the channels are the last axis, not the
-    second. `objectness`: a score that there is anything comes before those of the classes. `corners`: boxes are x1, y1,
-    x2, y2, not centre and size. `unit` is that of the boxes: "cells" are offsets in a cell and the logarithm of sizes.
-    `logits`: a sigmoid is still to be applied.
-    """
-
-    values: tuple[str, ...]
-    layout: Layout
-    last: tuple[bool, ...]
-    objectness: bool = False
-    corners: bool = False
-    unit: Literal["pixels", "fractions", "cells"] = "pixels"
-    logits: bool = False
-
-
 def recognise(
-    found: Mapping[str, Floats], classes: int, imgsz: ImageShape, stated: Layout | None
+    found: Mapping[str, Floats], wanted: Purpose, imgsz: ImageShape, stated: Layout | None
 ) -> Form:
     """The form of these outputs; `stated` is the layout that the recipe says.
 
     Raises `Unclear` with what was found.
     """
+    if wanted.task == "classify":
+        return of_classes(found, wanted)
+    if wanted.task == "detect":
+        return _of_detector(found, len(wanted.names), imgsz, stated)
+    return of_anchors(found, wanted, imgsz)
+
+
+def _of_detector(
+    found: Mapping[str, Floats], classes: int, imgsz: ImageShape, stated: Layout | None
+) -> Form:
     values = _detecting(found, classes)
     last = _last([found[value] for value in values], classes)
-    table = joined([found[value] for value in values], last)[0]
+    table = _joined([found[value] for value in values], last)[0]
     form = Form(values, "ultralytics", last, objectness=len(table) == _BOX + 1 + classes)
     boxes, scores = table[:_BOX], table[_BOX:]
     form = replace(form, logits=bool((scores < 0).any() or (scores > 1).any()))
@@ -82,11 +73,10 @@ def _detecting(found: Mapping[str, Floats], classes: int) -> tuple[str, ...]:
             pair = flat[boxes].shape[1:], flat[scores].shape[1:]
             if _anchors(pair[0], _BOX) & _anchors(pair[1], classes):
                 return boxes, scores
-    shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in found.items())
     raise Unclear(
-        f"no layout with {classes} classes has such outputs ({shapes[:200]}): [1, {_BOX + classes}, A] or "
+        f"no layout with {classes} classes has such outputs ({shown_shapes(found)}): [1, {_BOX + classes}, A] or "
         f"[1, A, {_BOX + classes}], with objectness {_BOX + 1 + classes} in place of {_BOX + classes}, or [1, A, 4] and "
-        f"[1, A, {classes}]"
+        f"[1, A, {classes}]. Of poses and rotated boxes the layout must be said, `ultralytics-pose` or `ultralytics-obb`"
     )
 
 
@@ -109,7 +99,13 @@ def _last(values: Sequence[Floats], classes: int) -> tuple[bool, ...]:
     return tuple(found)
 
 
-def joined(values: Sequence[Floats], last: Sequence[bool]) -> Floats:
+def _table(found: Mapping[str, Floats], form: Form) -> Floats:
+    """Boxes, scores and extras [channels, A]."""
+    table: Floats = _joined([found[value] for value in form.values], form.last)[0]
+    return table
+
+
+def _joined(values: Sequence[Floats], last: Sequence[bool]) -> Floats:
     """Boxes and scores in one array [1, channels, A]."""
     pairs = zip(values, last, strict=True)
     return np.concatenate([value.transpose(0, 2, 1) if turn else value for value, turn in pairs], 1)
@@ -195,9 +191,12 @@ def _grid(anchors: int, imgsz: ImageShape) -> tuple[Floats, Floats]:
 
 
 def common(found: Mapping[str, Floats], form: Form, imgsz: ImageShape) -> Floats:
-    """Bring outputs into the common layout [1, 4 + nc, A]."""
-    table = joined([found[value] for value in form.values], form.last).astype(np.float64)
-    boxes, scores = table[:, :_BOX], table[:, _BOX:]
+    """Bring outputs into the common layout [1, 4 + nc + extras, A], of a classifier [1, nc]; prototypes are left out."""
+    if form.task == "classify":
+        return _shares(found[form.values[0]]) if form.logits else found[form.values[0]]
+    table = _table(found, form)[None].astype(np.float64)
+    end = table.shape[1] - form.extras
+    boxes, scores = table[:, :_BOX], table[:, _BOX:end]
     if form.logits:
         scores = 1 / (1 + np.exp(-scores))
     if form.objectness:
@@ -211,26 +210,37 @@ def common(found: Mapping[str, Floats], form: Form, imgsz: ImageShape) -> Floats
     if form.unit == "fractions":
         sides = np.array([imgsz.width, imgsz.height]).reshape(1, 2, 1)
         first, second = first * sides, second * sides
-    return np.concatenate([first, second, scores], 1).astype(np.float32)
+    return np.concatenate([first, second, scores, table[:, end:]], 1).astype(np.float32)
+
+
+def _shares(logits: Floats) -> Floats:
+    """Softmax of [1, nc]."""
+    powers = np.exp(logits - logits.max(), dtype=np.float64)
+    found: Floats = (powers / powers.sum()).astype(np.float32)
+    return found
 
 
 def end_in_common(model: Model, form: Form) -> None:
-    """Put nodes behind the outputs so that the model gives the common layout as its only output."""
+    """Put nodes behind the outputs so that the model gives the common layout, and prototypes of masks if it has any."""
     values = [
         model.put("Transpose", [value], perm=[0, 2, 1])[0] if turn else value
         for value, turn in zip(form.values, form.last, strict=True)
     ]
     (value,) = values if len(values) == 1 else model.put("Concat", values, axis=1)
-    if form != Form(form.values, form.layout, form.last):
+    if form.task == "classify" and form.logits:
+        (value,) = model.put("Softmax", [value], axis=1)
+    elif not form.common:
         value = _converted(model, value, form)
-    model.outputs = [value]
+    model.outputs = [value, *([form.prototypes] if form.prototypes else [])]
     model.drop_unneeded()
 
 
 def _converted(model: Model, value: str, form: Form) -> str:
     channels, anchors = _size(model, form)
-    rest = [1, channels - _BOX - 1] if form.objectness else [channels - _BOX]
-    first, second, *scores = model.split(value, [2, 2, *rest])
+    classes = channels - _BOX - form.objectness - form.extras
+    sizes = [2, 2, *([1] if form.objectness else []), classes, *filter(None, [form.extras])]
+    first, second, *scores = model.split(value, sizes)
+    extras = [scores.pop()] if form.extras else []
     if form.logits:
         scores = [model.put("Sigmoid", [each])[0] for each in scores]
     if form.objectness:
@@ -248,7 +258,7 @@ def _converted(model: Model, value: str, form: Form) -> str:
         sides = np.array([model.imgsz.width, model.imgsz.height], np.float32).reshape(1, 2, 1)
         factor = model.new_constant(sides)
         first, second = (model.put("Mul", [each, factor])[0] for each in (first, second))
-    return model.put("Concat", [first, second, *scores], axis=1)[0]
+    return model.put("Concat", [first, second, *scores, *extras], axis=1)[0]
 
 
 def _size(model: Model, form: Form) -> tuple[int, int]:

@@ -13,7 +13,9 @@ from yolodeploy_torch.graph.nodes import Count, Row, Shape, Unsupported
 
 Size = tuple[int, int]  # height and width
 Finding = Literal["detect", "segment", "pose", "obb"]  # the tasks that find objects
+KptShape = tuple[Count, Literal[2, 3]]  # keypoints, and the numbers of each
 Shapes = Mapping[str, Shape]
+_ADDED = {"segment": "mask coefficients", "pose": "keypoints", "obb": "angles"}
 _MAP_AXES = 4
 _COARSEST = (
     128  # the stride of the coarsest map of any family, so that a wrong stride shows at the head
@@ -73,7 +75,7 @@ class Detection(Row):
     branches: dict[Head, Branch] = Field(min_length=1)
     task: Finding = "detect"
     prototypes: str | None = None
-    kpt_shape: tuple[Count, Literal[2, 3]] | None = None
+    kpt_shape: KptShape | None = None
 
     @property
     def ends(self) -> tuple[str, ...]:
@@ -117,30 +119,15 @@ class Detection(Row):
     @property
     def _what(self) -> str:
         """What the branches have beside boxes and scores."""
-        named = {"segment": "mask coefficients", "pose": "keypoints", "obb": "angles"}
-        return named.get(self.task, "extras")
+        return _ADDED.get(self.task, "extras")
 
     def _extra(self, found: Shapes) -> int:
         """How many numbers per anchor the task adds; raises `Unsupported` where what they need is missing."""
-        needs = {"segment": self.prototypes, "pose": self.kpt_shape}
-        if any((needs[task] is None) == (task == self.task) for task in needs):
-            raise Unsupported(
-                f"its head for `{self.task}` has no {self._what}, or those of another"
-            )
         if any(
             (branch.decoded is None) != (self.task == "detect") for branch in self.branches.values()
         ):
-            raise Unsupported(
-                f"its head for `{self.task}` has no {self._what}, or those of another"
-            )
-        if self.prototypes is not None:
-            shape = found.get(self.prototypes, ())
-            if len(shape) != _MAP_AXES:
-                raise Unsupported(f"it has no prototypes of masks named {self.prototypes}")
-            return shape[1]
-        if self.kpt_shape is not None:
-            return math.prod(self.kpt_shape)
-        return int(self.task == "obb")
+            raise _lacking(self.task)
+        return _extra(self.task, found, self.prototypes, self.kpt_shape)
 
     def _claims(self, extra: int) -> Iterator[tuple[tuple[str, ...], str, int | None]]:
         for branch in self.branches.values():
@@ -192,27 +179,42 @@ class Classification(Row):
 class OpenHead(Row):
     """A head of which only the output is known, as of a model that another project trained.
 
-    `output` [N, 4 + nc, A] has per anchor or query centre x, centre y, width and height in px, then a score in 0..1
-    for each class of `names`. The sides of an image are multiples of all `strides`, which may be one number.
+    `output` [N, 4 + nc + E, A] has per anchor or query centre x, centre y, width and height in px, then a score in 0..1
+    for each class of `names`, then what the task adds, as `Detection` says; that of "classify" is [N, nc]. `prototypes`
+    [N, E, H', W'] are those of masks. The sides of an image are multiples of all `strides`, which may be one number.
     """
 
     names: tuple[str, ...] = Field(min_length=1)
     strides: tuple[Count, ...] = Field(min_length=1, max_length=8)
     output: str
+    task: Finding | Literal["classify"] = "detect"
+    prototypes: str | None = None
+    kpt_shape: KptShape | None = None
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """The output."""
-        return (self.output,)
+        """The outputs."""
+        return (self.output, *_given(self.prototypes))
 
     def renamed(self, names: Mapping[str, str]) -> Self:
         """The same head where values bear other names."""
-        return self.model_copy(update={"output": names.get(self.output, self.output)})
+        changes = {"output": names.get(self.output, self.output)}
+        if self.prototypes is not None:
+            changes["prototypes"] = names.get(self.prototypes, self.prototypes)
+        return self.model_copy(update=changes)
 
     def check(self, _selected: Head, found: Shapes, _size: Size) -> None:
-        """Raise `Unsupported` unless the output has a score for every class."""
+        """Raise `Unsupported` unless the output has a score for every class, and what the task adds."""
         shape = found.get(self.output, ())
-        _require_output(shape, self.names, shape[2] if len(shape) == 3 else None)
+        if self.task == "classify":
+            if shape != (1, len(self.names)):
+                raise Unsupported(
+                    f"its output has the shape {shape}, and with {len(self.names)} classes it should be "
+                    f"{(1, len(self.names))}"
+                )
+            return
+        extra = _extra(self.task, found, self.prototypes, self.kpt_shape)
+        _require_output(shape, self.names, shape[2] if len(shape) == 3 else None, extra)
 
 
 def reference_size(strides: tuple[int, ...]) -> Size:
@@ -230,6 +232,28 @@ def _require_output(
             f"its output has the shape {shape}, and with {len(names)} "
             f"classes it should be {expected}"
         )
+
+
+def _extra(
+    task: str, found: Shapes, prototypes: str | None, kpt_shape: tuple[int, int] | None
+) -> int:
+    """How many numbers per anchor a task adds; raises `Unsupported` where what they need is missing."""
+    needs = {"segment": prototypes, "pose": kpt_shape}
+    if any((needs[each] is None) == (each == task) for each in needs):
+        raise _lacking(task)
+    if prototypes is not None:
+        shape = found.get(prototypes, ())
+        if len(shape) != _MAP_AXES:
+            raise Unsupported(f"it has no prototypes of masks named {prototypes}")
+        return shape[1]
+    if kpt_shape is not None:
+        return math.prod(kpt_shape)
+    return int(task == "obb")
+
+
+def _lacking(task: str) -> Unsupported:
+    what = _ADDED.get(task, "extras")
+    return Unsupported(f"its head for `{task}` has no {what}, or those of another")
 
 
 def _given(value: str | None) -> tuple[str, ...]:

@@ -45,9 +45,7 @@ class Graph(Row):
     @property
     def task(self) -> str:
         """What the model is trained to do, as `ModelInfo.task` has it."""
-        if isinstance(self.head, Classification):
-            return "classify"
-        return self.head.task if isinstance(self.head, Detection) else "detect"
+        return "classify" if isinstance(self.head, Classification) else self.head.task
 
     @property
     def detection(self) -> Detection:
@@ -73,7 +71,7 @@ class Graph(Row):
     def outputs(self) -> dict[str, str]:
         """All values that the model gives, in order, by the names that a predictor gives them."""
         head = self.head
-        masks = head.prototypes if isinstance(head, Detection) else None
+        masks = None if isinstance(head, Classification) else head.prototypes
         return {OUTPUT: self.output, **({} if masks is None else {PROTOTYPES: masks})}
 
     @property
@@ -85,8 +83,15 @@ class Graph(Row):
 
     def opened(self) -> Graph:
         """The same model as if only the output of its head were known."""
-        names, strides = self.head.names, self.head.strides
-        head = OpenHead(names=names, strides=strides, output=self.output)
+        known = self.head
+        if isinstance(known, OpenHead):
+            return self
+        head = OpenHead(names=known.names, strides=known.strides, output=self.output)
+        if isinstance(known, Detection):
+            more = {"prototypes": known.prototypes, "kpt_shape": known.kpt_shape}
+            head = head.model_copy(update={"task": known.task, **more})
+        else:
+            head = head.model_copy(update={"task": "classify"})
         return self.model_copy(update={"head": head})
 
     def makers(self) -> dict[str, AnyNode]:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from yolodeploy.backend import ModelInfo
 from yolodeploy.errors import StepFailed
 from yolodeploy.system import ImageShape
-from yolodeploy_torch.graph import Classification, Detection, Graph, OpenHead, Unsupported
+from yolodeploy_torch.graph import Classification, Graph, OpenHead, Unsupported
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -70,8 +70,8 @@ def info(graph: Graph) -> ModelInfo:
         head=graph.selected,
         heads=graph.heads,
         known="layers" if isinstance(head, OpenHead) else "head",
-        fit="crop" if isinstance(head, Classification) else "center",
-        kpt_shape=head.kpt_shape if isinstance(head, Detection) else None,
+        fit="crop" if graph.task == "classify" else "center",
+        kpt_shape=None if isinstance(head, Classification) else head.kpt_shape,
     )
 
 

@@ -29,7 +29,8 @@ def keep_classes(
 ) -> tuple[Graph, dict[str, Tensor]]:
     """The same model with only these classes, in this order; their scores stay as they are, to the bit.
 
-    Probabilities of a classifier are spread over those that stay. Of an open head the output loses the rows of the others; raises `Unsupported` if it would fall into too many pieces.
+    Probabilities of a classifier are spread over those that stay. Of an open head the output loses the rows of the others.
+    Raises `Unsupported` if it would fall into too many pieces, or is that of a classifier.
     """
     if isinstance(graph.head, OpenHead):
         return _rows_kept(graph, graph.head, chosen), dict(state)
@@ -59,8 +60,15 @@ def _scoring(graph: Graph) -> set[str]:
 
 def _rows_kept(graph: Graph, head: OpenHead, chosen: Sequence[int]) -> Graph:
     """The graph with nodes behind its output that split it and join what stays."""
-    runs = _runs([*range(_BOX), *(_BOX + number for number in chosen)])
-    edges = {0, _BOX + len(head.names)}.union(*runs)
+    if head.task == "classify":
+        raise Unsupported(
+            "the layer that scores classes is not known, and their probabilities add up to 1"
+        )
+    end = _BOX + len(head.names)
+    total = end if head.task == "detect" else graph.shapes(*graph.reference)[head.output][1]
+    behind = range(end, total)
+    runs = _runs([*range(_BOX), *(_BOX + number for number in chosen), *behind])
+    edges = {0, total}.union(*runs)
     starts = sorted(edges)
     sizes = tuple(end - start for start, end in pairwise(starts))
     pieces = [starts.index(start) for start, _ in runs]

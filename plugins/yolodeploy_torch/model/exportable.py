@@ -61,7 +61,7 @@ class ExportableRows(Exportable):
 
 
 class ExportableOpenRows(Exportable):
-    """The same for a head of which only the output is known."""
+    """The same for a detector of whose head only the output is known."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Map [N, channels, height, width] to [N, 300, 6], as `ExportableRows` does."""
@@ -80,7 +80,7 @@ def exportable(folder: Path, imgsz: ImageShape, batch: int = 1, *, rows: bool = 
     model = fused_module(read(folder))
     graph = graph_in(model)
     _require_size(imgsz, graph)
-    if not rows or graph.selected != "one-to-one":
+    if not _ends_in_rows(graph, rows):
         return Exportable(fixed(model, tuple(graph.outputs.values()), imgsz, batch)).eval()
     if isinstance(graph.head, OpenHead):
         return ExportableOpenRows(fixed(model, (graph.output,), imgsz, batch)).eval()
@@ -108,6 +108,12 @@ def traced(
 def fused_module(model: GraphModule) -> GraphModule:
     """The same model with parallel convolutions merged and every batch normalisation folded into its convolution."""
     return build(*fused(*merged(graph_in(model), model.state_dict())))
+
+
+def _ends_in_rows(graph: Graph, rows: bool) -> bool:
+    """Whether rows are asked for and can be made: of an open head what the task adds to them is not told from scores."""
+    open_ = isinstance(graph.head, OpenHead) and graph.task != "detect"
+    return rows and graph.selected == "one-to-one" and not open_
 
 
 def _require_size(imgsz: ImageShape, graph: Graph) -> None:

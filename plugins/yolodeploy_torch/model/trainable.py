@@ -47,7 +47,7 @@ class Logits(NamedTuple):
 class Outputs(NamedTuple):
     """What `Trainable` gives: the maps [N, C, h, w] that the head reads per level, and logits by head.
 
-    Of an open head: its `output` [N, 4 + nc, A] instead of logits, and the maps that `features` names. A segmentation
+    Of an open head: its `output` instead of logits, [N, 4 + nc + E, A] or [N, nc], and the maps that `features` names. A segmentation
     model has `prototypes` [N, coefficients, H', W'] besides, a classifier only `classes` [N, nc], its logits.
     """
 

@@ -25,7 +25,7 @@ from yolodeploy.recipe import Preprocess
 from yolodeploy.system import ImageShape
 from yolodeploy_onnx.params import LoadOnnx
 from yolodeploy_onnx.reading import read
-from yolodeploy_onnx.runtime import outputs_of
+from yolodeploy_onnx.runtime import output_of
 from yolodeploy_torch.graph import Detection, Graph, build
 
 Build = Callable[[Path], zoo.Model]
@@ -82,7 +82,7 @@ def computed(
     if isinstance(model, Graph):
         with torch.inference_mode():
             return build(model, state)(torch.from_numpy(images)).numpy()
-    return outputs_of(model, images)
+    return output_of(model, images)
 
 
 def known_of(model: Graph | onnx.ModelProto) -> str:
