@@ -1,0 +1,42 @@
+"""Objects and their keypoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import detect
+import numpy as np
+from bundle import Bundle, Found, clip_to_image, to_image
+
+DRAWN = 0.5  # keypoints with a visibility above this are drawn
+
+
+def decode(bundle: Bundle) -> Found:
+    """The golden results of a pose model: class, score, box, keypoints in pixels of the image."""
+    rule = bundle.contract["postprocess"]["keypoints"]
+    shape = (rule["count"], len(rule["numbers"]))
+    return [
+        {
+            **detect.result(candidate, bundle.golden),
+            "keypoints": keypoints(candidate.numbers.reshape(shape), bundle.golden),
+        }
+        for candidate in detect.choose(bundle.outputs["output"], bundle.contract)
+    ]
+
+
+def keypoints(numbers: np.ndarray, golden: dict[str, Any]) -> list[list[float]]:
+    """x and y mapped to the image and clipped to it; a visibility stays as it is."""
+    points = clip_to_image(to_image(numbers[:, :2].astype(float), golden), golden)
+    return np.concatenate([points, numbers[:, 2:]], axis=1).tolist()
+
+
+def describe(found: dict[str, Any]) -> str:
+    """What is printed of a box and its keypoints; those that one would not draw are in brackets."""
+    texts = []
+    for x, y, *visibility in found["keypoints"]:
+        text = f"{x:.1f},{y:.1f}"
+        texts.append(text if not visibility or visibility[0] > DRAWN else f"({text})")
+    return f"{detect.describe(found)}, keypoints {' '.join(texts)}"
+
+
+check = detect.check
