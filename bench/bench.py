@@ -22,7 +22,7 @@ from android import ncnn
 from common import PEERS, ROOT, SHARED, Bench
 from coreml_w8a8 import coreml_w8a8
 from coreml_weights import coreml
-from demos import demos
+from demos import demo_tasks, demos
 from every_family import BACKENDS, families
 from fire import fire
 from fuzz import fuzz
@@ -232,6 +232,7 @@ SECTIONS = {
     "families": families,
     "onnx": onnx_sources,
     "demos": demos,
+    "tasks": demo_tasks,
 }
 
 

@@ -15,6 +15,11 @@ from yolodeploy.system.machine import cpu_name
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+TASKS = ("segment", "pose", "obb", "classify")
+# Of the recipes of other tasks, one of each is built here, each backend's at least once; `make reproduce` builds all, and
+# tests/contract/test_tasks.py exports every task for every backend.
+BUILT_OF_TASKS = {"android-segment", "ios-pose", "android-obb", "ios-classify"}
+BUILT = [p for p in RECIPES if not p.stem.endswith(TASKS) or p.stem in BUILT_OF_TASKS]
 CALIBRATED_ON = "AMD EPYC"  # see `quantize` in docs/recipes.md
 COMMAND = [sys.executable, "-m", "yolodeploy"]
 PATHS = f"{ROOT}:{ROOT / 'plugins'}"
@@ -119,7 +124,7 @@ def require_comparable(recipe):
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory):
     """Every recipe whose lock counts here, built again elsewhere: a row of each, and the store."""
-    recipes = [path for path in RECIPES if cpu_name() == CALIBRATED_ON or portable(path)]
+    recipes = [path for path in BUILT if cpu_name() == CALIBRATED_ON or portable(path)]
     folder = tmp_path_factory.mktemp("reproduced") / "kept"
     command = [*COMMAND, "reproduce", *map(str, recipes), "--keep", str(folder), "--json", "-q"]
     env = {**os.environ, "YOLODEPLOY_CACHE": str(folder.parent / "cache"), "PYTHONPATH": PATHS}
@@ -129,7 +134,7 @@ def reproduced(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
+@pytest.mark.parametrize("recipe", BUILT, ids=names(BUILT))
 def test_reproduces_byte_for_byte(recipe, reproduced):
     require_comparable(recipe)
     row = reproduced[0][recipe.stem]
@@ -177,7 +182,7 @@ def deployed(reproduced, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
+@pytest.mark.parametrize("recipe", BUILT, ids=names(BUILT))
 def test_deploys_with_its_checks(recipe, deployed):
     """The bundle holds the locked bytes, and every check holds."""
     require_comparable(recipe)
@@ -186,7 +191,7 @@ def test_deploys_with_its_checks(recipe, deployed):
     report = json.loads(out)
     assert report["artifact"]["digest"] == read_lock(lock_path(recipe)).steps[-1]["output"]
     assert all(check["ok"] for check in report["checks"])
-    assert report["evidence"]["map50_95"]["source"] > 0.5
+    assert report["evidence"][report["scores"][0]]["source"] > 0.5
     bundle = deployed[1] / recipe.stem
     shipped = {path.name for path in bundle.iterdir()}
     assert {

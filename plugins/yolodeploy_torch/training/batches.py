@@ -14,7 +14,7 @@ from torch import Tensor
 
 from yolodeploy.data import Dataset, Letterboxed, letterboxed_file
 from yolodeploy.system import ImageShape
-from yolodeploy_torch.losses.detection import Targets
+from yolodeploy_torch.losses import Targets
 from yolodeploy_torch.params import Augment
 from yolodeploy_torch.training.augment import Sample, augment_sample
 from yolodeploy_torch.training.shapes import joined, keypoints, masks, rectangles, shapes_of
