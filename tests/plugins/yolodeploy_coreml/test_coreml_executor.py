@@ -176,11 +176,13 @@ POINTS = np.array([-3, 0, 9], np.int8)
         ("add", {"x": X, "y": X[:, :1]}),
         ("cast", {"x": X, "dtype": "int32"}),
         ("concat", {"values": [X, X[:, :2]], "axis": 1}),
+        ("cos", {"x": X}),
         ("dequantize", {"input": Q, "scale": SCALES, "zero_point": POINTS, "axis": 1}),
         ("dequantize", {"input": Q, "scale": SCALES[0]}),
         ("expand_dims", {"x": X, "axes": [0, 3, -1]}),
         ("floor_div", {"x": WHOLE, "y": np.int32(7)}),
         ("gather_along_axis", {"x": X, "indices": WHOLE % 6 - 3, "axis": -1}),
+        ("linear", {"x": X[0, 0], "weight": X[1, 1, :3], "bias": SCALES}),
         ("matmul", {"x": X, "y": X[:, :1, :, :5], "transpose_x": True, "transpose_y": False}),
         ("matmul", {"x": X[0, 0], "y": X[:, :, 1:], "transpose_x": False, "transpose_y": True}),
         ("mul", {"x": X, "y": SCALES.reshape(3, 1, 1)}),
@@ -191,12 +193,15 @@ POINTS = np.array([-3, 0, 9], np.int8)
         ("real_div", {"x": X, "y": SCALES.reshape(3, 1, 1)}),
         ("reduce_max", {"x": X, "axes": [1], "keep_dims": False}),
         ("reduce_max", {"x": X}),
+        ("reduce_mean", {"x": X, "axes": [2, 3], "keep_dims": True}),
+        ("reduce_mean", {"x": X}),
         ("reduce_sum", {"x": X, "axes": [0, -1], "keep_dims": True}),
         ("relu", {"x": X}),
         ("reshape", {"x": X, "shape": [2, -1, 6]}),
         ("sigmoid", {"x": X}),
         ("exp", {"x": X}),
         ("leaky_relu", {"x": X, "alpha": 0.1}),
+        ("sin", {"x": X}),
         ("slice_by_index", {"x": X, "begin": [0, 1, 0, -3], "end": [2, 2, 3, 0], "stride": [1, 1, 2, 1], "begin_mask": [True, False, False, False], "end_mask": [False, False, False, True], "squeeze_mask": [False, True, False, False]}),
         ("softmax", {"x": X, "axis": 1}),
         ("split", {"x": X, "split_sizes": [1, 5], "axis": 3}),
@@ -279,6 +284,18 @@ def test_convolution_and_pooling_pad_each_side_by_its_own() -> None:
         np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_a_transposed_convolution_spreads_every_pixel() -> None:
+    """With a stride as wide as the kernel each pixel becomes a square of its own."""
+    weight, bias = X[0, :, :2, :4].reshape(3, 2, 2, 2), SCALES[:2]
+    wanted = np.einsum("nchw,coij->nohiwj", X, weight).reshape(2, 2, 8, 12) + bias[:, None, None]
+    t = torch.tensor
+    known = {"weight": torch.from_numpy(weight), "bias": t(bias), "strides": t([2, 2])}
+    got = OPS["conv_transpose"](torch.from_numpy(X), **known, output_shape=t([2, 2, 8, 12]))
+    np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match=r"\[2, 2, 8, 12\], not \[2, 2, 9, 12\]"):
+        OPS["conv_transpose"](torch.from_numpy(X), **known, output_shape=t([2, 2, 9, 12]))
+
+
 def test_sixteen_bits_wrap_around_and_equal_scores_keep_their_order() -> None:
     """From iOS 17 on programs hold indices in 16 bits; what does not fit must be seen to be wrong."""
     numbers = torch.tensor([0, 65535, 65536, 70000])
@@ -295,6 +312,7 @@ def test_sixteen_bits_wrap_around_and_equal_scores_keep_their_order() -> None:
     ("name", "change"),
     [
         ("conv", {"pad_type": "same"}),
+        ("conv_transpose", {"pad_type": "custom", "pad": torch.tensor([1, 0, 0, 0])}),
         ("avg_pool", {"ceil_mode": True}),
         ("max_pool", {"ceil_mode": True}),
         ("concat", {"interleave": True}),
@@ -303,7 +321,8 @@ def test_sixteen_bits_wrap_around_and_equal_scores_keep_their_order() -> None:
 def test_a_variant_that_is_not_known_is_refused(name: str, change: dict[str, Any]) -> None:
     image = torch.from_numpy(X)
     pool = {"x": image, "kernel_sizes": torch.tensor([2, 2])}
-    needed = {"conv": {"x": image, "weight": image}, "avg_pool": pool, "max_pool": pool,
+    weighted = {"x": image, "weight": image}
+    needed = {"conv": weighted, "conv_transpose": weighted, "avg_pool": pool, "max_pool": pool,
               "concat": {"values": [image], "axis": 1}}  # fmt: skip
     with pytest.raises(ValueError, match="not known"):
         OPS[name](**needed[name], **change)
