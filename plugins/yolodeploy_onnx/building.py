@@ -23,6 +23,7 @@ from yolodeploy_onnx.graph import (
     finished,
     lowered,
     marked,
+    told_apart,
     with_head,
 )
 from yolodeploy_onnx.interface import Model, Purpose
@@ -74,10 +75,11 @@ def built(
     wanted = replace(wanted, outputs=outputs)
     shapes = _shapes(nodes, model.imgsz)
     nodes = marked(nodes, shapes, outputs)
-    for graph, tensors in _known(Structure(nodes, shapes), state, wanted):
+    structure = Structure(nodes, shapes)
+    for graph, tensors in _known(structure, state, wanted):
         if _difference(_computed(graph, tensors, model.imgsz), expected, purpose) <= 1:
             return graph, tensors, ""
-    graph = _open(nodes, wanted, steps, path)
+    graph = _open(structure, wanted, steps, path)
     _require_same(_computed(graph, state, model.imgsz), expected, purpose, path)
     return graph, state, ""
 
@@ -96,7 +98,7 @@ def _known(
         yield finished(nodes, head, wanted), state
 
 
-def _open(nodes: Sequence[AnyNode], wanted: Wanted, steps: tuple[int, ...], path: Path) -> Graph:
+def _open(structure: Structure, wanted: Wanted, steps: tuple[int, ...], path: Path) -> Graph:
     """The graph of a model of whose head only the output is known."""
     purpose = wanted.purpose
     if purpose.extras and wanted.selected == "one-to-one":
@@ -113,7 +115,7 @@ def _open(nodes: Sequence[AnyNode], wanted: Wanted, steps: tuple[int, ...], path
         prototypes=wanted.outputs[1] if len(wanted.outputs) > 1 else None,
         kpt_shape=purpose.kpt_shape,
     )
-    return finished(nodes, head, wanted)
+    return finished(told_apart(structure, wanted), head, wanted)
 
 
 def _shapes(nodes: tuple[AnyNode, ...], imgsz: ImageShape, count: int = 1) -> dict[str, Shape]:
@@ -158,16 +160,27 @@ def _require_same(
 
 def _difference(found: Sequence[Floats], expected: Sequence[Floats], purpose: Purpose) -> float:
     """The largest difference, as a multiple of what is allowed."""
-    worst = 0.0
-    for place, (one, other) in enumerate(zip(found, expected, strict=True)):
-        if one.shape != other.shape:
-            return float("inf")
-        allowed = np.full(one.shape[1], _SCORE)
-        if place == 0:
-            allowed[_pixels(purpose)] = _PIXELS
-        apart = abs(one - other) / np.maximum(1, abs(other))
-        worst = max(worst, float((apart / allowed.reshape(1, -1, *[1] * (one.ndim - 2))).max()))
-    return worst
+    return max(
+        _apart(one, other, purpose if place == 0 else None)
+        for place, (one, other) in enumerate(zip(found, expected, strict=True))
+    )
+
+
+def _apart(found: Floats, expected: Floats, purpose: Purpose | None) -> float:
+    """The same for one output: prototypes of masks if it has no purpose.
+
+    Prototypes and their coefficients are parts of sums, so they are compared with the largest of their channel.
+    """
+    if found.shape != expected.shape:
+        return float("inf")
+    rows = expected.shape[1]
+    apart, size = (abs(v).reshape(rows, -1) for v in (found - expected, expected))
+    allowed, sums = np.full((rows, 1), _SCORE), slice(rows)
+    if purpose:
+        allowed[_pixels(purpose)] = _PIXELS
+        sums = slice(rows - purpose.extras if purpose.task == "segment" else rows, rows)
+    size[sums] = size[sums].max(1, keepdims=True)
+    return float((apart / np.maximum(1, size) / allowed).max())
 
 
 def _pixels(purpose: Purpose) -> list[int]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from yolodeploy.data import TASKS
 from yolodeploy.recipe import Head
 from yolodeploy.system import quotable
 from yolodeploy_ultralytics.export import MODEL, REFUSAL, REPORT, WEIGHTS
@@ -67,9 +68,9 @@ def _export(folder: Path, sides: list[int] | None, head: Head | None) -> dict[st
     from ultralytics.models import YOLO
 
     model: Any = YOLO(str(folder / WEIGHTS))
-    if model.task != "detect":
+    if model.task not in TASKS:
         raise _Refused(
-            f"it is a model for `{quotable(model.task)}`, and this version ships detection models."
+            f"it is a model for `{quotable(model.task)}`, and known are {', '.join(TASKS)}."
         )
     heads = _heads(model.model)
     chosen: dict[str, Any] = {}

@@ -1,5 +1,5 @@
 from .classifier import classification
-from .head import Wanted, finished, with_head
+from .head import Wanted, finished, told_apart, with_head
 from .lowering import NoPrimitive, lowered
 from .merging import merged
 from .structure import Structure, marked, passed_on_parts
@@ -14,5 +14,6 @@ __all__ = [
     "marked",
     "merged",
     "passed_on_parts",
+    "told_apart",
     "with_head",
 ]

@@ -211,6 +211,26 @@ def _own_branch(structure: Structure, maps: Maps, purpose: Purpose) -> dict[str,
     }
 
 
+def told_apart(structure: Structure, wanted: Wanted) -> tuple[AnyNode, ...]:
+    """All nodes of a model whose head is not known, the last layers before keypoints or angles with the part of those.
+
+    Backends tell the task by it. Where one layer gives everything, it has that part.
+    """
+    purpose = wanted.purpose
+    if purpose.task not in _OWN:
+        return tuple(structure.nodes)
+    output, joined = wanted.outputs[0], _joining(structure, wanted.outputs[0])
+    value = joined.inputs[-1] if joined else output
+    if purpose.extras not in structure.shapes[value]:
+        value = output
+    return tuple(
+        node.model_copy(update={"part": _OWN[purpose.task]})
+        if node.part == "head.last" and node.name in structure.before(value)
+        else node
+        for node in structure.nodes
+    )
+
+
 def _branch(to: GraphBuilder, maps: Maps, purpose: Purpose, variant: bool) -> Branch:
     """Decode maps; the variant is that of the families before YOLO26."""
     boxes, scores, found = maps

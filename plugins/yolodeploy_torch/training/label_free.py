@@ -27,6 +27,8 @@ def fits_model(params: Params, model: ModelInfo) -> str | None:
             f"`teacher: {params.teacher.file.name}` is no checkpoint ({_TEACHER}). Name one, or leave `teacher` out to "
             "learn from the model as it was loaded."
         )
+    elif model.task != "detect" and model.known != "head":
+        reason = _fits_open(params, model.task)
     elif model.known == "head":
         reason = _fits_classes(params) if model.task == "classify" else None
     elif isinstance(params, Prune):
@@ -72,6 +74,18 @@ def _trains(params: Params) -> Training | None:
     if isinstance(params, Prune):
         return params.finetune
     return params if isinstance(params, Training) else None
+
+
+def _fits_open(params: Params, task: str) -> str | None:
+    """What masks, keypoints and angles are decoded from is not known, so that they cannot be compared either."""
+    if isinstance(params, Prune):
+        return _fits_prune(params) and (
+            f"`prune` of this model for `{task}` cannot train, which {_WHY}. Cut by importance: magnitude or bn_scale, "
+            "without `finetune`."
+        )
+    if isinstance(params, Training):
+        return f"`{type(params).__name__.lower()}` of a model for `{task}` {_WHY}. Remove the step."
+    return None
 
 
 def _fits_prune(params: Prune) -> str | None:
