@@ -67,6 +67,8 @@ def shape_faults(bundle: Bundle) -> list[str]:
         faults.append(
             f"labels.txt has {len(bundle.labels)} names for {contract['classes']} classes"
         )
+    if contract["postprocess"]["nms"] == "artifact":
+        return faults  # the golden output is the one before suppression
     given = sorted(array.shape for array in bundle.outputs.values())
     said = sorted(_without_batch(output["shape"]) for output in contract["outputs"])
     if given != said:
@@ -107,20 +109,15 @@ def differences(found: Found, golden: Found) -> list[str]:
     """Where two lists of results differ by more than the rounding of the golden ones; masks are left out."""
     if len(found) != len(golden):
         return [f"{len(found)} found, {len(golden)} golden"]
-    faults = []
-    for place, (ours, theirs) in enumerate(zip(found, golden, strict=True)):
-        for key in theirs.keys() - {"mask"}:
-            if not _same(ours[key], theirs[key], TOLERANCES.get(key)):
-                faults.append(f"result {place}: {key} is {ours[key]}, golden {theirs[key]}")
-    return faults
+    return [
+        f"result {place}: {key} is {ours[key]}, golden {theirs[key]}"
+        for place, (ours, theirs) in enumerate(zip(found, golden, strict=True))
+        for key in theirs
+        if key != "mask" and not _same(ours[key], theirs[key], TOLERANCES.get(key))
+    ]
 
 
 def _same(ours: Any, theirs: Any, tolerance: Any) -> bool:
     if tolerance is None:
         return bool(ours == theirs)
-    ours, theirs = np.array(ours, float), np.array(theirs, float)
-    if ours.shape != theirs.shape:
-        return False
-    if isinstance(tolerance, tuple):
-        tolerance = np.array(tolerance[: theirs.shape[-1]])
-    return bool((np.abs(ours - theirs) <= tolerance).all())
+    return bool((np.abs(np.array(ours) - np.array(theirs)) <= tolerance).all())

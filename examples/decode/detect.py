@@ -45,14 +45,18 @@ def result(candidate: Candidate, golden: dict[str, Any]) -> dict[str, Any]:
 
 
 def choose(output: np.ndarray, contract: dict[str, Any]) -> list[Candidate]:
-    """The objects that `postprocess.rule` keeps, best first; boxes are left, top, right, bottom in the input."""
+    """The objects that `postprocess.rule` keeps, best first; boxes are left, top, right, bottom in the input.
+
+    Where the artifact suppresses overlaps itself, an app has nothing to do; the golden output is
+    the one before suppression, and its golden results are chosen as of "anchors".
+    """
     rules = contract["thresholds"]
     match contract["postprocess"]["layout"], contract["postprocess"]["nms"]:
         case "rows", "none":
             chosen = rows(output, rules["confidence"])
         case "anchors", "none":
             chosen = [_with_corners(each) for each in best_pairs(output, contract)]
-        case "anchors", "app":
+        case ("anchors", "app") | ("detections", "artifact"):
             anchors = [_with_corners(each) for each in best_classes(output, contract)]
             chosen = suppress(anchors, rules["iou"])
         case layout, nms:
@@ -86,8 +90,9 @@ def best_pairs(output: np.ndarray, contract: dict[str, Any]) -> list[Candidate]:
 
     The `best` anchors with the highest scores, and of their pairs of an anchor and a class the
     `best` with the highest scores; those above `confidence`. An anchor can give several objects.
+    Of fewer anchors than `best`, as many pairs as there are anchors.
     """
-    count, best = contract["classes"], contract["postprocess"]["best"]
+    count, best = contract["classes"], min(contract["postprocess"]["best"], output.shape[1])
     columns = sorted(output.T, key=lambda column: -column[4 : 4 + count].max())[:best]
     pairs = [_candidate(column, index, count) for column in columns for index in range(count)]
     pairs = sorted(pairs, key=lambda each: -each.score)[:best]

@@ -25,17 +25,18 @@ def decode(bundle: Bundle) -> Found:
 
 
 def keypoints(numbers: np.ndarray, golden: dict[str, Any]) -> list[list[float]]:
-    """x and y mapped to the image and clipped to it; a visibility stays as it is."""
+    """Points mapped to the image and clipped to it, with their visibility; a model without that has 1 in its place."""
     points = clip_to_image(to_image(numbers[:, :2].astype(float), golden), golden)
-    return np.concatenate([points, numbers[:, 2:]], axis=1).tolist()
+    visible = numbers[:, 2:] if numbers.shape[1] == 3 else np.ones((len(numbers), 1))
+    return [[float(value) for value in row] for row in np.hstack([points, visible])]
 
 
 def describe(found: dict[str, Any]) -> str:
     """What is printed of a box and its keypoints; those that one would not draw are in brackets."""
     texts = []
-    for x, y, *visibility in found["keypoints"]:
+    for x, y, visibility in found["keypoints"]:
         text = f"{x:.1f},{y:.1f}"
-        texts.append(text if not visibility or visibility[0] > DRAWN else f"({text})")
+        texts.append(text if visibility > DRAWN else f"({text})")
     return f"{detect.describe(found)}, keypoints {' '.join(texts)}"
 
 

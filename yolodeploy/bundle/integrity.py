@@ -21,11 +21,11 @@ from yolodeploy.bundle.attest import (
 from yolodeploy.bundle.manifest import identify, is_artifact, is_known, read_manifest
 from yolodeploy.plan import Lock, differences
 from yolodeploy.system import BUNDLE_BYTES, digest_of, encoded, file_digest, read_json
+from yolodeploy.tasks import golden_file
 
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
 
-GOLDEN = "golden/detections.json"
 _STEP_KEYS = ("name", "params", "id")
 _OTHER_FORM = "has the right content, but is not written as yolodeploy writes it"
 
@@ -155,19 +155,22 @@ def _signature_problems(folder: Path, text: bytes, key: SSlibKey | None) -> Iter
 
 def _golden_problems(folder: Path) -> Iterator[str]:
     """Whether the golden vectors follow the rules that the contract tells an app; earlier releases say fewer of them."""
+    file = "the golden results"
     try:
-        contract, golden = read_json(folder / CONTRACT), read_json(folder / GOLDEN)
+        contract = read_json(folder / CONTRACT)
+        file = golden_file(contract.get("task", ""))
+        golden = read_json(folder / file)
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
-        yield f"{CONTRACT} or {GOLDEN} cannot be read: {_reason(error)}"
+        yield f"{CONTRACT} or {file} cannot be read: {_reason(error)}"
         return
     told = contract.get("postprocess")
     layout = told.get("layout") if isinstance(told, dict) else None
     if contract.get("thresholds") != golden.get("rules"):
-        yield f"{GOLDEN} follows other thresholds than {CONTRACT}"
+        yield f"{file} follows other thresholds than {CONTRACT}"
     elif layout != "detections" and layout != golden.get("layout"):
-        yield f"{GOLDEN} is of another output than {CONTRACT}"
+        yield f"{file} is of another output than {CONTRACT}"
 
 
 def _is_written_as(file: Path, value: object) -> bool:

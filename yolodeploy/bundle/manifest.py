@@ -11,7 +11,9 @@ from typing import Any
 from yolodeploy.backend import MANIFEST, PROVENANCE, RESERVED, SIGNATURE
 from yolodeploy.system import digest_of, read_json
 
-_GOLDEN = re.compile(r"golden/(detections\.json|(in|out)put\.npy|image\.[a-z]{3,4})")
+_GOLDEN = re.compile(
+    r"golden/((detections|classes)\.json|(input|output|prototypes)\.npy|image\.[a-z]{3,4})"
+)
 _REVISION = 5
 _MAX_FILES, _MAX_NAME, _MAX_DEPTH = 10_000, 1_000, 32
 

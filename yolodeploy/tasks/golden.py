@@ -21,6 +21,16 @@ from yolodeploy.tasks.evaluate import Floats, Seen
 from yolodeploy.tasks.thresholds import Rules
 from yolodeploy.tasks.wording import golden_file
 
+_TENSOR = (
+    "input.npy is the image in the size of the input, in 0..1 (pixels / 255), as [1, channels, height, width], whatever type and "
+    "scale the artifact takes; the outputs have no batch axis"
+)
+_PLACED = (
+    "`scale` of the letterbox is s, or that of x and that of y; `left` and `top` are where the image begins in the input; "
+    "`width` and `height` are those of the original image"
+)
+_ROUNDED = "what was found is in pixels of the original image, rounded to 3 decimals; numbers that are no pixels are rounded to 6"
+
 
 class Golden:
     """Keeps the first image on which the artifact finds something, or the first of all."""
@@ -58,6 +68,7 @@ class Golden:
             "output": f"output.npy is {seen.task.output_text(rules, layout)}",
             **({"outputs": [OUTPUT, *others]} if others else {}),
             "layout": layout,
+            "notes": [_TENSOR, _PLACED, _ROUNDED],
             "letterbox": _placed(seen.box),
             "rules": asdict(rules),
             **seen.task.golden(seen.found(-1, rules)),

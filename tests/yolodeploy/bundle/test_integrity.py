@@ -16,6 +16,8 @@ from forging import edit, mend
 from world import World
 
 from yolodeploy.backend.bundle_files import RESERVED
+from yolodeploy.bundle.manifest import is_known
+from yolodeploy.tasks import golden_file
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE = 10
@@ -289,6 +291,12 @@ def test_a_file_that_a_bundle_has_no_room_for(world: World, bundle: Path, name: 
         f"{name} is not a file of a bundle" if ours else "the artifact is not the one that report"
     )
     assert fault in result.error
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "pose", "obb", "classify"])
+def test_golden_files_of_every_task_belong_to_a_bundle(task: str) -> None:
+    for name in (golden_file(task), "golden/output.npy", "golden/prototypes.npy"):
+        assert is_known(name)
 
 
 def test_an_additional_file_is_named_and_not_read(world: World, bundle: Path) -> None:

@@ -22,8 +22,10 @@ from yolodeploy.tasks import (
     Recorder,
     Tally,
     accuracy,
+    app_rules,
     evaluate,
     one,
+    postprocess_of,
     read_findings,
     task_of,
 )
@@ -90,6 +92,9 @@ def test_classification(tmp_path: Path) -> None:
     assert one(measures, Key.OUTPUT_DIFF, "probabilities").artifact == pytest.approx((high - 1) / (high + 2), rel=1e-4)  # fmt: skip
     golden = json.loads((tmp_path / "golden/classes.json").read_text())
     assert golden["classes"][0]["name"] == "blue"
+    assert (
+        golden["layout"] == postprocess_of(info, app_rules("classify"), "anchors")["layout"]
+    )  # or `verify` complains
     assert golden["letterbox"]["top"] == 0
     assert golden["letterbox"]["left"] == -round((int(64 * 60 / 40) - 64) / 2)
 

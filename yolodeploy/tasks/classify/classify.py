@@ -11,7 +11,7 @@ import numpy as np
 
 from yolodeploy.backend import OUTPUT
 from yolodeploy.tasks.classify.accuracy import NO_IMAGES, against_labels, right, share
-from yolodeploy.tasks.classify.contract import OUTPUT_TEXT
+from yolodeploy.tasks.classify.contract import OUTPUT_TEXT, PROBABILITIES
 from yolodeploy.tasks.classify.drawing import draw_bars
 from yolodeploy.tasks.classify.probabilities import (
     Floats,
@@ -132,11 +132,12 @@ class Classify:
         return OUTPUT_TEXT
 
     def golden(self, found: Floats) -> Mapping[str, Any]:
-        """The five most probable classes, best first."""
+        """The five most probable classes, best first; the output is neither of anchors nor of rows."""
         return {
+            "layout": PROBABILITIES,
             "classes": [
                 self._plain(found, cls) for cls in best_classes(found, BEST_CLASSES).tolist()
-            ]
+            ],
         }
 
     def draw(self, image: Pixels, found: Floats) -> Pixels:

@@ -9,6 +9,7 @@ from yolodeploy.backend import OUTPUT
 if TYPE_CHECKING:
     from yolodeploy.tasks.thresholds import Rules
 
+PROBABILITIES = "probabilities"  # the layout
 OUTPUT_TEXT = "one probability for each class in the order of labels.txt, after softmax"
 _STEPS = (
     "`output` holds one probability for each class, after softmax: apply none again",
@@ -20,7 +21,7 @@ _STEPS = (
 def classify_postprocess(rules: Rules, classes: int) -> dict[str, Any]:
     """What the output is, and how an app gets the best classes."""
     return {
-        "layout": "probabilities",
+        "layout": PROBABILITIES,
         "nms": "none",
         "best": min(rules.limit, classes),
         "outputs": {OUTPUT: f"[{classes}] probabilities in 0..1, their sum is 1"},

@@ -1,4 +1,4 @@
-from .contract import box_postprocess, output_text
+from .contract import EXACT_BEST, box_postprocess, exact_postprocess, output_text
 from .drawing import colour_of, draw_boxes, line_width, write
 from .extras import best_extras, main_part, part_differences
 from .matching import box_fits, boxes_of
@@ -8,6 +8,7 @@ from .rows import Paired, pair_rows, rows_fault
 from .task import Detect
 
 __all__ = [
+    "EXACT_BEST",
     "TINY",
     "Detect",
     "Detections",
@@ -21,6 +22,7 @@ __all__ = [
     "choose",
     "colour_of",
     "draw_boxes",
+    "exact_postprocess",
     "line_width",
     "main_part",
     "output_noise",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from yolodeploy.backend import OUTPUT, ROWS
+from yolodeploy.tasks.detection import EXACT_BEST
 from yolodeploy.tasks.thresholds import MAX_CANDIDATES
 
 if TYPE_CHECKING:
@@ -14,13 +15,9 @@ if TYPE_CHECKING:
 PROB_IOU_EPS = 1e-7
 
 _NMS = (
-    f"take the best class of every anchor, keep those with a score above `confidence`, and of those the {MAX_CANDIDATES} best; best "
-    "first, drop every box whose ProbIoU with any better one of its class is at least `iou`, whether that one was "
+    "take the best class of every anchor (of equal scores the first), keep those with a score above `confidence`, and of those "
+    f"the {MAX_CANDIDATES} best; best first, of equal scores in the order of the anchors, drop every box whose ProbIoU with any better one of its class is at least `iou`, whether that one was "
     "dropped or not (this is not greedy); keep at most `limit`"
-)
-_BEST = (
-    "no non-maximum suppression: take the `best` anchors with the highest scores, and of their pairs of an anchor and "
-    "a class the `best` with the highest scores; keep those with a score above `confidence`"
 )
 _PAIRS = (
     "no non-maximum suppression: keep the rows with a score above `confidence`. They are the `best` pairs of an "
@@ -35,7 +32,10 @@ _CORNERS = (
     "u = (w / 2) * (cos(angle), sin(angle)); v = (h / 2) * (-sin(angle), cos(angle)); the corners in order around the box: "
     "c + u + v, c + u - v, c - u - v, c - u + v"
 )
-_INVERSE = "cx, cy as the points of `letterbox.inverse`; w / s, h / s; the angle stays; boxes are not clipped to the image"
+_INVERSE = (
+    "cx, cy as the points of `letterbox.inverse`; w / s, h / s; the angle stays; boxes are not clipped to the image. Of a stretched "
+    "input, w is divided by the s of x (W / width) and h by that of y (H / height)"
+)
 _PROB_IOU = (
     f"eps = {PROB_IOU_EPS:.0e}; of each box p = w^2 / 12, q = h^2 / 12, c = cos(angle), s = sin(angle), a = p c^2 + q s^2, b = p s^2 + "
     "q c^2, k = (p - q) c s; of two boxes A = a1 + a2, B = b1 + b2, K = k1 + k2, D = A B - K^2, dx = x1 - x2, dy = y1 - y2; "
@@ -48,7 +48,7 @@ _PROB_IOU = (
 def obb_postprocess(rules: Rules, layout: Layout, classes: int) -> dict[str, Any]:
     """Whose work suppression is, how many pairs are taken, the rule in words, and every formula."""
     suppressed = layout == "anchors" and rules.iou is not None
-    rule = _PAIRS if layout == "rows" else _NMS if suppressed else _BEST
+    rule = _PAIRS if layout == "rows" else _NMS if suppressed else EXACT_BEST
     return {
         "layout": layout,
         "nms": "app" if suppressed else "none",

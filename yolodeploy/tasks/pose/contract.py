@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from yolodeploy.tasks.detection import box_postprocess, output_text
+from yolodeploy.backend import OUTPUT
+from yolodeploy.tasks.detection import exact_postprocess, output_text
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout
     from yolodeploy.tasks.thresholds import Rules
 
 _ANCHORS = (
-    "output [4 + classes + {extras}, anchors], a column for each anchor: centre x, centre y, width and height of the box in "
+    "[4 + classes + {extras}, anchors], a column for each anchor: centre x, centre y, width and height of the box in "
     "pixels of the input, a score in 0..1 for each class, the {extras} numbers of its {count} keypoints"
 )
 _ROWS = (
-    "output [k, 6 + {extras}], a row for each object: left, top, right and bottom of the box in pixels of the input, score, "
+    "[k, 6 + {extras}], a row for each object: left, top, right and bottom of the box in pixels of the input, score, "
     "class, the {extras} numbers of its {count} keypoints"
 )
 _KEEP = "apply `rule`; each object keeps the keypoints of its anchor or row"
@@ -36,12 +37,12 @@ def pose_postprocess(rules: Rules, layout: Layout, shape: tuple[int, int]) -> di
     output = (_ROWS if layout == "rows" else _ANCHORS).format(extras=count * numbers, count=count)
     each = ("x", "y", "visibility")[:numbers]
     return {
-        **box_postprocess(rules, layout),
-        "outputs": [output],
+        **exact_postprocess(rules, layout),
+        "outputs": {OUTPUT: output},
         "keypoints": {
             "count": count,
             "numbers": list(each),
-            "order": f"keypoint by keypoint: number d of keypoint k is number k * {numbers} + d of the extra ones",
+            "order": f"keypoint by keypoint: number d of keypoint k is number k * {numbers} + d of the extra ones, both counted from 0",
             "unit": "pixels of the input; no anchor or stride is left to apply",
             "visibility": _VISIBLE if numbers == 3 else _ALWAYS,
             "steps": [_KEEP, _MAP],

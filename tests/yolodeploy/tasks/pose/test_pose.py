@@ -118,14 +118,14 @@ def test_golden_data_and_contract_name_every_keypoint() -> None:
     assert np.array([row["keypoints"] for row in rows]) == pytest.approx(found.keypoints, abs=1e-3)
     contract = pose_postprocess(APP, "anchors", (4, 3))
     assert contract["nms"] == "app"
-    assert "4 + classes + 12" in contract["outputs"][0]
+    assert "4 + classes + 12" in contract["outputs"]["output"]
     assert (contract["keypoints"]["count"], contract["keypoints"]["numbers"]) == (
         4,
         ["x", "y", "visibility"],
     )
     assert "k * 3 + d" in contract["keypoints"]["order"]
     flat = pose_postprocess(ONE_TO_ONE, "rows", (5, 2))
-    assert "[k, 6 + 10]" in flat["outputs"][0]
+    assert "[k, 6 + 10]" in flat["outputs"]["output"]
     assert "no visibility" in flat["keypoints"]["visibility"]
     assert "12 numbers" in task.output_text(APP, "anchors")
 

@@ -137,7 +137,8 @@ def test_golden_data_has_masks_as_coco_writes_them() -> None:
 def test_the_contract_says_how_a_mask_is_assembled(layout: str, columns: str) -> None:
     contract = segment_postprocess(APP, layout)  # type: ignore[arg-type]
     assert contract["nms"] == ("app" if layout == "anchors" else "none")
-    assert columns in contract["outputs"][0]
+    assert columns in contract["outputs"]["output"]
+    assert contract["outputs"]["prototypes"].startswith("[32, h, w]")
     mask = contract["mask"]
     assert (mask["coefficients"], mask["stride"], mask["threshold"]) == (32, 4, 0.0)
     assert "((x + 0.5) * s + letterbox left) / 4 - 0.5" in " ".join(mask["steps"])
