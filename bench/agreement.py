@@ -19,7 +19,7 @@ from yolodeploy.recipe import View
 from yolodeploy.system import ImageShape
 from yolodeploy.tasks import primary_score, task_of
 
-TASKS = ("segment", "pose", "obb", "classify")
+TASKS = {"segment": "seg", "pose": "pose", "obb": "obb", "classify": "cls"}
 SIDE = 160
 IMAGES = 128
 RUNS = 3
@@ -28,13 +28,13 @@ OPTIONS: dict[str, dict[str, Any]] = {"segment": {"save_json": True, "mask_ratio
 
 
 def agreement(bench: Bench) -> None:
-    """One row for each demo model of another task than detection: `models/shapes-*-TASK.pt`."""
+    """One row for each demo model of another task than detection: `models/shapes-*-seg.pt` and so on."""
     print(
         "| model | primary measure | ours | val | difference (<= 0.005) | plain val | s, ours / plain val (<= 1) |"
     )
     print("|---|---|---|---|---|---|---|")
-    for task in TASKS:
-        for weights in sorted((ROOT / "models").glob(f"shapes-*-{task}.pt")):
+    for task, suffix in TASKS.items():
+        for weights in sorted((ROOT / "models").glob(f"shapes-*-{suffix}.pt")):
             row(bench, task, weights, ROOT / "examples" / "shapes" / f"data-{task}")
 
 
