@@ -47,8 +47,8 @@ class Quantize(backend.Quantize):
         default=None,
         gt=0,
         le=1,
-        description="Leave the costliest layers in floating point until mAP50-95 on the labelled "
-        "calibration images is lower than the float model's by at most this.",
+        description="Leave the costliest layers in floating point until the score on the labelled calibration "
+        "images (mAP50-95 of what the task finds, top-1 of a classifier) is lower than the float model's by at most this.",
     )
 
 

@@ -48,7 +48,7 @@ def _quantizer(artifact: Artifact, params: Params, context: Context) -> Quantize
 
 
 def _write_within(max_drop: float, quantizer: Quantizer, context: Context) -> None:
-    """Write the first model whose mAP50-95 is at most `max_drop` below the float model's.
+    """Write the first model whose score, the primary one of its task, is at most `max_drop` below the float model's.
 
     Judged on the labelled calibration images: evaluation images that had decided the choice of layers
     could not measure its result. Raises DataError without labels.
@@ -60,7 +60,7 @@ def _write_within(max_drop: float, quantizer: Quantizer, context: Context) -> No
     view, task = context.data["calibration"], task_of(context.model)
     if not view.labelled:
         raise DataError(
-            "`max_drop` compares mAP on the calibration images, and these have no labels. Name "
+            "`max_drop` compares scores on the calibration images, and these have no labels. Name "
             "labelled images under `data: calibration:`, or remove `max_drop`."
         )
 
