@@ -14,6 +14,7 @@ OUTPUT_TEXT = "one probability for each class in the order of labels.txt, after 
 _STEPS = (
     "`output` holds one probability for each class, after softmax: apply none again",
     "probability i is of the class in line i of labels.txt, counted from 0",
+    "an artifact that returns a dictionary has the same numbers by name, and may return the best name as well",
     "sort the classes by probability, the highest first, of equals the lower index; the first is the class of the image",
 )
 
