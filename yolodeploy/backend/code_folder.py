@@ -19,6 +19,7 @@ _MODULES = (".py", ".so", ".pyd")
 _OF_THE_MODEL = (
     "head",
     "layout",
+    "kpt_shape",
     "classes",
     "preprocess",
     "names",
