@@ -210,3 +210,5 @@ def test_deploys_with_its_checks(recipe, deployed):
     verify = [*COMMAND, "verify", str(bundle), "--lock", str(lock_path(recipe))]
     env = {**os.environ, "PYTHONPATH": PATHS}
     assert subprocess.run(verify, env=env, check=False).returncode == 0
+    decode = [sys.executable, str(ROOT / "examples/decode"), str(bundle)]
+    assert subprocess.run(decode, check=False).returncode == 0
