@@ -21,10 +21,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "plugins")]
 import families as known  # noqa: E402 - found by the path above
 
 BACKENDS = ("openvino", "ncnn", "coreml", "onnxruntime")
-OF_TASKS: tuple[str, ...] = (
-    "onnxruntime",
-    "openvino",
-)  # the backends that export more than detection
+OF_TASKS = BACKENDS  # those that export more than detection
 DEVICES = {
     "openvino": "xeon-icelake",
     "ncnn": "pixel-8",
