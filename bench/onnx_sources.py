@@ -1,7 +1,8 @@
 """ONNX files of every kind as a source: what the file itself gives in ONNX Runtime against every backend's runtime.
 
 The families as Ultralytics exports them, at several operator sets, simplified by onnxsim or not, with fixed and with free sizes; and
-the small models of `tests/plugins/onnx_models.py`, built as other projects build theirs. All have random weights.
+the small models of `tests/plugins/onnx_models.py`, built as other projects build theirs. Of the other tasks, the files of
+`onnx_tasks.py` in PyTorch alone. All have random weights.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from common import ROOT, Bench
 from every_family import exported, known
+from onnx_tasks import TASKS, of_task
 
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "plugins")]
 
@@ -52,7 +54,7 @@ class Source:
 def onnx_sources(bench: Bench) -> None:
     """The tables: what is read and how near it is, then what is refused and why."""
     backends = list(bench.options.backends)
-    wanted = bench.options.models or [*FAMILIES, *ZOO]
+    wanted = bench.options.models or [*FAMILIES, *ZOO, *TASKS]
     print(f"| file | read as | PyTorch | {' | '.join(backends)} |")
     print(f"|---|---|---|{'---|' * len(backends)}")
     refused, count, missed = [], 0, 0
@@ -104,6 +106,10 @@ def measure(name: str, backends: list[str]) -> None:
     os.environ |= {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "false"}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        if name in TASKS:
+            for row in of_task(name, work):
+                print(json.dumps(row), flush=True)
+            return
         made = [_of_zoo(name, ZOO[name](work))] if name in ZOO else _exports(name, work)
         for number, source in enumerate(made):
             row = _measured(source, backends if source.exported else [], work / f"{number}")
