@@ -46,10 +46,15 @@ def understood(
     for form, numbers in _readings(found, wanted, layout):
         table = common(numbers, form, found.imgsz)
         if _selected_from(rows, table[0], form, found.imgsz) if len(rows) else trusted:
-            return form, table, node.op_type == "TopK"
+            return form, table, node.op_type == "TopK" and not _suppressed(found)
     raise Unclear(
         f"it ends in {node.op_type}, and the anchors before that cannot be told from its outputs"
     )
+
+
+def _suppressed(found: Examined) -> bool:
+    """Whether the metadata says that a top-k is one of a suppression of duplicates, as of rotated boxes."""
+    return found.metadata.get("end2end") == "False"
 
 
 def _readings(

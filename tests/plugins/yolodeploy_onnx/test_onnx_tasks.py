@@ -28,9 +28,10 @@ from yolodeploy_onnx.interface import Purpose, Unclear, common, purpose, recogni
 from yolodeploy_onnx.params import LoadOnnx
 from yolodeploy_onnx.reading import read
 from yolodeploy_torch.graph import Graph, OpenHead, Unsupported, build, graph_in
-from yolodeploy_torch.model import exportable, keep_classes, layer_parts
+from yolodeploy_torch.model import keep_classes, layer_parts
 from yolodeploy_torch.model import read as read_artifact
 
+Array = made.Array
 SIZE = (64, 96)
 SHAPE = ImageShape(*SIZE)
 PIXELS, SCORE = 0.02, 1e-4
@@ -38,21 +39,20 @@ OWN = {"segment": "head.proto", "pose": "head.keypoints", "obb": "head.angle", "
 
 
 @pytest.mark.parametrize(
-    ("name", "selected"),
+    ("name", "options", "selected"),
     [
-        ("yolov8n-seg", "one-to-many"),
-        ("yolo11n-pose", "one-to-many"),
-        ("yolo26n-obb", "one-to-one"),
-        ("yolo11n-cls", "one-to-many"),
+        ("yolo26n-seg", {"nms": False}, "one-to-one"),
+        ("yolo11n-pose", {}, "one-to-many"),
+        ("yolov8n-obb", {"nms": True}, "one-to-many"),
+        ("yolo11n-cls", {}, "one-to-many"),
     ],
 )
 def test_a_file_gives_what_onnx_runtime_gives_with_it(
-    name: str, selected: str, tmp_path: Path
+    name: str, options: dict[str, Any], selected: str, tmp_path: Path
 ) -> None:
-    """Through the step `load`: task, keypoints, parts, fit; raw outputs, and the rows of a one-to-one head."""
+    """Through the step `load`: task, keypoints, parts, fit; raw outputs, or the rows that were chosen from them."""
     oracle, task = made.narrow(name, tmp_path, SIZE), task_of(name)
-    single = selected == "one-to-one"
-    path = made.export(oracle.checkpoint, SIZE, **({"nms": False} if single else {}))
+    path = made.export(oracle.checkpoint, SIZE, **options)
     given = replace(context(tmp_path / "work"), imgsz=SHAPE)
     given.work.mkdir(exist_ok=True)
     folder = yolodeploy_onnx.STEPS[0].run(Artifact(".onnx", path, ""), LoadOnnx(), given)
@@ -64,20 +64,17 @@ def test_a_file_gives_what_onnx_runtime_gives_with_it(
 
     images = oracle.images.numpy()
     expected = made.outputs(path, images)
-    if single:
-        with torch.no_grad():
-            rows = exportable(folder, SHAPE, 2, rows=True)(oracle.images).numpy()
-        assert rows.shape == expected[0].shape
-        for one, other in zip(rows, expected[0], strict=True):
-            require_same_rows(one, other)
-        return
     found = yolodeploy_onnx.open(Artifact("yolo", folder, ""), TARGET, 1)(images)
     outputs = found if isinstance(found, Mapping) else {OUTPUT: found}
     assert len(outputs) == len(expected)
-    near(outputs[OUTPUT], expected[0], pixels(info), axis=1)
     if task == "segment":
         largest = abs(expected[1]).max()  # a mask is a sum of them
         near(outputs[PROTOTYPES] / largest, expected[1] / largest, [], axis=1)
+    if options:
+        for one, other in zip(outputs[OUTPUT], expected[0], strict=True):
+            require_chosen_from(one, other[other[:, 4] > 0], task)
+    else:
+        near(outputs[OUTPUT], expected[0], pixels(info), axis=1)
 
 
 def pixels(info: ModelInfo) -> list[int]:
@@ -91,22 +88,32 @@ def pixels(info: ModelInfo) -> list[int]:
     return [0, 1, 2, 3, *points]
 
 
-def near(
-    found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], px: list[int], axis: int
-) -> None:
+def near(found: Array, expected: Array, px: list[int], axis: int) -> None:
     assert found.shape == expected.shape
     apart = np.moveaxis(abs(found - expected), axis, 0).reshape(found.shape[axis], -1).max(1)
     assert apart[px].max(initial=0) <= PIXELS
     assert np.delete(apart, px).max(initial=0) <= SCORE
 
 
-def require_same_rows(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> None:
-    """Every row is among the others, in any order where scores are nearly equal."""
-    allowed = np.full(one.shape[1], SCORE)
-    allowed[:4] = PIXELS
-    apart = abs(one[:, None] - other[None]) / allowed
-    assert apart.max(2).min(1).max() <= 1
-    assert abs(one[:, 4] - other[:, 4]).max() <= SCORE
+def require_chosen_from(anchors: Array, rows: Array, task: str) -> None:
+    """Every row [n, 6 + E] is an anchor of [4 + nc + E, A], with one of its scores."""
+    end = 4 + len(made.NAMES)
+    boxes, scores, extras = anchors[:4].T, anchors[4:end], anchors[end:].T
+    if task != "obb":
+        half = boxes[:, 2:] / 2
+        boxes = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1)
+    size = np.maximum(1, abs(extras).max(0))
+    assert len(rows) > 1
+    for row in rows:
+        apart = np.concatenate(
+            [
+                abs(boxes - row[:4]) / PIXELS,
+                abs(scores[int(row[5])] - row[4])[:, None] / SCORE,
+                abs(extras - row[6:]) / size / SCORE,
+            ],
+            1,
+        )
+        assert apart.max(1).min() <= 1
 
 
 class Posing(torch.nn.Module):
@@ -189,7 +196,7 @@ def test_logits_of_a_classifier_become_probabilities(tmp_path: Path) -> None:
     assert told.info.task == "classify"
 
 
-def table(*shape: int) -> np.ndarray[Any, Any]:
+def table(*shape: int) -> Array:
     return np.random.default_rng(0).random(shape, np.float32)
 
 
