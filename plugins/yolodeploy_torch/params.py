@@ -66,13 +66,13 @@ class Training(Params):
         default=0.1,
         ge=0,
         le=0.5,
-        description="Share of the training images that is not trained on: the epoch with the best mAP on "
+        description="Share of the training images that is not trained on: the epoch that scores best on "
         "them is taken. With 0 it is the last.",
     )
     patience: int | None = Field(
         default=None,
         ge=1,
-        description="Stop after so many epochs without a better mAP on the held-out images.",
+        description="Stop after so many epochs without a better score on the held-out images.",
     )
     augment: Augment = Field(default=Augment(), description="How the images are varied.")
     device: Literal["cpu", "cuda", "mps"] = Field(
@@ -96,7 +96,7 @@ class Training(Params):
     def _patience_needs_holdout(self) -> Self:
         if self.patience and not self.holdout:
             raise ValueError(
-                "`patience` waits for a better mAP on held-out images, and holdout: 0 holds out none. "
+                "`patience` waits for a better score on held-out images, and holdout: 0 holds out none. "
                 "Raise `holdout` or leave `patience` out"
             )
         return self
@@ -163,10 +163,10 @@ class Finetune(Training):
 class Taught(Training):
     """Training on what a teacher gives, beside the labels."""
 
-    labels: Gain = Field(default=1.0, description="Weight of the detection loss on the labels.")
+    labels: Gain = Field(default=1.0, description="Weight of the loss on the labels.")
     response: Gain = Field(
         default=1.0,
-        description="Weight of the difference from the teacher in scores and box distributions.",
+        description="Weight of the difference from the teacher in what every head gives.",
     )
 
     @property

@@ -52,7 +52,7 @@ class Task:
 def train(task: Task, params: Training, context: Context) -> tuple[nn.Module, History]:
     """Train `task.model` on `context.data["training"]`; return the model of the best epoch, and the history.
 
-    It has the averaged weights, and the best mAP on the held-out images. Raises StepFailed if the
+    It has the averaged weights, and the best primary measure on the held-out images. Raises StepFailed if the
     training diverges, EnvironmentProblem if the device is absent, DataError if the held-out images show
     no object.
     """

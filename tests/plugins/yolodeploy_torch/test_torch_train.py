@@ -184,7 +184,11 @@ def test_gradients_that_are_no_numbers_stop_before_they_reach_the_weights(
     ("kind", "params", "message"),
     [
         (Distill, {"labels": 0, "response": 0, "feature": 0}, "leave nothing to learn from"),
-        (Finetune, {"patience": 3, "holdout": 0}, "`patience` waits for a better mAP on held-out"),
+        (
+            Finetune,
+            {"patience": 3, "holdout": 0},
+            "`patience` waits for a better score on held-out",
+        ),
         (Finetune, {"lr": True}, "`lr: true` must be a number"),
         (Finetune, {"augment": {"rotate": False}}, "`rotate: false` must be a number"),
         (Finetune, {"amp": "perhaps"}, "amp"),

@@ -12,6 +12,7 @@ import pytest
 from world import World
 
 from yolodeploy.backend import ModelInfo, Params, Step
+from yolodeploy.data import Dataset
 from yolodeploy.errors import DataError, PlanRefused
 
 Change = Callable[[str, str], None]
@@ -88,6 +89,20 @@ def test_labels_are_asked_for_only_where_they_are_read(
     for label in (asks.root / "data/labels/train").iterdir():
         label.unlink()
     with pytest.raises(DataError, match="`teach` learns from labels, and none of the"):
+        asks.plan()
+    _change(monkeypatch, "clay", "teach", labels_for=lambda _: None)
+    asks.plan()
+
+
+def test_labels_that_a_step_cannot_learn_from_are_refused_where_it_stands(
+    asks: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fits(params: Params, view: Dataset) -> str | None:
+        return f"`teach` wants more than {len(view)} images. Add some."
+
+    asks.recipe(TAUGHT, IMAGES)
+    _change(monkeypatch, "clay", "teach", fits_labels=fits)
+    with pytest.raises(DataError, match=r"pot\.yaml:\d+:\d+: `teach` wants more than \d+ images"):
         asks.plan()
     _change(monkeypatch, "clay", "teach", labels_for=lambda _: None)
     asks.plan()
