@@ -17,7 +17,7 @@ from test_openvino import digests, export, run
 from torch_support import DEMO, ROOT, context, load
 
 import yolodeploy_openvino as backend
-from yolodeploy.backend import Artifact, Device, Target
+from yolodeploy.backend import Artifact, Device, ModelInfo, Target
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import DataError, PlanRefused
 from yolodeploy.recipe.fields import View
@@ -48,8 +48,10 @@ def quantize(
     **params: object,
 ) -> Artifact:
     plain = context(work)
-    data = {"calibration": view or calibration()}
-    folder = STEP.run(given, Quantize(**params), replace(plain, target=Target(device), data=data))
+    images = view or calibration()
+    model = ModelInfo("detect", images.names, (8, 16, 32), 0)
+    plain = replace(plain, model=model, data={"calibration": images})
+    folder = STEP.run(given, Quantize(**params), replace(plain, target=Target(device)))
     return Artifact("openvino", folder, "")
 
 
