@@ -18,7 +18,16 @@ from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import ModelError, PlanRefused
 from yolodeploy.recipe.fields import View
 from yolodeploy.system import ImageShape
-from yolodeploy_torch.graph import OpenHead, Unsupported, graph_in
+from yolodeploy_torch.graph import (
+    IMAGE,
+    Conv,
+    Graph,
+    OpenHead,
+    Reshape,
+    Unsupported,
+    build,
+    graph_in,
+)
 from yolodeploy_torch.losses.distillation import output_losses
 from yolodeploy_torch.model import (
     channel_groups,
@@ -205,3 +214,42 @@ def test_what_labels_are_read_for() -> None:
     assert labels_for(Finetune()) == labels_for(Distill()) == "learns from labels"
     assert "holdout: 0 takes the last" in str(labels_for(Distill(labels=0)))
     assert labels_for(Qat(labels=0, holdout=0)) is None
+
+
+def test_open_heads_of_other_tasks_are_pruned_but_not_trained() -> None:
+    pose = replace(NO_MODEL, task="pose", names=("one",), known="layers", kpt_shape=(2, 3))
+    why = "needs a head that is known, and of this model only the layers and the output are"
+    for params in (Finetune(), Distill(labels=0), Qat(labels=0)):
+        name = type(params).__name__.lower()
+        assert fits_model(params, pose) == f"`{name}` of a model for `pose` {why}. Remove the step."
+    for pruned in (Prune(importance="taylor"), Prune(finetune=Finetune())):
+        assert str(fits_model(pruned, pose)).endswith(
+            "Cut by importance: magnitude or bn_scale, without `finetune`."
+        )
+    assert fits_model(Prune(), pose) is None
+
+
+def test_what_a_task_adds_stays_behind_the_scores_that_are_kept() -> None:
+    """Of 2 classes and 3 numbers behind them, [1, 9, 4], made by one convolution."""
+    conv = Conv(name="all", inputs=(IMAGE,), channels=(3, 13), kernel=(32, 32), stride=(32, 32))
+    flat = Reshape(name="flat", inputs=("all",), shape=(0, 0, -1))
+    head = OpenHead(
+        names=("a", "b", "c"), strides=(32,), output="flat", task="pose", kpt_shape=(2, 3)
+    )
+    graph = Graph(nodes=(conv, flat), head=head, size=(64, 64))
+    graph.check()
+    state = {name: torch.rand(shape) for name, shape in graph.tensors().items()}
+    smaller, kept = keep_classes(graph, state, [2])
+    smaller.check()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        whole, part = build(graph, state)(image), build(smaller, kept)(image)
+    assert torch.equal(part, whole[:, [0, 1, 2, 3, 6, *range(7, 13)]])
+    assert (info(smaller).task, info(smaller).kpt_shape) == ("pose", (2, 3))
+    for odd in (
+        {"kpt_shape": (3, 3)},
+        {"task": "segment", "kpt_shape": None},
+        {"task": "obb", "kpt_shape": None},
+    ):
+        with pytest.raises(Unsupported, match=r"has no mask coefficients|its output has the shape"):
+            graph.model_copy(update={"head": head.model_copy(update=odd)}).check()

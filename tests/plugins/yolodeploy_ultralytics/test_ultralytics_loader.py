@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import exported as made
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from real_model import ROOT
 
 import yolodeploy_openvino
+import yolodeploy_ultralytics
 from yolodeploy.backend import Artifact, CodeFolder, Target
 from yolodeploy.cli import main as cli
 from yolodeploy.errors import ModelError, PlanRefused, RecipeError, YolodeployError
@@ -187,6 +189,16 @@ def test_what_goes_wrong_in_the_child_is_told(line: str, project: Path) -> None:
     params = LoadUltralytics(path=CodeFolder(folder=project / "mods"))
     with pytest.raises(ModelError, match=rf"best\.pt cannot be used: .*{FORKS[line]}"):
         export(project / "best.pt", params, None, project / "work")
+
+
+@pytest.mark.slow
+def test_models_of_other_tasks_are_exported_with_either_head(tmp_path: Path) -> None:
+    pytest.importorskip("ultralytics", reason="the oracle. Run: pip install 'yolodeploy[train]'")
+    oracle = made.narrow("yolo26n-pose", tmp_path, (64, 64))
+    info = yolodeploy_ultralytics.facts(oracle.checkpoint, LoadUltralytics(head="one-to-one"))
+    assert (info.task, info.names, info.kpt_shape) == ("pose", made.NAMES, made.KEYPOINTS)
+    assert (info.known, info.head, info.imgsz) == ("head", "one-to-one", 64)
+    assert set(info.heads) == {"one-to-one", "one-to-many"}
 
 
 def test_ids_follow_the_modules_and_nothing_beside_them(project: Path) -> None:
