@@ -49,8 +49,8 @@ class WeightParams(Params):
 
     keep_float: tuple[Selector, ...] = Field(
         default=UNTOUCHED,
-        description="What is not compressed: parts of the model (backbone, neck, head, head.last, dfl, "
-        "decode) and names of convolutions with * and ?.",
+        description="What is not compressed: parts of the model (backbone, neck, head, head.last, head.proto, "
+        "head.keypoints, head.angle, dfl, decode) and names of convolutions with * and ?.",
     )
     compensate: bool = Field(
         default=False,

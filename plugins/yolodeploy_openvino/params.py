@@ -67,7 +67,7 @@ class CompressWeights(Params):
     keep_float: tuple[Selector, ...] = Field(
         default=("dfl",),
         description="What keeps the weights of the export: parts of the model (backbone, neck, "
-        "head, head.last, dfl) and names of convolutions with * and ?.",
+        "head, head.last, head.proto, head.keypoints, head.angle, dfl) and names of convolutions with * and ?.",
     )
 
     @model_validator(mode="after")

@@ -82,7 +82,7 @@ class Quantize(Params):
     keep_float: tuple[Selector, ...] = Field(
         default=("dfl", "decode"),
         description="What stays in floating point: parts of the model (backbone, neck, head, "
-        "head.last, dfl, decode) and names of convolutions with * and ?.",
+        "head.last, head.proto, head.keypoints, head.angle, dfl, decode) and names of convolutions with * and ?.",
     )
     subset: int | None = Field(
         default=None,

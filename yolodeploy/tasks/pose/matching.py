@@ -83,7 +83,7 @@ def box_matches(truths: Sequence[PoseTruth], found: Sequence[Poses], classes: in
 
 def _fits(truth: PoseTruth, found: Poses) -> Fits:
     sides = (found.boxes[:, 2:] - found.boxes[:, :2]).astype(np.float64)
-    areas = AREA * truth.boxes[:, 2:].prod(1)
+    areas = AREA * truth.boxes[:, 2:].clip(0).prod(1)
     similarity = oks(found.keypoints.astype(np.float64), truth)
     return Fits(
         truth.classes,
@@ -111,7 +111,7 @@ def oks(keypoints: Floats64, truth: PoseTruth) -> Floats64:
     labelled = truth.labelled
     away[:, ~labelled] = outside[:, ~labelled]
     spread = 2 * spreads(keypoints.shape[1])
-    areas = AREA * truth.boxes[:, 2:].prod(1) + np.spacing(1)
+    areas = AREA * truth.boxes[:, 2:].clip(0).prod(1) + np.spacing(1)
     errors = (away**2).sum(3) / spread**2 / areas[:, None] / 2
     counted = seen | ~labelled[:, None]
     result: Floats64 = (np.exp(-errors) * counted).sum(2) / counted.sum(1)
