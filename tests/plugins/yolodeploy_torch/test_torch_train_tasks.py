@@ -228,9 +228,8 @@ def test_what_is_refused_before_anything_runs(tmp_path: Path) -> None:
     assert "`kpt_shape` [17, 3], the model [4, 3]" in str(misfit("teacher x.pt", other, poses))
 
 
+@pytest.mark.parametrize("given", ["segment"], indirect=True)
 def test_a_teacher_with_other_prototypes_is_refused(given: Given) -> None:
-    if given.task != "segment":
-        pytest.skip("only masks have prototypes")
     graph = graph_in(read(given.loaded.path))
     coarse = graph.head.model_copy(update={"prototypes": graph.detection.features[0]})
     teacher = graph.model_copy(update={"head": coarse})
