@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.recipe import Layout
+from yolodeploy.system import quotable
 
 Floats = NDArray[np.float32]
 KptShape = tuple[int, Literal[2, 3]]  # keypoints, and the numbers of each
@@ -70,7 +71,7 @@ def purpose(
     elif said := metadata.get("task"):
         if said not in _KNOWN:
             raise Unclear(
-                f"it is a model for the task `{said[:_MOST_LETTERS]}`, and {', '.join(_KNOWN)} are known"
+                f"it is a model for the task `{quotable(said)}`, and {', '.join(_KNOWN)} are known"
             )
         task = _KNOWN[said]
     else:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.recipe import Layout
-from yolodeploy.system import ImageShape
+from yolodeploy.system import ImageShape, quotable
 from yolodeploy_onnx.interface.form import Form
 from yolodeploy_onnx.interface.purpose import COEFFICIENTS, Purpose, Unclear
 
@@ -97,4 +97,4 @@ def _prototypes(found: Mapping[str, Floats], imgsz: ImageShape) -> str:
 
 def shown_shapes(found: Mapping[str, Floats]) -> str:
     """Outputs and their shapes, in a message."""
-    return ", ".join(f"{name} {list(value.shape)}" for name, value in found.items())[:200]
+    return ", ".join(f"{quotable(name)} {list(value.shape)}" for name, value in found.items())[:200]
