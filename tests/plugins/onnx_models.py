@@ -245,9 +245,11 @@ def export(
     """Give a network random weights and statistics from images, and write it."""
     torch.set_num_threads(1)
     torch.manual_seed(saved.seed)
-    for parameter in network.parameters():
+    for name, parameter in network.named_parameters():
         if parameter.ndim > 1:
             nn.init.normal_(parameter, 0, (2 / parameter[0].numel()) ** 0.5)
+        elif name.endswith("bias"):  # made before the seed was set
+            nn.init.uniform_(parameter, -0.3, 0.3)
     randomise(network)
     for name, parameter in network.named_parameters():
         if ".last." in name:
