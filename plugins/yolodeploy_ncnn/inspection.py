@@ -9,6 +9,7 @@ from yolodeploy.backend import Artifact, Inspected
 from yolodeploy.compress import count_parts
 from yolodeploy.system import ImageShape
 from yolodeploy_ncnn import model
+from yolodeploy_ncnn.interface import task_in
 from yolodeploy_ncnn.param_file import PARAM_FILE
 
 _FORMAT = "ncnn"
@@ -28,6 +29,8 @@ def inspect(path: Path) -> Inspected | None:
     forms = read.forms()
     pixels = read.graph.producers[read.graph.input]
     channels, height, width = (pixels.number(key, 0) for key in (2, 1, 0))
+    task = task_in(read.graph, read.parts)
+    told = () if task == "detect" else (f"Its task is `{task}`.",)
     return Inspected(
         "NCNN network",
         _FORMAT,
@@ -35,5 +38,8 @@ def inspect(path: Path) -> Inspected | None:
         parameters=sum(held.values()),
         parts=count_parts(read.parts, forms, held),
         stored=stored,
-        notes=("A network of ncnn does not say the sizes of its maps, so FLOPs are not counted.",),
+        notes=(
+            *told,
+            "A network of ncnn does not say the sizes of its maps, so FLOPs are not counted.",
+        ),
     )

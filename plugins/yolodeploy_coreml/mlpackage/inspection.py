@@ -11,7 +11,7 @@ from yolodeploy.backend import Inspected
 from yolodeploy.compress import KERNELS_ONLY, count_parts, read_layers
 from yolodeploy.system import ImageShape
 from yolodeploy_coreml.mlpackage.interface import read_interface
-from yolodeploy_coreml.mlpackage.layers import block_of, layers
+from yolodeploy_coreml.mlpackage.layers import TRANSPOSED, block_of, layers
 from yolodeploy_coreml.mlpackage.package import PACKAGE, data_types, read_package, report_damage
 from yolodeploy_coreml.mlpackage.values import shape_of
 from yolodeploy_coreml.mlpackage.weight_file import WeightFiles
@@ -28,11 +28,18 @@ def inspect(path: Path) -> Inspected | None:
     shapes = {
         out.name: shape_of(out.type.tensorType) for op in block.operations for out in op.outputs
     }
+    made = {op.outputs[0].name: op for op in block.operations}
     held, macs = Counter[str](), Counter[str]()
     for layer in layers(block, parts):
         weight = shapes[layer.weight]
         held[layer.name] += math.prod(weight)
-        macs[layer.name] += math.prod(shapes[layer.output]) * math.prod(weight[1:])
+        if layer.kind == TRANSPOSED:  # every pixel that it reads meets every weight
+            read = made[layer.output].inputs["x"].arguments[0].name
+            macs[layer.name] += math.prod(shapes[read][2:]) * math.prod(weight)
+        else:
+            macs[layer.name] += math.prod(shapes[layer.output]) * math.prod(weight[1:])
+    task = package.spec.description.metadata.userDefined["task"]
+    told = () if task in ("", "detect") else (f"Its task is `{task}`.",)
     forms = interface.layers
     _, channels, height, width = interface.inputs[0].shape
     return Inspected(
@@ -43,7 +50,7 @@ def inspect(path: Path) -> Inspected | None:
         macs=macs.total(),
         parts=count_parts({**dict.fromkeys(forms, "dfl"), **parts}, forms, held, macs),
         stored=_stored(block, WeightFiles(package.weights)),
-        notes=(interface.note.partition(". ")[0] + ".", KERNELS_ONLY),
+        notes=(*told, interface.note.partition(". ")[0] + ".", KERNELS_ONLY),
     )
 
 

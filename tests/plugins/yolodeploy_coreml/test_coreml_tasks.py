@@ -100,6 +100,11 @@ def test_rows_of_a_one_to_one_head(name: str, tmp_path: Path) -> None:
     assert interface.layers.keys() == layer_parts(source.path).keys()
     inspected = plugin.inspect(artifact.path)
     assert inspected is not None
+    assert inspected.notes[0] == f"Its task is `{task}`."
+    macs = yolodeploy_torch.count(source, ImageShape(*SIZE)).macs
+    assert inspected.macs == pytest.approx(
+        macs, rel=2e-3
+    )  # the products of attention have no kernels
     assert {part.part for part in inspected.parts} == set(layer_parts(source.path).values())
     check_raw(artifact, source, info, view)
 

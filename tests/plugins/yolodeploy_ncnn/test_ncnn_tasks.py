@@ -116,6 +116,7 @@ def test_a_classifier_scores_in_fp32(classifier: tuple[Artifact, ModelInfo]) -> 
     inspected = plugin.inspect(artifact.path / PARAM_FILE)
     assert inspected is not None
     assert inspected.parameters == sum(block.count for block in model.read(artifact).blocks)
+    assert inspected.notes[0] == "Its task is `classify`."
     assert [part.part for part in inspected.parts] == ["backbone", "head", "head.last"]
 
 
