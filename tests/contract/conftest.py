@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -82,20 +83,42 @@ def _label(case: tuple[str, Params]) -> str:
     return "-".join([case[0], *map(str, case[1].model_dump(exclude_unset=True).values())])
 
 
+@pytest.fixture(scope="session")
+def exported(
+    checkpoint: Path, loaded: Artifact, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, Params], tuple[suite.Job, Artifact]]:
+    """What a backend's first step makes of the demo model, made once with the same parameters."""
+    found: dict[str, tuple[suite.Job, Artifact]] = {}
+
+    def made(name: str, params: Params) -> tuple[suite.Job, Artifact]:
+        key = f"{name} {params.model_dump_json()}"
+        if key not in found:
+            work = tmp_path_factory.mktemp(name) / "work"
+            job = suite.job(name, params, checkpoint, loaded, work)
+            found[key] = job, job.run()
+        return found[key]
+
+    return made
+
+
 @pytest.fixture(scope="session", params=_cases(), ids=_label)
 def built(
     request: pytest.FixtureRequest,
-    checkpoint: Path,
-    loaded: Artifact,
-    tmp_path_factory: pytest.TempPathFactory,
+    exported: Callable[[str, Params], tuple[suite.Job, Artifact]],
 ) -> suite.Built:
     name, params = request.param
     plugin = suite.plugins()[name]
     if reason := plugin.problem():
         pytest.skip(reason)
-    work = tmp_path_factory.mktemp(name) / "work"
-    job = suite.job(name, params, checkpoint, loaded, work)
-    return suite.Built(name, plugin, params, job, job.run())
+    return suite.Built(name, plugin, params, *exported(name, params))
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[suite.Elsewhere]:
+    """Another process, to compare bytes with."""
+    process = suite.Elsewhere(tmp_path_factory.mktemp("elsewhere"))
+    yield process
+    process.close()
 
 
 @pytest.fixture(scope="session")
@@ -115,21 +138,17 @@ def _later() -> list[tuple[str, Step]]:
 @pytest.fixture(scope="session", params=_later(), ids=lambda case: f"{case[0]}-{case[1].name}")
 def compressed(
     request: pytest.FixtureRequest,
-    checkpoint: Path,
-    loaded: Artifact,
+    exported: Callable[[str, Params], tuple[suite.Job, Artifact]],
     calibration: list[Path],
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> suite.Compressed:
     name, step = request.param
     plugin = suite.plugins()[name]
     if reason := plugin.problem():
         pytest.skip(reason)
-    work = tmp_path_factory.mktemp(f"{name}-{step.name}")
 
     def make(params: Params) -> suite.Job:
-        folder = work / "-".join(["export", *map(str, params.model_dump().values())])
-        first = suite.job(name, params, checkpoint, loaded, folder)
-        return suite.later_job(name, step, first.run(), first, calibration)
+        first, artifact = exported(name, params)
+        return suite.later_job(name, step, artifact, first, calibration)
 
     job, artifact = suite.run_on_first_fit(make, suite.variants(suite.first_step(plugin)))
     return suite.Compressed(plugin, step, job, artifact)

@@ -1,10 +1,8 @@
 """What every backend promises, as plain functions that test_contract.py calls.
 
 Nothing here knows a backend: plugins come from the entry points, checkpoints are loaded by
-whichever step accepts `.pt`. As a program it runs one step and prints the digests of the
-files, which is how two processes are compared:
-
-    python suite.py JOB_AS_JSON
+whichever step accepts `.pt`. As a program it reads steps to run, a line of JSON each, and prints
+the digests of their files, which is how two processes are compared.
 """
 
 from __future__ import annotations
@@ -267,6 +265,7 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+MADE = "made: "  # before what another process answers; tools may print, too
 ELSEWHERE = {
     "PYTHONHASHSEED": "4711",
     "TZ": "Asia/Tokyo",
@@ -275,11 +274,42 @@ ELSEWHERE = {
 }
 
 
-def digests_elsewhere(task: Job, cwd: Path) -> dict[str, str]:
-    """Run a job in a process of its own, with another environment, umask and working folder."""
-    command = [sys.executable, str(Path(__file__).resolve()), json.dumps(asdict(task))]
-    output = _python(command, cwd, ELSEWHERE, umask=0o077)
-    return dict(json.loads(output.splitlines()[-1]))
+class Elsewhere:
+    """Another process, with another environment, umask and working folder; it runs one job after the other.
+
+    Toolchains take seconds to import, so one process serves all tests of a file.
+    """
+
+    def __init__(self, cwd: Path) -> None:
+        self._log = cwd / "stderr.txt"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).resolve())],
+                cwd=cwd,
+                env=_environment(ELSEWHERE),
+                umask=0o077,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def digests(self, task: Job) -> dict[str, str]:
+        """The digests of what a job makes there; raises AssertionError if the process ends instead."""
+        given, said = self._process.stdin, self._process.stdout
+        assert given is not None
+        assert said is not None
+        given.write(json.dumps(asdict(task)) + "\n")
+        given.flush()
+        for line in said:
+            if line.startswith(MADE):
+                return dict(json.loads(line.removeprefix(MADE)))
+        code = self._process.wait()
+        raise AssertionError(f"{task.step} ended with code {code}:\n{self._log.read_text()}")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
 
 
 IMPORT_PROBE = """
@@ -300,25 +330,23 @@ def import_cost(module: str, cwd: Path) -> tuple[float, frozenset[str]]:
     `versions()` and `problem()` are called before the modules are listed, because planning
     calls them too.
     """
-    output = _python([sys.executable, "-c", IMPORT_PROBE, module], cwd, {})
-    seconds, names = json.loads(output.splitlines()[-1])
-    return seconds, frozenset(names)
-
-
-def _python(command: list[str], cwd: Path, environment: Mapping[str, str], umask: int = -1) -> str:
-    path = os.pathsep.join(entry for entry in sys.path if entry)
     done = subprocess.run(
-        command,
+        [sys.executable, "-c", IMPORT_PROBE, module],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": path, **environment},
-        umask=umask,
+        env=_environment({}),
         check=False,
         capture_output=True,
         text=True,
     )
     if done.returncode:
-        raise AssertionError(f"{command[:2]} ended with code {done.returncode}:\n{done.stderr}")
-    return done.stdout
+        raise AssertionError(f"importing {module} ended with {done.returncode}:\n{done.stderr}")
+    seconds, names = json.loads(done.stdout.splitlines()[-1])
+    return seconds, frozenset(names)
+
+
+def _environment(changes: Mapping[str, str]) -> dict[str, str]:
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    return {**os.environ, "PYTHONPATH": path, **changes}
 
 
 def is_sentence(text: object) -> bool:
@@ -327,8 +355,10 @@ def is_sentence(text: object) -> bool:
 
 
 def main() -> None:
-    """Run the job given as JSON and print the digests of what it made."""
-    print(json.dumps(digests(Job(**json.loads(sys.argv[1])).run().path)))
+    """Run every job that is read as a line of JSON, and print the digests of what it made."""
+    for line in sys.stdin:
+        made = digests(Job(**json.loads(line)).run().path)
+        print(f"\n{MADE}{json.dumps(made)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -37,10 +37,11 @@ def _described(made: Compressed, artifact: Artifact) -> Interface:
 
 
 @pytest.mark.slow
-def test_same_bytes_in_two_processes(compressed: Compressed, tmp_path: Path):
+def test_same_bytes_in_two_processes(
+    compressed: Compressed, elsewhere: suite.Elsewhere, tmp_path: Path
+):
     task = replace(compressed.job, work=str(tmp_path / "another place" / "work"))
-    made = suite.digests_elsewhere(task, tmp_path)
-    assert made == suite.digests(compressed.artifact.path)
+    assert elsewhere.digests(task) == suite.digests(compressed.artifact.path)
 
 
 def test_inspection_agrees_with_the_description(compressed: Compressed, macs: int):

@@ -42,9 +42,11 @@ def test_backends_are_registered():
 
 
 def test_import_brings_no_toolchain(name, tmp_path):
-    runs = [suite.import_cost(suite.modules()[name], tmp_path) for _ in range(2)]
-    assert not runs[0][1] & suite.TOOLCHAINS
-    assert min(seconds for seconds, _ in runs) < 0.3
+    seconds, loaded = suite.import_cost(suite.modules()[name], tmp_path)
+    assert not loaded & suite.TOOLCHAINS
+    if seconds >= 0.3:  # once more, for other programs can slow it down
+        seconds, _ = suite.import_cost(suite.modules()[name], tmp_path)
+    assert seconds < 0.3
 
 
 def test_members(plugin: Backend):
@@ -125,10 +127,9 @@ def test_step_makes_plain_files(built: Built):
 
 
 @pytest.mark.slow
-def test_same_bytes_in_two_processes(built: Built, tmp_path: Path):
+def test_same_bytes_in_two_processes(built: Built, elsewhere: suite.Elsewhere, tmp_path: Path):
     task = replace(built.job, work=str(tmp_path / "another place" / "work"))
-    made = suite.digests_elsewhere(task, tmp_path)
-    assert made == suite.digests(built.artifact.path)
+    assert elsewhere.digests(task) == suite.digests(built.artifact.path)
 
 
 def _open(built: Built, artifact: Artifact | None = None) -> Callable[[Images], Images]:

@@ -120,7 +120,9 @@ def test_every_backend_gives_what_the_source_gives(
     for later in backend.STEPS[1:]:
         work = tmp_path / later.name
         work.mkdir()
-        folder = later.run(made, later.params(), replace(context, work=work))
+        quick = {"spare_dominant": False} if "spare_dominant" in later.params.model_fields else {}
+        params = later.params.model_validate(quick)  # without a run of every layer alone
+        folder = later.run(made, params, replace(context, work=work))
         small = backend.open(Artifact(later.produces, folder, ""), target, 1)(tensor)
         assert 0 < np.abs(small - _run(source, tensor))[:, 4:].max() < 0.1, later.name
 

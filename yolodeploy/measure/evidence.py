@@ -21,7 +21,7 @@ from yolodeploy.plan import Plan, forgetful
 from yolodeploy.system import Report, StatCache, conditions, digest_of
 from yolodeploy.tasks import USUAL, Key, Measure, one
 
-REVISION = 12
+REVISION = 13
 
 
 @dataclass(frozen=True)

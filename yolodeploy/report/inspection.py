@@ -9,7 +9,7 @@ from typing import Any
 from yolodeploy.backend import Inspected, PartCount
 from yolodeploy.plan import Option, Possible
 from yolodeploy.system import GREY, WIDTH
-from yolodeploy.tasks import TITLES
+from yolodeploy.tasks import COLUMNS
 
 _LABEL, _MANY, _FEW = 12, 8, 3  # columns of a label; classes and devices that are named
 _GIGA = 10**9
@@ -82,7 +82,7 @@ def bundle_rows(claims: Mapping[str, Any]) -> list[Row]:
         rows += [("head", claims["head"])] if claims["task"] != "classify" else []
     if (accuracy := claims["accuracy"]) and None not in accuracy.values():
         figures = "{artifact:.4f}, source {source:.4f}".format_map(accuracy)
-        title = TITLES.get(accuracy["key"], accuracy["key"])
+        title = COLUMNS.get(accuracy["key"], accuracy["key"])
         rows.append((title, f"{figures}, as the report says"))
     intact = "every file is as the manifest lists it"
     more = f" (and {len(problems) - 1} more: `yolodeploy verify`)" if len(problems) > 1 else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,13 @@ from yolodeploy_torch.pruning.selection import keep_best
 from yolodeploy_torch.pruning.shrink import shrink
 
 pytest.importorskip("ultralytics", reason="the oracle. Run: pip install 'yolodeploy[train]'")
+# Of models that differ only in how many levels they have, one with more and one with less stride is cut; YOLOv9m has the
+# blocks of YOLOv9t and YOLOv9c.
+CUT = (
+    "yolov5n", "yolov5n-p6", "yolov8n", "yolov8n-ghost", "yolov9t", "yolov9c", "yolov9e", "yolov10n", "yolo11n", "yolo12n",
+    "yolo26n", "yolo26n-p2",
+)  # fmt: skip
+each_kind = pytest.mark.parametrize("family", CUT, indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -38,14 +47,25 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module", params=SMALLEST)
+@pytest.fixture(scope="module")
+def family_of(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], tuple[Oracle, Artifact]]:
+    @cache
+    def made(name: str) -> tuple[Oracle, Artifact]:
+        folder = tmp_path_factory.mktemp(name)
+        expected = oracle(name, folder)
+        return expected, load(expected.checkpoint, folder / "work")
+
+    return made
+
+
+@pytest.fixture(params=SMALLEST)
 def family(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, family_of: Callable[[str], tuple[Oracle, Artifact]]
 ) -> tuple[Oracle, Artifact]:
     """What Ultralytics computes with a model, and the model as the step `load` writes it."""
-    folder = tmp_path_factory.mktemp(request.param)
-    expected = oracle(request.param, folder)
-    return expected, load(expected.checkpoint, folder / "work")
+    return family_of(request.param)
 
 
 def test_outputs_are_those_of_ultralytics(family: tuple[Oracle, Artifact]) -> None:
@@ -75,6 +95,7 @@ def test_outputs_are_those_of_ultralytics(family: tuple[Oracle, Artifact]) -> No
         assert (box <= 0.02, score <= 1e-4) == (True, True), (box, score)
 
 
+@each_kind
 def test_cut_channels_are_those_that_were_silent(family: tuple[Oracle, Artifact]) -> None:
     """A model without channels computes what it computes while they are silent, in both heads."""
     expected, loaded = family
@@ -92,6 +113,7 @@ def test_cut_channels_are_those_that_were_silent(family: tuple[Oracle, Artifact]
             assert (box <= 1e-3, score <= 1e-5) == (True, True), (box, score)
 
 
+@each_kind
 def test_pruned_models_have_the_operations_that_were_asked_for(
     family: tuple[Oracle, Artifact], tmp_path: Path
 ) -> None:
@@ -113,9 +135,11 @@ def test_pruned_models_have_the_operations_that_were_asked_for(
 
 
 @pytest.mark.parametrize("name", ["yolo11n", "yolo26n"])
-def test_kept_classes_score_as_before(name: str, tmp_path: Path) -> None:
-    expected = oracle(name, tmp_path)
-    network = read(load(expected.checkpoint, tmp_path / "whole").path)
+def test_kept_classes_score_as_before(
+    name: str, family_of: Callable[[str], tuple[Oracle, Artifact]], tmp_path: Path
+) -> None:
+    expected, loaded = family_of(name)
+    network = read(loaded.path)
     graph = graph_in(network)
     names = (graph.head.names[7], graph.head.names[2])
     chosen = load(expected.checkpoint, tmp_path / "some", Load(classes=names))
@@ -130,8 +154,10 @@ def test_kept_classes_score_as_before(name: str, tmp_path: Path) -> None:
         assert torch.equal(build(*many)(expected.images)[:, 4:], whole[:, 20:52])
 
 
-def test_the_other_head_on_request(tmp_path: Path) -> None:
-    expected = oracle("yolo26n", tmp_path)
+def test_the_other_head_on_request(
+    family_of: Callable[[str], tuple[Oracle, Artifact]], tmp_path: Path
+) -> None:
+    expected, _ = family_of("yolo26n")
     loaded = load(expected.checkpoint, tmp_path / "work", Load(head="one-to-many"))
     assert ModelInfo.read(loaded.path).head == "one-to-many"
     with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,23 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module")
+def model_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Oracle, Artifact]]:
+    @cache
+    def made(name: str) -> tuple[Oracle, Artifact]:
+        folder = tmp_path_factory.mktemp(name)
+        expected = oracle(name, folder, size=SIZE)
+        return expected, load(expected.checkpoint, folder / "work")
+
+    return made
+
+
+@pytest.fixture(params=NAMES)
 def model(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, model_of: Callable[[str], tuple[Oracle, Artifact]]
 ) -> tuple[Oracle, Artifact, str]:
     """What Ultralytics computes with a model, and the model as the step `load` writes it."""
-    folder = tmp_path_factory.mktemp(request.param)
-    expected = oracle(request.param, folder, size=SIZE)
-    return expected, load(expected.checkpoint, folder / "work"), task_of(request.param)
+    return *model_of(request.param), task_of(request.param)
 
 
 def near(one: Tensor, other: Tensor, task: str) -> None:
@@ -168,9 +178,11 @@ def test_parts_and_values_for_training(model: tuple[Oracle, Artifact, str]) -> N
 
 
 @pytest.mark.parametrize("name", ["yolo26n-seg", "yolov8n-cls"])
-def test_some_classes(name: str, tmp_path: Path) -> None:
-    expected, task = oracle(name, tmp_path, size=SIZE), task_of(name)
-    names = graph_in(read(load(expected.checkpoint, tmp_path / "whole").path)).head.names
+def test_some_classes(
+    name: str, model_of: Callable[[str], tuple[Oracle, Artifact]], tmp_path: Path
+) -> None:
+    (expected, whole), task = model_of(name), task_of(name)
+    names = graph_in(read(whole.path)).head.names
     chosen = [len(names) - 1, 0][: len(names)]
     asked = Load(classes=tuple(names[number] for number in chosen), head="one-to-many")
     loaded = load(expected.checkpoint, tmp_path / "some", asked)
@@ -187,8 +199,10 @@ def test_some_classes(name: str, tmp_path: Path) -> None:
     near(output, expected.many[:, [*rows, *rest]], task)
 
 
-def test_a_classifier_of_one_class_is_refused(tmp_path: Path) -> None:
-    expected = oracle("yolov8n-cls", tmp_path, size=SIZE)
+def test_a_classifier_of_one_class_is_refused(
+    model_of: Callable[[str], tuple[Oracle, Artifact]], tmp_path: Path
+) -> None:
+    expected, _ = model_of("yolov8n-cls")
     with pytest.raises(
         ModelError, match=r"keeps only `3` of .*yolov8n-cls\.pt.* Keep at least 2\."
     ):
