@@ -17,11 +17,7 @@ from test_openvino import digests, export, run
 from torch_support import DEMO, ROOT, context, load
 
 import yolodeploy_openvino as backend
-<<<<<<< HEAD
 from yolodeploy.backend import Artifact, Device, ModelInfo, Target
-=======
-from yolodeploy.backend import NO_MODEL, Artifact, Device, Target
->>>>>>> ecfc3be (Tests: one other process for all bytes of the contract suite, exports made once, cuts and trainings of one family of each kind)
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import DataError, PlanRefused
 from yolodeploy.recipe.fields import View
@@ -51,22 +47,11 @@ def quantize(
     device: Device = ICELAKE,
     **params: object,
 ) -> Artifact:
-<<<<<<< HEAD
     plain = context(work)
     images = view or calibration()
     model = ModelInfo("detect", images.names, (8, 16, 32), 0)
     plain = replace(plain, model=model, data={"calibration": images})
     folder = STEP.run(given, Quantize(**params), replace(plain, target=Target(device)))
-=======
-    view = view or calibration()
-    prepared = replace(
-        context(work),
-        target=Target(device),
-        data={"calibration": view},
-        model=replace(NO_MODEL, names=view.names),
-    )
-    folder = STEP.run(given, Quantize(**params), prepared)
->>>>>>> ecfc3be (Tests: one other process for all bytes of the contract suite, exports made once, cuts and trainings of one family of each kind)
     return Artifact("openvino", folder, "")
 
 
