@@ -6,7 +6,7 @@ that determines a step's bytes, the id of its input included, so the last id sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -26,7 +26,7 @@ from yolodeploy.plan.resolve import (
     refuse_unknown_checks,
     resolve_steps,
 )
-from yolodeploy.plan.views import check_names, task_in
+from yolodeploy.plan.views import check_names, read_digests, task_in
 from yolodeploy.recipe import RecipeFile, load_recipe
 from yolodeploy.system import Console, ImageShape, digest_of
 
@@ -114,7 +114,8 @@ def make_plan(
     reader = _reader(registry, backend, loader)
     for _, params, at in resolved:
         inputs.verify_pinned(file, reader, model, params, at)
-    plan_step = partial(_plan_step, file, registry, target, imgsz, view_digests)
+    read = read_digests(views, view_digests)
+    plan_step = partial(_plan_step, file, registry, target, imgsz, read)
     steps: list[PlannedStep] = []
     for each in resolved:
         steps.append(plan_step(each, steps[-1].id if steps else weights_digest))
@@ -161,11 +162,11 @@ def _plan_step(
     registry: Registry,
     target: Target,
     imgsz: ImageShape,
-    view_digests: dict[str, str],
+    read: Mapping[str, str],
     resolved: ResolvedStep,
     input_id: str,
 ) -> PlannedStep:
-    """Give a step its id."""
+    """Give a step its id; `read` has what it depends on of each view, see `read_digests`."""
     step, params, at = resolved
     backend, _ = _owned(registry, step)
     id_ = digest_of(
@@ -176,7 +177,7 @@ def _plan_step(
             "imgsz": imgsz.plain,
             "seed": file.recipe.seed,
             "target": described_target(target) if backend.DEVICES else None,
-            "data": {name: view_digests[name] for name in step.needs(params)},
+            "data": {name: read[name] for name in step.needs(params)},
             "versions": step_versions(backend, step, params),
         }
     )

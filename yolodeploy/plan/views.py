@@ -11,7 +11,7 @@ from yolodeploy.errors import DataError, PlanRefused
 from yolodeploy.plan.plan import Plan
 from yolodeploy.plan.resolve import ResolvedStep
 from yolodeploy.recipe import RecipeFile, View
-from yolodeploy.system import shown
+from yolodeploy.system import digest_of, shown
 
 LABELLED = ("evaluation", "training")  # views whose labels are read
 
@@ -73,6 +73,19 @@ def require_usable(file: RecipeFile, views: Mapping[str, Dataset], resolved: Res
         )
     if purpose and (reason := step.fits_labels(params, views["training"])):
         raise DataError(f"{at}: {reason}")
+
+
+def read_digests(views: Mapping[str, Dataset], digests: Mapping[str, str]) -> dict[str, str]:
+    """What a step that reads a view depends on, by the name of the view, from their `digests`.
+
+    Of training images of poses also which keypoint each becomes in a mirrored image: nothing else reads that.
+    """
+    found, training = dict(digests), views.get("training")
+    if training and training.task == "pose" and training.keypoints and training.keypoints.flip:
+        found["training"] = digest_of(
+            {"view": digests["training"], "flip": list(training.keypoints.flip)}
+        )
+    return found
 
 
 def calibration_count(params: Params) -> int | None:
