@@ -366,24 +366,27 @@ class TestRanges:
 
 @pytest.mark.coco
 def test_drop_on_coco(coco: Any, tmp_path: Path) -> None:
+    """At half of the size that the model is for, where an image takes a quarter of the time."""
     from yolodeploy.tasks import primary_score
     from yolodeploy.tasks.detection import Detect
 
-    given = export(load(coco.weights, tmp_path / "load"), tmp_path / "plain", "17", side=coco.imgsz)
+    side = coco.imgsz // 2
+    given = export(load(coco.weights, tmp_path / "load"), tmp_path / "plain", "17", side=side)
     view = load_view(coco.data, View(split="train", images=16), 0)
-    made = replace(context(tmp_path / "q", (), "17", coco.imgsz), data={"calibration": view})
+    made = replace(context(tmp_path / "q", (), "17", side), data={"calibration": view})
     small = Artifact("mlpackage", STEP.run(given, Quantize(), made), "")
     truth = load_view(coco.data, View(images=24), 0)  # the bench takes all 128
     plain, ours = (
         primary_score(
             plugin.open(artifact, Target(PHONE, "17"), 1),
             truth,
-            ImageShape.square(coco.imgsz),
+            ImageShape.square(side),
             Detect(truth.names),
             "one-to-many",
         )
         for artifact in (given, small)
     )
+    assert plain > 0.3
     assert plain - ours <= 0.015
 
 
