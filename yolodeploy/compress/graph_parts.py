@@ -60,7 +60,7 @@ def decoding(
     )
     if not found:
         raise StepFailed(
-            "the end of the graph is not that of a YOLO detector: no operation lies between the last "
-            "convolutions of a head and the outputs. Export a detection model."
+            "the end of the graph is not that of a YOLO model: no operation lies between the last "
+            "convolutions of a head and the outputs. Export the model again."
         )
     return found

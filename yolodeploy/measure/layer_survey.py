@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yolodeploy.backend import Artifact, Context, Predictor, Probe, Trial
 from yolodeploy.data import Dataset
@@ -17,14 +17,17 @@ from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.plan import PlannedStep
 from yolodeploy.system import file_digest, threads
 
+if TYPE_CHECKING:
+    from yolodeploy.tasks import Task
+
 REVISION = 1
 
 
 def survey_layers(runner: Runner, images: int, *, by_map: bool) -> list[dict[str, Any]]:
     """One table for each step of the recipe that compresses layers.
 
-    A row has layer, part, scheme, weights, `sqnr_db` (None: no change at all) and `map_drop`
-    (None unless `by_map`). Raises PlanRefused if the recipe has no such step.
+    A row has layer, part, scheme, weights, `sqnr_db` (None: no change at all) and `map_drop`, the drop of the `measure`
+    of the table (None unless `by_map`). Raises PlanRefused if the recipe has no such step.
     """
     plan = runner.plan
     chosen = [index for index, planned in enumerate(plan.steps) if planned.step.probe]
@@ -46,9 +49,12 @@ class _Survey:
     """One step of the plan, and the float artifact that it compresses."""
 
     def __init__(self, runner: Runner, index: int, images: int) -> None:
+        from yolodeploy.tasks import task_of
+
         self._runner = runner
         self._planned: PlannedStep = runner.plan.steps[index]
         self._input: Artifact = as_artifact(runner.result(index - 1))
+        self._task: Task[Any, Any] = task_of(runner.info())
         views = runner.plan.views
         self._view: Dataset = views.get("calibration", views["evaluation"]).spread(images)
         if problem := self._planned.backend.problem():
@@ -72,7 +78,12 @@ class _Survey:
                 "map": plan.view_digests["evaluation"] if by_map else None,
             }
             rows = context.memo(key, lambda: self._rows(context, by_map=by_map))
-        about = {"step": name, "backend": planned.backend.NAME, "images": len(self._view)}
+        about = {
+            "step": name,
+            "backend": planned.backend.NAME,
+            "images": len(self._view),
+            "measure": str(self._task.primary),
+        }
         return {**about, "rows": rows}
 
     def _rows(self, context: Context, *, by_map: bool) -> list[dict[str, Any]]:
@@ -96,11 +107,11 @@ class _Survey:
         return self._planned.backend.open(artifact, self._runner.plan.target, threads())
 
     def _drops(self, probe: Probe, context: Context) -> Mapping[Trial, float]:
-        """The mAP50-95 drop of every trial, on the evaluation images."""
+        """The drop of the primary measure of every trial, on the evaluation images."""
         from yolodeploy.compress import alone
-        from yolodeploy.tasks import primary_score, required_score, task_of
+        from yolodeploy.tasks import COLUMNS, primary_score, required_score
 
-        view, task = self._runner.plan.views["evaluation"], task_of(self._runner.info())
+        view, task = self._runner.plan.views["evaluation"], self._task
 
         def score(artifact: Artifact) -> float:
             opened = self._open(artifact)
@@ -114,7 +125,9 @@ class _Survey:
         baseline = context.memo(key, lambda: required_score(score(self._input), "evaluation"))
         drops = {}
         for number, trial in enumerate(probe.trials):
-            context.progress(number / len(probe.trials), f"mAP {number}/{len(probe.trials)}")
+            context.progress(
+                number / len(probe.trials), f"{COLUMNS[task.primary]} {number}/{len(probe.trials)}"
+            )
             full = {**key, "probe": dict(probe.key), "trial": asdict(trial)}
             value = context.memo(full, partial(score_alone, trial))
             drops[trial] = round(baseline - value, 6)

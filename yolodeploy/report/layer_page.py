@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from yolodeploy.report.html import render
+from yolodeploy.tasks import TITLES, Key
 
 MAX_ROWS = 20  # on a terminal; the page shows all
 _COLOURS = {
@@ -30,7 +31,7 @@ def _lines(name: str, table: Mapping[str, Any]) -> Iterator[str]:
     rows = _costliest(table["rows"])
     with_map = any(row["map_drop"] is not None for row in rows)
     yield f"{name}: `{table['step']}` of one layer alone, the costliest first"
-    yield f"  {'layer':<28} {'part':<10} {'scheme':<14} {'weights':>8} {'SQNR dB':>8}{'  mAP' * with_map}"
+    yield f"  {'layer':<28} {'part':<10} {'scheme':<14} {'weights':>8} {'SQNR dB':>8}{f'  {_score(table)}' * with_map}"
     for row in rows[:MAX_ROWS]:
         drop = f" {-row['map_drop']:+.4f}" if with_map else ""
         yield (
@@ -44,6 +45,11 @@ def _lines(name: str, table: Mapping[str, Any]) -> Iterator[str]:
 def _costliest(rows: Sequence[Row]) -> list[Row]:
     """Rows by falling cost; those without any change come last."""
     return sorted(rows, key=lambda row: (row["sqnr_db"] is None, row["sqnr_db"] or 0.0))
+
+
+def _score(table: Mapping[str, Any]) -> str:
+    """What the task's measure is called in the head of a narrow column."""
+    return TITLES[table["measure"]] if table["measure"] == Key.TOP1 else "mAP"
 
 
 def _decibels(row: Row) -> str:
@@ -62,6 +68,7 @@ def _step(table: Mapping[str, Any]) -> dict[str, Any]:
         "step": table["step"],
         "backend": table["backend"],
         "plots": [(s, _plot([row for row in rows if row["scheme"] == s])) for s in schemes],
+        "score": _score(table),
         "with_map": any(row["map_drop"] is not None for row in rows),
         "rows": [{**row, "level": _decibels(row)} for row in _costliest(rows)],
     }

@@ -58,5 +58,5 @@ def test_what_a_convolution_reads_too_does_not_decode() -> None:
 
 @pytest.mark.parametrize("outputs", [["merged"], ["scores.last"], [], ["nowhere"]])
 def test_a_graph_that_decodes_nothing_is_refused(outputs: list[str]) -> None:
-    with pytest.raises(StepFailed, match=r"not that of a YOLO detector.*Export a detection model"):
+    with pytest.raises(StepFailed, match=r"not that of a YOLO model.*Export the model again"):
         decoding(NODES, outputs, CONVOLUTIONS)

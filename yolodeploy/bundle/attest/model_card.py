@@ -9,8 +9,6 @@ from yolodeploy.tasks import TITLES, Key, Measure, one, percent, read_measures
 
 NAMES = {
     **TITLES,
-    Key.CLASS_AP: "AP50-95",
-    Key.SIZE_AP: "AP50-95 by object size",
     Key.FIDELITY: "fidelity",
     Key.OUTPUT_DIFF: "largest output difference",
     Key.OUTPUT_DIFF_MEAN: "mean output difference",
@@ -30,8 +28,7 @@ _COST = {
 
 def model_card(plan: Mapping[str, Any], report: Mapping[str, Any], task: str) -> dict[str, Any]:
     """The card as data; the format wants values as text."""
-    interface, conditions = report["interface"], report["conditions"]
-    measures = read_measures(report["measures"])
+    interface, measures = report["interface"], read_measures(report["measures"])
     return {
         "modelParameters": {
             "approach": {"type": "supervised"},
@@ -41,7 +38,7 @@ def model_card(plan: Mapping[str, Any], report: Mapping[str, Any], task: str) ->
             "inputs": [{"format": _tensor(tensor)} for tensor in interface["inputs"]],
             "outputs": [{"format": _tensor(tensor)} for tensor in interface["outputs"]],
         },
-        "quantitativeAnalysis": {"performanceMetrics": list(_metrics(measures, conditions))},
+        "quantitativeAnalysis": {"performanceMetrics": list(_metrics(report, measures))},
         "considerations": {
             "useCases": [f"Runs on {report['target']['title']}"],
             "technicalLimitations": [*report["notes"], *_limitations(report, measures)],
@@ -55,14 +52,12 @@ def _tensor(tensor: Mapping[str, Any]) -> str:
     return f"{tensor['name']}: {tensor['dtype']} {shape}, {tensor['meaning']}"
 
 
-def _metrics(
-    measures: Iterable[Measure], conditions: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
+def _metrics(report: Mapping[str, Any], measures: Iterable[Measure]) -> Iterator[dict[str, Any]]:
     """Every measured figure of both models, and the loss with its interval."""
-    runtime = conditions["runtime"]
+    runtime, parts = report["conditions"]["runtime"], _of_parts(Key(report["scores"][0]))
     where = f"{runtime['name']} on {runtime['device']}"
     for measure in measures:
-        name = NAMES.get(measure.key, measure.key)
+        name = parts.get(measure.key) or NAMES.get(measure.key, measure.key)
         if measure.key in _COST:
             if measure.artifact is not None:
                 part = f"{where}, {measure.group}" if measure.group else where
@@ -76,6 +71,12 @@ def _metrics(
                 yield _metric(name, value, f"{model} model, {part}")
         if measure.loss is not None and not measure.group:
             yield _loss(name, measure, part)
+
+
+def _of_parts(primary: Key) -> dict[Key, str]:
+    """What the primary measure is called of one class, and of objects of one size: no mean over classes."""
+    of_a_class = NAMES[primary].replace("mAP", "AP")
+    return {Key.CLASS_AP: of_a_class, Key.SIZE_AP: f"{of_a_class} by object size"}
 
 
 def _loss(name: str, measure: Measure, part: str) -> dict[str, Any]:

@@ -16,7 +16,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """The recipe, the number of images, and where the page goes."""
     add_recipe(command)
     command.add_argument(
-        "--map", action="store_true", help="also measure the mAP drop of every layer (slow)"
+        "--map",
+        action="store_true",
+        help="also measure the drop of mAP, or top-1, of every layer (slow)",
     )
     command.add_argument(
         "--images", type=_count, default=4, metavar="N", help="images to measure on (default: 4)"

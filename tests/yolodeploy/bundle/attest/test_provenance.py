@@ -26,6 +26,7 @@ from world import World
 
 import yolodeploy
 from yolodeploy.bundle.attest.components import find_tool
+from yolodeploy.bundle.attest.model_card import model_card
 from yolodeploy.bundle.attest.signing import read_public, require_signature
 from yolodeploy.bundle.integrity import inspect_bundle
 
@@ -179,6 +180,17 @@ def test_the_bill_fits_the_published_schema_and_has_a_model_card(deployed: World
     assert {c["name"] for c in rows} <= {"RECORD, rows of the wheel"}
     kinds = {(c["type"], c["name"]) for c in raw["components"]}
     assert {("data", "data/evaluation"), ("machine-learning-model", "weights")} <= kinds
+
+
+def test_the_card_names_measures_of_classes_as_the_task_does(deployed: World) -> None:
+    plan, report = _json(deployed, "plan.json"), _json(deployed, "report.json")
+    for key, of_a_class in (("mask_map50_95", "mask AP50-95"), ("top1", "top-1")):
+        renamed = {"map50_95": key, "map50": "top5", "size_ap50_95": "fidelity"}
+        measures = [{**m, "key": renamed.get(m["key"], m["key"])} for m in report["measures"]]
+        changed = {**report, "scores": [key, "top5"], "measures": measures}
+        card = model_card(plan, changed, "classify")
+        metrics = card["quantitativeAnalysis"]["performanceMetrics"]
+        assert {m["type"] for m in metrics if "class " in m["slice"]} == {of_a_class}
 
 
 def test_attestation_documents_are_the_same_when_written_again(deployed: World) -> None:
