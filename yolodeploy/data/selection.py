@@ -175,10 +175,10 @@ class Dataset:
         if self.place is None:
             return self
         for name in self.names:
-            if len(numbers_of(name, names)) != 1:
+            if (count := len(numbers_of(name, names))) != 1:
                 known = ", ".join(names if len(names) <= 5 else (*names[:5], "..."))
                 raise DataError(
-                    f"{shown(self.place / name)}: the model has no class `{name}` ({known}). Remove the folder from "
+                    f"{shown(self.place / name)}: the model has {f'{count} classes' if count else 'no class'} `{name}` ({known}). Remove the folder from "
                     "every split, or rename it to the class that is meant."
                 )
         return with_class_counts(replace(self, names=names))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolodeploy.backend import CodeFolder, PinnedFile, code_files
-from yolodeploy.data import Dataset, label_file
+from yolodeploy.data import Dataset, label_file, numbers_of
 from yolodeploy.plan import Plan
 
 
@@ -63,9 +63,15 @@ def _copy_data(plan: Plan, folder: Path) -> str:
 
 
 def _copy_classes(view: Dataset, folder: Path) -> None:
-    """Copy images to the folders of their classes, all of which are there, in numbered folders that keep their order."""
-    for name in view.given or view.names:
-        (folder / name).mkdir(parents=True)
+    """Copy images to the folders of their classes, in numbered folders that keep their order.
+
+    Every class has a folder, for it may be what names the classes of the model; but not what no image can lie in: a name
+    that two classes of the model have, or one that no folder can have.
+    """
+    names = view.given or view.names
+    for name in names:
+        if numbers_of(name, names) == [names.index(name)] and Path(name).name == name:
+            (folder / name).mkdir(parents=True, exist_ok=True)
     for number, image in enumerate(view.images):
         _copy(image, folder / view.folder_of(image) / f"{number:07}")
 

@@ -223,6 +223,10 @@ def test_bad_class_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "set/val/c: the model has no class `c` (a, b). Remove the folder from every split, or rename it to the class "
         "that is meant."
     )
+    with pytest.raises(
+        DataError, match=r"^set/val/a: the model has 2 classes `a` \(a, b, a, c\)\. "
+    ):
+        load_view(root, View(), 0, task="classify").for_model(("a", "b", "a", "c"))
     (root / "val/a/1.jpg").unlink()
     assert refused(root).startswith("set/val: no class folder has images (.avif, ")
     assert refused(classes(tmp_path / "flat", "a/1.jpg", "b/1.jpg")) == (
