@@ -62,7 +62,7 @@ class Runner:
     def info(self) -> ModelInfo:
         """What the loading step found in the weights; DataError if the data set has other classes.
 
-        StepFailed if the step kept another head or other classes than the plan says.
+        StepFailed if the model is for another task than the plan says, or the step kept another head or other classes.
         """
         info = ModelInfo.read(self.source().path)
         _require_chosen(self.plan, info)
@@ -214,6 +214,12 @@ class Runner:
 
 def _require_chosen(plan: Plan, info: ModelInfo) -> None:
     first, model = plan.steps[0], plan.model
+    if (task := plan.views["evaluation"].task) != info.task:
+        raise StepFailed(
+            f"{first.at}: the weights are of a model for `{info.task}`, and the data set was read for `{task}`, for nothing "
+            f"could read the weights when the recipe was planned. Install what the {first.backend.NAME} plugin lacks (`yolodeploy "
+            "doctor`); if it lacks nothing, report it to its author."
+        )
     classes = getattr(first.params, "classes", None)
     if classes in (None, info.names) and (model is None or model.head == info.head):
         return

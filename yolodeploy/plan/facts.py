@@ -23,7 +23,7 @@ from yolodeploy.recipe import Position, RecipeFile
 from yolodeploy.system import MODEL_BYTES, ImageShape, Memo, digest_of, file_digest, shown
 
 DEFAULT_IMGSZ = 640  # what Ultralytics takes where nothing says otherwise
-_REVISION = 3  # raise it when what plugins read or `ModelInfo` changes
+_REVISION = 4  # raise it when what plugins read or `ModelInfo` changes
 _LEAST, _MOST = 32, 4096  # of a side in pixels, as in recipes
 _TYPE = TypeAdapter(ModelInfo)
 Loader = tuple[Backend, Step]  # a plugin, and the step of it that loads weights

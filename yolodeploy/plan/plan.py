@@ -107,7 +107,9 @@ class Plan:
             found += model_notes(self.facts, self.model)
         if left_out := view.counts.left_out:
             found.append(
-                f"{left_out} labelled objects of other classes are left out of the evaluation, and images that show "
+                f"{left_out} images of other classes are left out of the evaluation"
+                if view.place
+                else f"{left_out} labelled objects of other classes are left out of the evaluation, and images that show "
                 "only such objects count as background"
             )
         return tuple(filter(None, found))

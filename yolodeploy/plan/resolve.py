@@ -170,7 +170,7 @@ def refuse_checks_of_other_tasks(file: RecipeFile, task: str) -> None:
     wanted, other = ("top1_drop", "map_drop") if task == "classify" else ("map_drop", "top1_drop")
     if getattr(file.recipe.checks, other) is not None:
         raise PlanRefused(
-            f"{file.where('checks', other)}: a {task} model has no {'mAP' if task == 'classify' else 'top-1 accuracy'} to lose. "
+            f"{file.where('checks', other)}: a model for `{task}` has no {'mAP' if task == 'classify' else 'top-1 accuracy'} to lose. "
             f"Write `{wanted}` instead."
         )
 

@@ -38,3 +38,11 @@ def test_how_poses_are_mirrored_is_part_of_a_training(
     assert plain[0] == straight[0] == swapped[0]
     assert len({plain[1], straight[1], swapped[1]}) == 3
     assert digests["flip_idx: [0, 1]\n"] == digests["flip_idx: [1, 0]\n"]
+
+
+def test_a_task_that_nothing_could_read_before(world: World) -> None:
+    """Without what weights say, a data set is read as a detector's: no other task may be measured on that."""
+    world.weights(task="segment")
+    result = world.deploy()
+    assert result.code == 7
+    assert "model for `segment`, and the data set was read for `detect`" in result.error

@@ -153,7 +153,9 @@ def read_facts(weights: Path, params: Params | None = None) -> ModelInfo:
     info = ModelInfo(
         "detect", tuple(model["names"]), (8, 16, 32), 42, head=heads[0], heads=heads, imgsz=64
     )
-    return replace(info, **{key: model[key] for key in ("known", "obstacle") if key in model})
+    return replace(
+        info, **{key: model[key] for key in ("known", "obstacle", "task") if key in model}
+    )
 
 
 class Trim(Params):
