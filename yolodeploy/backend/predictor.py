@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
+from yolodeploy.errors import StepFailed
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -65,11 +67,12 @@ class Predictor(Protocol):
 
 
 def named_outputs(returned: NDArray[np.float32] | Outputs, names: Sequence[str]) -> Outputs:
-    """What a predictor returned, by name; an array alone is the one output of its task."""
+    """What a predictor returned, by name; an array alone is the one output of its task. StepFailed for other names."""
     found = returned if isinstance(returned, Mapping) else {OUTPUT: returned}
     if sorted(found) != sorted(names):
-        raise ValueError(
-            f"a predictor of this task must return {_listed(names)}, and this one returned {_listed(found)}"
+        raise StepFailed(
+            f"a predictor of a model for this task must return {_listed(names)}, and this one returned {_listed(found)}. "
+            "Report it to the author of the plugin that opened it."
         )
     return {name: found[name] for name in names}
 

@@ -17,6 +17,7 @@ from yolodeploy.backend import (
     Context,
     Device,
     Interface,
+    ModelInfo,
     Params,
     Predictor,
     Step,
@@ -39,7 +40,16 @@ def _export(artifact: Artifact, params: Params, context: Context) -> Path:
     return run(artifact, params, context)
 
 
-STEPS = (Step(name="export", accepts="yolo", produces="minimal", params=Export, run=_export),)
+def _fits(params: Params, model: ModelInfo) -> str | None:  # noqa: ARG001
+    """Why a model cannot be exported: its predictor returns one array, and a model for masks gives two."""
+    if model.task != "segment":
+        return None
+    return "a model for `segment` has two outputs, and this backend returns one. Choose a device of another backend."
+
+
+STEPS = (
+    Step(name="export", accepts="yolo", produces="minimal", params=Export, run=_export, fits=_fits),
+)
 
 DEVICES = (
     Device(
