@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,12 +35,13 @@ def output_names(task: str, *, nms: bool) -> tuple[str, ...]:
 
 def unique_labels(names: Sequence[str]) -> list[str]:
     """The class names as the keys of a dictionary: a name that an earlier class has gets its class index."""
-    seen = Counter[str]()
-    labels = []
+    labels: dict[str, None] = {}
     for number, name in enumerate(names):
-        labels.append(f"{name} ({number})" if seen[name] else name)
-        seen[name] += 1
-    return labels
+        label = name
+        while label in labels or (label != name and label in names):
+            label = f"{label} ({number})"
+        labels[label] = None
+    return list(labels)
 
 
 def described(info: ModelInfo) -> dict[str, str]:

@@ -214,6 +214,7 @@ def test_probabilities_come_in_the_order_of_the_classes() -> None:
     from yolodeploy_coreml.runtime import Head
 
     assert unique_labels(["crane", "crow", "crane"]) == ["crane", "crow", "crane (2)"]
+    assert unique_labels(["a", "a", "a (1)"]) == ["a", "a (1) (1)", "a (1)"]
     head = Head.__new__(Head)
     head._labels, head.reads = ["crane", "crow", "crane (2)"], ("output0",)
     given = {"classLabel": "crow", "classLabel_probs": {"crane (2)": 0.2, "crow": 0.7, "crane": 0.1}}  # fmt: skip
