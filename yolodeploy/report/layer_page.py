@@ -33,7 +33,7 @@ def _lines(name: str, table: Mapping[str, Any]) -> Iterator[str]:
     yield f"{name}: `{table['step']}` of one layer alone, the costliest first"
     yield f"  {'layer':<28} {'part':<10} {'scheme':<14} {'weights':>8} {'SQNR dB':>8}{f'  {_score(table)}' * with_map}"
     for row in rows[:MAX_ROWS]:
-        drop = f" {-row['map_drop']:+.4f}" if with_map else ""
+        drop = f" {0.0 - row['map_drop']:+.4f}" if with_map else ""
         yield (
             f"  {row['layer'][-28:]:<28} {row['part']:<10} {row['scheme']:<14} "
             f"{row['weights']:>8} {_decibels(row):>8}{drop}"

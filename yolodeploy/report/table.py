@@ -38,7 +38,7 @@ def report_table(report: Mapping[str, Any]) -> str:
         ("size", f"{artifact['bytes'] / 1e6:.2f} MB, {artifact['format']}"),
         *(("note", text) for text in report["notes"]),
         *_layers(report["interface"]["layers"]),
-        *_evaluation(report["data"]),
+        *_evaluation(report),
         *_calibration(report["data"]),
         *_accuracy(report, measures),
         *_cost(measures, report["conditions"], with_speedup=with_breakdown),
@@ -60,12 +60,14 @@ def _layers(layers: Mapping[str, str]) -> Iterator[Row]:
         yield "convolutions", ", ".join(f"{len(names)} {form}" for form, names in forms)
 
 
-def _evaluation(data: Mapping[str, Any]) -> Iterator[Row]:
-    view = data["evaluation"]
-    images = f"{view['images']} images of `{view['split']}`, {view['labelled']} with a label file"
+def _evaluation(report: Mapping[str, Any]) -> Iterator[Row]:
+    view, model = report["data"]["evaluation"], report["model"]
+    labels = f"{view['labelled']} with a label file, {view['objects']} objects"
+    if model["task"] == "classify":
+        labels = f"{len(model['classes'])} classes"
     skipped = sum(view["skipped"].values())
     left_out = f", {skipped} files skipped" if skipped else ""
-    yield "evaluation", f"{images}, {view['objects']} objects{left_out}"
+    yield "evaluation", f"{view['images']} images of `{view['split']}`, {labels}{left_out}"
 
 
 def _calibration(data: Mapping[str, Any]) -> Iterator[Row]:

@@ -28,7 +28,7 @@ FINDINGS: Mapping[str, str] = {  # by task
     "segment": "masks",
     "pose": "poses",
     "obb": "rotated boxes",
-    "classify": "classes",
+    "classify": "answers",
 }
 _UNITS = {"px": " px", "rad": " rad"}
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from world import World
 
+from yolodeploy.report import bundle_rows, inspection_table
+
 
 def test_a_bundle_says_what_it_claims(deployed: World) -> None:
     value = deployed.run("inspect", "dist/pot", "--json").json
@@ -52,3 +54,14 @@ def test_a_plugin_that_only_reads_facts(world: World, monkeypatch: pytest.Monkey
     assert not value["weights_checked"]
     steps = {row["backend"]: [s["step"] for s in row["steps"]] for row in value["targets"]}
     assert steps["kiln"][:2] == ["export", "press"]
+
+
+@pytest.mark.parametrize(("key", "title"), [("mask_map50_95", "mask mAP"), ("top1", "top-1")])
+def test_a_bundle_names_the_score_of_its_task(deployed: World, key: str, title: str) -> None:
+    """With room between the title and the figures."""
+    value = deployed.run("inspect", "dist/pot", "--json").json
+    value["bundle"]["accuracy"] |= {"key": key, "artifact": 0.5, "source": 0.75}
+    table = inspection_table(value, (), bundle_rows(value["bundle"]))
+    line = next(line for line in table.splitlines() if title in line)
+    assert line.split(title)[1].startswith(" ")
+    assert line.endswith("0.5000, source 0.7500, as the report says")
