@@ -22,7 +22,7 @@ class LoadOnnx(Load):
     )
     preprocess: Preprocess | None = Field(
         default=None,
-        description="What is done to images; left out, they are letterboxed and given in 0..1, RGB.",
+        description="What is done to images; left out, they are letterboxed (of a classifier cropped) and given in 0..1, RGB.",
     )
     names: tuple[str, ...] | None = Field(
         default=None,
