@@ -21,7 +21,7 @@ from yolodeploy.plan import Plan, forgetful
 from yolodeploy.system import Report, StatCache, conditions, digest_of
 from yolodeploy.tasks import USUAL, Key, Measure, one
 
-REVISION = 13
+REVISION = 14
 
 
 @dataclass(frozen=True)

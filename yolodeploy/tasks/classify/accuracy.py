@@ -81,7 +81,14 @@ def _accuracy(
 def _interval(
     drop: NDArray[np.int32], weights: NDArray[np.int32], confidence: float
 ) -> Interval | None:
-    """Percentiles of the mean drop over the draws; None if no draw has an image."""
+    """Percentiles of the mean drop over the draws; None if no draw has an image.
+
+    Where both models agree on every image, no draw shows a change. Then the interval is what may change in the share of
+    images that would, with this probability, not have shown in so many: Clopper and Pearson, Biometrika 26 (1934), for none.
+    """
+    if not drop.any():
+        unseen = round(1 - ((1 - confidence) / 2) ** (1 / len(drop)), 6)
+        return -unseen, unseen
     counts = weights.sum(axis=1)
     known = counts > 0
     if not known.any():
