@@ -41,6 +41,7 @@ def start(
     if child == 0:
         view = load_view(data, View(split="train", images=16), 0)
         given = replace(context(work, 64), data={"training": view}, resume=resume, threads=1)
+        given = replace(given, model=replace(given.model, names=view.names))
         finetune(artifact, PARAMS, replace(given, progress=progress))
         os._exit(0)
     return child

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 TASKS = ("segment", "pose", "obb", "classify")
 # Of the recipes of other tasks, one of each is built here, each backend's at least once; `make reproduce` builds all, and
-# tests/contract/test_tasks.py exports every task for every backend.
+# tests/contract/test_contract_tasks.py exports every task for every backend.
 BUILT_OF_TASKS = {"android-segment", "ios-pose", "android-obb", "ios-classify"}
 BUILT = [p for p in RECIPES if not p.stem.endswith(TASKS) or p.stem in BUILT_OF_TASKS]
 # One of every chain of steps is built by `reproduce`, under other conditions and in a process of its own. The rest of BUILT

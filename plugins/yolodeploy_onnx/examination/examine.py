@@ -7,6 +7,7 @@ comes back is a float32 model of one size that computes the same, and what the f
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import tempfile
@@ -20,13 +21,14 @@ from numpy.typing import NDArray
 
 from yolodeploy.errors import EnvironmentProblem, ModelError
 from yolodeploy.recipe import Preprocess
-from yolodeploy.system import ImageShape, child_environment, one_line, python_command, shown
+from yolodeploy.system import ImageShape, child_environment, python_command, quotable, shown
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 MODEL, OUTPUTS, REPORT = "model.onnx", "outputs.npz", "report.json"
 _PATIENCE = 900  # seconds of wall time: the child has its own limit of processor time
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal: what native code writes
 _SEED, _BLOT = 0, 16  # px
 Floats = NDArray[np.float32]
 
@@ -112,8 +114,9 @@ def _run(path: Path, folder: Path, job: str) -> None:
 
 def _ended(done: subprocess.CompletedProcess[bytes]) -> str:
     """What ended a process without a reason of its own: its limits have signals, and so has a crash."""
-    said = done.stderr.decode(errors="replace").strip().splitlines()
-    last = f" ({one_line(said[-1])[:200]})" if said else ""
+    lines = _COLOUR.sub("", done.stderr.decode(errors="replace")).splitlines()
+    said = [line.strip() for line in lines if line.strip()]
+    last = f" ({quotable(said[-1], 200)})" if said else ""
     if done.returncode == -getattr(signal, "SIGXCPU", 0):
         return "checking and simplifying it takes too long"
     if done.returncode < 0:

@@ -201,7 +201,7 @@ def test_fp32_arithmetic_masks_every_layer_and_changes_no_weight(built, tmp_path
 
 def test_a_network_without_a_detection_head_is_refused():
     text = "7767517\n2 2\nInput in 0 1 in0\nReLU relu 1 1 in0 out0\n"
-    with pytest.raises(StepFailed, match="not that of a YOLO detector"):
+    with pytest.raises(StepFailed, match="not that of a YOLO model"):
         decode.keep_fp32(param_file.parse(text), {})
 
 

@@ -291,15 +291,7 @@ def test_a_head_that_does_not_fit_is_refused(
         load(tmp_path / "odd.pt", tmp_path / "work")
 
 
-def test_only_detection_models_are_trained_but_all_are_pruned() -> None:
+def test_models_of_every_task_are_trained_and_pruned() -> None:
     pose = ModelInfo("pose", ("one",), (8, 16, 32), 1, kpt_shape=(2, 3))
-    said = {
-        "`finetune` trains detection models, and this model is for `pose`. Remove the step.": Finetune(),
-        "`qat` trains": Qat(),
-        "`distill` trains": Distill(labels=0),
-        "`importance: taylor` rates channels by the loss of": Prune(importance="taylor"),
-        "`finetune` in `prune` trains": Prune(finetune=Finetune()),
-    }
-    for reason, params in said.items():
-        assert str(fits_model(params, pose)).startswith(reason)
-    assert fits_model(Prune(), pose) is None
+    for params in (Finetune(), Qat(), Distill(labels=0), Prune(importance="taylor"), Prune()):
+        assert fits_model(params, pose) is None
