@@ -66,7 +66,8 @@ def built(
     except NoPrimitive as error:
         if purpose.task != "detect":
             raise ModelError(
-                f"{shown(path)} cannot be used: {error} is no primitive, and only detectors are passed on as they are. "
+                f"{shown(path)} cannot be used: {error} cannot be read as an operation that yolodeploy knows, and only "
+                f"detectors are passed on as they are. "
                 f"Export the model for `{purpose.task}` without it, or give the checkpoint."
             ) from error
         proto = model.proto()

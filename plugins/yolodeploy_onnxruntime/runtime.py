@@ -99,7 +99,8 @@ class OnnxPredictor:
             for output, values in zip(outputs, made, strict=True):
                 into = output[start : start + self.batch]
                 into[:] = values[: len(into)]
-        named = dict(zip((OUTPUT, PROTOTYPES), outputs, strict=False))
+        known = (OUTPUT, PROTOTYPES)[: len(outputs)]
+        named = dict(zip(known, outputs, strict=True))  # another output must not get lost
         return named if len(named) > 1 else outputs[0]
 
 

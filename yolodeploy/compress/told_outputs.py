@@ -47,10 +47,10 @@ def told_outputs(
 ) -> tuple[Tensor, ...]:
     """The outputs of a model as an app sees them; the second of a segmentation model are its prototypes."""
     task = told_task(parts, len(shapes[0]))
-    meanings = (_meaning(task, layout), _PROTOTYPES)
+    meanings, count = (_meaning(task, layout), _PROTOTYPES), len(shapes)
     return tuple(
         Tensor(name, shape, "float32", meaning)
-        for name, shape, meaning in zip(names, shapes, meanings, strict=False)
+        for name, shape, meaning in zip(names[:count], shapes, meanings[:count], strict=True)
     )
 
 

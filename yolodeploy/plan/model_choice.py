@@ -28,9 +28,29 @@ def choose(file: RecipeFile, loader: Loader, facts: ModelInfo | None, params: Pa
             f"{file.where('model', 'head')}: {model.weights.name} has no {model.branch} head; it has "
             f"{' and '.join(facts.heads)}. Write `head: {facts.heads[0]}`, or remove it."
         )
+    if facts:
+        _refuse_other_fit(file, facts)
     if not model.classes:
         return params
     return params.model_copy(update={"classes": _kept(file, loader, facts)})
+
+
+def _refuse_other_fit(file: RecipeFile, facts: ModelInfo) -> None:
+    """Raise PlanRefused if the recipe asks for a way to fit images that the model would not get, or that hides objects."""
+    wanted = file.recipe.model.preprocess
+    if wanted is None or "fit" not in wanted.model_fields_set:
+        return
+    at = file.where("model", "preprocess", "fit")
+    if wanted.fit == "crop" and facts.task != "classify":
+        raise PlanRefused(
+            f"{at}: `fit: crop` cuts off the sides of images, and a model for `{facts.task}` must see the objects there. "
+            "Write center, top-left or stretch, as the model was trained."
+        )
+    if wanted.fit != facts.fit:
+        raise PlanRefused(
+            f"{at}: `fit: {wanted.fit}` is not available for a model for `{facts.task}`, whose images get `fit: {facts.fit}`. "
+            "Write `fit: stretch` or `fit: top-left` if it was trained so, or remove `fit`."
+        )
 
 
 def stated(

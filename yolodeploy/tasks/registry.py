@@ -23,12 +23,18 @@ def task_of(info: ModelInfo) -> Task[Any, Any]:
         return Detect(info.names)
     if info.task == "segment":
         return Segment(info.names)
-    if info.task == "pose" and info.kpt_shape:
+    if info.task == "pose":
+        if info.kpt_shape is None:
+            raise StepFailed(
+                "a pose model must say its `kpt_shape`, and this one does not. Report it to the author of the plugin that "
+                "loaded it."
+            )
         return Pose(info.names, info.kpt_shape)
     if info.task == "obb":
         return Obb(info.names)
     if info.task == "classify":
         return Classify(info.names)
     raise StepFailed(
-        f"a model for the task `{info.task}` cannot be measured. Known: {', '.join(TASKS)}."
+        f"a model for the task `{info.task}` cannot be measured; allowed: {', '.join(TASKS)}. Report it to the author of the "
+        "plugin that loaded it."
     )

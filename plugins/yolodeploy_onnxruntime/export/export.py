@@ -62,7 +62,8 @@ def _written(
     shapes = graph.shapes(context.imgsz.height, context.imgsz.width, options.batch)
     selects = graph.selected == "one-to-one"
     main, *others = graph.outputs.values()
-    ends = dict(zip((main, *others), OUTPUTS, strict=False))
+    values = (main, *others)
+    ends = dict(zip(values, OUTPUTS[: len(values)], strict=True))
 
     def weights(name: str) -> Array:
         path, _, last = name.rpartition(".")

@@ -15,7 +15,7 @@ pytest.importorskip("onnxsim", reason="not installed. Run: pip install 'yolodepl
 
 import onnx
 import onnx_models as zoo
-from conftest import ROOT
+from real_model import ROOT
 from torch_support import context
 
 import yolodeploy_onnx

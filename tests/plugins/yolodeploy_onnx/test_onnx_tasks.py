@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,8 @@ from torch_support import TARGET, context
 
 import yolodeploy_onnx
 from yolodeploy.backend import OUTPUT, PROTOTYPES, Artifact, ModelInfo
-from yolodeploy.errors import ModelError
+from yolodeploy.errors import ModelError, PlanRefused
+from yolodeploy.plan import plan_recipe
 from yolodeploy.recipe import Preprocess
 from yolodeploy.recipe.model_input import StatedHead
 from yolodeploy.system import ImageShape
@@ -194,6 +196,41 @@ def test_logits_of_a_classifier_become_probabilities(tmp_path: Path) -> None:
     assert told is not None
     assert told.info is not None
     assert told.info.task == "classify"
+
+
+@pytest.mark.parametrize(
+    ("name", "fit", "said"),
+    [
+        ("yolo11n-cls", "center", "`fit: center` is not available for a model for `classify`"),
+        ("yolo11n-seg", "crop", "`fit: crop` cuts off the sides of images"),
+    ],
+)
+def test_a_fit_that_the_model_would_not_get_is_refused(
+    name: str, fit: str, said: str, tmp_path: Path
+) -> None:
+    """It was altered once: a classifier's images are cropped, whatever the recipe said."""
+    oracle = made.narrow(name, tmp_path, SIZE)
+    path = made.export(oracle.checkpoint, SIZE)
+    data = _pictures(tmp_path / "data", folders=name.endswith("cls"))
+    recipe = tmp_path / "odd.yaml"
+    recipe.write_text(
+        f"name: odd\nmodel: {{weights: {path}, imgsz: [{SIZE[0]}, {SIZE[1]}], preprocess: {{fit: {fit}}}}}\n"
+        f"data: {{path: {data}}}\ntarget: linux-x64\nsteps: [export]\n"
+    )
+    with pytest.raises(PlanRefused, match=rf"odd\.yaml:2:\d+: {said}"):
+        plan_recipe(recipe, tmp_path / "store")
+
+
+def _pictures(folder: Path, *, folders: bool) -> Path:
+    """A data set of two pictures: class folders, or a data.yaml."""
+    places = [f"val/{name}" for name in made.NAMES] if folders else ["images/val"]
+    for place in places:
+        (folder / place).mkdir(parents=True)
+        cv2.imwrite(str(folder / place / "one.png"), np.zeros((32, 32, 3), np.uint8))
+    if folders:
+        return folder
+    (folder / "data.yaml").write_text(f"val: images/val\nnames: {list(made.NAMES)}\n")
+    return folder / "data.yaml"
 
 
 def table(*shape: int) -> Array:

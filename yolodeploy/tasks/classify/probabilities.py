@@ -26,12 +26,10 @@ def probability_fault(probabilities: Floats) -> str | None:
     """What is wrong with finite probabilities `[classes]`, as the rest of a sentence; None if nothing is."""
     low, high = float(probabilities.min()), float(probabilities.max())
     if low < -_OFF or high > 1 + _OFF:
-        return (
-            f"is not of probabilities: numbers lie in {low:.4g} to {high:.4g}, and must in 0 to 1"
-        )
+        return f"has values from {low:.4g} to {high:.4g}, but probabilities must lie in 0 to 1"
     total = float(probabilities.sum(dtype=np.float64))
     if abs(total - 1) > _OFF:
-        return f"is not of probabilities: they sum up to {total:.4g}, and must to 1"
+        return f"has values that sum up to {total:.4g}, but probabilities must sum up to 1"
     return None
 
 

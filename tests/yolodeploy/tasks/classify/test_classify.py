@@ -138,8 +138,8 @@ def test_what_are_no_probabilities() -> None:
         return TASK.fault({"output": np.array(numbers, np.float32)}, "anchors")
 
     assert fault(0.5, 0.495) is None
-    assert fault(0.5, 0.25) == "is not of probabilities: they sum up to 0.75, and must to 1"
-    assert fault(3, -2) == "is not of probabilities: numbers lie in -2 to 3, and must in 0 to 1"
+    assert fault(0.5, 0.25) == "has values that sum up to 0.75, but probabilities must sum up to 1"
+    assert fault(3, -2) == "has values from -2 to 3, but probabilities must lie in 0 to 1"
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
