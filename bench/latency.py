@@ -19,7 +19,7 @@ from common import DEVICES, ROOT, Bench
 from neighbour import neighbour
 from process import BIN
 
-from yolodeploy.measure.timing import Request, time_apart
+from yolodeploy.hosts.timing import Request, time_apart
 from yolodeploy.recipe import load_recipe
 from yolodeploy.store.objects import read_meta
 

@@ -17,6 +17,7 @@ from yolodeploy.backend import RESERVED
 from yolodeploy.bundle import Contents, app_digests, app_files, place_bundle
 from yolodeploy.errors import ChecksFailed, LockMismatch, StoreProblem, Undecided
 from yolodeploy.execution import Runner
+from yolodeploy.hosts import LOCAL, Host
 from yolodeploy.measure import (
     Check,
     Evidence,
@@ -42,7 +43,7 @@ class Request:
     `allowed` are files and folders outside the project that the recipe may read, `shared` is the address of
     a team's store (None: the one that the environment names), `locked` makes the lock binding.
     `accept_undecided` ships an artifact even if noise could turn the verdict of a check over. `trusted` lets the
-    loader that the recipe names execute the weights.
+    loader that the recipe names execute the weights. `host` is where the artifact is measured.
     """
 
     recipe: Path
@@ -53,6 +54,7 @@ class Request:
     signer: CryptoSigner | None = None
     accept_undecided: bool = False
     trusted: bool = False
+    host: Host = LOCAL
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def deploy(request: Request, store: Store, console: Console) -> Deployed:
     else:
         lock.require_replaceable()
     _run(runner, lock, locked=request.locked)
-    evidence = obtain_evidence(runner)
-    breakdown = obtain_breakdown(runner, evidence)
+    evidence = obtain_evidence(runner, request.host)
+    breakdown = obtain_breakdown(runner, request.host, evidence)
     checks = run_checks(runner.plan.file.recipe.checks, evidence, breakdown)
     report = make_report(runner, evidence, breakdown, checks)
     if not request.accept_undecided:

@@ -78,5 +78,9 @@ class NotReproduced(YolodeployError, exit_code=11, kind="not reproduced"):
     """A recipe that was rebuilt under other conditions did not give the bytes that its lock names."""
 
 
+class HostProblem(YolodeployError, exit_code=13, kind="host"):
+    """A host could not be reached, lacks something, or gave an answer that cannot be used."""
+
+
 class Interrupted(YolodeployError, exit_code=130, kind="interrupted"):
     """The user pressed Ctrl-C; finished steps are kept."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from yolodeploy.backend import Step
+from yolodeploy.backend import Step, Worker
 from yolodeploy.compress import refuse_missing
 from yolodeploy.system import installed, missing
 from yolodeploy_ncnn.devices import DEVICES as DEVICES
@@ -21,9 +21,11 @@ from yolodeploy_ncnn.w8 import W8, probe_w8, run_w8
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from yolodeploy.backend import Artifact, Inspected, Interface, Params, Predictor, Target
+    from yolodeploy.backend import Artifact, Inspected, Interface, Params, Predictor, Remote, Target
 
 NAME = "ncnn"
+
+WORKER = Worker("yolodeploy_ncnn.runtime.worker", requires=("ncnn", "numpy"), pinned=("ncnn",))
 
 _FAST_INT8 = frozenset({"dotprod", "i8mm"})
 
@@ -94,6 +96,13 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
     from yolodeploy_ncnn.runtime import NcnnPredictor
 
     return NcnnPredictor(artifact.path, threads)
+
+
+def remote(artifact: Artifact, target: Target) -> Remote:  # noqa: ARG001 - the contract's signature
+    """Say how a host with the ncnn wheel runs the artifact."""
+    from yolodeploy_ncnn.runtime import remote
+
+    return remote(artifact)
 
 
 def describe(artifact: Artifact) -> Interface:

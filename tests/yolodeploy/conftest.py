@@ -15,7 +15,7 @@ import pytest
 from world import PLUGINS, World, copy_world
 
 from yolodeploy.backend.registry import GROUP
-from yolodeploy.measure.timing import time_here
+from yolodeploy.hosts.timing import time_here
 
 FAKES = ("clay", "kiln", "oven")
 
@@ -43,10 +43,10 @@ def quick_measurements(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     Tests marked `apart` keep the real process, and so does every command that runs as a process of its own.
     """
     if request.node.get_closest_marker("apart") is None:
-        monkeypatch.setattr("yolodeploy.measure.latency.time_apart", time_here)
-        monkeypatch.setattr("yolodeploy.measure.timing.SETTLE", 0.0)
-        monkeypatch.setattr("yolodeploy.measure.timing.BURST", 0.0)
-        monkeypatch.setattr("yolodeploy.measure.throughput.WINDOW", 0.0)
+        monkeypatch.setattr("yolodeploy.hosts.local.time_apart", time_here)
+        monkeypatch.setattr("yolodeploy.worker.turns.SETTLE", 0.0)
+        monkeypatch.setattr("yolodeploy.worker.turns.BURST", 0.0)
+        monkeypatch.setattr("yolodeploy.worker.throughput.WINDOW", 0.0)
         monkeypatch.setattr("yolodeploy.tasks.average_precision.MAX_DRAWS", 20)
         monkeypatch.setattr("yolodeploy.tasks.average_precision.MIN_DRAWS", 20)
 

@@ -10,7 +10,8 @@ import pytest
 from world import World
 
 from yolodeploy import errors
-from yolodeploy.measure.noise import Ratio
+from yolodeploy.errors import HostProblem
+from yolodeploy.worker.noise import Ratio
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = {
@@ -21,6 +22,12 @@ KINDS = {
 Act = Callable[[World, pytest.MonkeyPatch], object]
 
 DEPLOY = ("deploy", "pot.yaml")
+
+
+def _unreachable(*_: object, **__: object) -> None:
+    raise HostProblem("host `pi5`: it does not answer")
+
+
 PROVOKED: dict[int, tuple[Act, tuple[str, ...]]] = {
     1: (lambda w, _: w.recipe(extra="checks: {size_mb: 0.001}\n"), DEPLOY),
     2: (lambda w, _: w.write("pot.yaml", "model: ["), DEPLOY),
@@ -39,10 +46,11 @@ PROVOKED: dict[int, tuple[Act, tuple[str, ...]]] = {
     12: (
         lambda w, m: (
             w.recipe(extra="checks: {latency_ratio: 1}\n"),
-            m.setattr("yolodeploy.measure.timing.ratio_of", lambda *_: Ratio(1.0, 0.9, 1.1)),
+            m.setattr("yolodeploy.worker.turns.ratio_of", lambda *_: Ratio(1.0, 0.9, 1.1)),
         ),
         DEPLOY,
     ),
+    13: (lambda _, m: m.setattr("yolodeploy.deploy.plan_recipe", _unreachable), DEPLOY),
     70: (lambda _, m: m.setattr("yolodeploy.deploy.plan_recipe", lambda *_, **__: 1 / 0), DEPLOY),
     130: (lambda _, m: m.setenv("CLAY_FAULT", "press:interrupt"), DEPLOY),
 }

@@ -47,6 +47,7 @@ from .predictor import (
 )
 from .recipe_schema import recipe_schema
 from .registry import Registry, load_registry, problem_of
+from .remote import Portable, Remote, Worker
 
 __all__ = [
     "APP_FILES",
@@ -86,10 +87,12 @@ __all__ = [
     "Parted",
     "Parts",
     "PinnedFile",
+    "Portable",
     "Predictor",
     "Probe",
     "Quantize",
     "Registry",
+    "Remote",
     "Runtime",
     "Selector",
     "Server",
@@ -98,6 +101,7 @@ __all__ = [
     "Target",
     "Tensor",
     "Trial",
+    "Worker",
     "batch_of",
     "code_files",
     "content",

@@ -26,7 +26,8 @@ Layout = Literal["anchors", "rows"]  # of a predictor's output, see `Predictor`
 class Runtime:
     """The runtime of a predictor, for the report.
 
-    `timing` is False where its speed says nothing about the target; then no check uses it.
+    `timing` is False where its speed says nothing about the target; then no check uses it. `host` is the machine on which it ran,
+    "" for this one.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Runtime:
     threads: int
     note: str = ""
     timing: bool = True
+    host: str = ""
 
 
 class Predictor(Protocol):

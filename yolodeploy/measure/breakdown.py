@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from yolodeploy.execution import Runner
+from yolodeploy.hosts import Host
 from yolodeploy.measure.evidence import Evidence
 from yolodeploy.measure.results import Stage, in_detail, obtain_stage, timed_step
 from yolodeploy.measure.source import obtain_source
@@ -50,15 +51,15 @@ class Row:
     reasons: Mapping[str, str]
 
 
-def obtain_breakdown(runner: Runner, evidence: Evidence) -> list[Row]:
+def obtain_breakdown(runner: Runner, host: Host, evidence: Evidence) -> list[Row]:
     """A row for every step of the plan; measures what the store lacks."""
     rows: list[Row] = []
-    for index, stage in enumerate(_stages(runner, evidence)):
+    for index, stage in enumerate(_stages(runner, host, evidence)):
         rows.append(_row(runner.plan, index, stage, evidence, rows))
     return rows
 
 
-def _stages(runner: Runner, evidence: Evidence) -> Iterator[Stage]:
+def _stages(runner: Runner, host: Host, evidence: Evidence) -> Iterator[Stage]:
     """What was measured of every step's result, in order."""
     plan = runner.plan
     source = cache(lambda: obtain_source(runner).found(runner.info()))
@@ -67,7 +68,7 @@ def _stages(runner: Runner, evidence: Evidence) -> Iterator[Stage]:
     yield Stage(evidence.source, (replace(accuracy, artifact=accuracy.source), fidelity))
     for index in range(1, len(plan.steps) - 1):
         if in_detail(plan):
-            yield obtain_stage(runner, index, source)
+            yield obtain_stage(runner, host, index, source)
         else:
             keys = (accuracy.key, Key.FIDELITY)
             yield Stage(None, tuple(Measure(key, None, None, reason=_SKIPPED) for key in keys))

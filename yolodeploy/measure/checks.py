@@ -9,9 +9,9 @@ from enum import StrEnum
 
 from yolodeploy.measure.breakdown import BLIND, Row
 from yolodeploy.measure.evidence import Evidence
-from yolodeploy.measure.noise import images_needed, side
 from yolodeploy.recipe import Checks
 from yolodeploy.tasks import Key, Measure, grouped, one, six_digits
+from yolodeploy.worker.noise import images_needed, side
 
 Interval = tuple[float, float]
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from yolodeploy.backend import Interface, Layout
 from yolodeploy.errors import StoreProblem
 from yolodeploy.execution import Runner, as_artifact, failing_as
+from yolodeploy.hosts import Host
 from yolodeploy.measure.latency import Timings, costs, obtain_timings
 from yolodeploy.measure.results import Facts, Opened, remember_as
 from yolodeploy.measure.source import Pass
-from yolodeploy.measure.timing import Timing
 from yolodeploy.plan import Plan, forgetful
-from yolodeploy.system import Report, StatCache, conditions, digest_of
+from yolodeploy.system import Report, StatCache, digest_of
 from yolodeploy.tasks import USUAL, Key, Measure, one
+from yolodeploy.worker.turns import Timing
 
 REVISION = 14
 
@@ -70,8 +71,8 @@ class Evidence:
         return self.timings.timing
 
 
-def evidence_id(plan: Plan) -> str:
-    """Digest of everything that the evidence depends on, this machine included."""
+def evidence_id(plan: Plan, host: Host) -> str:
+    """Digest of everything that the evidence depends on, the host included."""
     return digest_of(
         {
             "revision": REVISION,
@@ -80,7 +81,7 @@ def evidence_id(plan: Plan) -> str:
             "data": plan.view_digests["evaluation"],
             "imgsz": plan.imgsz.plain,
             "confidence": _confidence(plan),
-            "conditions": conditions(),
+            "conditions": host.conditions(plan.backend),
             "versions": plan.versions(),
         }
     )
@@ -91,30 +92,30 @@ def _confidence(plan: Plan) -> float:
     return plan.file.recipe.checks.confidence or USUAL
 
 
-def obtain_evidence(runner: Runner) -> Evidence:
+def obtain_evidence(runner: Runner, host: Host) -> Evidence:
     """Evidence and golden vectors of a plan's artifact: from the store, or measured now."""
-    found, folder = _compared(runner)
+    found, folder = _compared(runner, host)
     if not _is_current(runner, found):
         reason = "was measured on other models than are there now"
-        runner.store.discard(evidence_id(runner.plan), reason)
-        found, folder = _compared(runner)
+        runner.store.discard(evidence_id(runner.plan, host), reason)
+        found, folder = _compared(runner, host)
     tensor, batch = folder / found.tensor, found.interface.batch
-    timings = obtain_timings(runner, found.artifact.runtime, batch, tensor)
-    measures = (*found.measures, *costs(runner.plan, found.artifact.runtime, timings))
+    timings = obtain_timings(runner, host, found.artifact.runtime, batch, tensor)
+    measures = (*found.measures, *costs(runner.plan, host, found.artifact.runtime, timings))
     pair = found.source, found.artifact
     interface, layout = found.interface, found.layout
     return Evidence(found.images, found.scores, measures, *pair, interface, layout, timings, folder)
 
 
-def _compared(runner: Runner) -> tuple[Comparison, Path]:
+def _compared(runner: Runner, host: Host) -> tuple[Comparison, Path]:
     def measure(folder: Path) -> Comparison:
         runner.info()  # refuses other classes before anything is measured
-        pair = _Pair(runner)
+        pair = _Pair(runner, host)
         (folder / "golden").mkdir()
         with runner.console.task(f"measure {len(pair.view)} images") as report:
             return pair.measure(folder, report, checked)
 
-    id_, checked = evidence_id(runner.plan), forgetful()
+    id_, checked = evidence_id(runner.plan, host), forgetful()
     return remember_as(Comparison, runner, id_, "evidence", measure, checked=checked)
 
 
@@ -136,11 +137,11 @@ def _is_current(runner: Runner, evidence: Comparison) -> bool:
 class _Pair:
     """The artifact, opened, and the runner that knows the source model."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, host: Host) -> None:
         plan = runner.plan
         self.runner, self.plan, self.view = runner, plan, plan.views["evaluation"]
         name = f"the result of `{plan.final.step.name}` in {plan.backend.NAME}"
-        self.artifact = Opened(plan, plan.final, runner.final(), name)
+        self.artifact = Opened(plan, plan.final, runner.final(), name, host)
 
     def measure(self, folder: Path, report: Report, checked: StatCache) -> Comparison:
         """The comparison; golden vectors are written below `folder`."""

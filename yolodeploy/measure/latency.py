@@ -12,13 +12,14 @@ from pathlib import Path
 
 from yolodeploy.backend import Runtime, Serving
 from yolodeploy.errors import StepFailed
-from yolodeploy.execution import Runner
-from yolodeploy.measure.noise import CONFIDENCE, Ratio
+from yolodeploy.execution import Runner, as_artifact
+from yolodeploy.hosts import Host, Timed
 from yolodeploy.measure.results import remember_as, timed, timed_result
-from yolodeploy.measure.timing import Request, Timing, time_apart
 from yolodeploy.plan import Plan
-from yolodeploy.system import conditions, digest_of, threads
+from yolodeploy.system import digest_of
 from yolodeploy.tasks import Key, Measure
+from yolodeploy.worker.noise import CONFIDENCE, Ratio
+from yolodeploy.worker.turns import Timing
 
 REVISION = 3
 THREADS = 1  # decides the checks: stable, and what small models on phones profit from
@@ -36,47 +37,47 @@ class Timings:
     folder: Path = Path()
 
 
-def obtain_timings(runner: Runner, runtime: Runtime, batch: int, tensor: Path) -> Timings:
-    """Latencies of the artifact in its runtime: from the store, or measured now on an input tensor (.npy).
+def obtain_timings(
+    runner: Runner, host: Host, runtime: Runtime, batch: int, tensor: Path
+) -> Timings:
+    """Latencies of the artifact in its runtime on a host: from the store, or measured now on an input tensor (.npy).
 
     `batch` is how many images the artifact takes at once.
     """
     plan = runner.plan
     indexes = timed(plan) if runtime.timing else {plan.reference.id: plan.export - 1}
     others = {id_: timed_result(runner, index) for id_, index in indexes.items()}
-    counts = [THREADS, *(count for count in _more_threads(plan) if count <= threads())]
-    request = Request(
-        backend=plan.backend.NAME,
-        device=plan.target.device.name,
-        os_version=plan.target.os_version,
-        format=runner.final().meta.format,
-        artifact=str(runner.final().path),
-        others={id_: str(stored.path) for id_, stored in others.items()},
+    counts = [THREADS, *(count for count in _more_threads(plan) if count <= host.processors)]
+    timed_ = Timed(
+        backend=plan.backend,
+        target=plan.target,
+        artifact=as_artifact(runner.final()),
+        others={id_: as_artifact(stored) for id_, stored in others.items()},
         tensor=str(tensor),
         threads=THREADS,
         limits=_limits(plan) if runtime.timing else {},
-        serving=threads() if runtime.timing and _serves(plan, batch) else 0,
+        serving=host.processors if runtime.timing and _serves(plan, batch) else 0,
         reference=plan.reference.id,
     )
-    once = replace(request, limits={}, serving=0)
+    once = replace(timed_, limits={}, serving=0)
 
     def measure(_: Path) -> Timings:
         with runner.console.task("measure latency") as report:
             report(0.0, count_of_threads(THREADS))
-            timing, more = _time(plan, request), None
+            timing, more = _time(plan, host, timed_), None
             for count in counts[1:]:
                 report(0.5, count_of_threads(count))
-                more = _time(plan, replace(once, threads=count))
+                more = _time(plan, host, replace(once, threads=count))
         return Timings(timing, more)
 
     digests = {id_: stored.meta.digest for id_, stored in others.items()}
-    id_ = _timings_id(runner, request, digests, counts)
+    id_ = _timings_id(runner, host, timed_, digests, counts)
     timings, folder = remember_as(Timings, runner, id_, "timings", measure, views=())
     return replace(timings, folder=folder)
 
 
 def _timings_id(
-    runner: Runner, request: Request, others: Mapping[str, str], counts: Sequence[int]
+    runner: Runner, host: Host, timed_: Timed, others: Mapping[str, str], counts: Sequence[int]
 ) -> str:
     """Digest of everything that timings depend on; `others` are the digests of the artifacts beside ours."""
     plan = runner.plan
@@ -85,11 +86,11 @@ def _timings_id(
             "revision": REVISION,
             "artifact": [plan.final.id, runner.final().meta.digest],
             "others": dict(others),
-            "limits": request.limits,
+            "limits": timed_.limits,
             "threads": list(counts),
-            "serving": request.serving,
+            "serving": timed_.serving,
             "imgsz": plan.imgsz.plain,
-            "conditions": conditions(),
+            "conditions": host.conditions(plan.backend),
             "versions": plan.versions(),
         }
     )
@@ -122,16 +123,16 @@ def _limits(plan: Plan) -> dict[str, list[float]]:
     return limits
 
 
-def _time(plan: Plan, request: Request) -> Timing:
+def _time(plan: Plan, host: Host, timed_: Timed) -> Timing:
     try:
-        return time_apart(request)
+        return host.time(timed_)
     except StepFailed as error:
         raise StepFailed(
             f"{plan.final.at}: timing the artifact in a process of its own failed: {error}"
         ) from None
 
 
-def costs(plan: Plan, runtime: Runtime, timings: Timings) -> Iterator[Measure]:
+def costs(plan: Plan, host: Host, runtime: Runtime, timings: Timings) -> Iterator[Measure]:
     """Latencies and memory; ratios only if this runtime's speed says something about the device."""
     timing = timings.timing
     yield _latency(plan, timing)
@@ -155,7 +156,7 @@ def costs(plan: Plan, runtime: Runtime, timings: Timings) -> Iterator[Measure]:
         )
     yield from _served(plan, timing, silent)
     for count in _more_threads(plan):
-        yield from _on_more(plan, timings.more, count, silent)
+        yield from _on_more(plan, timings.more, count, silent, host)
 
 
 def _served(plan: Plan, timing: Timing, silent: str) -> Iterator[Measure]:
@@ -174,13 +175,15 @@ def _served(plan: Plan, timing: Timing, silent: str) -> Iterator[Measure]:
         yield Measure(key, None, None, reason=reason)
 
 
-def _on_more(plan: Plan, timing: Timing | None, count: int, silent: str) -> Iterator[Measure]:
+def _on_more(
+    plan: Plan, timing: Timing | None, count: int, silent: str, host: Host
+) -> Iterator[Measure]:
     group = count_of_threads(count)
     if timing:
         yield replace(_latency(plan, timing), group=group)
         yield replace(_latency_ratio(plan, timing, silent), group=group)
     else:
-        reason = f"this machine has {threads()} processors"
+        reason = f"{host.name or 'this machine'} has {host.processors} processors"
         yield Measure(Key.LATENCY, None, None, higher_is_better=False, group=group, reason=reason)
 
 

@@ -14,8 +14,9 @@ from yolodeploy.backend import Artifact, Context, Predictor, Probe, Trial
 from yolodeploy.data import Dataset
 from yolodeploy.errors import DataError, EnvironmentProblem, PlanRefused
 from yolodeploy.execution import Runner, as_artifact, failing_as
+from yolodeploy.hosts import LOCAL, Host
 from yolodeploy.plan import PlannedStep
-from yolodeploy.system import file_digest, threads
+from yolodeploy.system import file_digest
 
 if TYPE_CHECKING:
     from yolodeploy.tasks import Task
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 REVISION = 1
 
 
-def survey_layers(runner: Runner, images: int, *, by_map: bool) -> list[dict[str, Any]]:
+def survey_layers(
+    runner: Runner, images: int, *, by_map: bool, host: Host = LOCAL
+) -> list[dict[str, Any]]:
     """One table for each step of the recipe that compresses layers.
 
     A row has layer, part, scheme, weights, `sqnr_db` (None: no change at all) and `map_drop`, the drop of the `measure`
@@ -42,16 +45,16 @@ def survey_layers(runner: Runner, images: int, *, by_map: bool) -> list[dict[str
             f"{plan.file.where('data')}: --map needs labels, and the evaluation images have none. "
             "Leave --map out: the noise of the outputs needs no labels."
         )
-    return [_Survey(runner, index, images).table(by_map=by_map) for index in chosen]
+    return [_Survey(runner, host, index, images).table(by_map=by_map) for index in chosen]
 
 
 class _Survey:
     """One step of the plan, and the float artifact that it compresses."""
 
-    def __init__(self, runner: Runner, index: int, images: int) -> None:
+    def __init__(self, runner: Runner, host: Host, index: int, images: int) -> None:
         from yolodeploy.tasks import task_of
 
-        self._runner = runner
+        self._runner, self._host = runner, host
         self._planned: PlannedStep = runner.plan.steps[index]
         self._input: Artifact = as_artifact(runner.result(index - 1))
         self._task: Task[Any, Any] = task_of(runner.info())
@@ -76,6 +79,7 @@ class _Survey:
                 "data": {view: plan.view_digests[view] for view in context.data},
                 "images": [file_digest(image) for image in self._view.images],
                 "map": plan.view_digests["evaluation"] if by_map else None,
+                **({"host": self._host.conditions(planned.backend)} if self._host.name else {}),
             }
             rows = context.memo(key, lambda: self._rows(context, by_map=by_map))
         about = {
@@ -104,7 +108,8 @@ class _Survey:
         ]
 
     def _open(self, artifact: Artifact) -> Predictor:
-        return self._planned.backend.open(artifact, self._runner.plan.target, threads())
+        target = self._runner.plan.target
+        return self._host.open(self._planned.backend, artifact, target, self._host.processors)
 
     def _drops(self, probe: Probe, context: Context) -> Mapping[Trial, float]:
         """The drop of the primary measure of every trial, on the evaluation images."""

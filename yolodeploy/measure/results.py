@@ -18,9 +18,10 @@ from pydantic import TypeAdapter
 from yolodeploy.backend import Counting, Counts, Predictor, Runtime, batch_of, layout_of
 from yolodeploy.errors import StepFailed, YolodeployError
 from yolodeploy.execution import Runner, as_artifact, failing_as
+from yolodeploy.hosts import LOCAL, Host
 from yolodeploy.plan import Plan, PlannedStep, require_views
 from yolodeploy.store import Stored
-from yolodeploy.system import Report, StatCache, conditions, digest_of, threads
+from yolodeploy.system import Report, StatCache, digest_of
 from yolodeploy.tasks import Measure
 
 if TYPE_CHECKING:
@@ -46,12 +47,18 @@ class Facts:
 
 
 class Opened:
-    """A predictor of a step's result; `name` is what messages call the result, `layout` what it returns."""
+    """A predictor of a step's result on a host; `name` is what messages call the result, `layout` what it returns."""
 
     def __init__(
-        self, plan: Plan, planned: PlannedStep, result: Stored, name: str, on_threads: int = 1
+        self,
+        plan: Plan,
+        planned: PlannedStep,
+        result: Stored,
+        name: str,
+        host: Host,
+        on_threads: int = 1,
     ) -> None:
-        self.planned, self.result, self.name = planned, result, name
+        self.planned, self.result, self.name, self._host = planned, result, name, host
         self._threads = on_threads
         self._artifact, self._imgsz, self._target = as_artifact(result), plan.imgsz, plan.target
         self._predictor = self._open()
@@ -69,12 +76,13 @@ class Opened:
 
         Two images at once on one thread each take less time than one image on two threads.
         """
-        count = min(threads(), _MAX_COPIES, images // _IMAGES_A_COPY)
+        count = min(self._host.processors, _MAX_COPIES, images // _IMAGES_A_COPY)
         return [self, *(partial(self._run, self._open()) for _ in range(count - 1))]
 
     def _open(self) -> Predictor:
         with failing_as(self.planned.at, f"opening {self.name}"):
-            return self.planned.backend.open(self._artifact, self._target, self._threads)
+            backend = self.planned.backend
+            return self._host.open(backend, self._artifact, self._target, self._threads)
 
     def _run(
         self, predictor: Predictor, images: NDArray[np.float32]
@@ -157,12 +165,14 @@ class Stage:
     measures: tuple[Measure, ...]
 
 
-def obtain_stage(runner: Runner, index: int, source: Callable[[], list[Any]]) -> Stage:
+def obtain_stage(runner: Runner, host: Host, index: int, source: Callable[[], list[Any]]) -> Stage:
     """What was measured of a step's result: from the store, or measured now.
 
-    `source` gives what the source model found.
+    Results of the target's backend are measured on the host, those before its export here. `source` gives what the
+    source model found.
     """
     plan, planned, result = runner.plan, runner.plan.steps[index], runner.result(index)
+    where = host if planned.backend is plan.backend else LOCAL
     id_ = digest_of(
         {
             "revision": REVISION,
@@ -171,13 +181,13 @@ def obtain_stage(runner: Runner, index: int, source: Callable[[], list[Any]]) ->
             "source": plan.steps[0].id,
             "data": plan.view_digests["evaluation"],
             "imgsz": plan.imgsz.plain,
-            "conditions": conditions(),
+            "conditions": where.conditions(planned.backend),
         }
     )
 
     def measure(_: Path) -> Stage:
         name = f"the result of `{planned.step.name}`"
-        model = Opened(plan, planned, result, name)
+        model = Opened(plan, planned, result, name, where)
         with runner.console.task(f"measure {name}") as report:
             return Stage(model.facts(), _scores(runner, model, source(), report))
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from yolodeploy.backend import OUTPUT, ROWS
 from yolodeploy.errors import ModelError, StepFailed
 from yolodeploy.execution import Runner
+from yolodeploy.hosts import LOCAL
 from yolodeploy.measure.results import Facts, Opened, remember_as
 from yolodeploy.system import Report, StatCache, conditions, digest_of, threads
 
@@ -177,7 +178,7 @@ def _record(
     plan = runner.plan
     view = plan.views["evaluation"]
     # On all processors, because a second copy takes as much memory again for what it computes.
-    source = Opened(plan, plan.steps[0], runner.source(), "the source model", threads())
+    source = Opened(plan, plan.steps[0], runner.source(), "the source model", LOCAL, threads())
     if source.layout != "anchors":
         raise StepFailed(
             f"{source.planned.at}: the source model returns rows, and others are compared with its anchors. Report it "

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from world import World
 
-from yolodeploy.measure.noise import LAUNCH
-from yolodeploy.measure.throughput import WINDOWS, measure_throughput
+from yolodeploy.worker.noise import LAUNCH
+from yolodeploy.worker.throughput import WINDOWS, measure_throughput
 
 
 class _Server:
@@ -29,7 +29,7 @@ class _Server:
 
 
 def test_rates_are_medians_and_the_ratio_is_of_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yolodeploy.measure.throughput.WINDOW", 0.1)
+    monkeypatch.setattr("yolodeploy.worker.throughput.WINDOW", 0.1)
     drift: list[float] = []
     ours, theirs = _Server(8, 3, 0.02, drift), _Server(1, 2, 0.005, drift)
     found = measure_throughput(ours, theirs, np.zeros((1, 3, 8, 8), np.float32), 2)

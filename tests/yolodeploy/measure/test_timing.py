@@ -18,11 +18,12 @@ import pytest
 from scipy.stats import quantile_test
 from world import World
 
-from yolodeploy.measure import timing
-from yolodeploy.measure.noise import CONFIDENCE, LAUNCH, Ratio, images_needed, ratio_of
-from yolodeploy.measure.run_delay import RunDelay
-from yolodeploy.measure.timing import ROUNDS, Request, time_here
+from yolodeploy.hosts.timing import Request, time_here
 from yolodeploy.system import child_environment, wait_passively
+from yolodeploy.worker import turns
+from yolodeploy.worker.noise import CONFIDENCE, LAUNCH, Ratio, images_needed, ratio_of
+from yolodeploy.worker.run_delay import RunDelay
+from yolodeploy.worker.turns import ROUNDS
 
 Run = Callable[[Any], None]
 COMPARED = Request("clay", "pot", None, "brick", "ours", {"theirs": "theirs"}, "", 1)
@@ -30,16 +31,16 @@ COMPARED = Request("clay", "pot", None, "brick", "ours", {"theirs": "theirs"}, "
 
 def _turns(ours: Run, theirs: Run, *limits: float, threads: int = 1) -> tuple[list[Any], Ratio]:
     """The bursts of both, and the ratio of their latencies."""
-    request = replace(COMPARED, limits={"theirs": limits}, threads=threads)
     with RunDelay(threads) as delay:
-        times = timing._take_turns(request, [ours, theirs], timing._Clock(None, delay))  # type: ignore[list-item]
+        clock = turns._Clock(None, delay)
+        times = turns._take_turns(["theirs"], {"theirs": limits}, [ours, theirs], clock)
     runs = [[burst.clean or burst.every for burst in bursts] for bursts in times]
-    return runs, timing._ratios(request, times)["theirs"]
+    return runs, turns._ratios(["theirs"], times)["theirs"]
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_everybody_takes_every_place_equally_often(count: int) -> None:
-    rounds = np.array([timing._order(number, count) for number in range(2 * count)])
+    rounds = np.array([turns._order(number, count) for number in range(2 * count)])
     for place in rounds.T:
         assert np.bincount(place).tolist() == [2] * count
 
@@ -139,7 +140,7 @@ def crowded() -> Iterator[None]:
 def test_a_latency_does_not_contain_the_wait_for_a_processor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(timing, "ROUNDS", ROUNDS[:1])
+    monkeypatch.setattr(turns, "ROUNDS", ROUNDS[:1])
     with crowded():
         (ours, theirs), ratio = _turns(spin(2), spin(4), 1.0)
         on_two = _turns(spin(2), spin(4), 1.0, threads=2)[0][0]
@@ -180,12 +181,12 @@ def test_the_build_lets_threads_sleep_and_the_timing_does_not(
 def doubtful(deployed: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """A world whose latency ratio may be anything from 0.9 to 1.1."""
 
-    def time_so(request: Request) -> timing.Timing:
+    def time_so(request: Request) -> turns.Timing:
         found = time_here(request)
         doubt = {name: Ratio(0.98, 0.9, 1.1) for name in found.ratios}
         return replace(found, ratios=doubt, waited=0.25)
 
-    monkeypatch.setattr("yolodeploy.measure.latency.time_apart", time_so)
+    monkeypatch.setattr("yolodeploy.hosts.local.time_apart", time_so)
     return deployed
 
 

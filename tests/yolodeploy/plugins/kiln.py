@@ -160,7 +160,7 @@ def refuse(step: Step, params: Params, target: Target) -> str | None:
 
 
 def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001
-    timing = "yolodeploy.measure.timing" in " ".join(sys.orig_argv)
+    timing = "yolodeploy.hosts.timing" in " ".join(sys.orig_argv)
     clay.misbehave("open-worker" if timing else "open")
     return Brick(json.loads((artifact.path / "brick.json").read_text(encoding="utf-8")))
 

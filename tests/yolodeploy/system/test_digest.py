@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from world import RECIPE, World
 
+from yolodeploy.hosts import LOCAL
 from yolodeploy.measure.evidence import evidence_id
 from yolodeploy.system.digest import (
     StatCache,
@@ -184,7 +185,7 @@ def test_each_ingredient_changes_the_id(
     CHANGES[what](world)
     after = world.plan()
     assert after.final.id != before.final.id
-    assert evidence_id(after) != evidence_id(before)
+    assert evidence_id(after, LOCAL) != evidence_id(before, LOCAL)
 
 
 @pytest.mark.parametrize("what", SAME)
@@ -193,7 +194,7 @@ def test_what_does_not_matter_does_not(world: World, what: str) -> None:
     SAME[what](world)
     after = world.plan()
     assert [s.id for s in after.steps] == [s.id for s in before.steps]
-    assert (evidence_id(after) != evidence_id(before)) == (what == "evaluation data")
+    assert (evidence_id(after, LOCAL) != evidence_id(before, LOCAL)) == (what == "evaluation data")
 
 
 def test_device_does_not_change_the_source_steps(world: World) -> None:

@@ -19,6 +19,7 @@ add_options = add_recipe
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Show the steps in order."""
+    from yolodeploy.hosts import LOCAL
     from yolodeploy.measure import evidence_id
     from yolodeploy.plan import plan_recipe, problem_here
 
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         "model": _model(plan),
         "warnings": list(plan.warnings),
         "steps": steps,
-        "measured": store.peek(evidence_id(plan)),
+        "measured": store.peek(evidence_id(plan, LOCAL)),
         "problem": problem_here(plan),
     }
     print_result(console, options, value, _text(plan, value))

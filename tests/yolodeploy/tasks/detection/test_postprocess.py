@@ -14,6 +14,7 @@ from world import World
 
 from yolodeploy.data.dataset import Box
 from yolodeploy.data.images import letterbox, to_tensor
+from yolodeploy.hosts import LOCAL
 from yolodeploy.system import FILL, ImageShape
 from yolodeploy.tasks import Key, Measure, Tally
 from yolodeploy.tasks.average_precision import (
@@ -253,7 +254,7 @@ def test_memory_does_not_grow_with_the_number_of_images(
         runner.final()
         runner.float_export(0)
         tracemalloc.start()
-        obtain_evidence(runner)
+        obtain_evidence(runner, LOCAL)
         peaks[images] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     pixels = 128 * 128 * 3 * 4  # of one image

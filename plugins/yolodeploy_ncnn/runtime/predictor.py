@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from yolodeploy.backend import OUTPUT, PROTOTYPES, Artifact, Runtime
+from yolodeploy.backend import OUTPUT, PROTOTYPES, Artifact, Remote, Runtime
 from yolodeploy.errors import StepFailed
 from yolodeploy.system import cpu_name
 from yolodeploy_ncnn import model
@@ -12,15 +14,20 @@ from yolodeploy_ncnn.bin_file import BIN_FILE
 from yolodeploy_ncnn.param_file import PARAM_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    import ncnn
     import numpy as np
     from numpy.typing import NDArray
 
     from yolodeploy.backend import Outputs
     from yolodeploy_ncnn.param_file import Graph
+    from yolodeploy_ncnn.runtime.worker import Net
+
+
+_NOTE = (
+    "ncnn's Python wheel on this machine's CPU, not the target device; unless the export says "
+    "`arithmetic: fp32`, Arm CPUs compute convolutions in fp16, which is not shown here"
+)
 
 
 class NcnnPredictor:
@@ -35,8 +42,7 @@ class NcnnPredictor:
         # ncnn itself rarely notices weights that do not fit the graph; reading the artifact does.
         graph = model.read(Artifact("ncnn", folder, "")).graph
         refuse_foreign(graph)
-        self._input, self._outputs = graph.input, graph.outputs
-        self._net = _load(folder, threads)
+        self._net = _opened(folder, graph, threads)
         import ncnn
 
         self.runtime = Runtime(
@@ -44,38 +50,41 @@ class NcnnPredictor:
             version=ncnn.__version__,
             device=cpu_name(),
             threads=threads,
-            note="ncnn's Python wheel on this machine's CPU, not the target device; unless the export says "
-            "`arithmetic: fp32`, Arm CPUs compute convolutions in fp16, which is not shown here",
+            note=_NOTE,
         )
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32] | Outputs:
         """Run `[N, channels, H, W]` images in 0..1; returns the output, of several outputs a mapping by name."""
-        import numpy as np
-
-        rows = [[blob for _, blob in self.blobs(image, self._outputs)] for image in images]
-        found = [np.stack(blobs) for blobs in zip(*rows, strict=True)]
-        return found[0] if len(found) == 1 else dict(zip((OUTPUT, PROTOTYPES), found, strict=True))
+        with _failing():
+            return _named(self._net(images))
 
     def blobs(
         self, image: NDArray[np.float32], names: Iterable[str]
     ) -> Iterator[tuple[str, NDArray[np.float32]]]:
         """Run one image `[3, H, W]` and yield the content of some blobs, by name."""
-        import ncnn
-        import numpy as np
+        with _failing():
+            yield from self._net.blobs(image, names)
 
-        wanted = list(names)
-        pixels = np.ascontiguousarray(image, dtype=np.float32)  # a Mat borrows its memory
-        with self._net.create_extractor() as extractor:
-            # In light mode, the default, ncnn frees every blob once it was read.
-            extractor.set_light_mode(wanted == list(self._outputs))
-            extractor.input(self._input, ncnn.Mat(pixels))
-            for name in wanted:
-                code, blob = extractor.extract(name)
-                if code != 0:
-                    raise StepFailed(
-                        f"ncnn cannot compute the blob {name}: code {code}. Build the artifact again."
-                    )
-                yield name, np.array(blob, dtype=np.float32)  # a copy: the extractor frees the blob
+
+def remote(artifact: Artifact) -> Remote:
+    """How a host runs the artifact."""
+    graph = model.read(artifact).graph
+    refuse_foreign(graph)
+    return Remote(
+        outputs=tuple(graph.outputs),
+        finish=lambda found: _named(list(found.values())),
+        options={
+            "files": [PARAM_FILE, BIN_FILE],
+            "input": graph.input,
+            "outputs": list(graph.outputs),
+        },
+        note="unless the export says `arithmetic: fp32`, Arm CPUs compute convolutions in fp16",
+    )
+
+
+def _named(found: Sequence[NDArray[np.float32]]) -> NDArray[np.float32] | Outputs:
+    """The output, or several by name."""
+    return found[0] if len(found) == 1 else dict(zip((OUTPUT, PROTOTYPES), found, strict=True))
 
 
 def output_shapes(folder: Path, image: tuple[int, int, int]) -> list[tuple[int, ...]]:
@@ -99,15 +108,17 @@ def refuse_foreign(graph: Graph) -> None:
             )
 
 
-def _load(folder: Path, threads: int) -> ncnn.Net:
-    import ncnn
+def _opened(folder: Path, graph: Graph, threads: int) -> Net:
+    from yolodeploy_ncnn.runtime.worker import Net
 
-    net = ncnn.Net()
-    net.opt.num_threads = threads
-    net.opt.use_vulkan_compute = False
-    for load, name in ((net.load_param, PARAM_FILE), (net.load_model, BIN_FILE)):
-        if code := load(str(folder / name)):
-            raise StepFailed(
-                f"ncnn cannot read {folder / name}: code {code}. The file is damaged; build it again."
-            )
-    return net
+    with _failing():
+        return Net((folder / PARAM_FILE, folder / BIN_FILE), graph.input, graph.outputs, threads)
+
+
+@contextlib.contextmanager
+def _failing() -> Iterator[None]:
+    """Turn what the worker's code says of ncnn into StepFailed."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise StepFailed(str(error)) from error

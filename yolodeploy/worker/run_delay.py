@@ -7,6 +7,7 @@ wait; less that, it takes about as long as on an idle machine.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -53,10 +54,8 @@ class RunDelay:
         for ended in self._files.keys() - threads:
             os.close(self._files.pop(ended))
         for begun in threads - self._files.keys():
-            try:
+            with contextlib.suppress(OSError):  # a kernel without this counter, or the thread ended
                 self._files[begun] = os.open(f"/proc/self/task/{begun}/schedstat", os.O_RDONLY)
-            except OSError:  # a kernel without this counter, or the thread ended
-                continue
 
     def seconds(self) -> float:
         """The delay so far where one thread computes; 0 where several do, because they wait at the same time."""

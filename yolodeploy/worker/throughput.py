@@ -9,14 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from yolodeploy.backend import Server
-from yolodeploy.measure.noise import Ratio, ratio_of
-from yolodeploy.measure.run_delay import RunDelay
+from yolodeploy.worker.noise import Ratio, ratio_of
+from yolodeploy.worker.run_delay import RunDelay
 
 WINDOWS = 12  # of each: enough for the interval of the sign test
 WINDOW = 0.1  # seconds, at least
+
+
+class Server(Protocol):
+    """A model that works on several requests at the same time, see `backend.Server`."""
+
+    @property
+    def batch(self) -> int:
+        """Images of a request."""
+
+    @property
+    def requests(self) -> int:
+        """Requests in flight."""
+
+    def __call__(self, images: Any, runs: int) -> float:
+        """Run a batch so many times; returns seconds."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,3 @@
+from .predictor import NcnnPredictor, output_shapes, refuse_foreign, remote
+
+__all__ = ["NcnnPredictor", "output_shapes", "refuse_foreign", "remote"]

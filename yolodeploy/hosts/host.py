@@ -1,0 +1,55 @@
+"""What every host can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from yolodeploy.backend import Artifact, Backend, Predictor, Target
+    from yolodeploy.worker.turns import Timing
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What to time: an artifact, and others by name that take turns with it, in the runtime of one backend.
+
+    `tensor` is a .npy file with one image `[1, channels, H, W]`. `limits` are the ratios of the artifact's
+    latency to that of another, by its name, at which a verdict turns. With `serving`, images per second are measured
+    too, on so many threads, against the other that is the `reference`.
+    """
+
+    backend: Backend
+    target: Target
+    artifact: Artifact
+    others: Mapping[str, Artifact]
+    tensor: str
+    threads: int
+    limits: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    serving: int = 0
+    reference: str = ""
+
+
+class Host(Protocol):
+    """A machine that runs artifacts. Whoever opens one closes it."""
+
+    @property
+    def name(self) -> str:
+        """Its name in hosts.toml; "" for this machine."""
+
+    @property
+    def processors(self) -> int:
+        """How many images it can work on at the same time."""
+
+    def conditions(self, backend: Backend) -> Mapping[str, Any]:
+        """Everything about it that a measurement depends on, as plain data that goes into ids."""
+
+    def open(self, backend: Backend, artifact: Artifact, target: Target, threads: int) -> Predictor:
+        """Open an artifact in the runtime that the host has."""
+
+    def time(self, timed: Timed) -> Timing:
+        """Time an artifact in a fresh process; StepFailed with the reason if that fails."""
+
+    def close(self) -> None:
+        """End what still runs there."""

@@ -1,0 +1,57 @@
+"""This machine: artifacts are opened in this process, and timed in one of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from yolodeploy.hosts.host import Timed
+from yolodeploy.hosts.timing import Request, time_apart
+from yolodeploy.system import conditions, threads
+
+if TYPE_CHECKING:
+    from yolodeploy.backend import Artifact, Backend, Predictor, Target
+    from yolodeploy.worker.turns import Timing
+
+
+class LocalHost:
+    """The machine on which yolodeploy runs."""
+
+    name = ""
+
+    @property
+    def processors(self) -> int:
+        """Those that this process may use."""
+        return threads()
+
+    def conditions(self, backend: Backend) -> Mapping[str, Any]:  # noqa: ARG002 - its versions are in the plan's
+        """This machine and the libraries that read images."""
+        return conditions()
+
+    def open(self, backend: Backend, artifact: Artifact, target: Target, threads: int) -> Predictor:
+        """Open an artifact in this process."""
+        return backend.open(artifact, target, threads)
+
+    def time(self, timed: Timed) -> Timing:
+        """Time an artifact in a fresh process."""
+        device = timed.target.device.name
+        request = Request(
+            backend=timed.backend.NAME,
+            device=device,
+            os_version=timed.target.os_version,
+            format=timed.artifact.format,
+            artifact=str(timed.artifact.path),
+            others={name: str(other.path) for name, other in timed.others.items()},
+            tensor=timed.tensor,
+            threads=timed.threads,
+            limits=timed.limits,
+            serving=timed.serving,
+            reference=timed.reference,
+        )
+        return time_apart(request)
+
+    def close(self) -> None:
+        """Nothing runs on."""
+
+
+LOCAL = LocalHost()

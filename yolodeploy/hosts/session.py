@@ -1,0 +1,195 @@
+"""One worker process on a host, and the questions that it is asked."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any, Protocol, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from yolodeploy.errors import HostProblem
+from yolodeploy.hosts.luggage import Luggage
+from yolodeploy.system import tree_files
+from yolodeploy.worker.frames import MARK, Frame, FrameError, read_frame, write_frame
+
+_GREETING = 1 << 16  # bytes that a login may print before the worker's first line
+_TAIL = 1 << 14  # bytes of stderr that are kept for messages
+_SMALL = 1 << 24  # bytes of an answer, unless more is expected
+
+
+class Transport(Protocol):
+    """How a process is started on a host, and what its end means."""
+
+    @property
+    def name(self) -> str:
+        """The name of the host."""
+
+    def start(self, luggage: Luggage) -> subprocess.Popen[bytes]:
+        """Start `python -c BOOT root digest size` there, with pipes for stdin, stdout and stderr."""
+
+    def explain(self, code: int | None, messages: str) -> str | None:
+        """Why the process ended, with the remedy, from its exit code and stderr; None if that says nothing."""
+
+
+class Session:
+    """A running worker; `close` ends it."""
+
+    def __init__(self, transport: Transport, luggage: Luggage) -> None:
+        self._transport, self._count, self._lock = transport, 0, threading.Lock()
+        self.kept = set[str]()  # digests of what the host has, as far as it said so
+        self._process = transport.start(luggage)
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        self._tail = _Tail(self._process.stderr)
+        if self._line() == b"need":
+            self._write(lambda stream: stream.write(luggage.data) and stream.flush())
+        if self._line() != b"ready":
+            raise self._ended("its worker did not start")
+
+    def ask(
+        self, do: str, about: Mapping[str, Any], blobs: Sequence[Any] = (), most: int = _SMALL
+    ) -> tuple[Any, list[bytes]]:
+        """Ask for one thing; returns the result and its blobs, of at most so many bytes. HostProblem if that fails."""
+        with self._lock:
+            self._count += 1
+            head = {**about, "id": self._count, "do": do}
+            self._write(lambda stream: write_frame(stream, head, blobs))
+            frame = self._read(most)
+            if frame.head.get("id") != self._count:
+                raise self._foreign("it answered another request")
+        if "error" in frame.head:
+            raise _refusal(self._transport.name, frame.head)
+        if "result" not in frame.head:
+            raise self._foreign("its answer has no result")
+        return frame.head["result"], frame.blobs
+
+    def send(self, blobs: Sequence[bytes]) -> list[str]:
+        """Send what the host does not keep yet; returns the digests."""
+        digests = [sha256(blob).hexdigest() for blob in blobs]
+        for digest, blob in zip(digests, blobs, strict=True):
+            if digest not in self.kept:
+                self.ask("keep", {"digests": [digest]}, [blob])
+                self.kept.add(digest)
+        return digests
+
+    def send_tree(self, path: Path) -> dict[str, str]:
+        """Send a file, or the files of a folder; returns their digests by relative path."""
+        single = {path.name: path} if path.is_file() else {}
+        files = single or {name: path / name for name in tree_files(path)}
+        digests = self.send([file.read_bytes() for file in files.values()])
+        return dict(zip(files, digests, strict=True))
+
+    def close(self) -> None:
+        """End the worker."""
+        for stream in (self._stdin, self._stdout):
+            with contextlib.suppress(OSError):
+                cast("IO[bytes]", stream).close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._tail.close()
+
+    def _line(self) -> bytes:
+        """The rest of the next line that begins with the mark."""
+        read = 0
+        while read < _GREETING:
+            line = cast("IO[bytes]", self._stdout).readline(_GREETING)
+            if not line:
+                raise self._ended("it hung up")
+            read += len(line)
+            if line.startswith(MARK):
+                return line[len(MARK) :].strip()
+        raise self._foreign("it printed too much before the worker began")
+
+    def _write(self, write: Callable[[IO[bytes]], object]) -> None:
+        try:
+            write(cast("IO[bytes]", self._stdin))
+        except OSError:
+            raise self._ended("the connection was cut") from None
+
+    def _read(self, most: int) -> Frame:
+        try:
+            return read_frame(cast("IO[bytes]", self._stdout), most)
+        except (EOFError, OSError):
+            raise self._ended("the connection was cut") from None
+        except FrameError as error:
+            raise self._foreign(f"it sent {error}") from None
+
+    def _ended(self, otherwise: str) -> HostProblem:
+        """What to say when the process is gone."""
+        try:
+            code = self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = None
+        said = self._tail.text()
+        why = self._transport.explain(code, said) or _last(said) or otherwise
+        return HostProblem(f"host `{self._transport.name}`: {why}")
+
+    def _foreign(self, what: str) -> HostProblem:
+        self._process.kill()
+        return HostProblem(
+            f"host `{self._transport.name}`: {what}, so nothing that it said is used. Run again; "
+            f"`yolodeploy hosts check {self._transport.name}` looks at the host."
+        )
+
+
+class Refused(HostProblem, exit_code=HostProblem.exit_code, kind=HostProblem.kind):
+    """The worker answered that it could not do what it was asked; `why` is the kind of its answer."""
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
+def _refusal(name: str, head: Mapping[str, Any]) -> Refused:
+    return Refused(f"host `{name}`: {str(head['error'])[:500]}", str(head.get("kind")))
+
+
+def _last(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1][:500] if lines else ""
+
+
+class _Tail:
+    """The end of what a process writes to stderr, read by a thread so that it never blocks."""
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        self._stream, self._kept = stream, bytearray()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def _follow(self) -> None:
+        stream = cast("IO[bytes]", self._stream)
+        with contextlib.suppress(OSError, ValueError):
+            while part := stream.read1(4096):  # type: ignore[attr-defined]
+                self._kept += part
+                del self._kept[:-_TAIL]
+
+    def text(self) -> str:
+        """What was written last."""
+        self._thread.join(1)
+        return self._kept.decode(errors="replace")
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._thread.join(1)
+        with contextlib.suppress(OSError):
+            cast("IO[bytes]", self._stream).close()
+
+
+def typed(kind: Any, value: Any, host: str) -> Any:
+    """A host's answer as a typed value; HostProblem if it is something else."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "the answer"
+        raise HostProblem(
+            f"host `{host}`: {where} is not what an answer has there, so nothing that it said is used. Run again."
+        ) from None

@@ -1,0 +1,177 @@
+"""A host with a worker: artifacts are sent there once, opened, run and timed in processes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from yolodeploy.backend import Portable, Remote, Runtime, Worker
+from yolodeploy.errors import HostProblem, PlanRefused
+from yolodeploy.hosts.host import Timed
+from yolodeploy.hosts.luggage import pack
+from yolodeploy.hosts.remote_predictor import RemotePredictor
+from yolodeploy.hosts.session import Session, Transport, typed
+from yolodeploy.system import installed
+from yolodeploy.worker.turns import Timing
+
+if TYPE_CHECKING:
+    from yolodeploy.backend import Artifact, Backend, Predictor, Target
+
+
+class Machine(BaseModel):
+    """What a worker says of its machine, see `worker.machine.described`."""
+
+    system: str
+    release: str
+    arch: str
+    cpu: str
+    processors: int
+    board: str
+    features: list[str]
+    python: str
+    distributions: dict[str, str | None]
+    free_bytes: int
+    kept: list[str]
+
+
+class _Opened(BaseModel):
+    runtime: dict[str, str]
+    batch: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """An artifact as a worker is told of it: `files` are digests by relative path."""
+
+    remote: Remote
+    files: Mapping[str, str]
+
+    def plain(self, module: str) -> dict[str, Any]:
+        """What the worker needs to open it."""
+        return {"module": module, "files": dict(self.files), "options": dict(self.remote.options)}
+
+
+class WorkerHost:
+    """A host that `transport` reaches."""
+
+    def __init__(self, transport: Transport, *, timing: bool = True) -> None:
+        self.name, self.timing, self._transport = transport.name, timing, transport
+        self._sessions: list[Session] = []
+        self._machines: dict[str, Machine] = {}
+
+    @property
+    def processors(self) -> int:
+        """Those that its workers may use."""
+        return next(iter(self._machines.values())).processors if self._machines else 1
+
+    def conditions(self, backend: Backend) -> Mapping[str, Any]:
+        """The machine, the versions of what runs artifacts of the backend there, and the worker's code."""
+        worker = portable(backend, self.name).WORKER
+        machine = self.machine(worker)
+        names = {
+            "system",
+            "release",
+            "arch",
+            "cpu",
+            "processors",
+            "board",
+            "python",
+            "distributions",
+        }
+        return {**machine.model_dump(include=names), "code": pack(worker.module).digest}
+
+    def machine(self, worker: Worker) -> Machine:
+        """What the host says of itself and of what a plugin needs there, asked once."""
+        if worker.module not in self._machines:
+            self._end(self._session(worker))
+        return self._machines[worker.module]
+
+    def open(self, backend: Backend, artifact: Artifact, target: Target, threads: int) -> Predictor:
+        """Open an artifact in a worker of its own."""
+        plugin = portable(backend, self.name)
+        remote, session = plugin.remote(artifact, target), self._session(plugin.WORKER)
+        model = Model(remote, session.send_tree(artifact.path)).plain(plugin.WORKER.module)
+        result, _ = session.ask("open", {"model": model, "name": "model", "threads": threads})
+        opened: _Opened = typed(_Opened, result, self.name)
+        about, timing = opened.runtime, remote.timing and self.timing
+        runtime = Runtime(
+            about["name"],
+            about["version"],
+            about["device"],
+            threads,
+            remote.note,
+            timing,
+            self.name,
+        )
+        return RemotePredictor(session, remote, runtime, opened.batch)
+
+    def time(self, timed: Timed) -> Timing:
+        """Time an artifact in a fresh worker."""
+        plugin = portable(timed.backend, self.name)
+        session = self._session(plugin.WORKER)
+        try:
+            tensor = np.load(timed.tensor)
+            told = {
+                name: Model(plugin.remote(each, timed.target), session.send_tree(each.path)).plain(
+                    plugin.WORKER.module
+                )
+                for name, each in {"": timed.artifact, **timed.others}.items()
+            }
+            about = {
+                "model": told.pop(""),
+                "others": told,
+                "tensor": session.send([tensor.tobytes()])[0],
+                "shape": tensor.shape[1:],
+                "threads": timed.threads,
+                "limits": {name: list(limits) for name, limits in timed.limits.items()},
+            }
+            result, _ = session.ask("time", about)
+        finally:
+            self._end(session)
+        timing: Timing = typed(Timing, result, self.name)
+        return timing
+
+    def close(self) -> None:
+        """End its workers."""
+        for session in list(self._sessions):
+            self._end(session)
+
+    def _session(self, worker: Worker) -> Session:
+        """A new worker; HostProblem if the host lacks what it needs."""
+        session = Session(self._transport, pack(worker.module))
+        self._sessions.append(session)
+        result, _ = session.ask("hello", {"distributions": list(worker.requires)})
+        machine: Machine = typed(Machine, result, self.name)
+        self._machines[worker.module], session.kept = machine, set(machine.kept)
+        if wrong := _wrong_versions(worker, machine):
+            raise HostProblem(f"host `{self.name}`: {wrong}")
+        return session
+
+    def _end(self, session: Session) -> None:
+        self._sessions.remove(session)
+        session.close()
+
+
+def _wrong_versions(worker: Worker, machine: Machine) -> str | None:
+    """What the host lacks, or has in another version than this machine, with the command that mends it."""
+    ours, theirs = installed(*worker.pinned), machine.distributions
+    wrong = [name for name in worker.requires if not theirs.get(name)]
+    wrong += [name for name in ours if theirs.get(name) and theirs[name] != ours[name]]
+    if not wrong:
+        return None
+    found = ", ".join(f"{name} {theirs.get(name) or 'is missing'}" for name in wrong)
+    wanted = " ".join(f"{name}=={ours[name]}" if name in ours else name for name in wrong)
+    return f"it has other tools than the recipe is measured with here ({found}). Run there: python3 -m pip install {wanted}"
+
+
+def portable(backend: Backend, host: str) -> Portable:
+    """The plugin as one whose artifacts run elsewhere; PlanRefused if they do not."""
+    if not isinstance(backend, Portable):
+        raise PlanRefused(
+            f"artifacts of {backend.NAME} cannot run on the host `{host}`: its plugin has no worker. Measure here, without --on."
+        )
+    return backend

@@ -1,0 +1,100 @@
+"""What a machine says of itself: its processor, its memory, and how warm it is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's name as the operating system gives it."""
+    lines = _read("/proc/cpuinfo").splitlines()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else _board() or platform.processor() or platform.machine()
+
+
+def threads() -> int:
+    """Count the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process so far, in megabytes (1e6 bytes).
+
+    Where a process was started by vfork, Linux's `ru_maxrss` begins at the parent's peak, so the
+    process's own figure is read from /proc (VmHWM, in KiB). macOS counts in bytes.
+    """
+    lines = _read("/proc/self/status").splitlines()
+    for line in lines:
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024 / 1e6
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
+
+
+def described() -> dict[str, Any]:
+    """This machine as plain data: what it is, and what of it a device's entry can be compared with.
+
+    `board` is the name in the device tree (Arm boards) or of the Mac, `features` are the processor's, as Linux
+    lists them.
+    """
+    return {
+        "system": platform.system(),
+        "release": platform.mac_ver()[0] or platform.release(),
+        "arch": platform.machine(),
+        "cpu": cpu_name(),
+        "processors": threads(),
+        "board": _board(),
+        "features": _features(),
+        "python": platform.python_version(),
+    }
+
+
+def climate() -> dict[str, Any]:
+    """What slows a machine down: the highest temperature in degrees Celsius, and the clocks' governors; what is known."""
+    zones = [_number(path / "temp") for path in Path("/sys/class/thermal").glob("thermal_zone*")]
+    known = [milli / 1000 for milli in zones if milli is not None and 0 < milli < 200_000]
+    governors = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
+    found: dict[str, Any] = {}
+    if known:
+        found["celsius"] = round(max(known), 1)
+    if names := sorted({_read(path).strip() for path in governors} - {""}):
+        found["governors"] = names
+    return found
+
+
+def _board() -> str:
+    if sys.platform == "darwin":
+        command = ["/usr/sbin/sysctl", "-n", "hw.model", "machdep.cpu.brand_string"]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        return " ".join(found.stdout.split())
+    return _read("/proc/device-tree/model").strip("\0\n ")
+
+
+def _features() -> list[str]:
+    for line in _read("/proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("Features", "flags"):
+            return sorted(value.split())
+    return []
+
+
+def _number(path: Path) -> int | None:
+    text = _read(path).strip()
+    return int(text) if text.lstrip("-").isdecimal() else None
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
