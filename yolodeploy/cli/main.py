@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from yolodeploy import __version__
-from yolodeploy.cli.bug_report import report_bug
 from yolodeploy.cli.commands import COMMANDS
 from yolodeploy.cli.common import common_options
 from yolodeploy.errors import ChecksFailed, Interrupted, RecipeError, YolodeployError
-from yolodeploy.execution import Run, watch
+from yolodeploy.execution import Run, report_bug, watch
 from yolodeploy.system import Console, wait_passively
 
 

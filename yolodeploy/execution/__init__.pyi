@@ -1,5 +1,23 @@
-from .activity import MARK, Run, watch
+from .activity import MARK, Run, doing, report_to, watch
+from .bug_report import bug_error, bug_text, log_sentence, report_bug, write_log
+from .crash import Crash, describe_crash
 from .plugin_errors import failing_as
 from .runner import Runner, as_artifact
 
-__all__ = ["MARK", "Run", "Runner", "as_artifact", "failing_as", "watch"]
+__all__ = [
+    "MARK",
+    "Crash",
+    "Run",
+    "Runner",
+    "as_artifact",
+    "bug_error",
+    "bug_text",
+    "describe_crash",
+    "doing",
+    "failing_as",
+    "log_sentence",
+    "report_bug",
+    "report_to",
+    "watch",
+    "write_log",
+]

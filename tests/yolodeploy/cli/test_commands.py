@@ -412,7 +412,7 @@ def test_errors_print_json_too(world: World, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_bug_with_no_place_for_a_log(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yolodeploy.plan.plan_recipe", lambda *_, **__: 1 / 0)
-    monkeypatch.setattr("yolodeploy.cli.bug_report._folders", lambda _: [Path("/proc/none")])
+    monkeypatch.setattr("yolodeploy.execution.bug_report._folders", lambda _: [Path("/proc/none")])
     result = world.run("plan", "pot.yaml")
     assert (result.code, result.error) == (
         70,

@@ -99,9 +99,9 @@ def test_memory_that_runs_out(world: World, monkeypatch: pytest.MonkeyPatch, pla
 
 def test_as_a_library_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activity, "_run", None)
-    monkeypatch.setattr(activity, "_watcher", None)
+    monkeypatch.setattr(activity, "_reader", None)
     with activity.doing("work"):
-        assert activity._watcher is None
+        assert activity._reader is None
 
 
 def _said(tmp_path: Path, work: dict[str, str], trace: str = "") -> str:

@@ -16,8 +16,8 @@ from world import World
 
 from yolodeploy.backend import Artifact, content
 from yolodeploy.cli import main as cli
-from yolodeploy.cli.bug_report import report_bug
 from yolodeploy.execution import Run
+from yolodeploy.execution.bug_report import report_bug
 from yolodeploy.reproduce.artifact_diff import MAX_LINES, differing
 from yolodeploy.reproduce.variations import Variations, vary
 

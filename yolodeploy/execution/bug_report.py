@@ -16,7 +16,7 @@ from pathlib import Path
 
 from yolodeploy import __version__
 from yolodeploy.errors import EnvironmentProblem, YolodeployError
-from yolodeploy.execution import Run
+from yolodeploy.execution.activity import Run
 
 _MAX_TEXT, _MAX_BYTES = 100_000, 1 << 20  # of a recipe
 _USER = re.compile(r"://\S{0,1000}@")  # bounded, because strangers' recipes are searched too
@@ -33,9 +33,18 @@ def report_bug(error: Exception, run: Run) -> YolodeployError:
             "this machine ran out of memory. Close other programs, or use fewer images, a smaller batch "
             "or imgsz."
         )
-    log = write_log("".join(traceback.format_exception(error)), run)
-    text = _without_secrets(" ".join(str(error).split()))
-    return YolodeployError(f"unexpected {type(error).__name__}: {text}. {log_sentence(log)}")
+    return bug_error(bug_text(error), "".join(traceback.format_exception(error)), run)
+
+
+def bug_text(error: BaseException) -> str:
+    """What was raised, in one line."""
+    return f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def bug_error(text: str, trace: str, run: Run) -> YolodeployError:
+    """The same from what another process says of it."""
+    log = write_log(trace, run)
+    return YolodeployError(f"{_without_secrets(text)}. {log_sentence(log)}")
 
 
 def log_sentence(log: Path | None) -> str:
