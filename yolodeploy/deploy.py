@@ -1,13 +1,13 @@
 """The story: recipe -> plan -> artifact -> evidence -> checks -> bundle -> lock.
 
-recipes/ios.yaml --plan_recipe--> Plan --Runner--> results in the store
-                                                        |
+recipes/ios.yaml --prepare--> Plan --Runner--> results in the store
+                                                   |
 dist/ios/ <--place_bundle-- Checks <--run_checks-- Evidence <--obtain_evidence
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,12 +21,13 @@ from yolodeploy.hosts import LOCAL, Host
 from yolodeploy.measure import (
     Check,
     Evidence,
+    Row,
     Verdict,
     obtain_breakdown,
     obtain_evidence,
     run_checks,
 )
-from yolodeploy.plan import LockFile, label_warnings, lock_of, plan_recipe
+from yolodeploy.plan import LockFile, Planner, label_warnings, lock_of
 from yolodeploy.report import make_report, report_page
 from yolodeploy.store import Store, Stored
 from yolodeploy.store.remote import shared_store
@@ -58,6 +59,24 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """A planned recipe and its lock. What can be refused before anything runs was not."""
+
+    request: Request
+    runner: Runner
+    lock: LockFile
+    warn: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured."""
+
+    evidence: Evidence
+    breakdown: Sequence[Row]
+
+
+@dataclass(frozen=True)
 class Deployed:
     """The result of a deployment: the report, and the bundle's folder."""
 
@@ -67,16 +86,60 @@ class Deployed:
 
 def deploy(request: Request, store: Store, console: Console) -> Deployed:
     """Make, measure and check the artifact; write bundle and lock only if every check passes."""
-    runner, lock = _prepare(request, store, console)
-    if request.locked:
+    with Planner.of_store(store.root, request.allowed, trusted=request.trusted) as planner:
+        ready = prepare(request, store, console, planner, bundles=True)
+    make_artifact(ready)
+    return ship(ready, measure(ready))
+
+
+def build(request: Request, store: Store, console: Console) -> Stored:
+    """Make the artifact without measuring it."""
+    with Planner.of_store(store.root, request.allowed, trusted=request.trusted) as planner:
+        return make_artifact(prepare(request, store, console, planner, bundles=False))
+
+
+def prepare(
+    request: Request, store: Store, console: Console, planner: Planner, *, bundles: bool
+) -> Ready:
+    """Plan the recipe, read its lock, and refuse what contradicts it; `bundles` says that a bundle is wanted."""
+    plan = planner.plan(request.recipe)
+    for warning in [*label_warnings(plan), *plan.warnings]:
+        console.warn(warning)
+    lock = LockFile.beside(plan)
+    shared = shared_store(request.shared, console, lock.outputs, store.root, RESERVED)
+    runner = Runner(plan, store, console, shared, lock.outputs)
+    if bundles and request.locked:
         lock.require_complete()
-    else:
+    elif bundles:
         lock.require_replaceable()
-    _run(runner, lock, locked=request.locked)
-    evidence = obtain_evidence(runner, request.host)
-    breakdown = obtain_breakdown(runner, request.host, evidence)
-    checks = run_checks(runner.plan.file.recipe.checks, evidence, breakdown)
-    report = make_report(runner, evidence, breakdown, checks)
+    if request.locked:
+        lock.require_inputs(plan)
+    store.hold(planned.id for planned in (*plan.steps, *plan.floats.values()))
+    _refuse_other_bytes(runner, lock, locked=request.locked)
+    return Ready(request, runner, lock, console.warn)
+
+
+def make_artifact(ready: Ready) -> Stored:
+    """The artifact that ships, reused or made."""
+    runner, lock = ready.runner, ready.lock
+    artifact = runner.final()
+    if ready.request.locked:
+        lock.require_outputs(lock_of(runner.plan, runner.outputs()))
+    return artifact
+
+
+def measure(ready: Ready) -> Found:
+    """What the artifact loses and costs, reused or measured."""
+    host = ready.request.host
+    evidence = obtain_evidence(ready.runner, host)
+    return Found(evidence, obtain_breakdown(ready.runner, host, evidence))
+
+
+def ship(ready: Ready, found: Found) -> Deployed:
+    """Check what was measured; write bundle and lock only if every check passes."""
+    request, runner, evidence = ready.request, ready.runner, found.evidence
+    checks = run_checks(runner.plan.file.recipe.checks, evidence, found.breakdown)
+    report = make_report(runner, evidence, found.breakdown, checks)
     if not request.accept_undecided:
         _forget_doubtful(runner, evidence, checks)
     _require_passed(runner, checks, report)
@@ -84,43 +147,15 @@ def deploy(request: Request, store: Store, console: Console) -> Deployed:
         _require_decided(runner, checks, report)
     for check in checks:
         if check.doubt:
-            console.warn(f"{check.name}: {check.in_doubt()}")
+            ready.warn(f"{check.name}: {check.in_doubt()}")
     contents = _contents(runner, evidence, report)
     built = lock_of(runner.plan, contents.outputs, app_digests(contents.app_files))
     if request.locked:
-        lock.require_outputs(built)
-    bundle = place_bundle(request.dist, contents, request.signer, console.warn)
+        ready.lock.require_outputs(built)
+    bundle = place_bundle(request.dist, contents, request.signer, ready.warn)
     if not request.locked:
-        lock.replace(built, console.warn)
+        ready.lock.replace(built, ready.warn)
     return Deployed(report, bundle)
-
-
-def build(request: Request, store: Store, console: Console) -> Stored:
-    """Make the artifact without measuring it."""
-    runner, lock = _prepare(request, store, console)
-    return _run(runner, lock, locked=request.locked)
-
-
-def _prepare(request: Request, store: Store, console: Console) -> tuple[Runner, LockFile]:
-    """Plan the recipe and read its lock."""
-    plan = plan_recipe(request.recipe, store.root, request.allowed, trusted=request.trusted)
-    for warning in [*label_warnings(plan), *plan.warnings]:
-        console.warn(warning)
-    lock = LockFile.beside(plan)
-    shared = shared_store(request.shared, console, lock.outputs, store.root, RESERVED)
-    return Runner(plan, store, console, shared, lock.outputs), lock
-
-
-def _run(runner: Runner, lock: LockFile, *, locked: bool) -> Stored:
-    """The artifact that ships, reused or made."""
-    if locked:
-        lock.require_inputs(runner.plan)
-    runner.store.hold(planned.id for planned in runner.plan.steps)
-    _refuse_other_bytes(runner, lock, locked=locked)
-    artifact = runner.final()
-    if locked:
-        lock.require_outputs(lock_of(runner.plan, runner.outputs()))
-    return artifact
 
 
 def _refuse_other_bytes(runner: Runner, lock: LockFile, *, locked: bool) -> None:

@@ -82,5 +82,16 @@ class HostProblem(YolodeployError, exit_code=13, kind="host"):
     """A host could not be reached, lacks something, or gave an answer that cannot be used."""
 
 
+class NativeFault(YolodeployError, exit_code=139, kind="native fault"):
+    """A signal ended the process that ran a tool: a crash of native code, or memory ran out.
+
+    `exit_code` is 128 and the number of the signal; 139 is a segmentation fault.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class Interrupted(YolodeployError, exit_code=130, kind="interrupted"):
     """The user pressed Ctrl-C; finished steps are kept."""

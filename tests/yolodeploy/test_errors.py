@@ -50,8 +50,12 @@ PROVOKED: dict[int, tuple[Act, tuple[str, ...]]] = {
         ),
         DEPLOY,
     ),
-    13: (lambda _, m: m.setattr("yolodeploy.deploy.plan_recipe", _unreachable), DEPLOY),
-    70: (lambda _, m: m.setattr("yolodeploy.deploy.plan_recipe", lambda *_, **__: 1 / 0), DEPLOY),
+    13: (lambda _, m: m.setattr("yolodeploy.deploy.label_warnings", _unreachable), DEPLOY),
+    70: (
+        lambda _, m: m.setattr("yolodeploy.deploy.label_warnings", lambda *_, **__: 1 / 0),
+        DEPLOY,
+    ),
+    139: (lambda _, m: m.setenv("CLAY_FAULT", "press:segfault"), DEPLOY),
     130: (lambda _, m: m.setenv("CLAY_FAULT", "press:interrupt"), DEPLOY),
 }
 
@@ -70,7 +74,7 @@ def test_the_command_line_ends_with_the_code(
 ) -> None:
     act, command = PROVOKED[code]
     act(world, monkeypatch)
-    run = world.process if code == 130 else world.run  # a signal is for a process of its own
+    run = world.process if code >= 128 else world.run  # a signal is for a process of its own
     result = run(*command, "-q", "--json")
     assert result.code == code, result.err
     if code == 10:  # a row for each bundle

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolodeploy.errors import EnvironmentProblem
-from yolodeploy.system import Console, one_line, shown_json
+from yolodeploy.system import IN_PROCESS, Console, one_line, shown_json
 
 if TYPE_CHECKING:
+    from yolodeploy.jobs import Host
     from yolodeploy.store import Store
 
 
@@ -55,8 +56,8 @@ def _add_access(command: argparse.ArgumentParser) -> None:
 
 
 def add_building(command: argparse.ArgumentParser) -> None:
-    """The options of the commands that run steps: `build` and `deploy`."""
-    add_recipe(command)
+    """The recipes and options of the commands that run steps: `build` and `deploy`."""
+    add_recipes(command)
     refuse = "refuse whatever differs from the lock file"
     command.add_argument("--locked", action="store_true", help=refuse)
     command.add_argument(
@@ -71,6 +72,15 @@ def open_store(options: argparse.Namespace, console: Console) -> Store:
     from yolodeploy.store import Store, default_root
 
     return Store(options.cache or default_root(), console.warn)
+
+
+def open_host(options: argparse.Namespace, console: Console) -> Host:
+    """What makes what recipes need: a child process; or this one, for a caller in Python and where the environment says so."""
+    from yolodeploy.jobs import Here, LocalChild
+
+    if not options.apart or os.environ.get(IN_PROCESS):
+        return Here()
+    return LocalChild(console, options.described)
 
 
 def print_result(console: Console, options: argparse.Namespace, value: object, text: str) -> None:

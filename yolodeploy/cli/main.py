@@ -23,14 +23,20 @@ from yolodeploy.system import Console, wait_passively
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the process's exit code."""
+    """Run one command and return the process's exit code.
+
+    Without `arguments` it is that of the command line, and tools run in a process of their own; a caller that gives arguments
+    has them run in its own process.
+    """
     _prepare_process()
     words = list(sys.argv[1:] if arguments is None else arguments)
     options, console = argparse.Namespace(json="--json" in words), Console()
     try:
         options = parser().parse_args(words)
+        options.described = _described_run(words, options)
+        options.apart = arguments is None
         console = Console(options.verbose - options.quiet)
-        watch(_described_run(words, options))
+        watch(options.described)
         code: int = options.run(options, console)
         console.finish()
         return code

@@ -1,15 +1,25 @@
 from .activity import MARK, Run, doing, report_to, watch
-from .bug_report import bug_error, bug_text, log_sentence, report_bug, write_log
+from .bug_report import (
+    OUT_OF_MEMORY,
+    as_error,
+    bug_error,
+    bug_text,
+    log_sentence,
+    report_bug,
+    write_log,
+)
 from .crash import Crash, describe_crash
 from .plugin_errors import failing_as
 from .runner import Runner, as_artifact
 
 __all__ = [
     "MARK",
+    "OUT_OF_MEMORY",
     "Crash",
     "Run",
     "Runner",
     "as_artifact",
+    "as_error",
     "bug_error",
     "bug_text",
     "describe_crash",

@@ -18,6 +18,7 @@ from yolodeploy import __version__
 from yolodeploy.errors import EnvironmentProblem, YolodeployError
 from yolodeploy.execution.activity import Run
 
+OUT_OF_MEMORY = "this machine ran out of memory. Close other programs, or use fewer images, a smaller batch or imgsz."
 _MAX_TEXT, _MAX_BYTES = 100_000, 1 << 20  # of a recipe
 _USER = re.compile(r"://\S{0,1000}@")  # bounded, because strangers' recipes are searched too
 _QUERY = re.compile(r"(://[^\s?#]{0,1000}[?#])[^\s'\"]+")
@@ -29,11 +30,13 @@ def report_bug(error: Exception, run: Run) -> YolodeployError:
     Running out of memory is not a bug: exit code 4.
     """
     if isinstance(error, MemoryError):
-        return EnvironmentProblem(
-            "this machine ran out of memory. Close other programs, or use fewer images, a smaller batch "
-            "or imgsz."
-        )
+        return EnvironmentProblem(OUT_OF_MEMORY)
     return bug_error(bug_text(error), "".join(traceback.format_exception(error)), run)
+
+
+def as_error(error: Exception, run: Run) -> YolodeployError:
+    """The same error if it is one that a user can act on, else a report of the bug."""
+    return error if isinstance(error, YolodeployError) else report_bug(error, run)
 
 
 def bug_text(error: BaseException) -> str:

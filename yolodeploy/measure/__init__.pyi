@@ -1,8 +1,10 @@
 from .breakdown import Row, obtain_breakdown
 from .checks import Check, Verdict, number, run_checks
-from .evidence import Evidence, evidence_id, obtain_evidence
+from .evidence import Evidence, evidence_id, obtain_comparison, obtain_evidence
 from .latency import count_of_threads
 from .layer_survey import survey_layers
+from .results import in_detail, obtain_stage
+from .source import obtain_source
 
 __all__ = [
     "Check",
@@ -11,9 +13,13 @@ __all__ = [
     "Verdict",
     "count_of_threads",
     "evidence_id",
+    "in_detail",
     "number",
     "obtain_breakdown",
+    "obtain_comparison",
     "obtain_evidence",
+    "obtain_source",
+    "obtain_stage",
     "run_checks",
     "survey_layers",
 ]

@@ -94,17 +94,23 @@ def _confidence(plan: Plan) -> float:
 
 def obtain_evidence(runner: Runner, host: Host) -> Evidence:
     """Evidence and golden vectors of a plan's artifact: from the store, or measured now."""
-    found, folder = _compared(runner, host)
-    if not _is_current(runner, found):
-        reason = "was measured on other models than are there now"
-        runner.store.discard(evidence_id(runner.plan, host), reason)
-        found, folder = _compared(runner, host)
+    found, folder = obtain_comparison(runner, host)
     tensor, batch = folder / found.tensor, found.interface.batch
     timings = obtain_timings(runner, host, found.artifact.runtime, batch, tensor)
     measures = (*found.measures, *costs(runner.plan, host, found.artifact.runtime, timings))
     pair = found.source, found.artifact
     interface, layout = found.interface, found.layout
     return Evidence(found.images, found.scores, measures, *pair, interface, layout, timings, folder)
+
+
+def obtain_comparison(runner: Runner, host: Host) -> tuple[Comparison, Path]:
+    """The part of the evidence that has nothing to do with time, and its folder: from the store, or measured now."""
+    found, folder = _compared(runner, host)
+    if _is_current(runner, found):
+        return found, folder
+    reason = "was measured on other models than are there now"
+    runner.store.discard(evidence_id(runner.plan, host), reason)
+    return _compared(runner, host)
 
 
 def _compared(runner: Runner, host: Host) -> tuple[Comparison, Path]:

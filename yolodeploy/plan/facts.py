@@ -6,6 +6,7 @@ anything runs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -30,10 +31,14 @@ Loader = tuple[Backend, Step]  # a plugin, and the step of it that loads weights
 
 
 class WeightsFacts:
-    """Reads the facts of weights; `memo` remembers those that could be read."""
+    """Reads the facts of weights; `memo` remembers those that could be read.
+
+    `elsewhere`, if set, lets another process read them first: that needs a toolchain, and may crash.
+    """
 
     def __init__(self, memo: Memo) -> None:
         self._memo = memo
+        self.elsewhere: Callable[[], None] | None = None
         self._found: dict[str, ModelInfo | YolodeployError] = {}
 
     def of(
@@ -57,8 +62,10 @@ class WeightsFacts:
             {"facts": reader, "weights": digest, "versions": versions, "stated": stated}
         )
         if key not in self._found:
-            self._found[key] = self._remembered(key) or self._read(
-                key, backend, weights, digest, params
+            self._found[key] = (
+                self._remembered(key)
+                or self._read_elsewhere(key)
+                or self._read(key, backend, weights, digest, params)
             )
         found = self._found[key]
         if isinstance(found, YolodeployError):
@@ -68,6 +75,16 @@ class WeightsFacts:
     def save(self) -> None:
         """Keep what is new for later runs."""
         self._memo.save()
+
+    def reload(self) -> None:
+        """Take over what another process has kept meanwhile."""
+        self._memo.reload()
+
+    def _read_elsewhere(self, key: str) -> ModelInfo | None:
+        if self.elsewhere is None:
+            return None
+        self.elsewhere()
+        return self._remembered(key)
 
     def _remembered(self, key: str) -> ModelInfo | None:
         try:

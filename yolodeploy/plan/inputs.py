@@ -70,6 +70,11 @@ class Inputs:
         self.digests.save()
         self.facts.save()
 
+    def reload(self) -> None:
+        """Take over what another process has read and kept meanwhile."""
+        self.digests.reload()
+        self.facts.reload()
+
     def class_names(self, file: RecipeFile) -> tuple[str, ...]:
         """The classes of a recipe's data set, whatever its task; raises DataError."""
         data = file.recipe.data

@@ -6,7 +6,7 @@ that determines a step's bytes, the id of its input included, so the last id sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -46,7 +46,8 @@ class Planner:
     """Plans recipes with the same plugins, and reads what they share only once.
 
     `allowed` are files and folders outside their projects that the recipes may read; `trusted` says that their
-    weights may be executed.
+    weights may be executed. `elsewhere` plans a recipe in another process, with the same store, if that must read weights
+    which nobody has read yet.
     """
 
     def __init__(
@@ -56,14 +57,23 @@ class Planner:
         allowed: Iterable[Path] = (),
         *,
         trusted: bool = False,
+        elsewhere: Callable[[Path], None] | None = None,
     ) -> None:
         self._registry, self._inputs, self._allowed = registry, inputs, tuple(allowed)
-        self._trusted = trusted
+        self._trusted, self._elsewhere = trusted, elsewhere
 
     @classmethod
-    def of_store(cls, store: Path, allowed: Iterable[Path] = (), *, trusted: bool = False) -> Self:
+    def of_store(
+        cls,
+        store: Path,
+        allowed: Iterable[Path] = (),
+        *,
+        trusted: bool = False,
+        elsewhere: Callable[[Path], None] | None = None,
+    ) -> Self:
         """A planner with the installed plugins, and what a store remembers of files."""
-        return cls(load_registry(), Inputs.of_store(store), allowed, trusted=trusted)
+        inputs = Inputs.of_store(store)
+        return cls(load_registry(), inputs, allowed, trusted=trusted, elsewhere=elsewhere)
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +84,15 @@ class Planner:
     def plan(self, recipe: Path) -> Plan:
         """Read and plan a recipe; raises RecipeError, PlanRefused, ModelError or DataError."""
         file = load_recipe(recipe, self._allowed)
+        self._inputs.facts.elsewhere = partial(self._ask, recipe) if self._elsewhere else None
         return make_plan(file, self._registry, self._inputs, trusted=self._trusted)
+
+    def _ask(self, recipe: Path) -> None:
+        """Let another process read what nobody has read yet."""
+        if self._elsewhere:
+            self._inputs.save()
+            self._elsewhere(recipe)
+            self._inputs.reload()
 
     def survey(self, recipe: Path, console: Console) -> list[str]:
         """Everything that is wrong with the images and labels of a recipe; looks at every one of them."""

@@ -2,6 +2,7 @@ from .html import report_page
 from .inspection import bundle_rows, described, inspection_table, possible
 from .layer_page import layer_page, layer_table
 from .report import make_report
+from .summary import summary_table
 from .table import report_table
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "possible",
     "report_page",
     "report_table",
+    "summary_table",
 ]

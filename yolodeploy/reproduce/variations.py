@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from yolodeploy.errors import EnvironmentProblem
-from yolodeploy.system import child_environment, missing, python_command
+from yolodeploy.system import IN_PROCESS, child_environment, missing, python_command
 
 AHEAD = timedelta(days=403, hours=7, minutes=11)  # another year, month, weekday and season
 FAKETIME = "faketime"  # sets the clock of native code too, where it is installed
@@ -103,6 +103,7 @@ def vary(home: Path) -> Variations:
         "PYTHONUSERBASE": site.getuserbase(),  # the user's packages stay where they are
         "YOLODEPLOY_STORE": "",  # nothing may be fetched
         "MALLOC_PERTURB_": "165",  # glibc fills new memory with it, which shows in unset bytes
+        IN_PROCESS: "1",  # whose clock is shifted
         CLOCK: FAKETIME if faketime else "python",
     }
     other_umask = next(mask for mask in _UMASKS if mask != umask)

@@ -1,5 +1,5 @@
 from .disk_errors import DISK_ERRORS, DISK_FULL
-from .objects import Entry, Meta, Stored, damage, odd_entries
+from .objects import Entry, Meta, NotStored, Stored, damage, odd_entries
 from .store import DIGESTS, FACTS, Store, default_root
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "FACTS",
     "Entry",
     "Meta",
+    "NotStored",
     "Store",
     "Stored",
     "damage",

@@ -67,6 +67,7 @@ class ObjectLeases:
         """Give up this process's lease."""
         lock, file = self._lock, self._file
         self._lock = self._file = None
+        self._wanted, self._written = set(), set()
         if lock and file and os.getpid() == self._process:  # not in a fork of it
             _remove(file)
             lock.release()

@@ -58,6 +58,10 @@ class Stored:
     cached: bool
 
 
+class NotStored(Exception):
+    """The store does not have an object, and nothing is to be made."""
+
+
 class Entry(NamedTuple):
     """An object to find or make: its id, the step that makes it, its format.
 

@@ -34,6 +34,7 @@ from yolodeploy.store.leases import ObjectLeases
 from yolodeploy.store.objects import (
     Entry,
     Meta,
+    NotStored,
     Stored,
     clear,
     damage,
@@ -70,6 +71,7 @@ class Store:
     def __init__(self, root: Path, warn: Callable[[str], None]) -> None:
         self.root, self._warn = root.absolute(), warn
         self._leases = ObjectLeases(self.root)
+        self._reads = False
 
     def peek(self, id_: str) -> bool:
         """Whether an object is there; its bytes are not read."""
@@ -83,6 +85,19 @@ class Store:
         """Keep objects from being pruned while this process lives, whether they exist yet or not."""
         with explained(self.root):
             self._leases.hold(ids)
+
+    def release(self) -> None:
+        """Allow again that objects which this store held are removed."""
+        self._leases.release()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """In this block nothing is made: `obtain` and `remember` raise NotStored for what is not there."""
+        self._reads = True
+        try:
+            yield
+        finally:
+            self._reads = False
 
     def find(self, id_: str, locked: str | None = None, given: str = "") -> Stored | None:
         """Find an object and verify it. One that is damaged or not wanted is removed, with a warning.
@@ -108,6 +123,8 @@ class Store:
         found = self.find(entry.id, entry.locked)
         if found:
             return found
+        if self._reads:
+            raise NotStored(entry.id)
         with explained(self.root), self._lock(entry.id):
             found = self._find_or_remove(entry.id, entry.locked, "")
             return found or self._make(entry, make)

@@ -14,7 +14,7 @@ from .image_shape import FILL, GREY, RGB, Fit, ImageShape
 from .json_files import encoded, read_json, shown_json, write_json
 from .machine import conditions, cpu_name, peak_memory_mb, threads
 from .memo import Memo
-from .processes import PASSPHRASE, child_environment, python_command, wait_passively
+from .processes import IN_PROCESS, PASSPHRASE, child_environment, python_command, wait_passively
 from .text import one_line, quotable, shown
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "FILL",
     "GREY",
     "IMAGE_BYTES",
+    "IN_PROCESS",
     "MODEL_BYTES",
     "PASSPHRASE",
     "RGB",

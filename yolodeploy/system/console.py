@@ -34,6 +34,7 @@ class Console:
 
     def __init__(self, level: int = 0) -> None:
         self.level = level
+        self._warned = set[str]()
 
     def result(self, text: str) -> None:
         """Print what the user asked for; raises EnvironmentProblem if it cannot be written."""
@@ -59,8 +60,10 @@ class Console:
             self._line(text)
 
     def warn(self, text: str) -> None:
-        """Print a warning, even with -q."""
-        self._line(f"warning: {text}")
+        """Print a warning, once, even with -q."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self._line(f"warning: {text}")
 
     def error(self, text: str) -> None:
         """Print what went wrong."""

@@ -76,6 +76,10 @@ class StatCache:
             self._memo.put(name, [*state, value])
         return value
 
+    def reload(self) -> None:
+        """Take over what another process has kept meanwhile."""
+        self._memo.reload()
+
     def save(self) -> None:
         """Write the cache file, if anything is new, in one atomic step."""
         self._memo.save()

@@ -30,6 +30,10 @@ class Memo:
             self._known[key] = value
             self._changed = True
 
+    def reload(self) -> None:
+        """Take over what another process has kept meanwhile."""
+        self._known = {**_read(self._file), **self._known}
+
     def save(self) -> None:
         """Write the file, if anything is new, in one atomic step."""
         if not self._changed:

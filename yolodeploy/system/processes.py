@@ -6,6 +6,7 @@ import os
 import sys
 
 PASSPHRASE = "YOLODEPLOY_KEY_PASSPHRASE"  # noqa: S105 - the name of the variable
+IN_PROCESS = "YOLODEPLOY_IN_PROCESS"  # if set, steps run in the command's own process
 _THREADING = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_NUM_THREADS", "TBB_")
 
 

@@ -342,7 +342,7 @@ def test_the_log_of_a_bug_holds_no_secret_and_is_for_its_owner(
     def broken(*_: object, **__: object) -> None:
         raise OSError(f"cannot reach '{url}'")
 
-    monkeypatch.setattr("yolodeploy.deploy.plan_recipe", broken)
+    monkeypatch.setattr("yolodeploy.deploy.label_warnings", broken)
     world.recipe(extra=f"# {url}\n")
     error = world.run("build", "pot.yaml", "--store", url).error
     found = re.search(r"The trace is in (.+); please", error)

@@ -26,7 +26,7 @@ def test_a_native_fault_leaves_a_message_and_a_log(
     name, number = FAULTS[fault]
     monkeypatch.setenv("CLAY_FAULT", f"{place}:{fault}")
     result = world.process("deploy", "pot.yaml", "-q")
-    assert result.code == -number
+    assert result.code == 128 + number
     what = {
         "export": r"pot\.yaml:10:5: `export` of kiln",
         "infer": r"pot\.yaml:11:5: running the result of `press` in kiln",
@@ -59,18 +59,38 @@ def test_with_json(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_killed_process(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAY_FAULT", "press:kill")
     result = world.process("deploy", "pot.yaml", "-q")
-    assert result.code == -9
+    assert result.code == 137
     assert result.error == (
         "pot.yaml:11:5: `press` of kiln: the process was killed. Finished steps are kept. If nobody "
         "killed it, the system ran out of memory: use fewer images, a smaller batch or a smaller imgsz."
     )
 
 
-def test_nothing_is_said_of_a_process_that_ends_well_or_by_itself(
+@pytest.mark.parametrize(("fault", "code"), [("segfault", -11), ("kill", -9)])
+def test_a_command_that_works_in_its_own_process_is_watched(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: str, code: int
+) -> None:
+    monkeypatch.setenv("YOLODEPLOY_IN_PROCESS", "1")
+    monkeypatch.setenv("CLAY_FAULT", f"press:{fault}")
+    result = world.process("deploy", "pot.yaml", "-q", "--json")
+    assert result.code == code
+    assert result.json["error"] == {
+        "kind": "native fault",
+        "exit_code": 128 - code,
+        "message": result.error,
+    }
+    assert result.error.startswith("pot.yaml:11:5: `press` of kiln: ")
+
+
+def test_nothing_is_said_of_a_process_that_ends_well(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLAY_FAULT", "press:exit")
-    assert world.process("deploy", "pot.yaml", "-q").code == 3
+    ended = world.process("deploy", "pot.yaml", "-q")
+    assert ended.code == 7
+    assert ended.error == (
+        "pot.yaml:11:5: `press` of kiln ended the process with exit code 3. Report it to the author of the plugin."
+    )
     monkeypatch.setenv("CLAY_FAULT", "press:raise")
     assert world.process("deploy", "pot.yaml", "-q").err.count("error: ") == 1
     monkeypatch.setenv("CLAY_FAULT", "press:interrupt")

@@ -1,37 +1,58 @@
-"""`yolodeploy build`: make the artifact, without measuring it."""
+"""`yolodeploy build`: make artifacts, without measuring them."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any, cast
 
-from yolodeploy.cli.common import add_building, open_store, print_result
+from yolodeploy.cli.common import add_building, open_host, open_store, print_result
+from yolodeploy.cli.several import described, exit_code
 from yolodeploy.system import Console
 
-HELP = "make the artifact, without measuring it"
+if TYPE_CHECKING:
+    from yolodeploy.store import Stored
+
+HELP = "make artifacts, without measuring them"
 add_options = add_building
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Make the artifact and say where it is."""
-    from yolodeploy.deploy import Request, build
+    """Make the artifacts and say where they are."""
+    from yolodeploy.deploy import Request
+    from yolodeploy.jobs import make_recipes
+    from yolodeploy.report import summary_table
 
-    store = open_store(options, console)
-    request = Request(
-        options.recipe,
-        options.allow,
-        options.store,
-        locked=options.locked,
-        trusted=options.trusted,
-    )
-    built = build(request, store, console)
-    value = {
+    requests = [
+        Request(
+            recipe,
+            options.allow,
+            options.store,
+            locked=options.locked,
+            trusted=options.trusted,
+        )
+        for recipe in options.recipes
+    ]
+    store, host = open_store(options, console), open_host(options, console)
+    results = make_recipes(requests, store, console, host, options.described, bundles=False)
+    if len(results) > 1:
+        rows = [described(result, _value) for result in results]
+        print_result(console, options, rows, summary_table(rows))
+        return exit_code(results)
+    (only,) = results
+    if only.error:
+        raise only.error
+    value = _value(cast("Stored", only.made))
+    size = f"{value['bytes'] / 1e6:.2f} MB"
+    text = f"{value['path']}\n{value['format']}, {size}, sha256 {value['digest']}"
+    print_result(console, options, value, text)
+    return 0
+
+
+def _value(built: Stored) -> dict[str, Any]:
+    return {
         "format": built.meta.format,
         "path": str(built.path),
         "digest": built.meta.digest,
         "bytes": built.meta.bytes,
         "cached": built.cached,
     }
-    size = f"{built.meta.bytes / 1e6:.2f} MB"
-    text = f"{built.path}\n{built.meta.format}, {size}, sha256 {built.meta.digest}"
-    print_result(console, options, value, text)
-    return 0

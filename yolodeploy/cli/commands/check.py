@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from yolodeploy.cli.common import add_recipes, open_store, print_result
+from yolodeploy.cli.several import worst
 from yolodeploy.errors import DataError, YolodeployError
+from yolodeploy.execution import as_error
 from yolodeploy.system import Console, shown
 
 if TYPE_CHECKING:
@@ -28,11 +30,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Plan every recipe, which reads its weights and labels, and print what is wrong with it.
 
-    Returns the exit code of the first error.
+    Returns the exit code of the worst error.
     """
     from yolodeploy.plan import Planner, label_warnings
 
-    code, rows, said = 0, [], set[str]()
+    errors: list[YolodeployError] = []
+    rows, said = [], set[str]()
     root = open_store(options, console).root
     with Planner.of_store(root, options.allow, trusted=options.trusted) as planner:
         for recipe in options.recipes:
@@ -43,17 +46,18 @@ def run(options: argparse.Namespace, console: Console) -> int:
                 plan = planner.plan(recipe)
                 row |= _described(plan)
                 _say_once(_views(plan), said, console.info)
-                _say_once(label_warnings(plan), said, console.warn)
-                _say_once(plan.warnings, said, console.warn)
-            except YolodeployError as error:
+                for warning in [*label_warnings(plan), *plan.warnings]:
+                    console.warn(warning)
+            except Exception as found:  # noqa: BLE001 - a bug stops no other recipe
+                error = as_error(found, options.described)
                 row.update(ok=False, error=str(error))
-                code = code or error.exit_code
+                errors.append(error)
                 console.error(str(error))
             rows.append(row)
     good = "\n".join(_line(row) for row in rows if row["ok"])
     if good or options.json:
         print_result(console, options, rows, good)
-    return code
+    return worst(errors)
 
 
 def _require_sound(planner: Planner, recipe: Path, row: dict[str, Any], console: Console) -> None:

@@ -1,15 +1,21 @@
-"""`yolodeploy deploy`: make, measure and check the artifact, and write its bundle and lock."""
+"""`yolodeploy deploy`: make, measure and check artifacts, and write their bundles and locks."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from yolodeploy.cli.common import add_building, open_store, print_result, require_own
+from yolodeploy.cli.common import add_building, open_host, open_store, print_result, require_own
+from yolodeploy.cli.several import described, exit_code
 from yolodeploy.errors import ChecksFailed
 from yolodeploy.system import Console, shown
 
-HELP = "make, measure and check the artifact, and write its bundle"
+if TYPE_CHECKING:
+    from yolodeploy.deploy import Deployed
+    from yolodeploy.jobs import Result
+
+HELP = "make, measure and check artifacts, and write their bundles"
 DIST = Path("dist")
 
 
@@ -31,30 +37,50 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Deploy a recipe; a failed check still shows the table."""
+    """Deploy recipes; a failed check still shows the table."""
     from yolodeploy.bundle.attest import read_private
-    from yolodeploy.deploy import Request, deploy
-    from yolodeploy.report import report_table
+    from yolodeploy.deploy import Request
+    from yolodeploy.jobs import make_recipes
+    from yolodeploy.report import summary_table
 
     require_own(options.dist, DIST, "--dist")
     # The key comes first: a wrong one should not cost a build.
     signer = read_private(options.key, console.warn) if options.key else None
-    request = Request(
-        options.recipe,
-        options.allow,
-        options.store,
-        options.locked,
-        options.dist,
-        signer,
-        accept_undecided=options.undecided == "accept",
-        trusted=options.trusted,
-    )
-    try:
-        deployed = deploy(request, open_store(options, console), console)
-    except ChecksFailed as failed:
-        if not options.json:
-            console.result(report_table(failed.report))
-        raise
-    text = f"{report_table(deployed.report)}\n\nbundle: {shown(deployed.bundle)}"
-    print_result(console, options, {**deployed.report, "bundle": str(deployed.bundle)}, text)
+    requests = [
+        Request(
+            recipe,
+            options.allow,
+            options.store,
+            options.locked,
+            options.dist,
+            signer,
+            accept_undecided=options.undecided == "accept",
+            trusted=options.trusted,
+        )
+        for recipe in options.recipes
+    ]
+    store, host = open_store(options, console), open_host(options, console)
+    results = make_recipes(requests, store, console, host, options.described, bundles=True)
+    if len(results) > 1:
+        rows = [described(result, _value) for result in results]
+        print_result(console, options, rows, summary_table(rows))
+        return exit_code(results)
+    _print(options, console, results[0])
     return 0
+
+
+def _print(options: argparse.Namespace, console: Console, result: Result) -> None:
+    """Print the only recipe's report, or raise its error."""
+    from yolodeploy.report import report_table
+
+    if result.error:
+        if isinstance(result.error, ChecksFailed) and not options.json:
+            console.result(report_table(result.error.report))
+        raise result.error
+    deployed = cast("Deployed", result.made)
+    text = f"{report_table(deployed.report)}\n\nbundle: {shown(deployed.bundle)}"
+    print_result(console, options, _value(deployed), text)
+
+
+def _value(deployed: Deployed) -> dict[str, Any]:
+    return {**deployed.report, "bundle": str(deployed.bundle)}

@@ -1,0 +1,132 @@
+"""The jobs of recipes that are ready: what the store lacks, each piece once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from yolodeploy.deploy import Found, Ready, Request, measure
+from yolodeploy.jobs.job import Job, What, Work
+from yolodeploy.measure import evidence_id, in_detail
+from yolodeploy.plan import Plan
+from yolodeploy.store import NotStored
+from yolodeploy.system import conditions, digest_of
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a recipe needs: jobs, each after those whose results it takes; or none, and its figures."""
+
+    jobs: tuple[Job, ...]
+    found: Found | None = None
+
+
+def need_of(ready: Ready, *, measures: bool, source: bool = False) -> Need:
+    """The jobs of a recipe that is ready, which the store lacks the results of.
+
+    With `source`, the source model's findings are a job of their own, for several recipes to share; else the first comparison
+    measures both models in one pass.
+    """
+    if measures and (found := _measured(ready)):
+        return Need((), found)
+    return Need(tuple(_jobs(ready, measures=measures, source=source)))
+
+
+def merged(needs: Iterable[Need]) -> dict[str, Job]:
+    """The jobs of all recipes by id, each once, and none waiting for what is there already."""
+    jobs: dict[str, Job] = {}
+    for job in (job for need in needs for job in need.jobs):
+        jobs.setdefault(job.id, job)
+    return {
+        job.id: replace(job, needs=tuple(id_ for id_ in job.needs if id_ in jobs))
+        for job in jobs.values()
+    }
+
+
+def _measured(ready: Ready) -> Found | None:
+    """The figures of an artifact if the store has all of them."""
+    try:
+        with ready.runner.store.reading():
+            return measure(ready)
+    except NotStored:
+        return None
+
+
+def work_of(request: Request, store: Path) -> Work:
+    """Where jobs of a recipe work, in the store in a folder."""
+    return Work(
+        str(request.recipe.absolute()),
+        str(request.recipe),
+        tuple(str(path.absolute()) for path in request.allowed),
+        request.trusted,
+        str(store),
+        request.shared,
+    )
+
+
+def _jobs(ready: Ready, *, measures: bool, source: bool) -> Iterator[Job]:
+    """The jobs of a recipe; each after those that it needs."""
+    runner, work = ready.runner, work_of(ready.request, ready.runner.store.root)
+    plan, peek = runner.plan, runner.store.peek
+    if not measures and runner.has(len(plan.steps) - 1) and not ready.request.locked:
+        return
+    name, first = plan.file.recipe.name, plan.steps[0].id
+    for index, planned in enumerate(plan.steps):
+        if not peek(planned.id):
+            needs = (plan.steps[index - 1].id, first) if index else ()
+            title = f"{name}: {planned.step.name} {planned.step.produces}"
+            yield Job(planned.id, What.STEP, index, needs, title, work)
+    if measures:
+        yield from _measurements(ready, work, source=source)
+
+
+def _measurements(ready: Ready, work: Work, *, source: bool) -> Iterator[Job]:
+    plan, peek = ready.runner.plan, ready.runner.store.peek
+    name, here = plan.file.recipe.name, digest_of(conditions())
+    model, findings = plan.steps[0].id, source_id(plan)
+    reference, compared = plan.export - 1, _id(plan, What.COMPARE, 0)
+    if source:
+        yield Job(findings, What.SOURCE, 0, (model,), f"{name}: source model", work, here)
+    measured = partial(Job, work=work, conditions=here)
+    seen = plan.final.id, model, findings
+    yield measured(compared, What.COMPARE, 0, seen, f"{name}: compare")
+    if not peek(plan.reference.id):
+        title = f"{name}: {plan.reference.step.name} fp32"
+        needs = plan.steps[reference].id, model
+        yield Job(plan.reference.id, What.FLOAT, reference, needs, title, work)
+    needs = compared, plan.reference.id
+    yield measured(_id(plan, What.TIME, 0), What.TIME, 0, needs, f"{name}: time")
+    for index in range(1, len(plan.steps) - 1) if in_detail(plan) else ():
+        planned = plan.steps[index]
+        id_, title = _id(plan, What.STAGE, index), f"{name}: compare {planned.step.name}"
+        yield measured(id_, What.STAGE, index, (planned.id, *seen, compared), title)
+
+
+def expected_id(job: Job, plan: Plan) -> str:
+    """The id that a job of a plan must have: a process that would make something else must not."""
+    if job.what == What.STEP:
+        return plan.steps[job.index].id if job.index < len(plan.steps) else ""
+    if job.what == What.FLOAT:
+        return plan.floats[job.index].id if job.index in plan.floats else ""
+    return source_id(plan) if job.what == What.SOURCE else _id(plan, job.what, job.index)
+
+
+def source_id(plan: Plan) -> str:
+    """Stands for the source model's findings; their own id depends on the loaded model's bytes."""
+    about = plan.steps[0].id, plan.view_digests["evaluation"], plan.imgsz.plain, conditions()
+    return digest_of([What.SOURCE, *about])
+
+
+def _id(plan: Plan, what: What, index: int) -> str:
+    """Stands for a measurement of a plan."""
+    recipe = plan.file.recipe
+    if what == What.COMPARE:
+        return evidence_id(plan)
+    about: list[object] = [evidence_id(plan), what, index]
+    if (
+        what == What.TIME
+    ):  # how long is measured depends on the checks, on how many threads on the target
+        about += [recipe.checks.model_dump(mode="json"), recipe.target.threads]
+    return digest_of(about)

@@ -1,0 +1,120 @@
+"""A job: "make sure that the store has this", as plain data; and its outcome.
+
+Whatever a build produces is kept in the store under an id, so neither a job nor its outcome carries any of it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Self, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass as checked
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+class What(StrEnum):
+    """What a job makes."""
+
+    STEP = "step"  # the result of a step
+    FLOAT = "float"  # the plain float export of a step's result
+    SOURCE = "source"  # the source model's findings
+    COMPARE = "compare"  # the comparison of the artifact with the source model
+    STAGE = "stage"  # the measures of a result in between
+    TIME = "time"  # latencies
+
+
+@checked(frozen=True, config=_STRICT)
+class Work:
+    """Where jobs of a recipe work. Paths are absolute; `said` is the path that the user gave.
+
+    `shared` is the address of a team's store (None: the one that the environment names).
+    """
+
+    recipe: str
+    said: str
+    allowed: tuple[str, ...]
+    trusted: bool
+    store: str
+    shared: str | None
+
+
+@checked(frozen=True, config=_STRICT)
+class Job:
+    """One piece of work. `id` is that of the result in the store, or stands for all that the result depends on.
+
+    `index` is that of the step, `needs` are the ids of jobs whose results it takes, `title` names it to people.
+    `conditions` (a digest) is set for a measurement: it says something only about a machine that has them.
+    """
+
+    id: str
+    what: What
+    index: int
+    needs: tuple[str, ...]
+    title: str
+    work: Work
+    conditions: str = ""
+
+    def text(self) -> str:
+        """As JSON in one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From JSON; raises ValueError for anything else."""
+        return TypeAdapter(cls).validate_json(text)
+
+
+@checked(frozen=True, config=_STRICT)
+class Fault:
+    """An error of yolodeploy on its way home: the name of its class, its message, its exit code, and the trace of its cause."""
+
+    name: str
+    message: str
+    exit_code: int
+    trace: str = ""
+
+
+@checked(frozen=True, config=_STRICT)
+class Outcome:
+    """How a job ended: with a result, whose digest it names, or with a fault.
+
+    `cached` says that the result was there before. `other` is set, instead of a result, if the machine was not fit for the job: why,
+    as the rest of a sentence. `made` are the ids of the objects that the job added to its store.
+    """
+
+    id: str
+    digest: str = ""
+    cached: bool = False
+    seconds: float = 0.0
+    fault: Fault | None = None
+    other: str = ""
+    made: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the store has the result."""
+        return self.fault is None and not self.other
+
+    def text(self) -> str:
+        """As JSON in one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str, id_: str) -> Self:
+        """From JSON; raises ValueError for anything else, or the outcome of another job."""
+        found = TypeAdapter(cls).validate_json(text)
+        if found.id != id_:
+            raise ValueError("it is the outcome of another job")
+        return found
+
+
+T = TypeVar("T")
+
+
+def parse_json(kind: type[T], text: str) -> T:
+    """Plain data as a checked type; raises ValueError."""
+    return TypeAdapter(kind).validate_json(text)
