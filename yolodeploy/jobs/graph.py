@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from yolodeploy.deploy import Found, Ready, Request, measure
 from yolodeploy.jobs.job import Job, What, Work
-from yolodeploy.measure import evidence_id, in_detail
+from yolodeploy.measure import TIMED, evidence_id, in_detail
 from yolodeploy.plan import Plan
 from yolodeploy.store import NotStored
 from yolodeploy.system import conditions, digest_of
@@ -35,14 +35,11 @@ def need_of(ready: Ready, *, measures: bool, source: bool = False) -> Need:
 
 
 def merged(needs: Iterable[Need]) -> dict[str, Job]:
-    """The jobs of all recipes by id, each once, and none waiting for what is there already."""
+    """The jobs of all recipes by id, each once."""
     jobs: dict[str, Job] = {}
     for job in (job for need in needs for job in need.jobs):
         jobs.setdefault(job.id, job)
-    return {
-        job.id: replace(job, needs=tuple(id_ for id_ in job.needs if id_ in jobs))
-        for job in jobs.values()
-    }
+    return jobs
 
 
 def _measured(ready: Ready) -> Found | None:
@@ -63,6 +60,7 @@ def work_of(request: Request, store: Path) -> Work:
         request.trusted,
         str(store),
         request.shared,
+        str(Path.cwd()),
     )
 
 
@@ -77,7 +75,8 @@ def _jobs(ready: Ready, *, measures: bool, source: bool) -> Iterator[Job]:
         if not peek(planned.id):
             needs = (plan.steps[index - 1].id, first) if index else ()
             title = f"{name}: {planned.step.name} {planned.step.produces}"
-            yield Job(planned.id, What.STEP, index, needs, title, work)
+            gpu = str(getattr(planned.params, "device", "")).startswith("cuda")
+            yield Job(planned.id, What.STEP, index, needs, title, work, gpu=gpu)
     if measures:
         yield from _measurements(ready, work, source=source)
 
@@ -97,11 +96,18 @@ def _measurements(ready: Ready, work: Work, *, source: bool) -> Iterator[Job]:
         needs = plan.steps[reference].id, model
         yield Job(plan.reference.id, What.FLOAT, reference, needs, title, work)
     needs = compared, plan.reference.id
-    yield measured(_id(plan, What.TIME, 0), What.TIME, 0, needs, f"{name}: time")
+    alone = any(getattr(plan.file.recipe.checks, check) is not None for check in TIMED)
+    yield measured(_id(plan, What.TIME, 0), What.TIME, 0, needs, f"{name}: time", alone=alone)
     for index in range(1, len(plan.steps) - 1) if in_detail(plan) else ():
         planned = plan.steps[index]
         id_, title = _id(plan, What.STAGE, index), f"{name}: compare {planned.step.name}"
         yield measured(id_, What.STAGE, index, (planned.id, *seen, compared), title)
+
+
+def plan_job(plan: Plan, request: Request, store: Path) -> Job:
+    """A job that makes nothing: whether another machine plans the same steps, and can run them."""
+    work = work_of(request, store)
+    return Job(_id(plan, What.PLAN, 0), What.PLAN, 0, (), plan.file.recipe.name, work)
 
 
 def expected_id(job: Job, plan: Plan) -> str:
@@ -124,6 +130,8 @@ def _id(plan: Plan, what: What, index: int) -> str:
     recipe = plan.file.recipe
     if what == What.COMPARE:
         return evidence_id(plan)
+    if what == What.PLAN:
+        return digest_of([what, *(planned.id for planned in plan.steps)])
     about: list[object] = [evidence_id(plan), what, index]
     if (
         what == What.TIME

@@ -25,11 +25,12 @@ class What(StrEnum):
     COMPARE = "compare"  # the comparison of the artifact with the source model
     STAGE = "stage"  # the measures of a result in between
     TIME = "time"  # latencies
+    PLAN = "plan"  # nothing: the machine plans the recipe
 
 
 @checked(frozen=True, config=_STRICT)
 class Work:
-    """Where jobs of a recipe work. Paths are absolute; `said` is the path that the user gave.
+    """Where jobs of a recipe work. Paths are absolute; `said` is the path that the user gave in the folder `folder`.
 
     `shared` is the address of a team's store (None: the one that the environment names).
     """
@@ -40,6 +41,7 @@ class Work:
     trusted: bool
     store: str
     shared: str | None
+    folder: str
 
 
 @checked(frozen=True, config=_STRICT)
@@ -47,7 +49,8 @@ class Job:
     """One piece of work. `id` is that of the result in the store, or stands for all that the result depends on.
 
     `index` is that of the step, `needs` are the ids of jobs whose results it takes, `title` names it to people.
-    `conditions` (a digest) is set for a measurement: it says something only about a machine that has them.
+    `conditions` (a digest) is set for a measurement: it says something only about a machine that has them. `alone` says that a
+    neighbour on the same machine would spoil it, `gpu` that it computes on one.
     """
 
     id: str
@@ -57,6 +60,8 @@ class Job:
     title: str
     work: Work
     conditions: str = ""
+    alone: bool = False
+    gpu: bool = False
 
     def text(self) -> str:
         """As JSON in one line."""
@@ -83,7 +88,7 @@ class Outcome:
     """How a job ended: with a result, whose digest it names, or with a fault.
 
     `cached` says that the result was there before. `other` is set, instead of a result, if the machine was not fit for the job: why,
-    as the rest of a sentence. `made` are the ids of the objects that the job added to its store.
+    as the rest of a sentence. `used` are the ids of the objects that the job made or found in its store.
     """
 
     id: str
@@ -92,7 +97,7 @@ class Outcome:
     seconds: float = 0.0
     fault: Fault | None = None
     other: str = ""
-    made: tuple[str, ...] = ()
+    used: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -104,10 +109,10 @@ class Outcome:
         return json.dumps(asdict(self))
 
     @classmethod
-    def parse(cls, text: str, id_: str) -> Self:
-        """From JSON; raises ValueError for anything else, or the outcome of another job."""
+    def parse(cls, text: str, id_: str | None = None) -> Self:
+        """From JSON; raises ValueError for anything else, or the outcome of another job than the one with this id."""
         found = TypeAdapter(cls).validate_json(text)
-        if found.id != id_:
+        if id_ not in (None, found.id):
             raise ValueError("it is the outcome of another job")
         return found
 

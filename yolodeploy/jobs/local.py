@@ -31,7 +31,10 @@ _LAST = object()
 
 
 class LocalChild:
-    """A host: a child process that does jobs. Close it, or use it as a context manager: nothing is left running."""
+    """A host: a child process that does jobs. Close it, or use it as a context manager: nothing is left running.
+
+    The child has this process's environment and current folder, or those that are given.
+    """
 
     beside = False  # one job after the other
 
@@ -41,6 +44,15 @@ class LocalChild:
         self._console, self._run, self._environment = console, run, environment
         self._replay = Replay(console)
         self._child: _Child | None = None
+
+    @property
+    def console(self) -> Console:
+        """Where it prints what the child says."""
+        return self._replay.console
+
+    @console.setter
+    def console(self, console: Console) -> None:
+        self._replay.console = console
 
     def __enter__(self) -> Self:
         return self
@@ -85,9 +97,13 @@ class LocalChild:
         if child:
             child.end(interrupted=interrupted)
 
+    def _start(self) -> _Child:
+        environment = self._environment or child_environment()
+        return _Child(self.console.level, environment, self._folder)
+
     def _ask(self, kind: str, body: str, prefix: str) -> str | Fault | None:
         """The answer; a fault if the child ended instead."""
-        self._child = child = self._child or _Child(self._console.level, self._environment)
+        self._child = child = self._child or self._start()
         crash = Crash()
         if child.send([kind, body]):
             for line in child.lines():
@@ -127,10 +143,11 @@ def _fault(code: int, crash: Crash, run: Run) -> Fault:
 class _Child:
     """The process, a thread that reads what it says, and one that waits for its end."""
 
-    def __init__(self, level: int, environment: dict[str, str] | None) -> None:
+    def __init__(self, level: int, environment: dict[str, str], folder: str | None) -> None:
         self._process = subprocess.Popen(
             python_command("yolodeploy.jobs.child", str(level)),
-            env=environment or child_environment(),
+            env=environment,
+            cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for this process, which ends the child in good order

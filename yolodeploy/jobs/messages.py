@@ -53,17 +53,22 @@ class SendingConsole(Console):
     def task(self, name: str) -> Iterator[Report]:
         """As in `Console`."""
         number, last = next(self._numbers), 0.0
+        unsent: list[Any] = []
 
         def report(done: float, text: str = "") -> None:
             nonlocal last
+            unsent[:] = [REPORT, number, done, text]
             if time.monotonic() - last >= _INTERVAL:
                 last = time.monotonic()
-                self._send([REPORT, number, done, text])
+                self._send(unsent[:])
+                unsent.clear()
 
         self._send([BEGIN, number, name])
         try:
             yield report
         finally:
+            if unsent:
+                self._send(unsent)
             self._send([END, number])
 
 
@@ -71,7 +76,7 @@ class Replay:
     """Prints the messages of another process."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self.console = console
         self._tasks: dict[int, Report] = {}
         self._open: dict[int, ExitStack] = {}
 
@@ -84,10 +89,10 @@ class Replay:
 
     def _take(self, word: object, rest: list[Any], prefix: str) -> None:
         if word == SAY and rest[0] in _KINDS:
-            getattr(self._console, str(rest[0]))(str(rest[1]))
+            getattr(self.console, str(rest[0]))(str(rest[1]))
         elif word == BEGIN:
             self._open[rest[0]] = stack = ExitStack()
-            self._tasks[rest[0]] = stack.enter_context(self._console.task(f"{prefix}{rest[1]}"))
+            self._tasks[rest[0]] = stack.enter_context(self.console.task(f"{prefix}{rest[1]}"))
         elif word == REPORT:
             self._tasks[rest[0]](float(rest[1]), str(rest[2]))
         elif word == END:

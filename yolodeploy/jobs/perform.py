@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from yolodeploy.measure import (
     obtain_source,
     obtain_stage,
 )
-from yolodeploy.plan import LockFile, Plan, Planner
+from yolodeploy.plan import LockFile, Plan, Planner, problem_here
 from yolodeploy.store import Store, Stored
 from yolodeploy.store.remote import shared_store
 from yolodeploy.system import Console, conditions, digest_of
@@ -53,20 +54,20 @@ class Workplace:
             found = self._perform(job)
         except Exception as error:  # noqa: BLE001 - raised again where the command runs
             found = Outcome(job.id, fault=fault_of(error))
-        seconds = round(time.monotonic() - start, 3)
-        return Outcome(found.id, found.digest, found.cached, seconds, found.fault, found.other)
+        return replace(found, seconds=round(time.monotonic() - start, 3))
 
     def _perform(self, job: Job) -> Outcome:
         plan = self.plan(job.work)
+        if job.what == What.PLAN:
+            return Outcome(job.id, other=_unfit(job, plan) or problem_here(plan) or "")
         if job.conditions and job.conditions != digest_of(conditions()):
             return Outcome(job.id, other="is another machine than the one that asks for figures")
-        if expected_id(job, plan) != job.id:
-            return Outcome(
-                job.id, other="plans other steps: versions of tools, or files, are not the same"
-            )
+        if unfit := _unfit(job, plan):
+            return Outcome(job.id, other=unfit)
         store = Store(Path(job.work.store), self._console.warn)
         try:
-            return _made(job, self._runner(job.work, plan, store))
+            outcome = _made(job, self._runner(job.work, plan, store))
+            return replace(outcome, used=tuple(sorted(store.used)))
         finally:
             store.release()
 
@@ -74,6 +75,12 @@ class Workplace:
         lock = LockFile.beside(plan)
         shared = shared_store(work.shared, self._console, lock.outputs, store.root, RESERVED)
         return Runner(plan, store, self._console, shared, lock.outputs)
+
+
+def _unfit(job: Job, plan: Plan) -> str | None:
+    if expected_id(job, plan) == job.id:
+        return None
+    return "plans other steps: versions of tools, or files, are not the same"
 
 
 def _recipe(work: Work) -> Path:

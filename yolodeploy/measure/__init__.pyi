@@ -1,5 +1,5 @@
 from .breakdown import Row, obtain_breakdown
-from .checks import Check, Verdict, number, run_checks
+from .checks import TIMED, Check, Verdict, number, run_checks
 from .evidence import Evidence, evidence_id, obtain_comparison, obtain_evidence
 from .latency import count_of_threads
 from .layer_survey import survey_layers
@@ -7,6 +7,7 @@ from .results import in_detail, obtain_stage
 from .source import obtain_source
 
 __all__ = [
+    "TIMED",
     "Check",
     "Evidence",
     "Row",

@@ -62,7 +62,7 @@ class Check:
     @property
     def timed(self) -> bool:
         """Whether it is a check of a latency."""
-        return self.name in _TIMED
+        return self.name in TIMED
 
     def failure(self) -> str:
         """A check that did not pass, in a sentence or two, and what to try."""
@@ -146,7 +146,7 @@ def _timed(key: Key) -> Callable[[Evidence, Checks], _Value]:
     return value
 
 
-_TIMED = {"latency_ratio", "speedup", "throughput_ratio"}
+TIMED = {"latency_ratio", "speedup", "throughput_ratio"}
 _NOT_LIMITS = {"step_drop", "confidence"}
 _LAYERS = "Compress less, or keep the sensitive layers in floating point; or allow a"
 _KINDS: Mapping[str, _Kind] = {

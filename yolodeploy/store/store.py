@@ -72,6 +72,7 @@ class Store:
         self.root, self._warn = root.absolute(), warn
         self._leases = ObjectLeases(self.root)
         self._reads = False
+        self.used: set[str] = set()  # ids of objects that were found or made
 
     def peek(self, id_: str) -> bool:
         """Whether an object is there; its bytes are not read."""
@@ -87,7 +88,7 @@ class Store:
             self._leases.hold(ids)
 
     def release(self) -> None:
-        """Allow again that objects which this store held are removed."""
+        """Let others remove again what this store holds."""
         self._leases.release()
 
     @contextlib.contextmanager
@@ -109,6 +110,7 @@ class Store:
         self.hold([id_])
         found = self._examine(id_, locked, given)
         if isinstance(found, Stored):
+            self.used.add(id_)
             return found
         if not os.path.lexists(self._home(id_)):
             return None
@@ -125,6 +127,7 @@ class Store:
             return found
         if self._reads:
             raise NotStored(entry.id)
+        self.used.add(entry.id)
         with explained(self.root), self._lock(entry.id):
             found = self._find_or_remove(entry.id, entry.locked, "")
             return found or self._make(entry, make)
@@ -281,9 +284,7 @@ class Store:
             seconds = round(time.perf_counter() - start, 3)
             meta = write_object(work / "object", result, entry, seconds)
             home.parent.mkdir(parents=True, exist_ok=True)
-            if os.path.lexists(
-                home
-            ):  # unreadable leftovers: a readable object would have been found
+            if os.path.lexists(home):  # unreadable: a readable object would have been found
                 self._remove_unread(home)
             (work / "object").replace(home)
             sync(home.parent)

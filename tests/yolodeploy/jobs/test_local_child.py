@@ -108,7 +108,7 @@ def test_nothing_is_left_running(
 def test_a_child_that_was_killed_between_jobs_is_replaced(world: World) -> None:
     plan = world.plan()
     recipe, store = str(world.root / "pot.yaml"), str(world.cache)
-    work = Work(recipe, "pot.yaml", (), trusted=False, store=store, shared=None)
+    work = Work(recipe, "pot.yaml", (), trusted=False, store=store, shared=None, folder="")
     load = Job(plan.steps[0].id, What.STEP, 0, (), "load", work)
     with LocalChild(Console(-1), Run([], [], None, json=False)) as child:
         assert child.perform(load).ok
@@ -133,7 +133,7 @@ def test_messages_that_make_no_sense_are_refused(message: list[object]) -> None:
 
 @pytest.mark.parametrize("change", [{"index": "x"}, {"what": "all"}, {"more": 1}, {"work": None}])
 def test_a_job_is_read_strictly(change: dict[str, object]) -> None:
-    work = Work("/r.yaml", "r.yaml", (), trusted=False, store="/s", shared=None)
+    work = Work("/r.yaml", "r.yaml", (), trusted=False, store="/s", shared=None, folder="/")
     job = Job("0" * 64, What.STEP, 1, (), "export", work)
     assert Job.parse(job.text()) == job
     with pytest.raises(ValueError, match="validation error"):

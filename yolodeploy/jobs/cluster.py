@@ -1,0 +1,286 @@
+"""Ray as a host: a job is a task of Ray, the jobs that it needs are its arguments, and the scheduler is Ray's.
+
+    --on ray                    a Ray of this command's own on this machine, with a worker for each processor
+    --on auto, --on host:port   a cluster that runs already, from one of its machines
+    --on ray://host:port        the same from elsewhere, through Ray's client
+
+What a task returns is the outcome of its job as JSON, and objects of the store for machines that do not see its folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from yolodeploy.errors import EnvironmentProblem, NativeFault, StepFailed, StoreProblem
+from yolodeploy.execution import Run
+from yolodeploy.jobs.job import Fault, Job, Outcome, What, Work
+from yolodeploy.jobs.local import LocalChild
+from yolodeploy.jobs.parcels import pack_objects, unpack_objects
+from yolodeploy.jobs.progress import Progress
+from yolodeploy.jobs.ray_worker import Board, Killed, work
+from yolodeploy.store import Store
+from yolodeploy.system import Console, child_environment, missing, threads
+
+LOCAL, AUTO = "ray", "auto"
+_RETRIES = 20  # of a job whose worker was lost
+_POLL = 0.2  # seconds
+_OBJECTS = 100 << 20  # bytes that Ray keeps for this command: outcomes, which are short
+_MEMORY = 3 << 29  # bytes that a job is taken to need
+_THREADS = {What.COMPARE: 4, What.SOURCE: 4, What.STAGE: 4, What.STEP: 2, What.FLOAT: 2}
+_SHORT = 40  # characters of a folder in which Ray can make sockets
+_GRACE = 10.0  # seconds in which jobs end after Ctrl-C
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to Ray's makers
+    "RAY_memory_monitor_refresh_ms": "0",  # a job that runs out of memory must end, not run again and again
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def is_cluster(where: str) -> bool:
+    """Whether a name that --on gives is one of a Ray, not that of a host."""
+    return where in (LOCAL, AUTO) or where.startswith("ray://") or _is_address(where)
+
+
+def _is_address(where: str) -> bool:
+    host, _, port = where.rpartition(":")
+    return bool(host) and port.isdecimal()
+
+
+class RayCluster:
+    """A host: jobs run in the workers of a Ray, which is started when it is first needed.
+
+    Raises EnvironmentProblem if Ray is not installed or cannot be reached.
+    """
+
+    beside = True
+
+    def __init__(self, where: str, console: Console, run: Run, store: Store) -> None:
+        if problem := missing("ray", "ray"):
+            raise EnvironmentProblem(f"--on {where}: {problem}.")
+        self._where, self._console, self._run, self._store = where, console, run, store
+        self._here = LocalChild(console, run)
+        self._token = f"cluster-{secrets.token_hex(16)}"
+        self._ray: Any = None
+        self._folder: Path | None = None
+        self._running: dict[Any, Job] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self._here.close(interrupted=error[0] is not None)
+        finally:
+            self._stop()
+
+    def plan(self, work: Work) -> None:
+        """As in `Host`; this machine must know the models of its recipes, too."""
+        self._here.plan(work)
+
+    def run(
+        self,
+        jobs: Mapping[str, Job],
+        done: Callable[[Job, Outcome], None],
+        wanted: Callable[[Job], bool],
+    ) -> None:
+        """As in `Host`. Jobs for which no worker was fit are done here, in a child process."""
+        if not jobs:
+            return
+        self._here.close()
+        self._start()
+        left: dict[str, Job] = {}
+        with Progress(self._console, jobs.values()) as progress:
+            for job, outcome in self._outcomes(jobs, progress):
+                if outcome.other:
+                    left[job.id] = job
+                    self._console.detail(f"{job.title}: {outcome.other}; done here")
+                else:
+                    done(job, outcome)
+        if left:
+            self._console.info(
+                f"{len(left)} of {len(jobs)} jobs are done here, for no worker was fit for them"
+            )
+            self._here.run(left, done, wanted)
+
+    def ask(self, jobs: Sequence[Job]) -> dict[str, Outcome]:
+        """The outcomes of jobs that make nothing, by id."""
+        self._here.close()
+        self._start()
+        unique = {job.id: job for job in jobs}
+        with Progress(self._console, unique.values()) as progress:
+            return {job.id: outcome for job, outcome in self._outcomes(unique, progress)}
+
+    def _outcomes(
+        self, jobs: Mapping[str, Job], progress: Progress
+    ) -> Iterator[tuple[Job, Outcome]]:
+        """Hand all jobs to Ray, and yield each with its outcome as it ends."""
+        ray = self._ray
+        board = ray.remote(num_cpus=0)(Board).remote()
+        results: dict[str, tuple[Any, Any]] = {}
+        for job in jobs.values():
+            given = [results[id_] if id_ in results else self._sent(id_) for id_ in job.needs]
+            given = [pair for pair in given if pair]
+            task = ray.remote(work).options(**self._resources(job))
+            arguments = [*(outcome for outcome, _ in given), *(objects for _, objects in given)]
+            results[job.id] = task.remote(
+                job.text(), self._token, self._console.level, board, *arguments
+            )
+            self._running[results[job.id][0]] = job
+        while self._running:
+            ready, _ = ray.wait(list(self._running), num_returns=1, timeout=_POLL)
+            progress.take(ray.get(board.take.remote()))
+            for reference in ready:
+                job = self._running.pop(reference)
+                outcome = self._arrived(job, *results[job.id])
+                progress.done(job, outcome)
+                yield job, outcome
+
+    def _sent(self, id_: str) -> tuple[Any, Any] | None:
+        """What a job needs that is in this store already, for workers that do not see it."""
+        if not self._elsewhere or not self._store.peek(id_):
+            return None
+        ray = self._ray
+        return ray.put(Outcome(id_).text()), ray.put(pack_objects(self._store, [id_]))
+
+    def _arrived(self, job: Job, outcome: Any, objects: Any) -> Outcome:
+        """The outcome of a job that has ended; what another machine made is put into the store."""
+        from ray.exceptions import RayError
+
+        try:
+            found = Outcome.parse(self._ray.get(outcome), job.id)
+            unpack_objects(self._store, self._ray.get(objects))
+        except (RayError, Killed) as error:
+            return Outcome(job.id, fault=_lost(job, error))
+        except (ValueError, StoreProblem) as error:
+            text = f"{job.title}: a worker sent something else than a result: {error}"
+            return Outcome(job.id, fault=Fault(StepFailed.__name__, text, StepFailed.exit_code))
+        return found
+
+    def _resources(self, job: Job) -> dict[str, Any]:
+        """What a task asks of Ray: a timing that decides takes a whole machine, others leave room for a neighbour."""
+        cpus = self._cpus if job.alone else min(_THREADS.get(job.what, 1), max(1, self._cpus // 2))
+        return {
+            "num_returns": 2,
+            "num_cpus": cpus,
+            "num_gpus": int(job.gpu),
+            "memory": min(_MEMORY, self._memory),
+            "max_retries": _RETRIES,
+            "retry_exceptions": [Killed],
+            "name": job.title,
+        }
+
+    def _start(self) -> None:
+        """Start a Ray, or connect to one."""
+        if self._ray is not None:
+            return
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        import ray
+
+        token = self._store.root / self._token
+        self._store.root.mkdir(parents=True, exist_ok=True)
+        token.touch()
+        try:
+            with _own_environment(), _kept_signals():
+                ray.init(**self._options())
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise EnvironmentProblem(
+                f"--on {self._where}: Ray cannot be reached: {reason}"
+            ) from error
+        self._ray = ray
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        with_cpus = [node for node in nodes if node.get("CPU")]
+        if not with_cpus:
+            raise EnvironmentProblem(
+                f"--on {self._where}: no machine of this Ray has a processor to give."
+            )
+        self._cpus = int(max(node["CPU"] for node in with_cpus))
+        self._memory = int(max(node.get("memory", _MEMORY) for node in with_cpus))
+        self._elsewhere = self._where != LOCAL
+
+    def _options(self) -> dict[str, Any]:
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if self._where != LOCAL:
+            return {"address": self._where, **quiet}
+        base = tempfile.gettempdir()
+        self._folder = Path(
+            tempfile.mkdtemp(prefix="yolodeploy-", dir=base if len(base) < _SHORT else "/tmp")
+        )
+        return {
+            "num_cpus": threads(),
+            "include_dashboard": False,
+            "object_store_memory": _OBJECTS,
+            "_temp_dir": str(self._folder),
+            **quiet,
+        }
+
+    def _stop(self) -> None:
+        """End what still runs, then a Ray of our own."""
+        with contextlib.suppress(OSError):
+            (self._store.root / self._token).unlink()
+        ray, self._ray = self._ray, None
+        if ray is None:
+            return
+        if running := list(self._running):
+            for reference in running:
+                ray.cancel(reference, force=False)
+            with contextlib.suppress(Exception):
+                ray.wait(running, num_returns=len(running), timeout=_GRACE)
+        ray.shutdown()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _lost(job: Job, error: Exception) -> Fault:
+    """What to say of a job that no worker brought to its end."""
+    cause = getattr(error, "cause", None) or error
+    if isinstance(cause, Killed):
+        return Fault(NativeFault.__name__, str(cause), 128 + signal.SIGKILL)
+    reason = " ".join(str(cause).split())[:300]
+    text = f"{job.title}: Ray could not bring the job to its end: {type(cause).__name__}: {reason}"
+    return Fault(EnvironmentProblem.__name__, text, EnvironmentProblem.exit_code)
+
+
+@contextlib.contextmanager
+def _own_environment() -> Iterator[None]:
+    """In the block, environment and current folder are those that Ray's processes are to get.
+
+    They inherit both. The current folder may hold a stranger's modules, and Ray puts it on the import path.
+    """
+    before, folder = dict(os.environ), Path.cwd()
+    token = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}  # else Ray writes one into the home folder
+    try:
+        os.environ.clear()
+        os.environ.update({**token, **child_environment_of(before), **_QUIET})
+        os.chdir(tempfile.gettempdir())
+        yield
+    finally:
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def child_environment_of(before: Mapping[str, str]) -> dict[str, str]:
+    """The environment of children, made of `before`."""
+    os.environ.update(before)
+    return child_environment()
+
+
+@contextlib.contextmanager
+def _kept_signals() -> Iterator[None]:
+    """Keep this process's way of handling signals, which Ray changes."""
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
