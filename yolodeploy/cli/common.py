@@ -8,11 +8,11 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolodeploy.errors import EnvironmentProblem
+from yolodeploy.errors import EnvironmentProblem, RecipeError
 from yolodeploy.system import IN_PROCESS, Console, one_line, shown_json
 
 if TYPE_CHECKING:
-    from yolodeploy.jobs import Host
+    from yolodeploy.jobs import Executor
     from yolodeploy.store import Store
 
 
@@ -58,6 +58,7 @@ def _add_access(command: argparse.ArgumentParser) -> None:
 def add_building(command: argparse.ArgumentParser) -> None:
     """The recipes and options of the commands that run steps: `build` and `deploy`."""
     add_recipes(command)
+    add_cluster(command)
     refuse = "refuse whatever differs from the lock file"
     command.add_argument("--locked", action="store_true", help=refuse)
     command.add_argument(
@@ -74,10 +75,25 @@ def open_store(options: argparse.Namespace, console: Console) -> Store:
     return Store(options.cache or default_root(), console.warn)
 
 
-def open_host(options: argparse.Namespace, console: Console) -> Host:
-    """What makes what recipes need: a child process; or this one, for a caller in Python and where the environment says so."""
-    from yolodeploy.jobs import Here, LocalChild
+def add_cluster(command: argparse.ArgumentParser) -> None:
+    """Where jobs run."""
+    where = "run jobs on a cluster: ray (one of this command's own on this machine), auto, host:port or ray://host:port"
+    command.add_argument("--on", metavar="CLUSTER", help=where)
 
+
+def open_executor(options: argparse.Namespace, store: Store, console: Console) -> Executor:
+    """What makes what recipes need: a cluster that --on names; else a child process, or this one.
+
+    It is this one for a caller in Python, and where the environment says so. Raises RecipeError if --on names no cluster.
+    """
+    from yolodeploy.jobs import Here, LocalChild, RayCluster, is_cluster
+
+    if options.on and not is_cluster(options.on):
+        raise RecipeError(
+            f"--on {one_line(options.on)}: is no cluster. Write ray, auto, host:port or ray://host:port."
+        )
+    if options.on:
+        return RayCluster(options.on, console, options.described, store)
     if not options.apart or os.environ.get(IN_PROCESS):
         return Here()
     return LocalChild(console, options.described)

@@ -1,17 +1,22 @@
-from .host import Here, Host
+from .cluster import RayCluster, is_cluster
+from .executor import Executor, Here
+from .graph import plan_job
 from .job import Fault, Job, Outcome, What, Work
 from .local import LocalChild
 from .recipes import Result, make_recipes
 
 __all__ = [
+    "Executor",
     "Fault",
     "Here",
-    "Host",
     "Job",
     "LocalChild",
     "Outcome",
+    "RayCluster",
     "Result",
     "What",
     "Work",
+    "is_cluster",
     "make_recipes",
+    "plan_job",
 ]

@@ -1,4 +1,4 @@
-"""Ray as a host: a job is a task of Ray, the jobs that it needs are its arguments, and the scheduler is Ray's.
+"""Ray as an executor: a job is a task of Ray, the jobs that it needs are its arguments, and the scheduler is Ray's.
 
     --on ray                    a Ray of this command's own on this machine, with a worker for each processor
     --on auto, --on host:port   a cluster that runs already, from one of its machines
@@ -10,6 +10,7 @@ What a task returns is the outcome of its job as JSON, and objects of the store 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import secrets
@@ -56,7 +57,7 @@ def _is_address(where: str) -> bool:
 
 
 class RayCluster:
-    """A host: jobs run in the workers of a Ray, which is started when it is first needed.
+    """An executor: jobs run in the workers of a Ray, which is started when it is first needed.
 
     Raises EnvironmentProblem if Ray is not installed or cannot be reached.
     """
@@ -83,7 +84,7 @@ class RayCluster:
             self._stop()
 
     def plan(self, work: Work) -> None:
-        """As in `Host`; this machine must know the models of its recipes, too."""
+        """As in `Executor`; this machine must know the models of its recipes, too."""
         self._here.plan(work)
 
     def run(
@@ -92,7 +93,7 @@ class RayCluster:
         done: Callable[[Job, Outcome], None],
         wanted: Callable[[Job], bool],
     ) -> None:
-        """As in `Host`. Jobs for which no worker was fit are done here, in a child process."""
+        """As in `Executor`. Jobs for which no worker was fit are done here, in a child process."""
         if not jobs:
             return
         self._here.close()
@@ -127,8 +128,8 @@ class RayCluster:
         board = ray.remote(num_cpus=0)(Board).remote()
         results: dict[str, tuple[Any, Any]] = {}
         for job in jobs.values():
-            given = [results[id_] if id_ in results else self._sent(id_) for id_ in job.needs]
-            given = [pair for pair in given if pair]
+            found = (results[id_] if id_ in results else self._sent(id_) for id_ in job.needs)
+            given = [pair for pair in found if pair]
             task = ray.remote(work).options(**self._resources(job))
             arguments = [*(outcome for outcome, _ in given), *(objects for _, objects in given)]
             results[job.id] = task.remote(
@@ -183,8 +184,7 @@ class RayCluster:
         if self._ray is not None:
             return
         logging.getLogger("ray").setLevel(logging.ERROR)
-        import ray
-
+        ray: Any = importlib.import_module("ray")
         token = self._store.root / self._token
         self._store.root.mkdir(parents=True, exist_ok=True)
         token.touch()
@@ -211,10 +211,7 @@ class RayCluster:
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
         if self._where != LOCAL:
             return {"address": self._where, **quiet}
-        base = tempfile.gettempdir()
-        self._folder = Path(
-            tempfile.mkdtemp(prefix="yolodeploy-", dir=base if len(base) < _SHORT else "/tmp")
-        )
+        self._folder = Path(tempfile.mkdtemp(prefix="yolodeploy-", dir=_short_folder()))
         return {
             "num_cpus": threads(),
             "include_dashboard": False,
@@ -238,6 +235,11 @@ class RayCluster:
         ray.shutdown()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _short_folder() -> str | None:
+    """A folder for temporary files in which Ray can make sockets, whose paths must be short; None: the usual one."""
+    return None if len(tempfile.gettempdir()) < _SHORT or os.name != "posix" else os.sep + "tmp"
 
 
 def _lost(job: Job, error: Exception) -> Fault:

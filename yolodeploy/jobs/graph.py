@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from yolodeploy.deploy import Found, Ready, Request, measure
+from yolodeploy.hosts import LOCAL
 from yolodeploy.jobs.job import Job, What, Work
 from yolodeploy.measure import TIMED, evidence_id, in_detail
 from yolodeploy.plan import Plan
@@ -26,12 +27,14 @@ class Need:
 def need_of(ready: Ready, *, measures: bool, source: bool = False) -> Need:
     """The jobs of a recipe that is ready, which the store lacks the results of.
 
-    With `source`, the source model's findings are a job of their own, for several recipes to share; else the first comparison
+    Artifacts are measured on another host by this process, so jobs only make them. With `source`, the source model's findings are a job of their own, for several recipes to share; else the first comparison
     measures both models in one pass.
     """
     if measures and (found := _measured(ready)):
         return Need((), found)
-    return Need(tuple(_jobs(ready, measures=measures, source=source)))
+    whole = measures or ready.request.locked
+    here = measures and ready.request.host is LOCAL
+    return Need(tuple(_jobs(ready, whole=whole, measures=here, source=source)))
 
 
 def merged(needs: Iterable[Need]) -> dict[str, Job]:
@@ -64,11 +67,11 @@ def work_of(request: Request, store: Path) -> Work:
     )
 
 
-def _jobs(ready: Ready, *, measures: bool, source: bool) -> Iterator[Job]:
-    """The jobs of a recipe; each after those that it needs."""
+def _jobs(ready: Ready, *, whole: bool, measures: bool, source: bool) -> Iterator[Job]:
+    """The jobs of a recipe, each after those that it needs; `whole` says that all results are wanted, not only the last."""
     runner, work = ready.runner, work_of(ready.request, ready.runner.store.root)
     plan, peek = runner.plan, runner.store.peek
-    if not measures and runner.has(len(plan.steps) - 1) and not ready.request.locked:
+    if not whole and runner.has(len(plan.steps) - 1):
         return
     name, first = plan.file.recipe.name, plan.steps[0].id
     for index, planned in enumerate(plan.steps):
@@ -129,10 +132,10 @@ def _id(plan: Plan, what: What, index: int) -> str:
     """Stands for a measurement of a plan."""
     recipe = plan.file.recipe
     if what == What.COMPARE:
-        return evidence_id(plan)
+        return evidence_id(plan, LOCAL)
     if what == What.PLAN:
         return digest_of([what, *(planned.id for planned in plan.steps)])
-    about: list[object] = [evidence_id(plan), what, index]
+    about: list[object] = [evidence_id(plan, LOCAL), what, index]
     if (
         what == What.TIME
     ):  # how long is measured depends on the checks, on how many threads on the target

@@ -31,7 +31,7 @@ _LAST = object()
 
 
 class LocalChild:
-    """A host: a child process that does jobs. Close it, or use it as a context manager: nothing is left running.
+    """An executor: a child process that does jobs. Close it, or use it as a context manager: nothing is left running.
 
     The child has this process's environment and current folder, or those that are given.
     """
@@ -39,9 +39,13 @@ class LocalChild:
     beside = False  # one job after the other
 
     def __init__(
-        self, console: Console, run: Run, environment: dict[str, str] | None = None
+        self,
+        console: Console,
+        run: Run,
+        environment: dict[str, str] | None = None,
+        folder: str | None = None,
     ) -> None:
-        self._console, self._run, self._environment = console, run, environment
+        self._run, self._environment, self._folder = run, environment, folder
         self._replay = Replay(console)
         self._child: _Child | None = None
 
@@ -70,7 +74,7 @@ class LocalChild:
         done: Callable[[Job, Outcome], None],
         wanted: Callable[[Job], bool],
     ) -> None:
-        """Do jobs in their order; see `Host`."""
+        """Do jobs in their order; see `Executor`."""
         failed: dict[str, Outcome] = {}
         for job in jobs.values():
             cause = next((failed[id_] for id_ in job.needs if id_ in failed), None)

@@ -11,6 +11,7 @@ from pathlib import Path
 from yolodeploy.backend import RESERVED
 from yolodeploy.errors import RecipeError
 from yolodeploy.execution import Runner
+from yolodeploy.hosts import LOCAL
 from yolodeploy.jobs.faults import fault_of
 from yolodeploy.jobs.graph import expected_id
 from yolodeploy.jobs.job import Job, Outcome, What, Work
@@ -109,7 +110,7 @@ def _makers(job: Job, runner: Runner) -> dict[What, Callable[[], object]]:
         What.STEP: lambda: runner.result(job.index),
         What.FLOAT: lambda: runner.float_export(job.index),
         What.SOURCE: lambda: obtain_source(runner),
-        What.COMPARE: lambda: obtain_comparison(runner),
-        What.STAGE: lambda: obtain_stage(runner, job.index, source),
-        What.TIME: lambda: obtain_evidence(runner),
+        What.COMPARE: lambda: obtain_comparison(runner, LOCAL),
+        What.STAGE: lambda: obtain_stage(runner, LOCAL, job.index, source),
+        What.TIME: lambda: obtain_evidence(runner, LOCAL),
     }

@@ -1,6 +1,6 @@
-"""Builds or deploys recipes: plans them together, lets a host make what they need, and finishes each as soon as it can be.
+"""Builds or deploys recipes: plans them together, lets an executor make what they need, and finishes each as soon as it can be.
 
-requests --prepare--> Ready --need_of--> jobs --host--> results in the store --make_artifact, measure, ship--> Results
+requests --prepare--> Ready --need_of--> jobs --executor--> results in the store --make_artifact, measure, ship--> Results
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from yolodeploy.deploy import Deployed, Ready, Request, make_artifact, measure, prepare, ship
 from yolodeploy.errors import RecipeError, YolodeployError
 from yolodeploy.execution import Run, as_error
+from yolodeploy.jobs.executor import Executor
 from yolodeploy.jobs.faults import error_of
 from yolodeploy.jobs.graph import Need, merged, need_of, source_id, work_of
-from yolodeploy.jobs.host import Host
 from yolodeploy.jobs.job import Job, Outcome
 from yolodeploy.plan import Planner
 from yolodeploy.store import Store, Stored
@@ -58,7 +58,7 @@ def make_recipes(
     requests: Sequence[Request],
     store: Store,
     console: Console,
-    host: Host,
+    executor: Executor,
     run: Run,
     *,
     bundles: bool,
@@ -69,8 +69,10 @@ def make_recipes(
     one recipe, else reported in its result.
     """
     _refuse_twice([request.recipe for request in requests])
-    batch = _Batch([_Recipe(request) for request in requests], store, console, host, run, bundles)
-    with host:
+    batch = _Batch(
+        [_Recipe(request) for request in requests], store, console, executor, run, bundles
+    )
+    with executor:
         batch.prepare()
         batch.work()
     return [recipe.result() for recipe in batch.recipes]
@@ -89,7 +91,7 @@ class _Batch:
     recipes: Sequence[_Recipe]
     store: Store
     console: Console
-    host: Host
+    executor: Executor
     run: Run
     bundles: bool
 
@@ -110,7 +112,7 @@ class _Batch:
 
     def _plan(self, recipe: Path) -> None:
         request = next(r.request for r in self.recipes if r.request.recipe == recipe)
-        self.host.plan(work_of(request, self.store.root))
+        self.executor.plan(work_of(request, self.store.root))
 
     def _refuse_same_bundle(self) -> None:
         seen: dict[str, _Recipe] = {}
@@ -126,9 +128,11 @@ class _Batch:
                 )
 
     def work(self) -> None:
-        """Let the host do the jobs; finish each recipe when its jobs are done."""
+        """Let the executor do the jobs; finish each recipe when its jobs are done."""
         plans = [recipe.ready.runner.plan for recipe in self.recipes if recipe.ready]
-        sources = [source_id(plan) for plan in plans] if self.host.beside and self.bundles else []
+        sources = (
+            [source_id(plan) for plan in plans] if self.executor.beside and self.bundles else []
+        )
         for recipe in self.recipes:
             if recipe.ready is None:
                 continue
@@ -138,7 +142,7 @@ class _Batch:
                 recipe.waiting = {job.id for job in recipe.need.jobs}
         for recipe in self.recipes:
             self._finish_if_done(recipe)
-        self.host.run(merged(recipe.need for recipe in self.recipes), self._done, self._wanted)
+        self.executor.run(merged(recipe.need for recipe in self.recipes), self._done, self._wanted)
 
     def _wanted(self, job: Job) -> bool:
         return any(job.id in recipe.waiting for recipe in self.recipes if not recipe.error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, cast
 
-from yolodeploy.cli.common import add_building, open_host, open_store, print_result
+from yolodeploy.cli.common import add_building, open_executor, open_store, print_result
 from yolodeploy.cli.several import described, exit_code
 from yolodeploy.system import Console
 
@@ -32,8 +32,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
         )
         for recipe in options.recipes
     ]
-    store, host = open_store(options, console), open_host(options, console)
-    results = make_recipes(requests, store, console, host, options.described, bundles=False)
+    store = open_store(options, console)
+    executor = open_executor(options, store, console)
+    results = make_recipes(requests, store, console, executor, options.described, bundles=False)
     if len(results) > 1:
         rows = [described(result, _value) for result in results]
         print_result(console, options, rows, summary_table(rows))

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 from yolodeploy.jobs.job import Job, Outcome, Work
 
 
-class Host(Protocol):
+class Executor(Protocol):
     """Does jobs, so that the store has their results. A context manager: nothing is left running."""
 
     beside: bool  # whether jobs run beside each other
@@ -43,7 +43,7 @@ class Here:
     def __exit__(self, *error: object) -> None: ...
 
     def plan(self, work: Work) -> None:
-        """As in `Host`."""
+        """As in `Executor`."""
 
     def run(
         self,
@@ -51,6 +51,6 @@ class Here:
         done: Callable[[Job, Outcome], None],
         wanted: Callable[[Job], bool],
     ) -> None:
-        """As in `Host`."""
+        """As in `Executor`."""
         for job in filter(wanted, jobs.values()):
             done(job, Outcome(job.id))
