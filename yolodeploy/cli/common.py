@@ -12,7 +12,7 @@ from yolodeploy.errors import EnvironmentProblem, RecipeError
 from yolodeploy.system import IN_PROCESS, Console, one_line, shown_json
 
 if TYPE_CHECKING:
-    from yolodeploy.jobs import Executor
+    from yolodeploy.jobs import Executor, RayCluster
     from yolodeploy.store import Store
 
 
@@ -86,17 +86,24 @@ def open_executor(options: argparse.Namespace, store: Store, console: Console) -
 
     It is this one for a caller in Python, and where the environment says so. Raises RecipeError if --on names no cluster.
     """
-    from yolodeploy.jobs import Here, LocalChild, RayCluster, is_cluster
+    from yolodeploy.jobs import Here, LocalChild
 
-    if options.on and not is_cluster(options.on):
-        raise RecipeError(
-            f"--on {one_line(options.on)}: is no cluster. Write ray, auto, host:port or ray://host:port."
-        )
     if options.on:
-        return RayCluster(options.on, console, options.described, store)
+        return open_cluster(options, store, console)
     if not options.apart or os.environ.get(IN_PROCESS):
         return Here()
     return LocalChild(console, options.described)
+
+
+def open_cluster(options: argparse.Namespace, store: Store, console: Console) -> RayCluster:
+    """The cluster that --on names; raises RecipeError if it names none, EnvironmentProblem if Ray is not installed."""
+    from yolodeploy.jobs import RayCluster, is_cluster
+
+    if not is_cluster(options.on):
+        raise RecipeError(
+            f"--on {one_line(options.on)}: is no cluster. Write ray, auto, host:port or ray://host:port."
+        )
+    return RayCluster(options.on, console, options.described, store)
 
 
 def print_result(console: Console, options: argparse.Namespace, value: object, text: str) -> None:

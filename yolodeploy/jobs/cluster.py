@@ -26,6 +26,7 @@ from yolodeploy.execution import Run
 from yolodeploy.jobs.job import Fault, Job, Outcome, What, Work
 from yolodeploy.jobs.local import LocalChild
 from yolodeploy.jobs.parcels import pack_objects, unpack_objects
+from yolodeploy.jobs.process_tree import descendants, end
 from yolodeploy.jobs.progress import Progress
 from yolodeploy.jobs.ray_worker import Board, Killed, work
 from yolodeploy.store import Store
@@ -71,7 +72,8 @@ class RayCluster:
         self._here = LocalChild(console, run)
         self._token = f"cluster-{secrets.token_hex(16)}"
         self._ray: Any = None
-        self._folder: Path | None = None
+        self._folder: Path | None = None  # of a Ray of our own
+        self._before: set[int] = set()
         self._running: dict[Any, Job] = {}
 
     def __enter__(self) -> Self:
@@ -185,6 +187,7 @@ class RayCluster:
             return
         logging.getLogger("ray").setLevel(logging.ERROR)
         ray: Any = importlib.import_module("ray")
+        self._before = descendants(os.getpid())
         token = self._store.root / self._token
         self._store.root.mkdir(parents=True, exist_ok=True)
         token.touch()
@@ -232,9 +235,13 @@ class RayCluster:
                 ray.cancel(reference, force=False)
             with contextlib.suppress(Exception):
                 ray.wait(running, num_returns=len(running), timeout=_GRACE)
+        if self._folder is None:
+            ray.shutdown()
+            return
+        processes = descendants(os.getpid()) - self._before
         ray.shutdown()
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        end(processes, _GRACE)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _short_folder() -> str | None:
@@ -262,7 +269,7 @@ def _own_environment() -> Iterator[None]:
     token = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}  # else Ray writes one into the home folder
     try:
         os.environ.clear()
-        os.environ.update({**token, **child_environment_of(before), **_QUIET})
+        os.environ.update({**token, **_children_of(before), **_QUIET})
         os.chdir(tempfile.gettempdir())
         yield
     finally:
@@ -271,7 +278,7 @@ def _own_environment() -> Iterator[None]:
         os.environ.update(before)
 
 
-def child_environment_of(before: Mapping[str, str]) -> dict[str, str]:
+def _children_of(before: Mapping[str, str]) -> dict[str, str]:
     """The environment of children, made of `before`."""
     os.environ.update(before)
     return child_environment()

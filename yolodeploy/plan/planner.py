@@ -85,7 +85,10 @@ class Planner:
         """Read and plan a recipe; raises RecipeError, PlanRefused, ModelError or DataError."""
         file = load_recipe(recipe, self._allowed)
         self._inputs.facts.elsewhere = partial(self._ask, recipe) if self._elsewhere else None
-        return make_plan(file, self._registry, self._inputs, trusted=self._trusted)
+        try:
+            return make_plan(file, self._registry, self._inputs, trusted=self._trusted)
+        finally:
+            self._inputs.facts.elsewhere = None
 
     def _ask(self, recipe: Path) -> None:
         """Let another process read what nobody has read yet."""

@@ -1,0 +1,171 @@
+"""Jobs on a Ray of this machine, and what a worker of another machine would do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from world import World
+
+from yolodeploy.errors import StoreProblem
+from yolodeploy.jobs import Job, Outcome, What, Work, is_cluster, ray_worker
+from yolodeploy.jobs.parcels import pack_objects, unpack_objects
+from yolodeploy.jobs.process_tree import descendants
+from yolodeploy.store import Store
+from yolodeploy.system import Console
+
+TOKEN = "cluster-here"
+
+
+class _Board:
+    """What stands for the process that shows what workers say."""
+
+    def __init__(self) -> None:
+        self.said: list[list[Any]] = []
+        self.say = self
+
+    def remote(self, _: str, message: list[Any]) -> None:
+        self.said.append(message)
+
+
+@pytest.fixture
+def worker(world: World) -> Iterator[_Board]:
+    """A worker of this process, whose children end with the test."""
+    yield _Board()
+    for child in ray_worker._children.values():
+        child.close()
+    ray_worker._children.clear()
+
+
+def _jobs(world: World, store: Path) -> list[Job]:
+    work = Work(
+        str(world.root / "pot.yaml"), "pot.yaml", (), trusted=False, store=str(store), shared=None,
+        folder=str(world.root),
+    )  # fmt: skip
+    steps = world.plan().steps
+    return [
+        Job(step.id, What.STEP, index, tuple(s.id for s in steps[max(index - 1, 0) : index]), step.step.name, work)
+        for index, step in enumerate(steps)
+    ]  # fmt: skip
+
+
+def test_two_recipes_on_ray_a_crash_in_one_and_the_same_bytes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="not installed. Run: pip install 'yolodeploy[ray]'")
+    world.recipe(("  - press: {strength: 0.25}\n", ""), name="plain.yaml")
+    world.recipe(("fp16", "fp32"), ("  - press: {strength: 0.25}\n", ""), name="fp32.yaml")
+    monkeypatch.setenv("CLAY_FAULT", "press:segfault")
+    recipes = ["plain.yaml", "pot.yaml", "fp32.yaml"]
+    result = world.process("deploy", *recipes, "--on", "ray", "--json")
+    assert result.code == 139, result.err
+    plain, pot, fp32 = result.json
+    assert plain["ok"], result.err
+    assert fp32["ok"]
+    assert pot["error"]["message"].startswith(
+        "pot.yaml:11:5: `press` of kiln: native code of a tool crashed"
+    )
+    assert sorted(world.log) == ["export", "export", "load", "press"]  # each once
+    assert not list(world.cache.glob("cluster-*"))
+    locks = [(world.root / name).with_suffix(".lock") for name in ("plain.yaml", "fp32.yaml")]
+    made = [lock.read_bytes() for lock in locks]
+    monkeypatch.setenv("YOLODEPLOY_CACHE", str(world.root / "other"))
+    monkeypatch.delenv("CLAY_FAULT")
+    assert world.run("deploy", "plain.yaml", "fp32.yaml").code == 0
+    assert [lock.read_bytes() for lock in locks] == made
+
+
+def test_ctrl_c_leaves_nothing_running(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="not installed. Run: pip install 'yolodeploy[ray]'")
+    monkeypatch.setenv("CLAY_FAULT", "export:slow")
+    monkeypatch.setenv("CLAY_SECONDS", "60")
+    command = world.start("build", "pot.yaml", "--on", "ray")
+    while world.log[-1:] != ["export"]:
+        assert command.poll() is None
+        time.sleep(0.1)
+    started = descendants(command.pid)
+    assert len(started) > 3
+    command.send_signal(signal.SIGINT)
+    _, said = command.communicate(timeout=40)
+    assert command.returncode == 130
+    assert said.splitlines()[-1].startswith("error: stopped.")
+    assert not {pid for pid in started if Path(f"/proc/{pid}").exists()}
+    assert not world.leftovers()
+
+
+def test_a_worker_that_sees_the_store_sends_nothing(world: World, worker: _Board) -> None:
+    world.cache.mkdir()
+    (world.cache / TOKEN).touch()
+    load, *_ = _jobs(world, world.cache)
+    text, parcel = ray_worker.work(load.text(), TOKEN, 0, worker)
+    assert Outcome.parse(text, load.id).ok
+    assert parcel == []
+    assert Store(world.cache, Console().warn).peek(load.id)
+    assert [message[0] for message in worker.said][:2] == ["begin", "end"]
+
+
+def test_results_travel_where_no_folder_is_shared(
+    world: World, worker: _Board, tmp_path: Path
+) -> None:
+    home = Store(tmp_path / "home", Console().warn)
+    load, export, press = _jobs(world, home.root)
+    loaded, parcel = ray_worker.work(load.text(), TOKEN, 0, worker)
+    assert len(parcel) == 1
+    os.environ["YOLODEPLOY_CACHE"] = str(tmp_path / "another machine")  # restored by the fixture
+    worked = ray_worker.work(export.text(), TOKEN, 0, worker, loaded, parcel)
+    assert Outcome.parse(worked[0]).ok
+    assert world.log == ["load", "export"]  # the other machine did not load again
+    unpack_objects(home, worked[1])
+    assert {load.id, export.id} == {home_id.name for home_id, _ in home.entries()}
+    failed = Outcome(export.id, other="is small").text()
+    skipped, nothing = ray_worker.work(press.text(), TOKEN, 0, worker, failed, [])
+    assert (Outcome.parse(skipped, press.id).other, nothing) == ("is small", [])
+
+
+@pytest.mark.parametrize("damage", ["byte", "cut", "id"])
+def test_a_parcel_that_was_damaged_is_refused(world: World, tmp_path: Path, damage: str) -> None:
+    assert world.run("build", "pot.yaml", "-q").code == 0
+    store, home = Store(world.cache, Console().warn), Store(tmp_path / "home", Console().warn)
+    (archive,) = pack_objects(store, [world.plan().final.id])
+    broken = {
+        "byte": archive[:-2000] + bytes([archive[-2000] ^ 1]) + archive[-1999:],
+        "cut": archive[:-2000],
+        "id": archive.replace(world.plan().final.id.encode(), b"../" * 21 + b"x"),
+    }[damage]
+    with pytest.raises(StoreProblem, match="a result that another machine sent "):
+        unpack_objects(home, [broken])
+    assert not list(home.entries())
+
+
+def test_a_worker_says_what_it_does_not_see_or_plans_otherwise(
+    world: World, worker: _Board
+) -> None:
+    world.cache.mkdir()
+    (world.cache / TOKEN).touch()
+    load, *_ = _jobs(world, world.cache)
+    body = json.loads(load.text())
+    unseen = {**body, "work": {**body["work"], "recipe": "/nowhere/pot.yaml"}}
+    text, _ = ray_worker.work(json.dumps(unseen), TOKEN, 0, worker)
+    assert Outcome.parse(text).other.endswith(" does not see /nowhere/pot.yaml")
+    text, _ = ray_worker.work(json.dumps({**body, "id": "0" * 64}), TOKEN, 0, worker)
+    assert " plans other steps: " in Outcome.parse(text).other
+    elsewhere = {**body, "conditions": "0" * 64}
+    text, _ = ray_worker.work(json.dumps(elsewhere), TOKEN, 0, worker)
+    assert " is another machine " in Outcome.parse(text).other
+
+
+def test_without_ray_the_message_says_what_to_install(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolodeploy.jobs.cluster.missing", lambda extra, _: f"not there: {extra}")
+    result = world.deploy("--on", "ray")
+    assert (result.code, result.error) == (4, "--on ray: not there: ray.")
+    assert world.deploy("--on", "moon").code == 2
+    assert is_cluster("127.0.0.1:6379")
+    assert is_cluster("ray://head:10001")
