@@ -125,7 +125,7 @@ class World:
     def process(self, *arguments: str, **options: Any) -> Result:
         """Run a command as a process of its own."""
         process = self.start(*arguments, **options)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
         return Result(process.returncode, out or "", err or "")
 
     def state(self) -> Mapping[str, tuple[bytes, int]]:
