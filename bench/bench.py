@@ -19,6 +19,7 @@ from pathlib import Path
 
 from agreement import agreement
 from android import ncnn
+from cluster import cached, cluster, elsewhere, killed
 from common import PEERS, ROOT, SHARED, Bench
 from coreml_w8a8 import coreml_w8a8
 from coreml_weights import coreml
@@ -231,6 +232,10 @@ SECTIONS = {
     "itself": itself,
     "families": families,
     "onnx": onnx_sources,
+    "cluster": cluster,
+    "elsewhere": elsewhere,
+    "killed": killed,
+    "cached": cached,
     "demos": demos,
     "tasks": demo_tasks,
 }

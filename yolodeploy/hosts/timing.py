@@ -10,6 +10,7 @@ artifact, and without the build's settings for threads, which distort latencies.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from yolodeploy.backend import (
     load_registry,
 )
 from yolodeploy.errors import StepFailed
-from yolodeploy.system import child_environment, python_command
+from yolodeploy.system import child_environment, end_with_parent, python_command
 from yolodeploy.worker.throughput import Throughput, measure_throughput
 from yolodeploy.worker.turns import Timing, time_in_turns
 
@@ -123,5 +124,6 @@ def _serve(request: Request, folder: str) -> Server:
 
 
 if __name__ == "__main__":
+    end_with_parent(os.getppid())
     timing = time_here(Request(**json.loads(sys.argv[1])))
     sys.stdout.write("\n" + json.dumps(asdict(timing)) + "\n")

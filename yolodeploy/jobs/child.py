@@ -9,7 +9,6 @@ to standard error. The process ends with its standard input, whatever it is doin
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import queue
@@ -22,8 +21,7 @@ from typing import IO
 from yolodeploy.execution import MARK, report_to
 from yolodeploy.jobs.job import Job, Work, parse_json
 from yolodeploy.jobs.messages import DONE, Sender, SendingConsole
-
-_PARENT_DEATH_SIGNAL = 1  # Linux: PR_SET_PDEATHSIG
+from yolodeploy.system import end_with_parent
 
 
 def main() -> int:
@@ -31,7 +29,7 @@ def main() -> int:
     parent = os.getppid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's parent ignores it
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    _end_with_parent(parent)
+    end_with_parent(parent)
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # no tool's output gets among the messages
     report_to(pipe)
@@ -75,14 +73,6 @@ def _requests() -> Iterator[tuple[str, str]]:
         kind, body = json.loads(line)
         yield kind, body
         busy.clear()
-
-
-def _end_with_parent(parent: int) -> None:
-    """Ask Linux to end this process at once when the one that started it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != parent:
-            os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -21,14 +21,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from yolodeploy.errors import EnvironmentProblem, NativeFault, StepFailed, StoreProblem
+from yolodeploy.errors import EnvironmentProblem, StepFailed, StoreProblem
 from yolodeploy.execution import Run
 from yolodeploy.jobs.job import Fault, Job, Outcome, What, Work
 from yolodeploy.jobs.local import LocalChild
 from yolodeploy.jobs.parcels import pack_objects, unpack_objects
 from yolodeploy.jobs.process_tree import descendants, end
 from yolodeploy.jobs.progress import Progress
-from yolodeploy.jobs.ray_worker import Board, Killed, work
+from yolodeploy.jobs.ray_worker import Board, work
 from yolodeploy.store import Store
 from yolodeploy.system import Console, child_environment, missing, threads
 
@@ -43,6 +43,7 @@ _GRACE = 10.0  # seconds in which jobs end after Ctrl-C
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to Ray's makers
     "RAY_memory_monitor_refresh_ms": "0",  # a job that runs out of memory must end, not run again and again
+    "RAY_raylet_start_wait_time_s": "180",  # for a machine that is busy
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
@@ -161,7 +162,7 @@ class RayCluster:
         try:
             found = Outcome.parse(self._ray.get(outcome), job.id)
             unpack_objects(self._store, self._ray.get(objects))
-        except (RayError, Killed) as error:
+        except RayError as error:
             return Outcome(job.id, fault=_lost(job, error))
         except (ValueError, StoreProblem) as error:
             text = f"{job.title}: a worker sent something else than a result: {error}"
@@ -177,7 +178,6 @@ class RayCluster:
             "num_gpus": int(job.gpu),
             "memory": min(_MEMORY, self._memory),
             "max_retries": _RETRIES,
-            "retry_exceptions": [Killed],
             "name": job.title,
         }
 
@@ -252,8 +252,6 @@ def _short_folder() -> str | None:
 def _lost(job: Job, error: Exception) -> Fault:
     """What to say of a job that no worker brought to its end."""
     cause = getattr(error, "cause", None) or error
-    if isinstance(cause, Killed):
-        return Fault(NativeFault.__name__, str(cause), 128 + signal.SIGKILL)
     reason = " ".join(str(cause).split())[:300]
     text = f"{job.title}: Ray could not bring the job to its end: {type(cause).__name__}: {reason}"
     return Fault(EnvironmentProblem.__name__, text, EnvironmentProblem.exit_code)

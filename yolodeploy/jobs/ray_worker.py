@@ -1,7 +1,8 @@
 """What runs in a worker of Ray: one job at a time, in a child process of the worker.
 
 Ray calls `work` by its name and passes JSON text and bytes; nothing of ours is pickled. The child keeps Ray's libraries and settings away
-from tools, and a crash of native code is the outcome of a job. Only if the worker, or the child, is killed does Ray run the job again.
+from tools, and a crash of native code is the outcome of a job. Ray runs a job again only if
+its worker is lost.
 """
 
 from __future__ import annotations
@@ -25,12 +26,9 @@ from yolodeploy.store import Store, default_root
 from yolodeploy.system import Console, child_environment
 
 _KILLED = 128 + signal.SIGKILL
+_TRIES = 3  # of a job whose child is killed
 Parcel = list[bytes]
 _children: dict[str, LocalChild] = {}  # by the GPUs that it may use: there is one at a time
-
-
-class Killed(Exception):
-    """The child was killed, as a worker may be; the job is tried again."""
 
 
 class Board:
@@ -87,12 +85,13 @@ def _do(job: Job, level: int, board: Any) -> Outcome:
     child = _child_for(job.work)
     child.console = SendingConsole(level, lambda message: _say(board, job.id, message))
     try:
-        outcome = child.perform(job)
+        for _ in range(_TRIES):
+            outcome = child.perform(job)
+            if not outcome.fault or outcome.fault.exit_code != _KILLED:
+                break
     except BaseException:  # Ctrl-C where the command runs
         child.close(interrupted=True)
         raise
-    if outcome.fault and outcome.fault.exit_code == _KILLED:
-        raise Killed(outcome.fault.message)
     if outcome.other:
         return replace(outcome, other=f"{socket.gethostname()} {outcome.other}")
     return outcome

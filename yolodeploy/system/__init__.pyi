@@ -14,7 +14,14 @@ from .image_shape import FILL, GREY, RGB, Fit, ImageShape
 from .json_files import encoded, read_json, shown_json, write_json
 from .machine import conditions, cpu_name, peak_memory_mb, threads
 from .memo import Memo
-from .processes import IN_PROCESS, PASSPHRASE, child_environment, python_command, wait_passively
+from .processes import (
+    IN_PROCESS,
+    PASSPHRASE,
+    child_environment,
+    end_with_parent,
+    python_command,
+    wait_passively,
+)
 from .text import one_line, quotable, shown
 
 __all__ = [
@@ -38,6 +45,7 @@ __all__ = [
     "cpu_name",
     "digest_of",
     "encoded",
+    "end_with_parent",
     "file_digest",
     "installed",
     "missing",

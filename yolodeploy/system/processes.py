@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 
 PASSPHRASE = "YOLODEPLOY_KEY_PASSPHRASE"  # noqa: S105 - the name of the variable
 IN_PROCESS = "YOLODEPLOY_IN_PROCESS"  # if set, steps run in the command's own process
+_PARENT_DEATH_SIGNAL = 1  # Linux: PR_SET_PDEATHSIG
 _THREADING = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_NUM_THREADS", "TBB_")
 
 
@@ -25,6 +28,14 @@ def child_environment(*, own_threading: bool = False) -> dict[str, str]:
     dropped = (PASSPHRASE, *(_THREADING if own_threading else ()))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return {**kept, "PYTHONPATH": path}
+
+
+def end_with_parent(parent: int) -> None:
+    """Ask Linux to end this process at once when the thread that started it ends; `parent` was its process at first."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(128 + signal.SIGKILL)
 
 
 def wait_passively() -> None:
