@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolodeploy.errors import EnvironmentProblem, RecipeError
-from yolodeploy.system import IN_PROCESS, Console, one_line, shown_json
+from yolodeploy.system import IN_PROCESS, Console, one_line, shown, shown_json
 
 if TYPE_CHECKING:
+    from yolodeploy.hosts import Host
     from yolodeploy.jobs import Executor, RayCluster
     from yolodeploy.store import Store
 
@@ -55,10 +58,10 @@ def _add_access(command: argparse.ArgumentParser) -> None:
     command.add_argument("--trust-weights", action="store_true", dest="trusted", help=trust)
 
 
-def add_building(command: argparse.ArgumentParser) -> None:
-    """The recipes and options of the commands that run steps: `build` and `deploy`."""
+def add_building(command: argparse.ArgumentParser, more: str = "") -> None:
+    """The recipes and options of the commands that run steps; `more` is what else `--on` does."""
     add_recipes(command)
-    add_cluster(command)
+    add_cluster(command, more)
     refuse = "refuse whatever differs from the lock file"
     command.add_argument("--locked", action="store_true", help=refuse)
     command.add_argument(
@@ -68,6 +71,37 @@ def add_building(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_host(command: argparse.ArgumentParser) -> None:
+    """`--on HOST`: where artifacts are measured."""
+    where = "measure on this host of hosts.toml (see `yolodeploy hosts`), not on this machine"
+    command.add_argument("--on", metavar="HOST", help=where)
+
+
+@contextlib.contextmanager
+def chosen_host(options: argparse.Namespace, folders: Sequence[Path]) -> Iterator[Host]:
+    """The host that `--on` names, of the user's hosts.toml or of those in the folders of recipes; else this machine.
+
+    It is closed at the end, whatever happens. A cluster, which runs jobs, measures here.
+    """
+    from yolodeploy.hosts import LOCAL, find_host
+    from yolodeploy.jobs import is_cluster
+
+    if options.on is None or is_cluster(options.on):
+        yield LOCAL
+        return
+    found = [find_host(options.on, folder) for folder in folders]
+    if other := next((each for each in found if each != found[0]), None):
+        raise RecipeError(
+            f"--on: {shown(found[0].file)} and {shown(other.file)} mean different machines by `{other.name}`. Deploy the recipes "
+            "of one folder at a time, or name the host in your own hosts.toml."
+        )
+    host = found[0].open()
+    try:
+        yield host
+    finally:
+        host.close()
+
+
 def open_store(options: argparse.Namespace, console: Console) -> Store:
     """The store that the command line or the environment names."""
     from yolodeploy.store import Store, default_root
@@ -75,20 +109,22 @@ def open_store(options: argparse.Namespace, console: Console) -> Store:
     return Store(options.cache or default_root(), console.warn)
 
 
-def add_cluster(command: argparse.ArgumentParser) -> None:
-    """Where jobs run."""
+def add_cluster(command: argparse.ArgumentParser, more: str = "") -> None:
+    """Where jobs run; `more` is what else `--on` does."""
     where = "run jobs on a cluster: ray (one of this command's own on this machine), auto, host:port or ray://host:port"
-    command.add_argument("--on", metavar="CLUSTER", help=where)
+    command.add_argument("--on", metavar="HOST" if more else "CLUSTER", help=where + more)
 
 
-def open_executor(options: argparse.Namespace, store: Store, console: Console) -> Executor:
+def open_executor(
+    options: argparse.Namespace, store: Store, console: Console, *, elsewhere: bool = False
+) -> Executor:
     """What makes what recipes need: a cluster that --on names; else a child process, or this one.
 
-    It is this one for a caller in Python, and where the environment says so. Raises RecipeError if --on names no cluster.
+    `elsewhere` says that --on names a host that measures, so that it names no cluster. It is this one for a caller in Python, and where the environment says so. Raises RecipeError if --on names no cluster.
     """
     from yolodeploy.jobs import Here, LocalChild
 
-    if options.on:
+    if options.on and not elsewhere:
         return open_cluster(options, store, console)
     if not options.apart or os.environ.get(IN_PROCESS):
         return Here()

@@ -1,3 +1,4 @@
+from .config import NamedHost, find_host, hosts_files, named_hosts
 from .host import Host, Timed
 from .local import LOCAL, LocalHost
 from .process import ProcessTransport
@@ -8,9 +9,13 @@ __all__ = [
     "LOCAL",
     "Host",
     "LocalHost",
+    "NamedHost",
     "ProcessTransport",
     "Request",
     "Timed",
     "WorkerHost",
+    "find_host",
+    "hosts_files",
+    "named_hosts",
     "time_apart",
 ]

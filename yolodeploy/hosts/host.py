@@ -39,6 +39,10 @@ class Host(Protocol):
         """Its name in hosts.toml; "" for this machine."""
 
     @property
+    def claims(self) -> str:
+        """The device that hosts.toml says it is; "" if it says nothing."""
+
+    @property
     def processors(self) -> int:
         """How many images it can work on at the same time."""
 

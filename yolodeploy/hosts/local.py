@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class LocalHost:
     """The machine on which yolodeploy runs."""
 
-    name = ""
+    name = claims = ""
 
     @property
     def processors(self) -> int:

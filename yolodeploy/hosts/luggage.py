@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import io
+import os
+import re
 import zipfile
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -14,28 +18,72 @@ from yolodeploy import __version__
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
-# Runs on any Python 3. The first line that it prints says whether the zip file has to be sent.
+# Runs on any Python 3. The first line that it prints says whether the zip file has to be sent; `explain_boot` words what
+# it says when it stops.
 BOOT = """
 import hashlib, os, sys
+def stop(why):
+    sys.stderr.write("yolodeploy-worker: %s\\n" % why)
+    sys.stderr.flush()
+    sys.exit(3)
+if sys.version_info < (3, 9):
+    stop("python %d.%d" % sys.version_info[:2])
+try:
+    import numpy
+except ImportError:
+    stop("numpy")
 root, digest, size = os.path.expanduser(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 path = os.path.join(root, "code", digest + ".zip")
-there = os.path.isfile(path)
-sys.stdout.write("yolodeploy-worker 1 %s\\n" % ("have" if there else "need"))
+def there():
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.sha256(stream.read()).hexdigest() == digest
+    except OSError:
+        return False
+found = there()
+sys.stdout.write("yolodeploy-worker 1 %s\\n" % ("have" if found else "need"))
 sys.stdout.flush()
-if sys.version_info < (3, 9):
-    sys.exit("yolodeploy needs Python 3.9 or newer, and this is %d.%d" % sys.version_info[:2])
-if not there:
+if not found:
     data = sys.stdin.buffer.read(size)
     if hashlib.sha256(data).hexdigest() != digest:
-        sys.exit("the code did not arrive whole")
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + ".%d" % os.getpid(), "wb") as stream:
-        stream.write(data)
-    os.replace(path + ".%d" % os.getpid(), path)
+        stop("torn")
+    part = path + ".%d" % os.getpid()
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(part, "wb") as stream:
+            stream.write(data)
+        os.replace(part, path)
+    except OSError as error:
+        stop("disk %d" % error.errno)
 sys.path[0] = path
 from yolodeploy.worker.serve import main
 main(root)
 """
+_STOP = re.compile(r"^yolodeploy-worker: (python|numpy|torn|disk) ?([0-9.]*)\r?$", re.MULTILINE)
+
+
+def explain_boot(messages: str, install: Callable[[Sequence[str]], str]) -> str | None:
+    """Why BOOT stopped, with the remedy; None if it did not. `install` words the command that installs something."""
+    found = _STOP.search(messages)
+    if not found:
+        return None
+    why, detail = found.groups()
+    if why == "python":
+        return f"yolodeploy needs Python 3.9 or newer there, and it has {detail}. Install a newer one, and name it as `python` in hosts.toml."
+    if why == "numpy":
+        return f"its Python has no numpy. Run: {install(['numpy'])}"
+    if why == "disk":
+        return disk_problem(int(detail or 0))
+    return "the connection was cut. Run again."
+
+
+def disk_problem(number: int) -> str:
+    """What an error of the operating system means for the folder of a worker, with the remedy."""
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "its disk is full. Free some space there, or name another `folder` in hosts.toml."
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        return "the folder of the worker cannot be written. Correct its permissions, or name another `folder` in hosts.toml."
+    return f"its disk fails: {os.strerror(number)}. Name another `folder` in hosts.toml."
 
 
 class Luggage(NamedTuple):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
+
+from pydantic import Field
 
 from yolodeploy.errors import HostProblem
 from yolodeploy.hosts.luggage import BOOT, Luggage
+from yolodeploy.hosts.settings import FOLDER, HostSettings
+from yolodeploy.hosts.worker_host import WorkerHost
 from yolodeploy.system import child_environment
 
 
@@ -39,4 +45,28 @@ class ProcessTransport:
 
     def explain(self, code: int | None, messages: str) -> str | None:  # noqa: ARG002 - the last line says it
         """A signal that ended the process."""
-        return f"its worker was ended by signal {-code}" if code and code < 0 else None
+        return f"its worker was ended by signal {-code}. Run again." if code and code < 0 else None
+
+    def install(self, requirements: Sequence[str]) -> str:
+        """With the pip of that Python."""
+        return shlex.join([*self.command, "-m", "pip", "install", *requirements])
+
+    def close(self) -> None:
+        """Nothing is shared."""
+
+
+class Settings(HostSettings):
+    """A host of the kind `process`: another Python of this machine."""
+
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"command", "folder"})
+
+    command: tuple[str, ...] = Field(min_length=1, strict=False)
+    """The command that starts its Python, as a list of words."""
+    folder: str = Field(default=FOLDER, min_length=1)
+    """The only folder that its worker writes to."""
+
+
+def make(name: str, settings: Settings) -> WorkerHost:
+    """The host of that name; nothing runs yet."""
+    transport = ProcessTransport(name, settings.command, settings.folder)
+    return WorkerHost(transport, claims=settings.device or "")

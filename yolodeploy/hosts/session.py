@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol, cast
 from pydantic import TypeAdapter, ValidationError
 
 from yolodeploy.errors import HostProblem
-from yolodeploy.hosts.luggage import Luggage
+from yolodeploy.hosts.luggage import Luggage, disk_problem, explain_boot
 from yolodeploy.system import tree_files
 from yolodeploy.worker.frames import MARK, Frame, FrameError, read_frame, write_frame
 
@@ -35,6 +35,12 @@ class Transport(Protocol):
     def explain(self, code: int | None, messages: str) -> str | None:
         """Why the process ended, with the remedy, from its exit code and stderr; None if that says nothing."""
 
+    def install(self, requirements: Sequence[str]) -> str:
+        """The command, to be run here, that installs distributions there."""
+
+    def close(self) -> None:
+        """End what workers share, such as a connection."""
+
 
 class Session:
     """A running worker; `close` ends it."""
@@ -44,7 +50,7 @@ class Session:
         self.kept = set[str]()  # digests of what the host has, as far as it said so
         self._process = transport.start(luggage)
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
-        self._tail = _Tail(self._process.stderr)
+        self._tail = Tail(self._process.stderr)
         if self._line() == b"need":
             self._write(lambda stream: stream.write(luggage.data) and stream.flush())
         if self._line() != b"ready":
@@ -129,7 +135,12 @@ class Session:
             self._process.kill()
             code = None
         said = self._tail.text()
-        why = self._transport.explain(code, said) or _last(said) or otherwise
+        why = (
+            explain_boot(said, self._transport.install)
+            or self._transport.explain(code, said)
+            or _last(said)
+            or otherwise
+        )
         return HostProblem(f"host `{self._transport.name}`: {why}")
 
     def _foreign(self, what: str) -> HostProblem:
@@ -143,13 +154,17 @@ class Session:
 class Refused(HostProblem, exit_code=HostProblem.exit_code, kind=HostProblem.kind):
     """The worker answered that it could not do what it was asked; `why` is the kind of its answer."""
 
-    def __init__(self, message: str, why: str) -> None:
-        super().__init__(message)
-        self.why = why
+    why = ""
 
 
 def _refusal(name: str, head: Mapping[str, Any]) -> Refused:
-    return Refused(f"host `{name}`: {str(head['error'])[:500]}", str(head.get("kind")))
+    said, kind = str(head["error"])[:500], str(head.get("kind"))
+    number = head.get("errno")
+    if kind == "disk" and isinstance(number, int):
+        said = disk_problem(number)
+    refused = Refused(f"host `{name}`: {said}")
+    refused.why = kind
+    return refused
 
 
 def _last(text: str) -> str:
@@ -157,7 +172,7 @@ def _last(text: str) -> str:
     return lines[-1][:500] if lines else ""
 
 
-class _Tail:
+class Tail:
     """The end of what a process writes to stderr, read by a thread so that it never blocks."""
 
     def __init__(self, stream: IO[bytes] | None) -> None:

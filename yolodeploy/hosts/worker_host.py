@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from yolodeploy.backend import Artifact, Backend, Predictor, Target
 
 
+KEPT_BYTES = 4_000_000_000  # of images and artifacts; the oldest go first
+
+
 class Machine(BaseModel):
     """What a worker says of its machine, see `worker.machine.described`."""
 
@@ -58,8 +61,16 @@ class Model:
 class WorkerHost:
     """A host that `transport` reaches."""
 
-    def __init__(self, transport: Transport, *, timing: bool = True) -> None:
-        self.name, self.timing, self._transport = transport.name, timing, transport
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        timing: bool = True,
+        claims: str = "",
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
+        self.name, self.timing, self.claims = transport.name, timing, claims
+        self._transport, self._kept_bytes = transport, kept_bytes
         self._sessions: list[Session] = []
         self._machines: dict[str, Machine] = {}
 
@@ -139,16 +150,21 @@ class WorkerHost:
         """End its workers."""
         for session in list(self._sessions):
             self._end(session)
+        self._transport.close()
 
     def _session(self, worker: Worker) -> Session:
         """A new worker; HostProblem if the host lacks what it needs."""
         session = Session(self._transport, pack(worker.module))
         self._sessions.append(session)
-        result, _ = session.ask("hello", {"distributions": list(worker.requires)})
+        about = {"distributions": list(worker.requires), "kept_bytes": self._kept_bytes}
+        result, _ = session.ask("hello", about)
         machine: Machine = typed(Machine, result, self.name)
         self._machines[worker.module], session.kept = machine, set(machine.kept)
-        if wrong := _wrong_versions(worker, machine):
-            raise HostProblem(f"host `{self.name}`: {wrong}")
+        if wrong := wrong_versions(worker, machine.distributions):
+            command = self._transport.install(requirements(worker))
+            raise HostProblem(
+                f"host `{self.name}`: it has other tools than this machine ({wrong}). Run: {command}"
+            )
         return session
 
     def _end(self, session: Session) -> None:
@@ -156,16 +172,28 @@ class WorkerHost:
         session.close()
 
 
-def _wrong_versions(worker: Worker, machine: Machine) -> str | None:
-    """What the host lacks, or has in another version than this machine, with the command that mends it."""
-    ours, theirs = installed(*worker.pinned), machine.distributions
-    wrong = [name for name in worker.requires if not theirs.get(name)]
-    wrong += [name for name in ours if theirs.get(name) and theirs[name] != ours[name]]
-    if not wrong:
-        return None
-    found = ", ".join(f"{name} {theirs.get(name) or 'is missing'}" for name in wrong)
-    wanted = " ".join(f"{name}=={ours[name]}" if name in ours else name for name in wrong)
-    return f"it has other tools than the recipe is measured with here ({found}). Run there: python3 -m pip install {wanted}"
+def wrong_versions(worker: Worker, theirs: Mapping[str, str | None]) -> str:
+    """What a host lacks, or has in another version than this machine; empty if nothing."""
+    ours = _pinned(worker)
+    missing = [f"{name} is missing" for name in worker.requires if not theirs.get(name)]
+    other = [
+        f"{name} is {theirs[name]}, not {version}"
+        for name, version in ours.items()
+        if theirs.get(name) and theirs[name] != version
+    ]
+    return ", ".join([*missing, *other])
+
+
+def requirements(worker: Worker) -> list[str]:
+    """What has to be installed on a host, as pip takes it: in this machine's versions where they decide results."""
+    ours = _pinned(worker)
+    return [f"{name}=={ours[name]}" if name in ours else name for name in worker.requires]
+
+
+def _pinned(worker: Worker) -> dict[str, str]:
+    """The versions that this machine has of what decides results."""
+    found = installed(*worker.pinned)
+    return {name: version for name, version in found.items() if version != "missing"}
 
 
 def portable(backend: Backend, host: str) -> Portable:

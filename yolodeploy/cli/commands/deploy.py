@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from yolodeploy.cli.common import add_building, open_executor, open_store, print_result, require_own
+from yolodeploy.cli.common import (
+    add_building,
+    chosen_host,
+    open_executor,
+    open_store,
+    print_result,
+    require_own,
+)
 from yolodeploy.cli.several import described, exit_code
 from yolodeploy.errors import ChecksFailed
 from yolodeploy.system import Console, shown
@@ -21,7 +28,7 @@ DIST = Path("dist")
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """The options of `build`, where the bundle goes, and who signs it."""
-    add_building(command)
+    add_building(command, "; or measure on this host of hosts.toml (see `yolodeploy hosts`)")
     command.add_argument(
         "--dist", type=Path, default=DIST, metavar="DIR", help="where bundles go (default: dist)"
     )
@@ -46,22 +53,24 @@ def run(options: argparse.Namespace, console: Console) -> int:
     require_own(options.dist, DIST, "--dist")
     # The key comes first: a wrong one should not cost a build.
     signer = read_private(options.key, console.warn) if options.key else None
-    requests = [
-        Request(
-            recipe,
-            options.allow,
-            options.store,
-            options.locked,
-            options.dist,
-            signer,
-            accept_undecided=options.undecided == "accept",
-            trusted=options.trusted,
-        )
-        for recipe in options.recipes
-    ]
     store = open_store(options, console)
-    executor = open_executor(options, store, console)
-    results = make_recipes(requests, store, console, executor, options.described, bundles=True)
+    with chosen_host(options, [recipe.parent for recipe in options.recipes]) as host:
+        requests = [
+            Request(
+                recipe,
+                options.allow,
+                options.store,
+                options.locked,
+                options.dist,
+                signer,
+                accept_undecided=options.undecided == "accept",
+                trusted=options.trusted,
+                host=host,
+            )
+            for recipe in options.recipes
+        ]
+        executor = open_executor(options, store, console, elsewhere=bool(host.name))
+        results = make_recipes(requests, store, console, executor, options.described, bundles=True)
     if len(results) > 1:
         rows = [described(result, _value) for result in results]
         print_result(console, options, rows, summary_table(rows))

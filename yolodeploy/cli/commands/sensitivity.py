@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from yolodeploy.cli.common import add_recipe, open_store, print_result, require_own, write_new
+from yolodeploy.cli.common import (
+    add_host,
+    add_recipe,
+    chosen_host,
+    open_store,
+    print_result,
+    require_own,
+    write_new,
+)
 from yolodeploy.system import Console, shown, shown_json
 
 HELP = "measure what compressing each layer alone costs"
@@ -15,6 +23,7 @@ FOLDER = Path("sensitivity")
 def add_options(command: argparse.ArgumentParser) -> None:
     """The recipe, the number of images, and where the page goes."""
     add_recipe(command)
+    add_host(command)
     command.add_argument(
         "--map",
         action="store_true",
@@ -45,7 +54,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     plan = plan_recipe(options.recipe, store.root, options.allow, trusted=options.trusted)
     runner = Runner(plan, store, console)
     name = runner.plan.file.recipe.name
-    tables = survey_layers(runner, options.images, by_map=options.map)
+    with chosen_host(options, [options.recipe.parent]) as host:
+        tables = survey_layers(runner, options.images, by_map=options.map, host=host)
     page = options.output / f"{name}.html"
     value = {"name": name, "images": tables[0]["images"], "steps": tables, "page": str(page)}
     write_new(page, layer_page(name, tables))

@@ -1,0 +1,105 @@
+"""Why a connection or a worker ended, from what OpenSSH's client says, as one sentence with its remedy.
+
+The messages are those of OpenSSH 7 to 10 (sshconnect.c, sshconnect2.c, clientloop.c, misc.c).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+from collections.abc import Sequence
+
+NO_PYTHON = "yolodeploy-worker: no python"
+_AGAIN = "What was finished is kept: run again"
+
+# What ssh says; what that means and what to do. The first that is found counts.
+_MEANINGS: tuple[tuple[str, str], ...] = (
+    (
+        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        (
+            "it has another host key than the one that you know, so this may be another machine. If it was set up anew, run: "
+            "ssh-keygen -R {host}, then: ssh {address}"
+        ),
+    ),
+    (
+        "Host key verification failed",
+        "its host key is not known here. Run: ssh {address} once, compare the fingerprint with the machine's, and accept it",
+    ),
+    (
+        "Permission denied",
+        "it refuses your key. Run: ssh-copy-id {address} (a key with a passphrase must be in your agent: ssh-add)",
+    ),
+    (
+        "Too many authentication failures",
+        (
+            "it refuses your keys because too many were offered. Name one for {host} in ~/.ssh/config, with IdentityFile and "
+            "IdentitiesOnly yes"
+        ),
+    ),
+    (
+        "Could not resolve hostname",
+        "there is no machine named {host}. Correct `address` in hosts.toml, or use its IP address",
+    ),
+    (
+        "Connection refused",
+        (
+            "nothing listens on its ssh port. Start its ssh server (sudo systemctl enable --now ssh), or correct `port` in "
+            "hosts.toml"
+        ),
+    ),
+    (
+        "(Connection|Operation) timed out|No route to host|Network is (unreachable|down)|Host is down",
+        "it cannot be reached. Switch it on, or correct `address` in hosts.toml",
+    ),
+    (
+        "Timeout, server .* not responding",
+        "it stopped answering: it hangs, or the network is gone. " + _AGAIN,
+    ),
+    (
+        "Bad configuration option|Bad owner or permissions|[Cc]an't open user config file|no argument after keyword",
+        "ssh cannot use its configuration: {last}. Correct that file",
+    ),
+    (
+        "(kex_exchange_identification|banner exchange|Connection (closed|reset)) .*",
+        "it hung up before it let you in: {last}. Look into the log of its ssh server: journalctl -u ssh",
+    ),
+    (
+        "UNPROTECTED PRIVATE KEY FILE",
+        "ssh refuses a key file that others can read. Run: chmod 600 on the file that it names: {last}",
+    ),
+)
+_CUT = "the connection was cut. " + _AGAIN
+
+
+def of_connection(said: str, words: Sequence[str], *, started: bool) -> str:
+    """Why the connection could not be made, or, once it was there (`started`), ended.
+
+    `words` follow `ssh` in the command with which a user logs in, the address last.
+    """
+    login, host = shlex.join(words), words[-1].rpartition("@")[2]
+    lines = [line.strip() for line in said.strip().splitlines() if line.strip()]
+    last = lines[-1][:300].rstrip(".") if lines else ""
+    hung = re.search("Timeout, server .* not responding", said)
+    if started and not hung:
+        return f"{_CUT}."
+    for pattern, meaning in _MEANINGS:
+        if re.search(pattern, said):
+            return meaning.format(address=login, host=host, last=last) + "."
+    if not last:
+        return "it did not let you in within a minute. Try: ssh " + login
+    return f"ssh failed: {last}. Try: ssh {login}"
+
+
+def of_worker(code: int | None, messages: str, words: Sequence[str]) -> str | None:
+    """Why a worker ended while the connection is fine; None if that is not known."""
+    address = shlex.join(words)
+    if NO_PYTHON in messages:
+        return f"it has no python3. Run: ssh {address} sudo apt-get install python3 python3-venv (or set `python` in hosts.toml)"
+    if "Session open refused by peer" in messages:
+        return "it allows too few sessions on a connection. Raise MaxSessions in its sshd_config"
+    if code is None or code in (255, 128 + signal.SIGKILL):  # ssh says 255 for any signal
+        return f"its worker was killed, perhaps because memory ran out. {_AGAIN}, or see: ssh {address} sudo dmesg"
+    if code == 128 + signal.SIGALRM:
+        return f"its worker had no request for a while and ended. {_AGAIN}"
+    return None
