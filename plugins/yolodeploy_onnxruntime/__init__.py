@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from yolodeploy.backend import Step
+from yolodeploy.backend import Step, Worker
 from yolodeploy.compress import refuse_missing
 from yolodeploy.system import installed, missing
 from yolodeploy_onnxruntime.devices import DEVICES as DEVICES
@@ -26,11 +26,16 @@ if TYPE_CHECKING:
         Params,
         Predictor,
         Probe,
+        Remote,
         Server,
         Target,
     )
 
 NAME = "onnxruntime"
+
+WORKER = Worker(
+    "yolodeploy_onnxruntime.worker", requires=("onnxruntime", "numpy"), pinned=("onnxruntime",)
+)
 
 _DISTRIBUTIONS = ("onnx", "onnxruntime", "torch", "safetensors", "numpy")
 
@@ -125,9 +130,16 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
 
 def serve(artifact: Artifact, target: Target, threads: int) -> Server:
     """Open the artifact for throughput: a request of its own on every thread."""
-    from yolodeploy_onnxruntime.runtime import OnnxServer
+    from yolodeploy_onnxruntime.runtime import serve
 
-    return OnnxServer(artifact.path, target, threads)
+    return serve(artifact.path, target, threads)
+
+
+def remote(artifact: Artifact, target: Target) -> Remote:
+    """Say how a host with the onnxruntime wheel runs the artifact."""
+    from yolodeploy_onnxruntime.runtime import remote
+
+    return remote(artifact.path, target)
 
 
 def describe(artifact: Artifact) -> Interface:

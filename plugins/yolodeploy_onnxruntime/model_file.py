@@ -69,11 +69,6 @@ def shape_of(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     return tuple(int(axis.dim_value) for axis in value.type.tensor_type.shape.dim)
 
 
-def batch_size(model: onnx.ModelProto) -> int:
-    """How many images a model takes at once."""
-    return max(shape_of(model.graph.input[0])[0], 1)
-
-
 def set_batch(model: onnx.ModelProto, batch: int) -> None:
     """Make a model take so many images at once: no operation in it names the number."""
     for value in (*model.graph.input, *model.graph.output):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections import Counter
-from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,9 @@ from yolodeploy.backend import (
     Interface,
     Layout,
     Outputs,
+    Remote,
     Runtime,
+    Server,
     Target,
     Tensor,
 )
@@ -37,18 +37,17 @@ from yolodeploy.compress import (
     read_layers,
     told_outputs,
 )
-from yolodeploy.errors import StepFailed
 from yolodeploy.system import GREY, ImageShape, cpu_name
+from yolodeploy_onnxruntime import worker
 from yolodeploy_onnxruntime.model_file import (
     IMAGES,
     MODEL_FILE,
     OUTPUTS,
-    batch_size,
     read_model,
     shape_of,
 )
 from yolodeploy_onnxruntime.structure import find_structure, gives_rows
-from yolodeploy_onnxruntime.toolchain import available, session
+from yolodeploy_onnxruntime.toolchain import failing
 
 _NOTE = (
     "Any execution provider runs the file. The CPU's was used for the evidence; on Android ask for XNNPACK (or NNAPI), "
@@ -72,63 +71,58 @@ class OnnxPredictor:
 
     def __init__(self, folder: Path, target: Target, threads: int) -> None:
         model = read_model(folder)
-        self._session = _opened(folder, target, threads)
-        self._outputs = {each.name: shape_of(each) for each in model.graph.output}
-        self.batch = batch_size(model)
+        self._net: worker.Net = _opened(worker.Net, folder, target, threads)
+        self.batch = self._net.batch
         self.layout: Layout = _layout(model, read_layers(folder).values())
-        note = _note(self._session.get_providers()[0], target.device)
-        # What the native kernels gain says nothing of those in WebAssembly.
-        native = target.device.os != "web"
+        note = _note(self._net.provider, target.device)
         version = onnxruntime.__version__
-        self.runtime = Runtime("ONNX Runtime", version, cpu_name(), threads, note, native)
+        self.runtime = Runtime("ONNX Runtime", version, cpu_name(), threads, note, _native(target))
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32] | Outputs:
-        """Run `[N, channels, H, W]` images in 0..1; returns what `layout` says: see `backend.Predictor`.
-
-        The last batch is filled up with its last image where N is not a multiple of the artifact's batch.
-        """
-        names = list(self._outputs)
-        outputs = [
-            np.empty((len(images), *shape[1:]), np.float32) for shape in self._outputs.values()
-        ]
-        for start in range(0, len(images), self.batch):
-            chunk = images[start : start + self.batch]
-            if missing := self.batch - len(chunk):
-                chunk = np.concatenate([chunk, np.repeat(chunk[-1:], missing, 0)])
-            made = self._session.run(names, {IMAGES: chunk})
-            for output, values in zip(outputs, made, strict=True):
-                into = output[start : start + self.batch]
-                into[:] = values[: len(into)]
-        known = (OUTPUT, PROTOTYPES)[: len(outputs)]
-        named = dict(zip(known, outputs, strict=True))  # another output must not get lost
-        return named if len(named) > 1 else outputs[0]
+        """Run `[N, channels, H, W]` images in 0..1; returns what `layout` says: see `backend.Predictor`."""
+        return _named(self._net(images))
 
 
-class OnnxServer:
-    """Runs an artifact for throughput: a request on every thread."""
-
-    def __init__(self, folder: Path, target: Target, threads: int) -> None:
-        self.batch = batch_size(read_model(folder))
-        self.requests = threads
-        self._session = _opened(folder, target, 1)
-        self._pool = ThreadPoolExecutor(threads)
-
-    def __call__(self, images: NDArray[np.float32], runs: int) -> float:
-        """Run `[batch, channels, H, W]` images so many times; returns seconds until the last was done."""
-        start = time.perf_counter()
-        given = {IMAGES: images}
-        for done in [self._pool.submit(self._session.run, None, given) for _ in range(runs)]:
-            done.result()
-        return time.perf_counter() - start
-
-
-def _opened(folder: Path, target: Target, threads: int) -> Any:
-    opened = session(
-        folder / MODEL_FILE, f"open {folder / MODEL_FILE}", threads, available(_wanted(target))
-    )
-    if [each.name for each in opened.get_inputs()] != [IMAGES]:
-        raise StepFailed(f"{folder / MODEL_FILE} takes other inputs than `images`. Build it again.")
+def serve(folder: Path, target: Target, threads: int) -> Server:
+    """Open an artifact for throughput: a request on every thread."""
+    read_model(folder)
+    opened: Server = _opened(worker.Server, folder, target, threads)
     return opened
+
+
+def _opened(kind: Any, folder: Path, target: Target, threads: int) -> Any:
+    """The artifact, opened as the worker does it on a host."""
+    with failing(f"open {folder / MODEL_FILE}"):
+        return kind(folder / MODEL_FILE, IMAGES, threads, _wanted(target))
+
+
+def remote(folder: Path, target: Target) -> Remote:
+    """How a host runs the artifact: with the best of the device's execution providers that it has."""
+    model = read_model(folder)
+    names = (OUTPUT, PROTOTYPES)[: len(model.graph.output)]
+    return Remote(
+        outputs=names,
+        finish=lambda found: _named(list(found.values())),
+        options={
+            "file": MODEL_FILE,
+            "image": IMAGES,
+            "providers": _wanted(target),
+            "outputs": list(names),
+        },
+        layout=_layout(model, read_layers(folder).values()),
+        timing=_native(target),
+    )
+
+
+def _named(found: Sequence[NDArray[np.float32]]) -> NDArray[np.float32] | Outputs:
+    """The output, or several by name; another output must not get lost."""
+    named = dict(zip((OUTPUT, PROTOTYPES)[: len(found)], found, strict=True))
+    return named if len(named) > 1 else found[0]
+
+
+def _native(target: Target) -> bool:
+    """Whether native kernels say something of the device's speed, as they do not of those in WebAssembly."""
+    return target.device.os != "web"
 
 
 def _note(provider: str, device: Device) -> str:

@@ -14,9 +14,11 @@ from yolodeploy.backend import (
     Interface,
     Params,
     Predictor,
+    Remote,
     Server,
     Step,
     Target,
+    Worker,
 )
 from yolodeploy.compress import refuse_missing
 from yolodeploy.system import installed, missing
@@ -27,6 +29,8 @@ from yolodeploy_openvino.int8 import TOOLS, probe_quantize, run_quantize
 from yolodeploy_openvino.params import CompressWeights, Export, Quantize
 
 NAME = "openvino"
+
+WORKER = Worker("yolodeploy_openvino.worker", requires=("openvino", "numpy"), pinned=("openvino",))
 
 _DISTRIBUTIONS = ("openvino", "torch", "safetensors", "numpy")
 
@@ -110,9 +114,16 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
 
 def serve(artifact: Artifact, target: Target, threads: int) -> Server:
     """Compile the artifact for throughput: as many requests at once as OpenVINO finds best."""
-    from yolodeploy_openvino.runtime import OpenVINOServer
+    from yolodeploy_openvino.runtime import serve
 
-    return OpenVINOServer(artifact.path, target, threads)
+    return serve(artifact.path, target, threads)
+
+
+def remote(artifact: Artifact, target: Target) -> Remote:
+    """Say how a host with the openvino wheel runs the artifact, on the target's unit."""
+    from yolodeploy_openvino.runtime import remote
+
+    return remote(artifact.path, target)
 
 
 def describe(artifact: Artifact) -> Interface:

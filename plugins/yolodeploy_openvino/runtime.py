@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -19,7 +18,9 @@ from yolodeploy.backend import (
     Interface,
     Layout,
     Outputs,
+    Remote,
     Runtime,
+    Server,
     Target,
     Tensor,
 )
@@ -36,73 +37,72 @@ class OpenVINOPredictor:
     """Runs an IR, as many images at a time as it was exported for."""
 
     def __init__(self, folder: Path, target: Target, threads: int) -> None:
-        compiled, model, unit, config = _compile(folder, target, threads, "LATENCY")
-        self._request = compiled.create_infer_request()
-        self._names = (OUTPUT, PROTOTYPES)[: len(compiled.outputs)]
-        self._shapes = [tuple(port.shape) for port in compiled.outputs]
-        self.layout: Layout = _layout(model, read_layers(folder).values())
-        self.batch = int(compiled.input(0).shape[0])
-        ov = openvino()
-        hardware = str(ov.Core().get_property(unit, "FULL_DEVICE_NAME")).strip()
-        note, timing = _note(unit, hardware, target, config), unit == _wanted(target)
-        self.runtime = Runtime("OpenVINO", version(ov), hardware, threads, note, timing)
+        from yolodeploy_openvino.worker import Net
+
+        self._net: Net = _opened(Net, folder, target, threads)
+        self.batch, on = self._net.batch, self._net.on
+        self.layout: Layout = _layout(on.model, read_layers(folder).values())
+        note, timing = _note(on.unit, on.hardware, target), on.unit == _wanted(target)
+        found = version(openvino())
+        self.runtime = Runtime("OpenVINO", found, on.hardware, threads, note, timing)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32] | Outputs:
-        """Run `[N, channels, H, W]` images in 0..1; returns what `layout` says: see `backend.Predictor`.
-
-        The last batch is filled up with its last image where N is not a multiple of the IR's batch.
-        """
-        outputs = [np.empty((len(images), *shape[1:]), np.float32) for shape in self._shapes]
-        for start in range(0, len(images), self.batch):
-            chunk = images[start : start + self.batch]
-            if missing := self.batch - len(chunk):
-                chunk = np.concatenate([chunk, np.repeat(chunk[-1:], missing, 0)])
-            self._request.infer([np.ascontiguousarray(chunk)], share_inputs=True)
-            for port, output in enumerate(outputs):
-                into = output[start : start + self.batch]
-                into[:] = self._request.get_output_tensor(port).data[: len(into)]
-        named = dict(zip(self._names, outputs, strict=True))
-        return named if len(named) > 1 else outputs[0]
+        """Run `[N, channels, H, W]` images in 0..1; returns what `layout` says: see `backend.Predictor`."""
+        return _named(self._net(images))
 
 
-class OpenVINOServer:
-    """Runs an IR for throughput, with as many requests in flight as OpenVINO finds best."""
+def serve(folder: Path, target: Target, threads: int) -> Server:
+    """Open the IR for throughput on the unit for the target."""
+    from yolodeploy_openvino import worker
 
-    def __init__(self, folder: Path, target: Target, threads: int) -> None:
-        compiled, *_ = _compile(folder, target, threads, "THROUGHPUT")
-        self.batch = int(compiled.input(0).shape[0])
-        self.requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        self._queue = openvino().AsyncInferQueue(compiled, self.requests)
-
-    def __call__(self, images: NDArray[np.float32], runs: int) -> float:
-        """Run `[batch, 3, H, W]` images so many times; returns seconds until the last was done."""
-        start = time.perf_counter()
-        for _ in range(runs):
-            self._queue.start_async([images], share_inputs=True)
-        self._queue.wait_all()
-        return time.perf_counter() - start
+    opened: Server = _opened(worker.Server, folder, target, threads)
+    return opened
 
 
-def _compile(
-    folder: Path, target: Target, threads: int, hint: str
-) -> tuple[Any, Any, str, dict[str, Any]]:
-    """The IR compiled on the unit for the target, the IR, that unit, and the properties for compiling."""
-    core = openvino().Core()
-    unit = available_unit(_wanted(target), core.available_devices)
-    config = {"PERFORMANCE_HINT": hint, **_config(unit, target, threads)}
+def _opened(kind: Any, folder: Path, target: Target, threads: int) -> Any:
+    """The IR, opened as the worker does it on a host, on the unit for the target."""
+    unit = available_unit(_wanted(target), openvino().Core().available_devices)
     remedy = "Build it again; if it fails again, try another version."
     with failing(f"open {folder / MODEL_FILE} on {unit}", remedy):
-        model = core.read_model(folder / MODEL_FILE)
-        return core.compile_model(model, unit, config), model, unit, config
+        return kind(folder / MODEL_FILE, unit, _precision(target), threads)
+
+
+def remote(folder: Path, target: Target) -> Remote:
+    """How a host runs the IR: on the unit of the target, and on no other."""
+    model = read_model(folder)
+    names = (OUTPUT, PROTOTYPES)[: len(model.outputs)]
+    return Remote(
+        outputs=names,
+        finish=lambda found: _named(list(found.values())),
+        options={
+            "file": MODEL_FILE,
+            "unit": _wanted(target),
+            "precision": _precision(target),
+            "outputs": list(names),
+        },
+        layout=_layout(model, read_layers(folder).values()),
+    )
+
+
+def _named(found: Sequence[NDArray[np.float32]]) -> NDArray[np.float32] | Outputs:
+    """The output, or several by name."""
+    named = dict(zip((OUTPUT, PROTOTYPES)[: len(found)], found, strict=True))
+    return named if len(named) > 1 else found[0]
 
 
 def _wanted(target: Target) -> str:
     return str(target.device.options.get("unit", "CPU"))
 
 
+def _precision(target: Target) -> str:
+    return str(target.device.options.get("precision", "f32"))
+
+
 def available_unit(wanted: str, present: Sequence[str]) -> str:
     """The unit to measure on: the wanted one if this machine has it, else the CPU."""
-    return wanted if any(name.split(".")[0] == wanted for name in present) else "CPU"
+    from yolodeploy_openvino.worker import has_unit
+
+    return wanted if has_unit(wanted, present) else "CPU"
 
 
 def describe(folder: Path) -> Interface:
@@ -137,15 +137,8 @@ def _of_a_batch(batch: int) -> str:
     )
 
 
-def _config(unit: str, target: Target, threads: int) -> dict[str, Any]:
-    if unit != "CPU":
-        return {}
-    precision = str(target.device.options.get("precision", "f32"))
-    return {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
-
-
-def _note(unit: str, hardware: str, target: Target, config: dict[str, Any]) -> str:
-    arithmetic = config.get("INFERENCE_PRECISION_HINT", "the unit's own precision")
+def _note(unit: str, hardware: str, target: Target) -> str:
+    arithmetic = _precision(target) if unit == "CPU" else "the unit's own precision"
     options = target.device.options
     if unit == options.get("unit", "CPU") and str(options.get("cpu", hardware)) in hardware:
         return f"computed in {arithmetic}"

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import logging
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,10 @@ OTHER_VERSION = "Try the version that the recipe's lock file names."
 
 
 def openvino() -> Any:
-    """Import OpenVINO without its usage reporting.
+    """Import OpenVINO without its usage reporting."""
+    from yolodeploy_openvino import worker
 
-    OpenVINO reports every import and conversion to its maker, and keeps a client id in the home
-    folder, if the package `openvino_telemetry` can be imported; otherwise it uses a stub.
-    """
-    if "openvino" not in sys.modules:
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    return importlib.import_module("openvino")
+    return worker.openvino()
 
 
 def nncf() -> Any:
@@ -66,20 +61,15 @@ def failing(action: str, remedy: str, tool: str = "openvino") -> Iterator[None]:
     try:
         yield
     except (RuntimeError, UnicodeDecodeError) as error:
+        from yolodeploy_openvino.worker import reason
+
         name = {"openvino": "OpenVINO", "nncf": "NNCF"}[tool]
         found = version(importlib.import_module(tool))
-        raise StepFailed(
-            f"{name} {found} cannot {action}: {_first_line(error)}. {remedy}"
-        ) from error
+        raise StepFailed(f"{name} {found} cannot {action}: {reason(error)}. {remedy}") from error
 
 
 def version(module: Any) -> str:
-    """The release without the build: 2025.2.0, not 2025.2.0-19140-c01cd93e24d-releases."""
-    return str(module.__version__).partition("-")[0]
+    """The release without the build, see `worker.version`."""
+    from yolodeploy_openvino import worker
 
-
-def _first_line(error: Exception) -> str:
-    """The first informative line of a message; OpenVINO's messages start with a place in its source."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    telling = [line for line in lines if line and not line.startswith(("Exception from", "Check"))]
-    return (telling or lines or [type(error).__name__])[0]
+    return worker.version(module)

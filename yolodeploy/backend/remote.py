@@ -20,8 +20,9 @@ class Worker:
 
     `module` imports the standard library, numpy and one runtime, runs on Python 3.9 and has `open(folder, options,
     threads)`. That returns a model: called with float32 `[N, channels, H, W]` in 0..1 it returns float32 arrays by name; its
-    `runtime` is plain data with `name`, `version` and `device`, its `batch` the images that it wants at a time (1 if it
-    has none). `requires` are the distributions that the host must have, `pinned` those whose version decides the results and so must
+    `runtime` is plain data with `name`, `version`, `device` and perhaps a `note`, its `batch` the images that it wants at a time (1 if it
+    has none). What it raises as RuntimeError is shown as it is. A plugin that is `Serving` also has `serve(folder, options, threads)`, which
+    returns a `Server`. `requires` are the distributions that the host must have, `pinned` those whose version decides the results and so must
     be the one here.
     """
 
@@ -35,7 +36,7 @@ class Remote:
     """An artifact as a host runs it.
 
     `options` are plain data for the worker's `open`. `outputs` are the names of what comes back, and `finish` makes of that what a
-    predictor returns. `layout`, `note` and `timing` are those of the predictor, see `Runtime`.
+    predictor returns. `layout`, `note` and `timing` are those of the predictor, see `Runtime`; what the worker notes is added.
     """
 
     outputs: tuple[str, ...]

@@ -114,7 +114,7 @@ class WorkerHost:
             about["version"],
             about["device"],
             threads,
-            remote.note,
+            "; ".join(filter(None, (about.get("note"), remote.note))),
             timing,
             self.name,
         )
@@ -139,6 +139,8 @@ class WorkerHost:
                 "shape": tensor.shape[1:],
                 "threads": timed.threads,
                 "limits": {name: list(limits) for name, limits in timed.limits.items()},
+                "serving": timed.serving,
+                "reference": timed.reference,
             }
             result, _ = session.ask("time", about)
         finally:

@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +24,7 @@ import numpy as np
 from yolodeploy.worker import machine
 from yolodeploy.worker.frames import MARK, Frame, read_frame, write_frame
 from yolodeploy.worker.kept import Kept
+from yolodeploy.worker.throughput import measure_throughput
 from yolodeploy.worker.turns import batch_of, time_in_turns
 
 IDLE = 900  # seconds without a request after which a worker ends: its desk may have vanished
@@ -91,14 +92,20 @@ class Worker:
             name: partial(self._opened, each, threads) for name, each in head["others"].items()
         }
         opened = partial(self._opened, head["model"], threads)
-        return asdict(time_in_turns(opened, others, tensor, threads, head["limits"])), []
+        timing = time_in_turns(opened, others, tensor, threads, head["limits"])
+        count = int(head.get("serving", 0))
+        if count:
+            pair = head["model"], head["others"][head["reference"]]
+            servers = [self._opened(each, count, "serve") for each in pair]
+            timing = replace(timing, throughput=measure_throughput(*servers, tensor, count))
+        return asdict(timing), []
 
-    def _opened(self, model: Mapping[str, Any], threads: int) -> Any:
-        """Open an artifact: `module` has `open(folder, options, threads)`, `files` are digests by path."""
+    def _opened(self, model: Mapping[str, Any], threads: int, by: str = "open") -> Any:
+        """Open an artifact: `module` has `open(folder, options, threads)`, or `serve`; `files` are digests by path."""
         module = importlib.import_module(str(model["module"]))
         folder = self._kept.folder(model["files"])
         try:
-            return module.open(folder, model["options"], threads)
+            return getattr(module, by)(folder, model["options"], threads)
         finally:
             self._kept.drop(folder)
 
@@ -139,8 +146,10 @@ def _answer(worker: Worker, frame: Frame) -> tuple[dict[str, Any], list[Any]]:
 
 
 def _line(error: Exception) -> str:
-    text = f"{type(error).__name__}: {error}".strip().splitlines()
-    return text[-1][:500] if text else type(error).__name__
+    """The last line of what an error says; what the worker's own code raises needs no name of a class."""
+    named = "" if type(error) in (RuntimeError, ValueError) else f"{type(error).__name__}: "
+    lines = f"{named}{error}".strip().splitlines()
+    return lines[-1][:500] if lines else type(error).__name__
 
 
 def _version(name: str) -> str | None:
