@@ -40,7 +40,7 @@ def ratio_of(times: Sequence[float], others: Sequence[float]) -> Ratio:
     eleven pairs to reach its probability; with fewer it spans all of them. It is widened by `LAUNCH`, because
     memory lies elsewhere in every process.
     """
-    ratios = sorted(time / other for time, other in zip(times, others, strict=True))
+    ratios = sorted(time / other for time, other in zip(times, others))
     skipped = _skipped(len(ratios))
     low, high = ratios[skipped] / LAUNCH, ratios[-1 - skipped] * LAUNCH
     return Ratio(round(statistics.median(ratios), 4), round(low, 4), round(high, 4))

@@ -96,8 +96,8 @@ class Worker:
         count = int(head.get("serving", 0))
         if count:
             pair = head["model"], head["others"][head["reference"]]
-            servers = [self._opened(each, count, "serve") for each in pair]
-            timing = replace(timing, throughput=measure_throughput(*servers, tensor, count))
+            ours, theirs = (self._opened(each, count, "serve") for each in pair)
+            timing = replace(timing, throughput=measure_throughput(ours, theirs, tensor, count))
         return asdict(timing), []
 
     def _opened(self, model: Mapping[str, Any], threads: int, by: str = "open") -> Any:
