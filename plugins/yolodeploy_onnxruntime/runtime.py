@@ -111,6 +111,7 @@ def remote(folder: Path, target: Target) -> Remote:
         },
         layout=_layout(model, read_layers(folder).values()),
         timing=_native(target),
+        shapes=lambda: [shape_of(each)[1:] for each in model.graph.output],
     )
 
 

@@ -81,6 +81,7 @@ def remote(folder: Path, target: Target) -> Remote:
             "outputs": list(names),
         },
         layout=_layout(model, read_layers(folder).values()),
+        shapes=lambda: [tuple(port.shape)[1:] for port in model.outputs],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -36,7 +36,8 @@ class Remote:
     """An artifact as a host runs it.
 
     `options` are plain data for the worker's `open`. `outputs` are the names of what comes back, and `finish` makes of that what a
-    predictor returns. `layout`, `note` and `timing` are those of the predictor, see `Runtime`; what the worker notes is added.
+    predictor returns. `layout`, `note` and `timing` are those of the predictor, see `Runtime`; what the worker notes is added. `shapes`
+    says the shapes of the outputs for one image, without the axis of the batch, if they are known; others are refused.
     """
 
     outputs: tuple[str, ...]
@@ -45,6 +46,7 @@ class Remote:
     layout: Layout = "anchors"
     note: str = ""
     timing: bool = True
+    shapes: Callable[[], Sequence[tuple[int, ...]] | None] | None = None
 
 
 @runtime_checkable

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from yolodeploy.backend import Remote, Runtime
 from yolodeploy.errors import HostProblem
-from yolodeploy.hosts.session import Session, typed
+from yolodeploy.hosts.answers import Output, typed
+from yolodeploy.hosts.session import Session
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout, Outputs
 
-_MOST_VALUES = 1 << 28  # float32 values that a model may return for one image
+_VALUES_A_PIXEL, _VALUES = (
+    64,
+    1 << 18,
+)  # that a model may return for one image: per pixel, and besides
 Floats = NDArray[np.float32]
-
-
-class _Output(BaseModel):
-    name: str
-    shape: list[int]
 
 
 class RemotePredictor:
@@ -41,27 +41,55 @@ class RemotePredictor:
             blobs = [np.ascontiguousarray(image, "<f4") for image in images]
         else:
             about["images"] = self._session.send([image.tobytes() for image in pixels])
-        most = 4 * _MOST_VALUES * len(images)
-        result, answers = self._session.ask("predict", about, blobs, most)
+        size = _VALUES + _VALUES_A_PIXEL * math.prod(images.shape[2:])
+        result, answers = self._session.ask("predict", about, blobs, 4 * size * len(images))
         return self._remote.finish(self._arrays(result, answers, len(images)))
 
     def _arrays(self, result: Any, blobs: list[bytes], count: int) -> dict[str, Floats]:
         """The arrays of an answer; HostProblem if they are not what was asked for."""
-        told = typed(dict[str, list[_Output]], result, self.runtime.host).get("outputs", [])
-        names = [each.name for each in told]
-        fits = names == list(self._remote.outputs) and len(blobs) == len(told)
-        for each, blob in zip(told, blobs, strict=False):
-            fits = fits and len(each.shape) > 0 and each.shape[0] == count and min(each.shape) > 0
-            fits = fits and 4 * math.prod(each.shape) == len(blob)
-        if not fits:
-            raise HostProblem(
-                f"host `{self.runtime.host}`: the answer has other outputs than {', '.join(self._remote.outputs)} of "
-                f"{count} image{'s' * (count != 1)}, so nothing that it said is used. Run again."
+        told = typed(dict[str, list[Output]], result, self.runtime.host).get("outputs", [])
+        shapes = {each.name: tuple(each.shape) for each in told}
+        if len(blobs) != len(told) or not self._fit(shapes, count):
+            raise self._refused(
+                f"the answer has other outputs than {self._wanted()} of {count} image{'s' * (count != 1)}"
             )
-        return {
-            each.name: np.frombuffer(blob, "<f4").reshape(each.shape)
-            for each, blob in zip(told, blobs, strict=True)
+        if any(
+            4 * math.prod(each.shape) != len(blob) for each, blob in zip(told, blobs, strict=True)
+        ):
+            raise self._refused("an output has another size than it says")
+        arrays = {
+            name: np.frombuffer(blob, "<f4").reshape(shape)
+            for (name, shape), blob in zip(shapes.items(), blobs, strict=True)
         }
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise self._refused(f"the output {name} has values that are not finite")
+        return arrays
+
+    def _fit(self, shapes: Mapping[str, tuple[int, ...]], count: int) -> bool:
+        """Whether these are all outputs, for so many images, in the shapes that the artifact has."""
+        if list(shapes) != list(self._remote.outputs):
+            return False
+        if any(min(shape) <= 0 or shape[0] != count for shape in shapes.values()):
+            return False
+        known = self._shapes
+        return known is None or [shape[1:] for shape in shapes.values()] == [*known]
+
+    @cached_property
+    def _shapes(self) -> Sequence[tuple[int, ...]] | None:
+        return self._remote.shapes() if self._remote.shapes else None
+
+    def _wanted(self) -> str:
+        sides = [f" {list(shape)}" for shape in self._shapes or ()] or [""] * len(
+            self._remote.outputs
+        )
+        pairs = zip(self._remote.outputs, sides, strict=False)
+        return ", ".join(f"{name}{side}" for name, side in pairs)
+
+    def _refused(self, what: str) -> HostProblem:
+        return HostProblem(
+            f"host `{self.runtime.host}`: {what}, so nothing that it said is used. Run again."
+        )
 
 
 def _pixels(images: Floats) -> NDArray[np.uint8] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from yolodeploy.backend import OUTPUT, PROTOTYPES, Artifact, Remote, Runtime
@@ -79,7 +80,17 @@ def remote(artifact: Artifact) -> Remote:
             "outputs": list(graph.outputs),
         },
         note="unless the export says `arithmetic: fp32`, Arm CPUs compute convolutions in fp16",
+        shapes=partial(_shapes, artifact.path, graph),
     )
+
+
+def _shapes(folder: Path, graph: Graph) -> list[tuple[int, ...]] | None:
+    """The shapes of the outputs, if the network says which images it takes."""
+    pixels = graph.producers[graph.input]
+    if any(key not in pixels.params for key in (0, 1, 2)):
+        return None
+    channels, height, width = (pixels.number(key) for key in (2, 1, 0))
+    return output_shapes(folder, (channels, height, width))
 
 
 def _named(found: Sequence[NDArray[np.float32]]) -> NDArray[np.float32] | Outputs:
