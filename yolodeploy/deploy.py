@@ -25,6 +25,7 @@ from yolodeploy.measure import (
     Verdict,
     obtain_breakdown,
     obtain_evidence,
+    require_device,
     run_checks,
 )
 from yolodeploy.plan import LockFile, Planner, label_warnings, lock_of
@@ -112,6 +113,8 @@ def prepare(
         lock.require_complete()
     elif bundles:
         lock.require_replaceable()
+    if bundles:
+        require_device(plan, request.host)
     if request.locked:
         lock.require_inputs(plan)
     store.hold(planned.id for planned in (*plan.steps, *plan.floats.values()))

@@ -5,11 +5,16 @@ may place a thread on any of them: fp16 (FEAT_FP16) and dotprod (FEAT_DotProd) f
 Armv8.2 cores on, i8mm (FEAT_I8MM) and bf16 (FEAT_BF16) with Armv8.6 and Armv9.0 cores. The
 source of each is the chip's page and Arm's technical reference manual of the cores named.
 `os_min` is the version that the device shipped with. ncnn runs on the CPU, of a Jetson too.
+
+A phone is recognised by its `ro.product.model` (https://storage.googleapis.com/play_public/supported_devices.html lists
+them), a board by the `compatible` strings of its device tree (Linux, arch/arm64/boot/dts: broadcom, nvidia, rockchip). Those of a
+Jetson end in the number of the module; the modules named have as many cores as the title says (NVIDIA Jetson Linux
+Developer Guide, "Jetson Modules and Configurations").
 """
 
 from __future__ import annotations
 
-from yolodeploy.backend import Device
+from yolodeploy.backend import Device, Identity
 
 _ARM_8_2 = frozenset({"fp16", "dotprod"})
 _ARM_9 = _ARM_8_2 | {"i8mm", "bf16"}
@@ -21,6 +26,11 @@ _ORYON = "https://en.wikipedia.org/wiki/Oryon"  # Armv8.7, so with i8mm and bf16
 _PI = "https://www.raspberrypi.com/documentation/computers/processors.html"
 _JETSON = "https://www.nvidia.com/en-us/autonomous-machines/embedded-systems"
 
+
+def _known_as(*names: str) -> Identity:
+    return Identity("arm64", names)
+
+
 DEVICES = (
     Device(
         name="pixel-6",
@@ -29,6 +39,7 @@ DEVICES = (
         os_min="12",
         features=_ARM_8_2,
         source=f"{_PIXEL}; Arm TRM of Cortex-X1, A76, A55",
+        identity=_known_as("Pixel 6"),
     ),
     Device(
         name="pixel-8",
@@ -37,6 +48,7 @@ DEVICES = (
         os_min="14",
         features=_ARM_9,
         source=f"{_PIXEL}; Arm TRM of Cortex-X3, A715, A510",
+        identity=_known_as("Pixel 8"),
     ),
     Device(
         name="pixel-9",
@@ -45,6 +57,7 @@ DEVICES = (
         os_min="14",
         features=_ARM_9,
         source=f"{_PIXEL}; https://wiki.lineageos.org/devices/tokay/; Arm TRM of Cortex-X4, A720, A520",
+        identity=_known_as("Pixel 9"),
     ),
     Device(
         name="pixel-9a",
@@ -53,6 +66,7 @@ DEVICES = (
         os_min="15",
         features=_ARM_9,
         source=f"{_PIXEL}; Arm TRM of Cortex-X4, A720, A520",
+        identity=_known_as("Pixel 9a"),
     ),
     Device(
         name="pixel-10",
@@ -61,6 +75,7 @@ DEVICES = (
         os_min="16",
         features=_ARM_9,
         source=f"{_PIXEL}; Arm TRM of Cortex-X4, A725, A520",
+        identity=_known_as("Pixel 10"),
     ),
     Device(
         name="galaxy-s24-exynos",
@@ -69,6 +84,7 @@ DEVICES = (
         os_min="14",
         features=_ARM_9,
         source=f"{_EXYNOS}/exynos-2400/; Arm TRM of Cortex-X4, A720, A520",
+        identity=_known_as("SM-S921B*"),
     ),
     Device(
         name="galaxy-s24-snapdragon",
@@ -77,6 +93,7 @@ DEVICES = (
         os_min="14",
         features=_ARM_9,
         source=f"{_SNAPDRAGON}/snapdragon-8-gen-3-mobile-platform; Arm TRM of Cortex-X4, A720, A520",
+        identity=_known_as("SM-S921U*"),
     ),
     Device(
         name="galaxy-s25",
@@ -85,6 +102,7 @@ DEVICES = (
         os_min="15",
         features=_ARM_9,
         source=f"{_SNAPDRAGON}/snapdragon-8-elite-mobile-platform; {_ORYON}",
+        identity=_known_as("SM-S931*"),
     ),
     Device(
         name="galaxy-s26-exynos",
@@ -93,6 +111,7 @@ DEVICES = (
         os_min="16",
         features=_ARM_9,
         source=f"{_EXYNOS}/exynos-2600/; Arm TRM of C1-Ultra, C1-Pro",
+        identity=_known_as("SM-S942B*"),
     ),
     Device(
         name="galaxy-s26-snapdragon",
@@ -101,6 +120,7 @@ DEVICES = (
         os_min="16",
         features=_ARM_9,
         source=f"{_SNAPDRAGON}/snapdragon-8-elite-gen-5; {_ORYON}",
+        identity=_known_as("SM-S942U*"),
     ),
     Device(
         name="galaxy-a54",
@@ -109,6 +129,7 @@ DEVICES = (
         os_min="13",
         features=_ARM_8_2,
         source=f"{_EXYNOS}/exynos-1380/; Arm TRM of Cortex-A78, A55",
+        identity=_known_as("SM-A546*"),
     ),
     Device(
         name="galaxy-a56",
@@ -117,6 +138,7 @@ DEVICES = (
         os_min="15",
         features=_ARM_9,
         source=f"{_EXYNOS}/exynos-1580/; Arm TRM of Cortex-A720, A520",
+        identity=_known_as("SM-A566*"),
     ),
     # What every 64-bit phone has: Armv8.0, without the int8 dot product.
     Device(
@@ -125,12 +147,14 @@ DEVICES = (
         os="Android",
         source="https://developer.android.com/ndk/guides/abis",
         generic=True,
+        identity=_known_as(),
     ),
     Device(
         name="raspberry-pi-4",
         title="Raspberry Pi 4 (BCM2711: 4x Cortex-A72)",
         os="Linux",
         source=f"{_PI}; Arm TRM of Cortex-A72 (Armv8.0)",
+        identity=_known_as("raspberrypi,4-model-b"),
     ),
     Device(
         name="raspberry-pi-5",
@@ -138,6 +162,7 @@ DEVICES = (
         os="Linux",
         features=_ARM_8_2,
         source=f"{_PI}; Arm TRM of Cortex-A76",
+        identity=_known_as("raspberrypi,5-model-b"),
     ),
     Device(
         name="jetson-orin-nano",
@@ -145,6 +170,7 @@ DEVICES = (
         os="Linux",
         features=_ARM_8_2,
         source=f"{_JETSON}/jetson-orin/; Arm TRM of Cortex-A78AE",
+        identity=_known_as("nvidia,*p3767-0003*", "nvidia,*p3767-0004*", "nvidia,*p3767-0005*"),
     ),
     Device(
         name="jetson-orin-nx",
@@ -152,6 +178,7 @@ DEVICES = (
         os="Linux",
         features=_ARM_8_2,
         source=f"{_JETSON}/jetson-orin/; Arm TRM of Cortex-A78AE",
+        identity=_known_as("nvidia,*p3767-0000*"),
     ),
     Device(
         name="jetson-agx-orin",
@@ -159,6 +186,7 @@ DEVICES = (
         os="Linux",
         features=_ARM_8_2,
         source=f"{_JETSON}/jetson-orin/; Arm TRM of Cortex-A78AE",
+        identity=_known_as("nvidia,*p3701-0000*", "nvidia,*p3701-0005*"),
     ),
     Device(
         name="jetson-thor",
@@ -166,6 +194,7 @@ DEVICES = (
         os="Linux",
         features=_ARM_9,
         source=f"{_JETSON}/jetson-thor/; Arm TRM of Neoverse-V3AE",
+        identity=_known_as("nvidia,*p3834-0008*"),
     ),
     Device(
         name="rk3588",
@@ -173,6 +202,7 @@ DEVICES = (
         os="Linux",
         features=_ARM_8_2,
         source="https://www.rock-chips.com/a/en/products/RK35_Series/2022/0926/1660.html; Arm TRM of Cortex-A76, A55",
+        identity=_known_as("rockchip,rk3588", "rockchip,rk3588s"),
     ),
     Device(
         name="arm-linux",
@@ -180,5 +210,6 @@ DEVICES = (
         os="Linux",
         source="https://www.debian.org/ports/arm/",
         generic=True,
+        identity=_known_as(),
     ),
 )

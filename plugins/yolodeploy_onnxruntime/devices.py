@@ -10,7 +10,7 @@ the execution providers that an app should ask for, best first; the CPU's is alw
 
 from __future__ import annotations
 
-from yolodeploy.backend import Device
+from yolodeploy.backend import Device, Identity
 
 _DOCS = "https://onnxruntime.ai/docs"
 
@@ -24,6 +24,7 @@ DEVICES = (
         options={"activations": "uint8", "providers": "CPU"},
         source=f"{_DOCS}/install/",
         generic=True,
+        identity=Identity("x86-64"),
     ),
     Device(
         name="linux-x64",
@@ -33,6 +34,7 @@ DEVICES = (
         options={"activations": "uint8", "providers": "CPU"},
         source=f"{_DOCS}/install/",
         generic=True,
+        identity=Identity("x86-64"),
     ),
     # Without VNNI, `quantize` uses half of the range of the weights, which is right on every CPU.
     Device(
@@ -44,6 +46,7 @@ DEVICES = (
         options={"activations": "uint8", "providers": "CPU"},
         source=f"{_DOCS}/install/",
         generic=True,
+        identity=Identity("x86-64"),
     ),
     Device(
         name="linux-x64-avx2",
@@ -53,6 +56,7 @@ DEVICES = (
         options={"activations": "uint8", "providers": "CPU"},
         source=f"{_DOCS}/install/",
         generic=True,
+        identity=Identity("x86-64"),
     ),
     Device(
         name="linux-arm64",
@@ -62,6 +66,7 @@ DEVICES = (
         options={"activations": "int8", "providers": "CPU"},
         source=f"{_DOCS}/install/",
         generic=True,
+        identity=Identity("arm64"),
     ),
     Device(
         name="android-ort",
@@ -71,6 +76,7 @@ DEVICES = (
         options={"activations": "int8", "providers": "XNNPACK, CPU"},
         source=f"{_DOCS}/execution-providers/Xnnpack-ExecutionProvider.html",
         generic=True,
+        identity=Identity("arm64"),
     ),
     Device(
         name="web-wasm",

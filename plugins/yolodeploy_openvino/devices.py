@@ -5,7 +5,7 @@ the client CPUs, see Intel's Instruction Set Extensions Programming Reference 31
 (8-bit and bfloat16 tiles), `gpu` and `npu` (integrated units that OpenVINO can use).
 
 Options: `unit` is the OpenVINO device that the artifact is meant for, `cpu` a part of the CPU's
-name by which the machine itself is recognised, `precision` the arithmetic asked for on a CPU.
+name by which the machine itself is recognised (so it is the `identity`, too), `precision` the arithmetic asked for on a CPU.
 Without the last, a CPU that has bfloat16 instructions computes in bfloat16 (OpenVINO, "CPU
 device", floating point data types specifics), and evidence from one CPU says little of another.
 
@@ -14,11 +14,13 @@ An NPU takes static shapes only, which every export here has (OpenVINO, "NPU dev
 
 from __future__ import annotations
 
-from yolodeploy.backend import Device
+from dataclasses import replace
+
+from yolodeploy.backend import Device, Identity
 
 _INTEL = "https://www.intel.com/content/www/us/en/products/sku"
 
-DEVICES = (
+_DEVICES = (
     Device(
         name="xeon-icelake",
         title="Intel Xeon Platinum 8380 (Ice Lake)",
@@ -109,4 +111,9 @@ DEVICES = (
         source="https://docs.openvino.ai/2025/about-openvino/release-notes-openvino/system-requirements.html",
         generic=True,
     ),
+)
+
+DEVICES = tuple(
+    replace(device, identity=Identity("x86-64", cpu=str(device.options["cpu"])))
+    for device in _DEVICES
 )

@@ -18,6 +18,7 @@ from .contract import (
     Counting,
     Counts,
     Device,
+    Identity,
     Parted,
     Parts,
     Probe,
@@ -32,6 +33,7 @@ from .interface import Interface, Tensor
 from .model_info import INFO_FILE, NO_MODEL, ONNX_FILE, Inspecting, ModelInfo, misfit
 from .params import Export, Load, Params, Quantize, Selector
 from .pinned_file import PinnedFile, verify_pinned
+from .place import Hardware, Place, not_device, place_at
 from .predictor import (
     OUTPUT,
     PROTOTYPES,
@@ -75,6 +77,8 @@ __all__ = [
     "Device",
     "Examining",
     "Export",
+    "Hardware",
+    "Identity",
     "Inspected",
     "Inspecting",
     "Interface",
@@ -87,6 +91,7 @@ __all__ = [
     "Parted",
     "Parts",
     "PinnedFile",
+    "Place",
     "Portable",
     "Predictor",
     "Probe",
@@ -111,6 +116,8 @@ __all__ = [
     "loader_options",
     "misfit",
     "named_outputs",
+    "not_device",
+    "place_at",
     "problem_of",
     "recipe_schema",
     "verify_pinned",

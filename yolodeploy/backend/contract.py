@@ -51,6 +51,22 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """How a machine is recognised as a device.
+
+    `arch` is "arm64" or "x86-64" ("": any). One of the machine's names must fit one of `names`, patterns with `*`, where case does
+    not matter; `cpu` must be in the name of its processor. A device that is not generic has one of the two, or no machine is it.
+    """
+
+    arch: str = ""
+    names: tuple[str, ...] = ()
+    cpu: str = ""
+
+
+ANY = Identity()
+
+
+@dataclass(frozen=True)
 class Device:
     """A real device, as data.
 
@@ -58,7 +74,8 @@ class Device:
     names no version gets `os_default`, older than `os_min` where artifacts for older systems run too. `features`
     are the instruction sets and compute units that decide what pays off there. `options` are hints that only the
     owning plugin reads. `threads` is a number of threads on which latency is measured besides one (None: on one
-    only). `generic`: a stand-in for any device of a kind, with what all of them have.
+    only). `generic`: a stand-in for any device of a kind, with what all of them have. `identity` is how a machine is
+    recognised as the device; it decides no step's bytes, so no id has it.
     """
 
     name: str
@@ -72,6 +89,7 @@ class Device:
     os_default: str | None = None
     threads: int | None = None
     generic: bool = False
+    identity: Identity = ANY
 
 
 @dataclass(frozen=True)

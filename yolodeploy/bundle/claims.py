@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from yolodeploy.backend import Place
 from yolodeploy.bundle.integrity import inspect_bundle
 from yolodeploy.errors import VerificationFailed
 from yolodeploy.system import shown
@@ -39,6 +41,10 @@ class _Artifact(BaseModel):
     bytes: int
 
 
+class _Conditions(BaseModel):
+    place: Place | None = None
+
+
 class _Report(BaseModel):
     """The parts of report.json that are shown."""
 
@@ -50,6 +56,7 @@ class _Report(BaseModel):
     measures: list[_Measure]
     model: _Model | None = None
     scores: list[str] = ["map50_95"]
+    conditions: _Conditions = _Conditions()
 
 
 def bundle_claims(folder: Path) -> dict[str, Any]:
@@ -64,6 +71,7 @@ def bundle_claims(folder: Path) -> dict[str, Any]:
         why = found.problems[0] if found.problems else f"its report lacks {_where(error)}"
         raise VerificationFailed(f"{shown(folder)} is no readable bundle: {why}") from error
     accuracy = next((each for each in report.measures if each.key in report.scores[:1]), None)
+    place = report.conditions.place
     return {
         "recipe": report.name,
         "id": found.id,
@@ -76,6 +84,7 @@ def bundle_claims(folder: Path) -> dict[str, Any]:
         "classes": report.model.classes if report.model else None,
         "task": report.model.task if report.model else None,
         "accuracy": accuracy and accuracy.model_dump(),
+        "place": place and asdict(place),
         "problems": list(found.problems),
     }
 

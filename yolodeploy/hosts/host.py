@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from yolodeploy.backend import Artifact, Backend, Predictor, Target
+    from yolodeploy.backend import Artifact, Backend, Hardware, Predictor, Target
     from yolodeploy.worker.turns import Timing
 
 
@@ -16,7 +16,7 @@ class Timed:
     """What to time: an artifact, and others by name that take turns with it, in the runtime of one backend.
 
     `tensor` is a .npy file with one image `[1, channels, H, W]`. `limits` are the ratios of the artifact's
-    latency to that of another, by its name, at which a verdict turns. With `serving`, images per second are measured
+    latency to that of another, by its name, at which a verdict turns; those by the name "" are milliseconds per image. With `serving`, images per second are measured
     too, on so many threads, against the other that is the `reference`.
     """
 
@@ -45,6 +45,9 @@ class Host(Protocol):
     @property
     def processors(self) -> int:
         """How many images it can work on at the same time."""
+
+    def hardware(self, backend: Backend) -> Hardware:
+        """What the machine says of itself; `backend` is the one whose artifacts shall run there."""
 
     def conditions(self, backend: Backend) -> Mapping[str, Any]:
         """Everything about it that a measurement depends on, as plain data that goes into ids."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from yolodeploy.backend import Hardware
 from yolodeploy.hosts.host import Timed
 from yolodeploy.hosts.timing import Request, time_apart
-from yolodeploy.system import conditions, threads
+from yolodeploy.system import conditions, described, threads
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Artifact, Backend, Predictor, Target
@@ -23,6 +25,10 @@ class LocalHost:
     def processors(self) -> int:
         """Those that this process may use."""
         return threads()
+
+    def hardware(self, backend: Backend) -> Hardware:  # noqa: ARG002 - the same for all
+        """This machine."""
+        return _hardware()
 
     def conditions(self, backend: Backend) -> Mapping[str, Any]:  # noqa: ARG002 - its versions are in the plan's
         """This machine and the libraries that read images."""
@@ -52,6 +58,21 @@ class LocalHost:
 
     def close(self) -> None:
         """Nothing runs on."""
+
+
+@cache
+def _hardware() -> Hardware:
+    about = described()
+    return Hardware(
+        about["system"],
+        about["release"],
+        about["arch"],
+        about["cpu"],
+        about["processors"],
+        about["board"],
+        tuple(about["names"]),
+        frozenset(about["features"]),
+    )
 
 
 LOCAL = LocalHost()

@@ -42,7 +42,8 @@ class Request:
     """What to time: the folders of the artifact and (by name) of others, and an input tensor (.npy).
 
     `limits` are the ratios of the artifact's latency to that of another, by its name, at which a verdict
-    turns: while one lies within the ratio's interval, measuring goes on. With `serving`, images per second are
+    turns: while one lies within the ratio's interval, measuring goes on; those by the name "" are of the latency itself, in
+    milliseconds per image. With `serving`, images per second are
     measured too, on so many threads, against the other that is the `reference`.
     """
 

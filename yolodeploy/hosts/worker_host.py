@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel
 
-from yolodeploy.backend import Portable, Remote, Runtime, Worker
+from yolodeploy.backend import Hardware, Portable, Remote, Runtime, Worker
 from yolodeploy.errors import HostProblem, PlanRefused
 from yolodeploy.hosts.host import Timed
 from yolodeploy.hosts.luggage import pack
@@ -34,6 +34,7 @@ class Machine(BaseModel):
     cpu: str
     processors: int
     board: str
+    names: list[str]
     features: list[str]
     python: str
     distributions: dict[str, str | None]
@@ -78,6 +79,20 @@ class WorkerHost:
     def processors(self) -> int:
         """Those that its workers may use."""
         return next(iter(self._machines.values())).processors if self._machines else 1
+
+    def hardware(self, backend: Backend) -> Hardware:
+        """What the machine says of itself."""
+        machine = self.machine(portable(backend, self.name).WORKER)
+        return Hardware(
+            machine.system,
+            machine.release,
+            machine.arch,
+            machine.cpu,
+            machine.processors,
+            machine.board,
+            tuple(machine.names),
+            frozenset(machine.features),
+        )
 
     def conditions(self, backend: Backend) -> Mapping[str, Any]:
         """The machine, the versions of what runs artifacts of the backend there, and the worker's code."""

@@ -3,6 +3,7 @@ from .checks import TIMED, Check, Verdict, number, run_checks
 from .evidence import Evidence, evidence_id, obtain_comparison, obtain_evidence
 from .latency import count_of_threads
 from .layer_survey import survey_layers
+from .place import place_of, require_claim, require_device
 from .results import in_detail, obtain_stage
 from .source import obtain_source
 
@@ -21,6 +22,9 @@ __all__ = [
     "obtain_evidence",
     "obtain_source",
     "obtain_stage",
+    "place_of",
+    "require_claim",
+    "require_device",
     "run_checks",
     "survey_layers",
 ]

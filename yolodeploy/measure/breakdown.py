@@ -33,7 +33,7 @@ class Row:
     `at` is file and line of the step, `bytes` the size of the result's files. `score` is the primary measure of the task
     (mAP50-95 of a detector), `drop` its loss against the step before, `fidelity` how well it finds what the source model finds. `latency_ms`
     is the median per image in the target's runtime, before the export that of the plain float export; `speedup` is
-    relative to the first row's.
+    relative to the first row's. `host` is where the accuracy was measured ("": this machine).
     """
 
     step: str
@@ -49,6 +49,7 @@ class Row:
     latency_ms: float | None
     speedup: float | None
     reasons: Mapping[str, str]
+    host: str = ""
 
 
 def obtain_breakdown(runner: Runner, host: Host, evidence: Evidence) -> list[Row]:
@@ -93,6 +94,7 @@ def _row(plan: Plan, index: int, stage: Stage, evidence: Evidence, rows: Sequenc
         runtime=stage.facts.runtime.name if stage.facts else "",
         **{name: value for name, (value, _) in figures.items()},
         reasons={name: reason for name, (value, reason) in figures.items() if value is None},
+        host=stage.facts.runtime.host if stage.facts else "",
     )
 
 

@@ -137,6 +137,20 @@ def _score(key: Key) -> Callable[[Evidence, Checks], _Value]:
     return value
 
 
+def _latency(evidence: Evidence, _: Checks) -> _Value:
+    """The latency per image on the target itself; that of another machine says nothing about it."""
+    if not evidence.place.on_device:
+        return _Value(None, _not_there(evidence))
+    image = evidence.timing.image
+    interval = (image.low, image.high) if image else None
+    note = f"per image, on {evidence.timing.cpu}"
+    return _Value(evidence.timing.image_ms, note, interval, decides=True)
+
+
+def _not_there(evidence: Evidence) -> str:
+    return f"on {evidence.place.words()}"
+
+
 def _timed(key: Key) -> Callable[[Evidence, Checks], _Value]:
     def value(evidence: Evidence, _: Checks) -> _Value:
         measure = one(evidence.measures, key)
@@ -146,8 +160,9 @@ def _timed(key: Key) -> Callable[[Evidence, Checks], _Value]:
     return value
 
 
-TIMED = {"latency_ratio", "speedup", "throughput_ratio"}
-_NOT_LIMITS = {"step_drop", "confidence"}
+TIMED = {"latency_ms", "latency_ratio", "speedup", "throughput_ratio"}
+_NOT_LIMITS = {"step_drop", "confidence", "on_device"}
+_ANYWHERE = {"size_mb"}  # the same wherever it is measured
 _LAYERS = "Compress less, or keep the sensitive layers in floating point; or allow a"
 _KINDS: Mapping[str, _Kind] = {
     "size_mb": _Kind(
@@ -161,6 +176,10 @@ _KINDS: Mapping[str, _Kind] = {
         _worst_class,
     ),
     "fidelity": _Kind(f"{_LAYERS} lower fidelity.", _score(Key.FIDELITY), least=True),
+    "latency_ms": _Kind(
+        "Compress more, choose a smaller `imgsz` or model, or a form that this processor computes faster; or raise the limit.",
+        _latency,
+    ),
     "latency_ratio": _Kind(
         "This form is not faster on this processor: choose another, or raise the limit.",
         _timed(Key.LATENCY_RATIO),
@@ -192,13 +211,21 @@ def _checks(wanted: Checks, evidence: Evidence, breakdown: Sequence[Row]) -> Ite
     limits: dict[str, float] = wanted.model_dump(exclude_none=True, exclude=_NOT_LIMITS)
     for name, limit in limits.items():
         if value := _KINDS[name].value:
-            yield _check(name, limit, value(evidence, wanted), evidence)
+            yield _check(
+                name, limit, _demanded(name, value(evidence, wanted), wanted, evidence), evidence
+            )
     for row in breakdown:
         if row.step in (limits := wanted.step_drop or {}):
             note = f"{row.reasons['drop']}; {row.at}" if row.drop is None else row.at
-            yield _check(
-                f"step_drop.{row.step}", limits[row.step], _Value(row.drop, note), evidence
-            )
+            found = _demanded("step_drop", _Value(row.drop, note), wanted, evidence)
+            yield _check(f"step_drop.{row.step}", limits[row.step], found, evidence)
+
+
+def _demanded(name: str, found: _Value, wanted: Checks, evidence: Evidence) -> _Value:
+    """A value, unless the recipe wants it from the device and it is from elsewhere."""
+    if not wanted.on_device or evidence.place.on_device or name in _ANYWHERE:
+        return found
+    return _Value(None, _not_there(evidence))
 
 
 def _check(name: str, limit: float, found: _Value, evidence: Evidence) -> Check:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from yolodeploy.backend import Interface, Layout
+from yolodeploy.backend import Interface, Layout, Place
 from yolodeploy.errors import StoreProblem
 from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.hosts import Host
 from yolodeploy.measure.latency import Timings, costs, obtain_timings
+from yolodeploy.measure.place import place_of
 from yolodeploy.measure.results import Facts, Opened, remember_as
 from yolodeploy.measure.source import Pass
 from yolodeploy.plan import Plan, forgetful
@@ -47,7 +48,7 @@ class Evidence:
     """Everything that was measured of an artifact.
 
     `scores` are what the task scores on labels, the one that decides first. `layout` is what the artifact returns. `timings.timing.others_ms` has the latencies of what took turns with the artifact, by step id. `folder`
-    holds the golden vectors.
+    holds the golden vectors. `place` is where all of it was measured; only the source model always ran on this machine.
     """
 
     images: int
@@ -59,6 +60,7 @@ class Evidence:
     layout: Layout
     timings: Timings
     folder: Path
+    place: Place
 
     @property
     def primary(self) -> Measure:
@@ -99,8 +101,11 @@ def obtain_evidence(runner: Runner, host: Host) -> Evidence:
     timings = obtain_timings(runner, host, found.artifact.runtime, batch, tensor)
     measures = (*found.measures, *costs(runner.plan, host, found.artifact.runtime, timings))
     pair = found.source, found.artifact
-    interface, layout = found.interface, found.layout
-    return Evidence(found.images, found.scores, measures, *pair, interface, layout, timings, folder)
+    plan, interface, layout = runner.plan, found.interface, found.layout
+    place = place_of(plan.backend, plan.target, host, found.artifact.runtime)
+    return Evidence(
+        found.images, found.scores, measures, *pair, interface, layout, timings, folder, place
+    )
 
 
 def obtain_comparison(runner: Runner, host: Host) -> tuple[Comparison, Path]:

@@ -21,7 +21,7 @@ from yolodeploy.tasks import Key, Measure
 from yolodeploy.worker.noise import CONFIDENCE, Ratio
 from yolodeploy.worker.turns import Timing
 
-REVISION = 3
+REVISION = 4
 THREADS = 1  # decides the checks: stable, and what small models on phones profit from
 
 
@@ -114,12 +114,14 @@ def count_of_threads(count: int) -> str:
 
 
 def _limits(plan: Plan) -> dict[str, list[float]]:
-    """The ratios at which the verdict of a check turns, by the id of what the artifact is compared with."""
+    """The ratios at which the verdict of a check turns, by the id of what the artifact is compared with; "": milliseconds."""
     checks, limits = plan.file.recipe.checks, dict[str, list[float]]()
     if checks.latency_ratio and plan.reference.id != plan.final.id:
         limits.setdefault(plan.reference.id, []).append(checks.latency_ratio)
     if checks.speedup and 0 in plan.floats and plan.floats[0].id != plan.final.id:
         limits.setdefault(plan.floats[0].id, []).append(1 / checks.speedup)
+    if checks.latency_ms:
+        limits[""] = [checks.latency_ms]
     return limits
 
 
@@ -189,7 +191,14 @@ def _on_more(
 
 def _latency(plan: Plan, timing: Timing) -> Measure:
     reference = timing.others_ms[plan.reference.id]
-    return Measure(Key.LATENCY, reference, timing.median_ms, higher_is_better=False)
+    bare = Measure(Key.LATENCY, reference, timing.median_ms, higher_is_better=False)
+    return replace(bare, interval=_interval(timing), confidence=CONFIDENCE)
+
+
+def _interval(timing: Timing) -> tuple[float, float] | None:
+    """Of the latency of a run."""
+    found, batch = timing.image, timing.batch
+    return (round(found.low * batch, 4), round(found.high * batch, 4)) if found else None
 
 
 def _against(plan: Plan, timing: Timing, other: str) -> Ratio:

@@ -143,6 +143,11 @@ class Checks(Part):
         "whole interval must lie on one side of the limit.",
     )
 
+    on_device: bool = Field(
+        default=False,
+        description="All figures that checks need must be measured on the target device itself: deploy refuses "
+        "to begin without a host (`--on`) that is one. The size needs none.",
+    )
     size_mb: Positive | None = None
     """Largest size of the artifact in megabytes (1e6 bytes)."""
     map_drop: Fraction | None = None
@@ -154,6 +159,11 @@ class Checks(Part):
     fidelity: Fraction | None = None
     """Smallest AP50-95 of what the artifact finds against what the source model finds; for classification, the share
     of images on which both agree. Needs no labels."""
+    latency_ms: Positive | None = Field(
+        default=None,
+        description="Largest median latency per image in milliseconds, on one thread. Only a host that is the target "
+        "device can tell, so deploy refuses to begin without one (`--on`).",
+    )
     latency_ratio: Positive | None = None
     """Largest median latency relative to the same backend's fp32 export, measured interleaved."""
     speedup: Positive | None = Field(

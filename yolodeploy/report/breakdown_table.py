@@ -89,7 +89,8 @@ def notes(report: Report) -> Iterator[str]:
     )
     runtimes: dict[str, list[str]] = {}
     for row in rows:
-        runtimes.setdefault(row["runtime"], []).append(row["step"])
+        where = f" on {row['host']}" if row["host"] else ""
+        runtimes.setdefault(row["runtime"] and row["runtime"] + where, []).append(row["step"])
     measured = (f"{', '.join(steps)} in {name}" for name, steps in runtimes.items() if name)
     yield f"Accuracy measured: {'; '.join(measured)}."
     for reason, fields in _missing(rows).items():

@@ -8,9 +8,15 @@ from typing import Any
 
 import jinja2
 
-from yolodeploy.measure import count_of_threads
 from yolodeploy.report import breakdown_table
-from yolodeploy.report.report import forms_of_layers, per_batch, requests_in_flight
+from yolodeploy.report.report import (
+    climate_words,
+    forms_of_layers,
+    per_batch,
+    place_words,
+    requests_in_flight,
+    where_timed,
+)
 from yolodeploy.tasks import FINDINGS, TITLES, Key, Measure, grouped, one, percent, read_measures
 
 
@@ -66,10 +72,7 @@ def report_page(report: Mapping[str, Any]) -> str:
 def _cost(report: Mapping[str, Any], measures: Sequence[Measure]) -> list[tuple[str, str]]:
     """Labels and figures of what the artifact costs."""
     conditions = report["conditions"]
-    runtime, cpu = conditions["runtime"], conditions["cpu"]
-    where = f"{count_of_threads(conditions['threads'])}, {cpu}, {conditions['runs']} runs"
-    if conditions["waited"]:
-        where += f", waited {conditions['waited']:.0%} of the time for a processor"
+    runtime, where = conditions["runtime"], where_timed(conditions)
     differences, times = (Key.OUTPUT_DIFF, Key.OUTPUT_DIFF_MEAN), (Key.LATENCY, Key.LATENCY_P90)
     difference, mean = (one(measures, key).artifact for key in differences)
     compared = one(measures, Key.OUTPUT_DIFF).count
@@ -87,7 +90,9 @@ def _cost(report: Mapping[str, Any], measures: Sequence[Measure]) -> list[tuple[
         ("speedup over the fp32 export of the model as loaded", _figure(speedup, ".2f", "x")),
         *_served(conditions, measures),
         ("peak memory", f"{memory:.0f} MB (whole process)"),
+        *([("climate", climate)] if (climate := climate_words(conditions)) else []),
         ("runtime", f"{runtime['name']} {runtime['version']} on {runtime['device']}"),
+        ("measured on", place_words(conditions)),
     ]
 
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from yolodeploy.backend import Inspected, PartCount
+from yolodeploy.backend import Inspected, PartCount, Place
 from yolodeploy.plan import Option, Possible
 from yolodeploy.system import GREY, WIDTH
 from yolodeploy.tasks import COLUMNS
@@ -84,6 +84,8 @@ def bundle_rows(claims: Mapping[str, Any]) -> list[Row]:
         figures = "{artifact:.4f}, source {source:.4f}".format_map(accuracy)
         title = COLUMNS.get(accuracy["key"], accuracy["key"])
         rows.append((title, f"{figures}, as the report says"))
+    if claims["place"]:
+        rows.append(("measured on", Place(**claims["place"]).words()))
     intact = "every file is as the manifest lists it"
     more = f" (and {len(problems) - 1} more: `yolodeploy verify`)" if len(problems) > 1 else ""
     return [*rows, ("intact", f"no: {problems[0]}{more}" if problems else intact)]

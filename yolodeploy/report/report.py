@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import yolodeploy
+from yolodeploy.backend import Place
 from yolodeploy.execution import Runner
 from yolodeploy.measure import Check, Evidence, Row, count_of_threads
 from yolodeploy.plan import Plan, PlannedStep, calibration_count
@@ -120,7 +121,35 @@ def _conditions(evidence: Evidence) -> dict[str, Any]:
     if served := timing.throughput:
         names = "batch", "requests", "threads", "waited"
         timed["throughput"] = {name: getattr(served, name) for name in names}
-    return {**timed, "runtime": runtime}
+    if timing.climate:
+        timed["climate"] = dict(timing.climate)
+    return {**timed, "runtime": runtime, "place": asdict(evidence.place)}
+
+
+def where_timed(conditions: Mapping[str, Any]) -> str:
+    """On what latencies were measured, in words."""
+    host, waited = conditions["place"]["host"], conditions["waited"]
+    processor = f"{conditions['cpu']} of {host}" if host else conditions["cpu"]
+    busy = f", waited {waited:.0%} of the time for a processor" if waited else ""
+    threads = count_of_threads(conditions["threads"])
+    return f"{threads}, {processor}, {conditions['runs']} runs{busy}"
+
+
+def place_words(conditions: Mapping[str, Any]) -> str:
+    """Where the artifact was measured, in words, as in "measured on ..."."""
+    return Place(**conditions["place"]).words()
+
+
+def climate_words(conditions: Mapping[str, Any]) -> str:
+    """What slowed the machine down while latencies were measured, as far as it says; "" if it says nothing."""
+    found = conditions.get("climate") or {}
+    before, after = found.get("before") or {}, found.get("after") or {}
+    parts = []
+    if "celsius" in before and "celsius" in after:
+        parts.append(f"{before['celsius']} °C before, {after['celsius']} °C after")
+    if governors := after.get("governors") or before.get("governors"):
+        parts.append(f"governor {', '.join(map(str, governors))}")
+    return "; ".join(parts)
 
 
 def per_batch(batch: int) -> str:

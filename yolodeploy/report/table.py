@@ -6,9 +6,17 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from yolodeploy.measure import count_of_threads, number
+from yolodeploy.measure import number
 from yolodeploy.report import breakdown_table
-from yolodeploy.report.report import forms_of_layers, per_batch, requests_in_flight, signed
+from yolodeploy.report.report import (
+    climate_words,
+    forms_of_layers,
+    per_batch,
+    place_words,
+    requests_in_flight,
+    signed,
+    where_timed,
+)
 from yolodeploy.system import WIDTH
 from yolodeploy.tasks import (
     FINDINGS,
@@ -152,18 +160,15 @@ def _cost(
         compared += (
             f" and {_ranged(speedup)} times as fast as the fp32 export of the model as loaded"
         )
-    where = (
-        f"{count_of_threads(conditions['threads'])}, {conditions['cpu']}, {conditions['runs']} runs"
-    )
-    busy = (
-        conditions["waited"] and f", waited {conditions['waited']:.0%} of the time for a processor"
-    )
     figures = f"median {median:.1f} ms, p90 {p90:.1f} ms{per_batch(batch)}{compared}"
-    yield "latency", f"{figures} ({where}{busy or ''})"
+    yield "latency", f"{figures} ({where_timed(conditions)})"
     yield from map(_on_more, grouped(measures, Key.LATENCY))
     yield from _served(measures, conditions)
     yield "peak memory", f"{memory:.0f} MB, whole process"
+    if climate := climate_words(conditions):
+        yield "climate", climate
     yield "measured in", f"{runtime['name']} {runtime['version']} on {runtime['device']}"
+    yield "measured on", place_words(conditions)
     if runtime["note"]:
         yield "", runtime["note"]
 

@@ -12,7 +12,7 @@ from .files import (
 )
 from .image_shape import FILL, GREY, RGB, Fit, ImageShape
 from .json_files import encoded, read_json, shown_json, write_json
-from .machine import conditions, cpu_name, peak_memory_mb, threads
+from .machine import conditions, cpu_name, described, peak_memory_mb, threads
 from .memo import Memo
 from .processes import (
     IN_PROCESS,
@@ -43,6 +43,7 @@ __all__ = [
     "child_environment",
     "conditions",
     "cpu_name",
+    "described",
     "digest_of",
     "encoded",
     "end_with_parent",

@@ -10,6 +10,7 @@ from yolodeploy.worker import machine
 
 # These are asked on other machines, too.
 cpu_name, threads, peak_memory_mb = machine.cpu_name, machine.threads, machine.peak_memory_mb
+described = machine.described
 
 _LIBRARIES = ("numpy", "opencv-python-headless")  # read, decode and match
 

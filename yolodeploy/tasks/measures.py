@@ -42,7 +42,7 @@ class Measure:
     """One figure of the artifact, and of the source model if it has one.
 
     `group` is the class, object size or output that was measured ("": all). `interval` contains the loss with the
-    probability `confidence`; that of a ratio or of images per second contains the figure. `count` is the number
+    probability `confidence`; that of a latency, of a ratio or of images per second contains the figure. `count` is the number
     of objects that were scored, or of images whose outputs were compared. A figure that is None was not measured;
     `reason` says why.
     """

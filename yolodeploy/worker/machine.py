@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+_ANDROID = hasattr(sys, "getandroidapilevel")
+
 
 @cache
 def cpu_name() -> str:
@@ -44,16 +46,17 @@ def peak_memory_mb() -> float:
 def described() -> dict[str, Any]:
     """This machine as plain data: what it is, and what of it a device's entry can be compared with.
 
-    `board` is the name in the device tree (Arm boards) or of the Mac, `features` are the processor's, as Linux
-    lists them.
+    `board` is the name in the device tree (Arm boards), of the Mac or of the phone, `names` is what else it is known by, and
+    `features` are the processor's, as Linux lists them.
     """
     return {
-        "system": platform.system(),
+        "system": "Android" if _ANDROID else platform.system(),
         "release": platform.mac_ver()[0] or platform.release(),
-        "arch": platform.machine(),
+        "arch": _arch(),
         "cpu": cpu_name(),
         "processors": threads(),
         "board": _board(),
+        "names": _names(),
         "features": _features(),
         "python": platform.python_version(),
     }
@@ -72,12 +75,36 @@ def climate() -> dict[str, Any]:
     return found
 
 
+def _arch() -> str:
+    """The architecture for which this Python was built: that of the kernel, except on a 64-bit one with 32-bit programs."""
+    name = platform.machine()
+    return "armv8l" if name == "aarch64" and sys.maxsize < 1 << 32 else name
+
+
 def _board() -> str:
     if sys.platform == "darwin":
-        command = ["/usr/sbin/sysctl", "-n", "hw.model", "machdep.cpu.brand_string"]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
-        return " ".join(found.stdout.split())
+        return " ".join(_said("/usr/sbin/sysctl", "-n", "hw.model", "machdep.cpu.brand_string"))
+    if _ANDROID:
+        return " ".join(_said("/system/bin/getprop", "ro.product.model"))
     return _read("/proc/device-tree/model").strip("\0\n ")
+
+
+def _names() -> list[str]:
+    """What else the machine is known by: what its device tree says it is compatible with, or the Mac's or phone's model."""
+    if sys.platform == "darwin":
+        return _said("/usr/sbin/sysctl", "-n", "hw.model")
+    if _ANDROID:
+        return _said("/system/bin/getprop", "ro.soc.model")
+    return [name for name in _read("/proc/device-tree/compatible").split("\0") if name.strip()]
+
+
+def _said(*command: str) -> list[str]:
+    """The lines that a command of the system prints."""
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return []
+    return found.stdout.split("\n")[:-1]
 
 
 def _features() -> list[str]:

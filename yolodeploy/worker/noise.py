@@ -40,10 +40,22 @@ def ratio_of(times: Sequence[float], others: Sequence[float]) -> Ratio:
     eleven pairs to reach its probability; with fewer it spans all of them. It is widened by `LAUNCH`, because
     memory lies elsewhere in every process.
     """
-    ratios = sorted(time / other for time, other in zip(times, others))
-    skipped = _skipped(len(ratios))
-    low, high = ratios[skipped] / LAUNCH, ratios[-1 - skipped] * LAUNCH
-    return Ratio(round(statistics.median(ratios), 4), round(low, 4), round(high, 4))
+    return _middle([time / other for time, other in zip(times, others)])
+
+
+def latency_of(times: Sequence[float]) -> Ratio:
+    """The median of a model's bursts, in milliseconds, with the interval of the sign test as in `ratio_of`.
+
+    It says how well this machine's speed at the time is known, not how fast it is on a warmer day: nothing takes turns with it.
+    """
+    return _middle(times)
+
+
+def _middle(values: Sequence[float]) -> Ratio:
+    ordered = sorted(values)
+    skipped = _skipped(len(ordered))
+    low, high = ordered[skipped] / LAUNCH, ordered[-1 - skipped] * LAUNCH
+    return Ratio(round(statistics.median(ordered), 4), round(low, 4), round(high, 4))
 
 
 def _skipped(count: int) -> int:

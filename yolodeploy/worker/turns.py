@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from yolodeploy.worker.machine import climate, cpu_name, peak_memory_mb
-from yolodeploy.worker.noise import LAUNCH, Ratio, ratio_of
+from yolodeploy.worker.noise import LAUNCH, Ratio, latency_of, ratio_of
 from yolodeploy.worker.run_delay import RunDelay
 from yolodeploy.worker.throughput import Throughput
 
@@ -41,7 +41,7 @@ class Timing:
     counts that (see `RunDelay`); of a burst only the runs that hardly waited count, if there are any. `others_ms` are the medians of what took turns with the artifact, by name and
     per image, `ratios` the artifact's latency per image relative to theirs; `runs` are the timed runs of the artifact. `waited` is the
     share of the time for which the process waited for a processor (None: not known). `climate` is what slows the machine down, before
-    and after (see `machine.climate`).
+    and after (see `machine.climate`). `image` is the latency per image from the medians of the bursts, with its interval.
     """
 
     median_ms: float
@@ -56,6 +56,7 @@ class Timing:
     batch: int = 1
     throughput: Throughput | None = None
     climate: Mapping[str, Any] = field(default_factory=dict)
+    image: Ratio | None = None
 
     @property
     def image_ms(self) -> float:
@@ -73,7 +74,8 @@ def time_in_turns(
     """Open an artifact, then others by name, and time them on copies of one image `[1, channels, H, W]`.
 
     `limits` are the ratios of the artifact's latency to that of another, by its name, at which a verdict turns: while
-    one lies within the ratio's interval, measuring goes on.
+    one lies within the ratio's interval, measuring goes on. Those by the name "" are of the artifact's latency itself, in
+    milliseconds per image.
     """
     before = climate()
     artifact = opened()
@@ -99,6 +101,7 @@ def time_in_turns(
         waited=delay.share,
         batch=batch,
         climate={"before": before, "after": climate()},
+        image=_latency(times[0]),
     )
 
 
@@ -167,7 +170,9 @@ def _take_turns(
     times: list[list[Burst]] = [[] for _ in models]
     end = time.monotonic() + SECONDS
     for number in range(ROUNDS[-1]):
-        if number in ROUNDS and _precise(limits, _ratios(names, times), number):
+        if number in ROUNDS and _precise(
+            limits, {**_ratios(names, times), "": _latency(times[0])}, number
+        ):
             break
         if number >= ROUNDS[0] and time.monotonic() >= end:
             break
@@ -186,13 +191,18 @@ def _precise(
         for limit in limits.get(name, ())
     )
     wide = (LAUNCH * (1 + NARROW)) ** 2
-    narrow = all(ratio.high <= wide * ratio.low for ratio in ratios.values())
+    narrow = all(ratio.high <= wide * ratio.low for name, ratio in ratios.items() if name)
     return decided and (narrow or rounds > ROUNDS[0])
 
 
 def _ratios(names: Sequence[str], times: Sequence[list[Burst]]) -> dict[str, Ratio]:
     first, *others = times
     return {name: ratio_of(*_paired(first, other)) for name, other in zip(names, others)}
+
+
+def _latency(bursts: Sequence[Burst]) -> Ratio:
+    """The latency per image, from the medians of bursts: of clean runs where a burst has some."""
+    return latency_of([statistics.median(burst.clean or burst.every) for burst in bursts])
 
 
 def _paired(ours: Sequence[Burst], theirs: Sequence[Burst]) -> tuple[list[float], list[float]]:

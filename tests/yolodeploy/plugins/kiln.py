@@ -20,6 +20,7 @@ from yolodeploy.backend import (
     Context,
     Device,
     Export,
+    Identity,
     Interface,
     Params,
     Predictor,
@@ -32,8 +33,25 @@ from yolodeploy.backend import (
 
 NAME = "kiln"
 DEVICES: Sequence[Device] = (
-    Device("kiln-a", "Kiln A (2021)", "KilnOS", "3", "5", frozenset({"fire"}), {"heat": 900}),
-    Device("kiln-b", "Kiln B (2024)", "KilnOS", "4", None, frozenset({"fire", "glaze"})),
+    Device(
+        "kiln-a",
+        "Kiln A (2021)",
+        "KilnOS",
+        "3",
+        "5",
+        frozenset({"fire"}),
+        {"heat": 900},
+        identity=Identity(names=("kiln-a-*",)),
+    ),
+    Device(
+        "kiln-b",
+        "Kiln B (2024)",
+        "KilnOS",
+        "4",
+        None,
+        frozenset({"fire", "glaze"}),
+        identity=Identity(names=("kiln-b-*",)),
+    ),
 )
 
 

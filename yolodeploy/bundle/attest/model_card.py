@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from yolodeploy.backend import Place
 from yolodeploy.tasks import TITLES, Key, Measure, one, percent, read_measures
 
 NAMES = {
@@ -55,7 +56,8 @@ def _tensor(tensor: Mapping[str, Any]) -> str:
 def _metrics(report: Mapping[str, Any], measures: Iterable[Measure]) -> Iterator[dict[str, Any]]:
     """Every measured figure of both models, and the loss with its interval."""
     runtime, parts = report["conditions"]["runtime"], _of_parts(Key(report["scores"][0]))
-    where = f"{runtime['name']} on {runtime['device']}"
+    host = runtime["host"] and f" of {runtime['host']}"
+    where = f"{runtime['name']} on {runtime['device']}{host}"
     for measure in measures:
         name = parts.get(measure.key) or NAMES.get(measure.key, measure.key)
         if measure.key in _COST:
@@ -99,6 +101,7 @@ def _metric(name: str, value: object, part: str) -> dict[str, Any]:
 def _limitations(report: Mapping[str, Any], measures: Iterable[Measure]) -> Iterator[str]:
     conditions = report["conditions"]
     yield f"Measured on {conditions['images']} images; other images give other figures"
+    yield f"Measured on {Place(**conditions['place']).words()}"
     for measure in measures:
         if measure.key in (report["scores"][0], Key.FIDELITY) and measure.reason:
             yield f"{NAMES[measure.key]} was not measured: {measure.reason}"
