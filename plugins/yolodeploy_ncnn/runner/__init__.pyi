@@ -1,0 +1,20 @@
+from .built import SOURCES, Architecture, find_runner, library
+from .job import Form, Job, JobModel, job_text, new_id
+from .results import RESULT_BYTES, Results, RunnerFailed, TimedRun, parse_results
+
+__all__ = [
+    "RESULT_BYTES",
+    "SOURCES",
+    "Architecture",
+    "Form",
+    "Job",
+    "JobModel",
+    "Results",
+    "RunnerFailed",
+    "TimedRun",
+    "find_runner",
+    "job_text",
+    "library",
+    "new_id",
+    "parse_results",
+]
