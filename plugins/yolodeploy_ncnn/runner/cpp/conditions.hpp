@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
-#include <ncnn/cpu.h>
-#include <ncnn/platform.h>
+#include <cpu.h>
+#include <platform.h>
 
 namespace conditions {
 

@@ -76,14 +76,16 @@ void time(const Job& job, const std::string& folder, Results& results) {
         return std::vector<float>(first, first + job.pixels());
     }();
     std::vector<std::unique_ptr<Network>> networks;
-    std::string text;
     for (const Model& model : job.models) {
         networks.push_back(load(job, model, folder));
         for (int number = 0; number < job.warm_up; number++) run(*networks.back(), job, image.data());
-        if (networks.size() == 1) conditions::line(text, "peak_memory", conditions::memory());  // alone
+        if (networks.size() > 1) continue;
+        std::string alone;
+        conditions::line(alone, "peak_memory", conditions::memory());
+        results.text("META", alone);
     }
     RunDelay delay;
-    text += std::string("delay ") + (delay.counted() ? "counted" : "unknown") + "\n";
+    std::string text = std::string("delay ") + (delay.counted() ? "counted" : "unknown") + "\n";
     for (int round = job.first_round; round < job.first_round + job.rounds; round++) {
         for (const int which : order(round, int(networks.size())))
             text += "burst " + std::to_string(round) + " " + std::to_string(which) + burst(*networks[which], job, image.data(), delay) + "\n";

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include <ncnn/net.h>
+#include <net.h>
 
 struct Array {  // row-major, without a batch axis
     std::vector<size_t> shape;

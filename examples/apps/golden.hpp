@@ -1,0 +1,191 @@
+// A bundle, read from its own files, and the comparison of what a runtime returns with its golden vectors.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace golden {
+
+struct Tensor { std::vector<size_t> shape; std::vector<float> values; };
+struct Found { int label; double score; std::array<double, 4> box; };  // left, top, right, bottom
+struct Tolerance { double pixels, score; };
+
+inline void require(bool right, const std::string& message) { if (!right) throw std::runtime_error(message); }
+
+inline std::string bytes_of(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    require(bool(file), "cannot open " + path);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+inline Tensor read_npy(const std::string& path) {  // version 1, little-endian float32, row by row: numpy.lib.format
+    const std::string data = bytes_of(path), wrong = path + " is damaged: ";
+    require(data.size() > 10 && data.compare(0, 7, "\x93NUMPY\x01") == 0, wrong + "it is no .npy file of version 1");
+    const size_t start = 10 + uint8_t(data[8]) + 256 * uint8_t(data[9]);
+    const std::string head = data.substr(10, start - 10);
+    const size_t open = head.find('('), close = head.find(')');
+    const bool plain = head.find("'<f4'") != head.npos && head.find("'fortran_order': False") != head.npos;
+    require(plain && open < close && close != head.npos, wrong + "its head is not that of float32 numbers");
+    std::string axes = head.substr(open + 1, close - open - 1);
+    std::replace(axes.begin(), axes.end(), ',', ' ');
+    Tensor tensor;
+    size_t count = 1, axis;
+    for (std::istringstream words(axes); words >> axis; count *= axis) {
+        require(axis > 0 && axis <= data.size() && count <= data.size(), wrong + "its shape is larger than the file");
+        tensor.shape.push_back(axis);
+    }
+    require(data.size() == start + count * sizeof(float), wrong + "it was cut off, or has too much");
+    tensor.values.resize(count);
+    std::memcpy(tensor.values.data(), data.data() + start, count * sizeof(float));
+    return tensor;
+}
+
+struct Bundle {
+    std::string folder;
+    nlohmann::json contract, results;
+    std::vector<std::string> labels;
+    Tensor input, output;
+
+    explicit Bundle(const std::string& path) : folder(path + "/") {
+        contract = nlohmann::json::parse(bytes_of(folder + "contract.json"));
+        require(contract.at("task") == "detect", "this example decodes boxes; for the task " + contract.at("task").dump() + " port examples/decode");
+        results = nlohmann::json::parse(bytes_of(folder + contract.at("golden").get<std::string>()));
+        std::istringstream lines(bytes_of(folder + "labels.txt"));
+        for (std::string line; std::getline(lines, line);) labels.push_back(line);
+        require(labels.size() == contract.at("classes"), "labels.txt does not have a line for each class");
+        input = read_npy(folder + "golden/input.npy");
+        output = read_npy(folder + "golden/output.npy");
+        const auto& size = contract.at("input_size");
+        require(input.shape == std::vector<size_t>{1, contract["colour_order"] == "GREY" ? 1u : 3u, size.at(0), size.at(1)}, "golden/input.npy does not have the contract's shape");
+        require(output.shape == shape_of_output(), "golden/output.npy does not have the contract's shape");
+    }
+
+    std::string entry() const { return folder + contract.at("entry").get<std::string>(); }
+    Tolerance allowed(bool half) const { (void)half; return {0.02, 1e-3}; }
+    std::string layout() const { return contract.at("postprocess").at("layout"); }
+    std::vector<size_t> shape_of_output() const {  // without the axis of the batch
+        const std::vector<size_t> shape = contract.at("outputs").at(0).at("shape");
+        return shape.size() == 3 ? std::vector<size_t>(shape.begin() + 1, shape.end()) : shape;
+    }
+};
+
+inline double iou(const std::array<double, 4>& a, const std::array<double, 4>& b) {
+    const double wide = std::min(a[2], b[2]) - std::max(a[0], b[0]), high = std::min(a[3], b[3]) - std::max(a[1], b[1]);
+    const double shared = std::max(wide, 0.0) * std::max(high, 0.0);
+    const double all = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared;
+    return all > 0 ? shared / all : 0;
+}
+
+inline void best_first(std::vector<Found>& found) {
+    std::stable_sort(found.begin(), found.end(), [](const Found& a, const Found& b) { return a.score > b.score; });
+}
+
+// What `postprocess.rule` of the contract keeps, in pixels of the input.
+inline std::vector<Found> choose(const Bundle& bundle, const std::vector<float>& output) {
+    const auto &rules = bundle.contract.at("thresholds"), &after = bundle.contract.at("postprocess");
+    const double least = rules.at("confidence");
+    const std::string nms = after.at("nms");
+    std::vector<Found> all, kept;
+    if (bundle.layout() == "rows" && nms == "none") {
+        for (const float* row = output.data(); row < output.data() + output.size(); row += bundle.output.shape[1])
+            if (row[4] > least) kept.push_back({int(row[5]), row[4], {row[0], row[1], row[2], row[3]}});
+    } else {
+        require(bundle.layout() == "anchors" && (nms == "app" || nms == "none"), "this example cannot decode the layout " + bundle.layout() + " with nms " + nms);
+        const size_t anchors = bundle.output.shape[1], classes = bundle.labels.size();
+        const auto at = [&](size_t row, size_t anchor) { return output[row * anchors + anchor]; };
+        for (size_t a = 0; a < anchors; a++) {
+            size_t best = 4;
+            for (size_t c = 5; c < 4 + classes; c++) if (at(c, a) > at(best, a)) best = c;
+            const double x = at(0, a), y = at(1, a), w = at(2, a) / 2.0, h = at(3, a) / 2.0;
+            if (at(best, a) > least) all.push_back({int(nms == "app" ? best - 4 : a), at(best, a), {x - w, y - h, x + w, y + h}});
+        }
+        best_first(all);
+        if (nms == "app") {
+            for (const Found& one : all)
+                if (std::none_of(kept.begin(), kept.end(), [&](const Found& k) { return k.label == one.label && iou(k.box, one.box) > rules.at("iou"); })) kept.push_back(one);
+        } else {  // an anchor can give several objects
+            const size_t most = after.at("best");
+            all.resize(std::min(all.size(), most), {});
+            for (const Found& one : all)
+                for (size_t c = 0; c < classes; c++)
+                    if (at(4 + c, one.label) > least) kept.push_back({int(c), at(4 + c, one.label), one.box});
+            best_first(kept);
+            kept.resize(std::min(kept.size(), most), {});
+        }
+    }
+    kept.resize(std::min(kept.size(), rules.at("limit").get<size_t>()), {});
+    return kept;
+}
+
+// The largest differences seen; NaN is larger than everything.
+struct Difference {
+    double pixels = 0, score = 0;
+    std::string fault;
+    static void widen(double& most, double by) { most = std::max(most, std::isnan(by) ? INFINITY : std::abs(by)); }
+    bool within(const Tolerance& allowed) const { return fault.empty() && pixels <= allowed.pixels && score <= allowed.score; }
+};
+
+// Pairs each golden detection with the nearest of its class. One whose score is about the threshold may come or go.
+inline Difference compare(const Bundle& bundle, std::vector<Found> found, const Tolerance& allowed) {
+    Difference difference;
+    const auto& box = bundle.results.at("letterbox");
+    const std::vector<double> scales = box.at("scale").is_array() ? box["scale"].get<std::vector<double>>() : std::vector<double>(2, box.at("scale"));
+    const double offsets[2] = {box.at("left"), box.at("top")}, sides[2] = {box.at("width"), box.at("height")};
+    for (Found& one : found)
+        for (int i = 0; i < 4; i++) one.box[i] = std::clamp((one.box[i] - offsets[i % 2]) / scales.at(i % 2), 0.0, sides[i % 2]);
+    const double sure = bundle.contract["thresholds"]["confidence"].get<double>() + allowed.score;
+    for (const auto& golden : bundle.results.at("detections")) {
+        const std::array<double, 4> wanted = golden.at("box");
+        const auto distance = [&](const Found& one) {
+            double most = one.label == golden.at("class") ? 0 : INFINITY;
+            for (int i = 0; i < 4; i++) Difference::widen(most, one.box[i] - wanted[i]);
+            return most;
+        };
+        const auto nearest = std::min_element(found.begin(), found.end(), [&](const Found& a, const Found& b) { return distance(a) < distance(b); });
+        if (nearest != found.end() && distance(*nearest) <= allowed.pixels) {
+            Difference::widen(difference.pixels, distance(*nearest));
+            Difference::widen(difference.score, nearest->score - golden.at("score").get<double>());
+            found.erase(nearest);
+        } else if (golden.at("score") > sure) difference.fault = "a golden " + bundle.labels.at(golden["class"]) + " was not found there";
+    }
+    for (const Found& one : found)
+        if (!(one.score <= sure)) difference.fault = "a " + bundle.labels.at(one.label) + " was found that is not golden";
+    return difference;
+}
+
+inline bool report(const char* vector, const Difference& found, const Tolerance& allowed) {
+    const bool right = found.within(allowed);
+    std::printf("%-10s %s  %.6f px (allowed %g), score %.7f (allowed %g) %s\n", vector, right ? "ok    " : "FAILED", found.pixels, allowed.pixels, found.score, allowed.score, found.fault.c_str());
+    return right;
+}
+
+// Compares what a runtime returned with the golden vectors, prints a line for each; returns the exit code.
+inline int verdict(const Bundle& bundle, const Tensor& output, const Tolerance& allowed) {
+    const Tolerance rounding{1.01e-3, 1.01e-6};  // golden detections have 3 decimals of a pixel, 6 of a score
+    bool right = report("decoding", compare(bundle, choose(bundle, bundle.output.values), rounding), rounding);
+    require(output.shape == bundle.output.shape, "the artifact's output does not have the contract's shape");
+    Difference raw;
+    const size_t row = output.shape[1];
+    for (size_t i = 0; i < output.values.size(); i++) {
+        const bool rows = bundle.layout() == "rows", box = rows ? i % row < 4 : i / row < 4;
+        const bool empty = rows && bundle.output.values[i - i % row + 4] < bundle.contract["thresholds"]["confidence"];
+        const double by = double(output.values[i]) - bundle.output.values[i];
+        Difference::widen(box ? raw.pixels : raw.score, empty && std::isfinite(by) ? 0 : by);  // rows of no object have any order
+    }
+    right &= report("output", raw, allowed);
+    right &= report("detections", compare(bundle, choose(bundle, output.values), allowed), allowed);
+    return right ? 0 : 1;
+}
+
+}  // namespace golden
