@@ -71,7 +71,12 @@ struct Bundle {
         require(output.shape == shape_of_output(), "golden/output.npy does not have the contract's shape");
     }
 
-    std::string entry() const { return folder + contract.at("entry").get<std::string>(); }
+    std::string entry(const std::string& suffix) const {
+        const std::string name = contract.at("entry");
+        const bool right = name.size() > suffix.size() && name.substr(name.size() - suffix.size()) == suffix;
+        require(right, "this bundle is for another runtime: its artifact is " + name + ", not *" + suffix);
+        return folder + name;
+    }
     Tolerance allowed(bool half) const { (void)half; return {0.02, 1e-3}; }
     std::string layout() const { return contract.at("postprocess").at("layout"); }
     std::vector<size_t> shape_of_output() const {  // without the axis of the batch

@@ -7,7 +7,7 @@
 int main(int count, char** arguments) try {
     golden::require(count == 2 || count == 3, "usage: golden-ncnn BUNDLE [THREADS]");
     const golden::Bundle bundle(arguments[1]);
-    const std::string param = bundle.entry(), bin = param.substr(0, param.rfind('.')) + ".bin";
+    const std::string param = bundle.entry(".param"), bin = param.substr(0, param.rfind('.')) + ".bin";
     const auto& contract = bundle.contract;
     const Network network(param, bin, contract.at("inputs").at(0).at("name"), {contract.at("outputs").at(0).at("name")}, count == 3 ? std::stoi(arguments[2]) : 1);
     const auto& shape = bundle.input.shape;

@@ -8,7 +8,7 @@ int main(int count, char** arguments) try {
     const golden::Bundle bundle(arguments[1]);
     ov::Core core;
     core.set_property("CPU", {ov::hint::inference_precision(ov::element::f32), ov::inference_num_threads(1)});
-    ov::CompiledModel model = core.compile_model(bundle.entry(), "CPU");
+    ov::CompiledModel model = core.compile_model(bundle.entry(".xml"), "CPU");
     ov::InferRequest request = model.create_infer_request();
     const auto& shape = bundle.input.shape;
     request.set_input_tensor(ov::Tensor(ov::element::f32, ov::Shape(shape), const_cast<float*>(bundle.input.values.data())));

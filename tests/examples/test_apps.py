@@ -1,0 +1,251 @@
+"""The programs of `examples/apps`, built, on bundles of the demo models: right, and with every kind of damage."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import native_builds
+import numpy as np
+import pytest
+from real_model import DEMO, ROOT
+from torch_support import context, load
+
+import yolodeploy_ncnn
+import yolodeploy_openvino
+from yolodeploy.backend import Artifact, Target, layout_of
+from yolodeploy.bundle.app_contract import app_files
+from yolodeploy.data.images import letterboxed_file, to_tensor
+from yolodeploy.system import ImageShape
+from yolodeploy.tasks import Golden, Seen, app_rules, evaluation_rules, task_of
+from yolodeploy_torch.model import info, read_graph
+
+APPS = ROOT / "examples" / "apps"
+IMAGE = ROOT / "examples/shapes/data/images/val/00001.jpg"
+SIZE = ImageShape.square(160)
+PLUGINS = {"ncnn": yolodeploy_ncnn, "openvino": yolodeploy_openvino}
+MODELS = {"yolov8n": DEMO, "yolo26": DEMO.with_name("shapes-yolo26.pt")}
+
+pytestmark = [
+    pytest.mark.slow,
+    *(
+        pytest.mark.skipif(plugin.problem() is not None, reason=plugin.problem() or "installed")
+        for plugin in PLUGINS.values()
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Both programs, built as the README says."""
+    ncnn = native_builds.ncnn_library("native") / "lib/cmake/ncnn"
+    if not Path("/usr/include/nlohmann/json.hpp").is_file():
+        pytest.skip("nlohmann/json.hpp not found. Run: apt-get install nlohmann-json3-dev")
+    work = tmp_path_factory.mktemp("apps")
+    build = native_builds.build
+    return {
+        "ncnn": build(APPS / "ncnn", work / "ncnn", "golden-ncnn", ncnn_DIR=ncnn),
+        "openvino": build(
+            APPS / "openvino", work / "openvino", "golden-openvino", PYTHON=sys.executable
+        ),
+    }
+
+
+def write_bundle(folder: Path, plugin: ModuleType, source: Artifact) -> None:
+    """What `yolodeploy deploy` writes for an app, of an fp16 export."""
+    step = plugin.STEPS[0]
+    work = folder.with_name(f"{folder.name}-work")
+    exported = step.run(source, step.params(precision="fp16"), context(work))
+    artifact = Artifact(plugin.NAME, exported, "")
+    shutil.copytree(exported, folder)
+    model, target = info(read_graph(source.path)), Target(plugin.DEVICES[0])
+    predictor = plugin.open(artifact, target, 1)
+    box = letterboxed_file(IMAGE, model.images(SIZE))
+    tensor = to_tensor(box.pixels)
+    outputs, layout = {"output": predictor(tensor)[0]}, layout_of(predictor)
+    (folder / "golden").mkdir()
+    golden = Golden(folder / "golden", app_rules(model.task).for_head(model.head))
+    rules, task = evaluation_rules(model.task), task_of(model)
+    golden.offer(Seen(0, IMAGE, box, tensor, None, (outputs,), (layout,), task, rules))
+    golden.finish()
+    plan: Any = SimpleNamespace(facts=None, imgsz=SIZE)
+    for name, data in app_files(plan, model, plugin.describe(artifact), layout).items():
+        (folder / name).write_bytes(data)
+
+
+@pytest.fixture(scope="module")
+def bundles(programs: object, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles by runtime and model."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for name, weights in MODELS.items():
+        source = load(weights, folder / name)
+        for runtime, plugin in PLUGINS.items():
+            write_bundle(folder / f"{runtime}-{name}", plugin, source)
+    return {path.name: path for path in folder.iterdir()}
+
+
+def prove(program: Path, bundle: Path) -> tuple[int, str]:
+    done = subprocess.run([program, bundle], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("runtime", PLUGINS)
+def test_golden_vectors_are_reproduced(
+    runtime: str, model: str, programs: dict[str, Path], bundles: dict[str, Path]
+) -> None:
+    bundle = bundles[f"{runtime}-{model}"]
+    layout = json.loads((bundle / "contract.json").read_text())["postprocess"]["layout"]
+    assert layout == ("rows" if (runtime, model) == ("openvino", "yolo26") else "anchors")
+    assert json.loads((bundle / "golden/detections.json").read_text())["detections"]
+    code, text = prove(programs[runtime], bundle)
+    assert code == 0, text
+    assert [line.split()[:2] for line in text.splitlines()] == [
+        ["decoding", "ok"],
+        ["output", "ok"],
+        ["detections", "ok"],
+    ]
+
+
+def weights_of(bundle: Path) -> Path:
+    return next(bundle.glob("model*.bin"))
+
+
+def spoil(file: Path, change: Callable[[bytes], bytes]) -> None:
+    file.write_bytes(change(file.read_bytes()))
+
+
+def change_array(file: Path, change: Callable[[np.ndarray], object]) -> None:
+    array = np.load(file)
+    change(array)
+    np.save(file, array)
+
+
+def change_json(file: Path, change: Callable[[Any], object]) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def put(where: Any, value: float) -> Callable[[np.ndarray], object]:
+    return lambda array: array.__setitem__(where, value)
+
+
+def best(array: np.ndarray) -> int:
+    """The anchor with the highest score."""
+    return int(array[4:].max(0).argmax())
+
+
+GOLDEN, OUTPUT = "golden/detections.json", "golden/output.npy"
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "weights zeroed": (
+        lambda b: spoil(weights_of(b), lambda d: d[:20000] + bytes(2000) + d[22000:]),
+        "output     FAILED",
+    ),
+    "weights of fp16 as NaN": (
+        lambda b: spoil(weights_of(b), lambda d: d[:20000] + b"\xff\x7f" * 8 + d[20016:]),
+        "inf",
+    ),
+    "weights cut off": (lambda b: spoil(weights_of(b), lambda d: d[:-1000]), "FAILED"),
+    "a golden box moved": (
+        lambda b: change_json(b / GOLDEN, lambda g: g["detections"][0].update(box=[1, 2, 3, 4])),
+        "decoding   FAILED",
+    ),
+    "a golden detection gone": (
+        lambda b: change_json(b / GOLDEN, lambda g: g["detections"].pop()),
+        "was found that is not golden",
+    ),
+    "another golden class": (
+        lambda b: change_json(b / GOLDEN, lambda g: g["detections"][0].update({"class": 4})),
+        "was not found",
+    ),
+    "no golden class": (
+        lambda b: change_json(b / GOLDEN, lambda g: g["detections"][0].update({"class": 99})),
+        "FAILED",
+    ),
+    "golden results cut off": (lambda b: spoil(b / GOLDEN, lambda d: d[:-30]), "FAILED"),
+    "golden output changed": (
+        lambda b: change_array(b / OUTPUT, lambda a: put((0, best(a)), 30.0)(a)),
+        "decoding   FAILED",
+    ),
+    "golden output changed where nothing is": (
+        lambda b: change_array(
+            b / OUTPUT, lambda a: put((0, int(a[4:].max(0).argmin())), 500.0)(a)
+        ),
+        "output     FAILED",
+    ),
+    "golden output with NaN": (
+        lambda b: change_array(b / OUTPUT, put((0, 0), np.nan)),
+        "output     FAILED",
+    ),
+    "golden output cut off": (lambda b: spoil(b / OUTPUT, lambda d: d[:-4]), "it was cut off"),
+    "golden output too long": (lambda b: spoil(b / OUTPUT, lambda d: d + bytes(4)), "has too much"),
+    "golden output without an end of its head": (
+        lambda b: spoil(b / OUTPUT, lambda d: d[:40]),
+        "is damaged",
+    ),
+    "golden input with NaN": (
+        lambda b: change_array(b / "golden/input.npy", put((0, 0, 80, 80), np.nan)),
+        "output     FAILED",
+    ),
+    "golden input of another size": (
+        lambda b: np.save(b / "golden/input.npy", np.zeros((1, 3, 32, 32), np.float32)),
+        "golden/input.npy does not have the contract's shape",
+    ),
+    "a label too many": (
+        lambda b: spoil(b / "labels.txt", lambda d: d + b"more\n"),
+        "labels.txt does not have a line for each class",
+    ),
+    "another task": (
+        lambda b: change_json(b / "contract.json", lambda c: c.update(task="pose")),
+        'this example decodes boxes; for the task "pose" port examples/decode',
+    ),
+    "another layout": (
+        lambda b: change_json(
+            b / "contract.json", lambda c: c["postprocess"].update(nms="artifact")
+        ),
+        "this example cannot decode the layout anchors with nms artifact",
+    ),
+    "no contract": (lambda b: (b / "contract.json").unlink(), "cannot open"),
+    "no artifact": (lambda b: weights_of(b).unlink(), "FAILED"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("runtime", PLUGINS)
+def test_damage_is_told(
+    runtime: str,
+    damage: str,
+    programs: dict[str, Path],
+    bundles: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    bundle = shutil.copytree(bundles[f"{runtime}-yolov8n"], tmp_path / "bundle")
+    spoiled, message = DAMAGES[damage]
+    spoiled(bundle)
+    code, text = prove(programs[runtime], bundle)
+    assert code == 1, text
+    assert message in text
+
+
+@pytest.mark.parametrize(("runtime", "other"), [("ncnn", "openvino"), ("openvino", "ncnn")])
+def test_a_bundle_for_another_runtime(
+    runtime: str, other: str, programs: dict[str, Path], bundles: dict[str, Path]
+) -> None:
+    code, text = prove(programs[runtime], bundles[f"{other}-yolov8n"])
+    assert code == 1
+    assert text.startswith("FAILED: this bundle is for another runtime")
+
+
+def test_each_program_is_short() -> None:
+    """Under 200 lines with what they share."""
+    shared = len((APPS / "golden.hpp").read_text().splitlines())
+    for runtime in PLUGINS:
+        assert shared + len((APPS / runtime / "main.cpp").read_text().splitlines()) < 200
+    assert len((APPS / "coreml/Golden.swift").read_text().splitlines()) < 200
