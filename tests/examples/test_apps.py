@@ -243,9 +243,14 @@ def test_a_bundle_for_another_runtime(
     assert text.startswith("FAILED: this bundle is for another runtime")
 
 
+def code_lines(file: Path) -> int:
+    lines = (line.strip() for line in file.read_text().splitlines())
+    return sum(bool(line) and not line.startswith("//") for line in lines)
+
+
 def test_each_program_is_short() -> None:
-    """Under 200 lines with what they share."""
-    shared = len((APPS / "golden.hpp").read_text().splitlines())
+    """Under 200 lines with what they share, but for the runner's own `network.hpp`."""
+    shared = code_lines(APPS / "golden.hpp")
     for runtime in PLUGINS:
-        assert shared + len((APPS / runtime / "main.cpp").read_text().splitlines()) < 200
-    assert len((APPS / "coreml/Golden.swift").read_text().splitlines()) < 200
+        assert shared + code_lines(APPS / runtime / "main.cpp") < 200
+    assert code_lines(APPS / "coreml/Golden.swift") < 200

@@ -42,7 +42,7 @@ def runner(architecture: Architecture) -> Path:
 def build(source: Path, work: Path, target: str, **options: str | Path) -> Path:
     """A program, built by CMake without optimization; returns its path."""
     given = [f"-D{name}={value}" for name, value in options.items()]
-    run(["cmake", "-S", str(source), "-B", str(work), "-DCMAKE_BUILD_TYPE=Debug", *given])
+    run(["cmake", "-S", str(source), "-B", str(work), "-DCMAKE_BUILD_TYPE=None", *given])
     run(["cmake", "--build", str(work)])
     return work / target
 
