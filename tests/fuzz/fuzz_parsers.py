@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import multiprocessing
 import subprocess
 import tempfile
@@ -253,6 +254,33 @@ def _info(folder: Path) -> object:
     return ModelInfo.read(folder / "yolo")
 
 
+def _frames(folder: Path) -> object:
+    """As a session reads what a host sends."""
+    from yolodeploy.errors import HostProblem
+    from yolodeploy.worker.frames import FrameError, read_frame
+
+    with (folder / "frames.bin").open("rb") as stream:
+        try:
+            return [read_frame(stream, 1 << 20) for _ in range(3)]
+        except (EOFError, FrameError) as error:
+            raise HostProblem(f"host `liar`: it sent {error}") from None
+
+
+def _answers(folder: Path) -> object:
+    from yolodeploy.errors import HostProblem
+    from yolodeploy.hosts.answers import Machine, Opened, Output, timing_of, typed
+
+    try:
+        told = json.loads((folder / "answers.json").read_bytes())
+    except (ValueError, RecursionError):
+        raise HostProblem("host `liar`: it sent a line that is not JSON") from None
+    told = typed(dict[str, Any], told, "liar")
+    typed(Machine, told.get("machine"), "liar")
+    typed(Opened, told.get("opened"), "liar")
+    typed(dict[str, list[Output]], told.get("predicted"), "liar")
+    return timing_of(told.get("timing"), "liar", others=["float"], threads=1, serving=4)
+
+
 def _messages() -> Any:
     from yolodeploy_coreml.mlpackage.package import messages
 
@@ -279,6 +307,8 @@ PARSERS = {
         [f"{OBJECT}/meta.json", f"{OBJECT}/data/data.json"], _store, SEALED
     ),
     "archive of a result": Parser(["object.tar"], _archive, (tar_headers, tar_headers, *BLIND)),
+    "host: frames": Parser(["frames.bin"], _frames, TEXT),
+    "host: answers": Parser(["answers.json"], _answers, JSON),
     "digests.json": Parser(["store/digests.json"], _digests, SEALED),
     "facts.json": Parser(["store/facts.json"], _facts, SEALED),
     "ncnn: .param": Parser(["ncnn/model.ncnn.param"], _ncnn, TEXT, backend="ncnn"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from yolodeploy.store.objects import Entry
 from yolodeploy.store.remote.tarball import pack
 from yolodeploy.store.store import Store
 from yolodeploy.system import ImageShape
+from yolodeploy.worker.frames import write_frame
+from yolodeploy.worker.machine import described
+from yolodeploy.worker.noise import Ratio
+from yolodeploy.worker.turns import Timing
 
 SIDE = 32
 TARGETS = {"ncnn": "pixel-8", "openvino": "xeon-icelake", "coreml": "iphone-13"}
@@ -65,6 +70,34 @@ def make_seeds(folder: Path, backends: Iterable[str] = TARGETS) -> None:
     stored = store.obtain(Entry("ab" * 32, "seed", "json"), _some_data)
     pack(stored.meta, stored.path, folder / "object.tar")
     _write_bundle(folder / "bundle")
+    _write_answers(folder)
+
+
+def _write_answers(folder: Path) -> None:
+    """What a host answers: the bytes of three messages, and what the heads of others may hold."""
+    ratio = {"value": 0.5, "low": 0.4, "high": 0.6}
+    waits = {"batch": 1, "requests": 4, "threads": 4, "waited": None}
+    timing = Timing(
+        5.0, 6.0, {"float": 9.0}, {"float": Ratio(**ratio)}, 80.0, 100, 1, "Cortex-A76", 0.01
+    )
+    about = {"name": "ncnn", "version": "1.0", "device": "Cortex-A76", "note": "computed in fp16"}
+    kept = {"distributions": {"ncnn": "1.0"}, "free_bytes": 1 << 30, "kept": ["ab" * 32]}
+    answers = {
+        "machine": {**described(), **kept},
+        "opened": {"runtime": about, "batch": 1},
+        "predicted": {"outputs": [{"name": "output", "shape": [2, 6, 4]}]},
+        "timing": {
+            **asdict(timing),
+            "image": ratio,
+            "throughput": {"rate": ratio, "reference": ratio, "ratio": ratio, **waits},
+            "climate": {"before": {"celsius": 41.5, "governors": ["schedutil"]}},
+        },
+    }
+    (folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
+    with (folder / "frames.bin").open("wb") as stream:
+        for number, (name, answer) in enumerate(answers.items()):
+            if name != "timing":
+                write_frame(stream, {"id": number, "result": answer}, [b"\0" * 64, b""])
 
 
 def _write_data(folder: Path) -> None:

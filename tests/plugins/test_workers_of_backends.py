@@ -18,7 +18,7 @@ import yolodeploy.worker
 from yolodeploy.backend import Artifact, Device, Portable, Target, load_registry
 from yolodeploy.errors import HostProblem
 from yolodeploy.hosts import LOCAL, ProcessTransport, WorkerHost
-from yolodeploy.hosts.session import typed
+from yolodeploy.hosts.answers import typed
 from yolodeploy.hosts.worker_host import Model
 from yolodeploy.worker import throughput, turns
 from yolodeploy.worker.frames import Frame

@@ -32,6 +32,7 @@ class Machine(BaseModel):
     cpu: Text
     processors: Count
     board: Text
+    names: list[Text] = Field(max_length=100)
     features: list[Text] = Field(max_length=1000)
     python: Text
     distributions: dict[Text, Text | None] = Field(max_length=100)
@@ -93,6 +94,7 @@ def _wrong(timing: Timing, others: Sequence[str], threads: int, serving: int) ->
         "peak_memory_mb": _positive(timing.peak_memory_mb),
         "others_ms": set(timing.others_ms) == set(others) and _positive(*timing.others_ms.values()),
         "ratios": set(timing.ratios) == set(others) and all(map(_is_ratio, timing.ratios.values())),
+        "image": timing.image is not None and _is_ratio(timing.image),
         "runs": 0 < timing.runs <= _MOST and 0 < timing.batch <= _MOST,
         "threads": timing.threads == threads,
         "cpu": timing.cpu == quotable(timing.cpu, TEXT),

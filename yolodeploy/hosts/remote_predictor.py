@@ -35,6 +35,10 @@ class RemotePredictor:
 
     def __call__(self, images: Floats) -> Floats | Outputs:
         """Run `[N, channels, H, W]` images in 0..1 on the host; of images with 8-bit values the pixels are sent, once."""
+        result, answers = self._session.ask_again(lambda: self._ask(images))
+        return self._remote.finish(self._arrays(result, answers, len(images)))
+
+    def _ask(self, images: Floats) -> tuple[Any, list[bytes]]:
         about: dict[str, Any] = {"name": "model", "shape": images.shape[1:]}
         pixels, blobs = _pixels(images), []
         if pixels is None:
@@ -42,8 +46,7 @@ class RemotePredictor:
         else:
             about["images"] = self._session.send([image.tobytes() for image in pixels])
         size = _VALUES + _VALUES_A_PIXEL * math.prod(images.shape[2:])
-        result, answers = self._session.ask("predict", about, blobs, 4 * size * len(images))
-        return self._remote.finish(self._arrays(result, answers, len(images)))
+        return self._session.ask("predict", about, blobs, 4 * size * len(images))
 
     def _arrays(self, result: Any, blobs: list[bytes], count: int) -> dict[str, Floats]:
         """The arrays of an answer; HostProblem if they are not what was asked for."""
@@ -63,7 +66,9 @@ class RemotePredictor:
         }
         for name, array in arrays.items():
             if not np.isfinite(array).all():
-                raise self._refused(f"the output {name} has values that are not finite")
+                raise self._refused(
+                    f"the output {name} has values that are not finite (its arithmetic overflows, or it is broken)"
+                )
         return arrays
 
     def _fit(self, shapes: Mapping[str, tuple[int, ...]], count: int) -> bool:

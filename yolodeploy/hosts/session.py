@@ -8,18 +8,25 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
-
-from pydantic import TypeAdapter, ValidationError
+from typing import IO, Any, Protocol, TypeVar, cast
 
 from yolodeploy.errors import HostProblem
 from yolodeploy.hosts.luggage import Luggage, disk_problem, explain_boot
-from yolodeploy.system import tree_files
+from yolodeploy.hosts.watchdog import Watchdog
+from yolodeploy.system import quotable, tree_files
 from yolodeploy.worker.frames import MARK, Frame, FrameError, read_frame, write_frame
 
 _GREETING = 1 << 16  # bytes that a login may print before the worker's first line
 _TAIL = 1 << 14  # bytes of stderr that are kept for messages
 _SMALL = 1 << 24  # bytes of an answer, unless more is expected
+_MESSAGE = 500  # characters of what a host says that are shown
+PATIENCE = {"start": 120.0, "open": 900.0, "predict": 900.0, "time": 3600.0}  # seconds
+_OTHER = 120.0  # for the rest
+_ERRNOS = 4096  # Linux has no greater error number
+_RATE = 20_000  # bytes per second that the slowest connection carries
+
+
+_Found = TypeVar("_Found")
 
 
 class Transport(Protocol):
@@ -50,7 +57,15 @@ class Session:
         self.kept = set[str]()  # digests of what the host has, as far as it said so
         self._process = transport.start(luggage)
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
-        self._tail = Tail(self._process.stderr)
+        self._tail, self._watchdog = Tail(self._process.stderr), Watchdog(self._process)
+        try:
+            with self._watchdog.patient(PATIENCE["start"] + len(luggage.data) / _RATE):
+                self._start(luggage)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, luggage: Luggage) -> None:
         if self._line() == b"need":
             self._write(lambda stream: stream.write(luggage.data) and stream.flush())
         if self._line() != b"ready":
@@ -60,7 +75,9 @@ class Session:
         self, do: str, about: Mapping[str, Any], blobs: Sequence[Any] = (), most: int = _SMALL
     ) -> tuple[Any, list[bytes]]:
         """Ask for one thing; returns the result and its blobs, of at most so many bytes. HostProblem if that fails."""
-        with self._lock:
+        sent = sum(memoryview(blob).nbytes for blob in blobs)
+        patience = PATIENCE.get(do, _OTHER) + sent / _RATE
+        with self._lock, self._watchdog.patient(patience):
             self._count += 1
             head = {**about, "id": self._count, "do": do}
             self._write(lambda stream: write_frame(stream, head, blobs))
@@ -72,6 +89,16 @@ class Session:
         if "result" not in frame.head:
             raise self._foreign("its answer has no result")
         return frame.head["result"], frame.blobs
+
+    def ask_again(self, ask: Callable[[], _Found]) -> _Found:
+        """Do what sends files and asks; if the host has lost some that it said it keeps, send all of them and ask once more."""
+        try:
+            return ask()
+        except Refused as error:
+            if error.why != "missing":
+                raise
+        self.kept.clear()
+        return ask()
 
     def send(self, blobs: Sequence[bytes]) -> list[str]:
         """Send what the host does not keep yet; returns the digests."""
@@ -99,6 +126,7 @@ class Session:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._watchdog.close()
         self._tail.close()
 
     def _line(self) -> bytes:
@@ -134,9 +162,10 @@ class Session:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = None
-        said = self._tail.text()
+        said, late = self._tail.text(), self._watchdog.late
         why = (
-            explain_boot(said, self._transport.install)
+            (late and f"it did not answer within {late:.0f} seconds. Run again, or restart it.")
+            or explain_boot(said, self._transport.install)
             or self._transport.explain(code, said)
             or _last(said)
             or otherwise
@@ -158,10 +187,12 @@ class Refused(HostProblem, exit_code=HostProblem.exit_code, kind=HostProblem.kin
 
 
 def _refusal(name: str, head: Mapping[str, Any]) -> Refused:
-    said, kind = str(head["error"])[:500], str(head.get("kind"))
+    said, kind = quotable(head["error"], _MESSAGE), str(head.get("kind"))
     number = head.get("errno")
-    if kind == "disk" and isinstance(number, int):
+    if kind == "disk" and isinstance(number, int) and 0 < number < _ERRNOS:
         said = disk_problem(number)
+    if kind == "missing":
+        said = "it has lost a file that was sent there. Run again."
     refused = Refused(f"host `{name}`: {said}")
     refused.why = kind
     return refused
@@ -169,7 +200,7 @@ def _refusal(name: str, head: Mapping[str, Any]) -> Refused:
 
 def _last(text: str) -> str:
     lines = text.strip().splitlines()
-    return lines[-1][:500] if lines else ""
+    return quotable(lines[-1], _MESSAGE) if lines else ""
 
 
 class Tail:
@@ -197,14 +228,3 @@ class Tail:
         self._thread.join(1)
         with contextlib.suppress(OSError):
             cast("IO[bytes]", self._stream).close()
-
-
-def typed(kind: Any, value: Any, host: str) -> Any:
-    """A host's answer as a typed value; HostProblem if it is something else."""
-    try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"])) or "the answer"
-        raise HostProblem(
-            f"host `{host}`: {where} is not what an answer has there, so nothing that it said is used. Run again."
-        ) from None

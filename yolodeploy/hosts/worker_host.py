@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel
 
 from yolodeploy.backend import Hardware, Portable, Remote, Runtime, Worker
 from yolodeploy.errors import HostProblem, PlanRefused
+from yolodeploy.hosts.answers import Machine, Opened, timing_of, typed
 from yolodeploy.hosts.host import Timed
 from yolodeploy.hosts.luggage import pack
 from yolodeploy.hosts.remote_predictor import RemotePredictor
-from yolodeploy.hosts.session import Session, Transport, typed
+from yolodeploy.hosts.session import Session, Transport
 from yolodeploy.system import installed
 from yolodeploy.worker.turns import Timing
 
@@ -23,28 +24,6 @@ if TYPE_CHECKING:
 
 
 KEPT_BYTES = 4_000_000_000  # of images and artifacts; the oldest go first
-
-
-class Machine(BaseModel):
-    """What a worker says of its machine, see `worker.machine.described`."""
-
-    system: str
-    release: str
-    arch: str
-    cpu: str
-    processors: int
-    board: str
-    names: list[str]
-    features: list[str]
-    python: str
-    distributions: dict[str, str | None]
-    free_bytes: int
-    kept: list[str]
-
-
-class _Opened(BaseModel):
-    runtime: dict[str, str]
-    batch: int
 
 
 @dataclass(frozen=True)
@@ -120,48 +99,48 @@ class WorkerHost:
         """Open an artifact in a worker of its own."""
         plugin = portable(backend, self.name)
         remote, session = plugin.remote(artifact, target), self._session(plugin.WORKER)
-        model = Model(remote, session.send_tree(artifact.path)).plain(plugin.WORKER.module)
-        result, _ = session.ask("open", {"model": model, "name": "model", "threads": threads})
-        opened: _Opened = typed(_Opened, result, self.name)
+        module = plugin.WORKER.module
+
+        def ask() -> Any:
+            model = Model(remote, session.send_tree(artifact.path)).plain(module)
+            return session.ask("open", {"model": model, "name": "model", "threads": threads})[0]
+
+        opened: Opened = typed(Opened, session.ask_again(ask), self.name)
         about, timing = opened.runtime, remote.timing and self.timing
-        runtime = Runtime(
-            about["name"],
-            about["version"],
-            about["device"],
-            threads,
-            "; ".join(filter(None, (about.get("note"), remote.note))),
-            timing,
-            self.name,
-        )
+        note = "; ".join(filter(None, (about.note, remote.note)))
+        place = about.name, about.version, about.device
+        runtime = Runtime(*place, threads, note, timing, self.name)
         return RemotePredictor(session, remote, runtime, opened.batch)
 
     def time(self, timed: Timed) -> Timing:
         """Time an artifact in a fresh worker."""
-        plugin = portable(timed.backend, self.name)
-        session = self._session(plugin.WORKER)
+        session = self._session(portable(timed.backend, self.name).WORKER)
         try:
-            tensor = np.load(timed.tensor)
-            told = {
-                name: Model(plugin.remote(each, timed.target), session.send_tree(each.path)).plain(
-                    plugin.WORKER.module
-                )
-                for name, each in {"": timed.artifact, **timed.others}.items()
-            }
-            about = {
-                "model": told.pop(""),
-                "others": told,
-                "tensor": session.send([tensor.tobytes()])[0],
-                "shape": tensor.shape[1:],
-                "threads": timed.threads,
-                "limits": {name: list(limits) for name, limits in timed.limits.items()},
-                "serving": timed.serving,
-                "reference": timed.reference,
-            }
-            result, _ = session.ask("time", about)
+            result = session.ask_again(partial(self._time, session, timed))
         finally:
             self._end(session)
-        timing: Timing = typed(Timing, result, self.name)
-        return timing
+        asked = {"threads": timed.threads, "serving": timed.serving}
+        return timing_of(result, self.name, others=list(timed.others), **asked)
+
+    def _time(self, session: Session, timed: Timed) -> Any:
+        plugin, tensor = portable(timed.backend, self.name), np.load(timed.tensor)
+        told = {
+            name: Model(plugin.remote(each, timed.target), session.send_tree(each.path)).plain(
+                plugin.WORKER.module
+            )
+            for name, each in {"": timed.artifact, **timed.others}.items()
+        }
+        about = {
+            "model": told.pop(""),
+            "others": told,
+            "tensor": session.send([tensor.tobytes()])[0],
+            "shape": tensor.shape[1:],
+            "threads": timed.threads,
+            "limits": {name: list(limits) for name, limits in timed.limits.items()},
+            "serving": timed.serving,
+            "reference": timed.reference,
+        }
+        return session.ask("time", about)[0]
 
     def close(self) -> None:
         """End its workers."""
