@@ -34,6 +34,7 @@ class Machine(BaseModel):
     board: Text
     names: list[Text] = Field(max_length=100)
     features: list[Text] = Field(max_length=1000)
+    emulated: bool
     python: Text
     distributions: dict[Text, Text | None] = Field(max_length=100)
     free_bytes: int = Field(ge=0, lt=1 << 63)

@@ -46,5 +46,6 @@ class KindModule(Protocol[_Settings_contra]):
 # By the `kind` of hosts.toml; a module is imported when a host of its kind is named.
 KINDS: Mapping[str, str] = {
     "process": "yolodeploy.hosts.process",
+    "qemu": "yolodeploy.hosts.qemu",
     "ssh": "yolodeploy.hosts.ssh",
 }

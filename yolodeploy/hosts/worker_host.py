@@ -71,6 +71,7 @@ class WorkerHost:
             machine.board,
             tuple(machine.names),
             frozenset(machine.features),
+            machine.emulated,
         )
 
     def conditions(self, backend: Backend) -> Mapping[str, Any]:

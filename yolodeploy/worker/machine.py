@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 _ANDROID = hasattr(sys, "getandroidapilevel")
+EMULATED = os.environ.get("YOLODEPLOY_EMULATED", "")  # the processor; /proc shows the one below
 
 
 @cache
 def cpu_name() -> str:
-    """The processor's name as the operating system gives it."""
+    """The processor's name as the operating system gives it; of an emulated one, the name that it was given."""
+    if EMULATED:
+        return EMULATED
     lines = _read("/proc/cpuinfo").splitlines()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else _board() or platform.processor() or platform.machine()
@@ -47,7 +50,7 @@ def described() -> dict[str, Any]:
     """This machine as plain data: what it is, and what of it a device's entry can be compared with.
 
     `board` is the name in the device tree (Arm boards), of the Mac or of the phone, `names` is what else it is known by, and
-    `features` are the processor's, as Linux lists them.
+    `features` are the processor's, as Linux lists them. `emulated` says that another processor pretends to be this one.
     """
     return {
         "system": "Android" if _ANDROID else platform.system(),
@@ -55,9 +58,10 @@ def described() -> dict[str, Any]:
         "arch": _arch(),
         "cpu": cpu_name(),
         "processors": threads(),
-        "board": _board(),
-        "names": _names(),
-        "features": _features(),
+        "board": "" if EMULATED else _board(),
+        "names": [] if EMULATED else _names(),
+        "features": [] if EMULATED else _features(),
+        "emulated": bool(EMULATED),
         "python": platform.python_version(),
     }
 
