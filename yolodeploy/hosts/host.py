@@ -46,6 +46,10 @@ class Host(Protocol):
     def processors(self) -> int:
         """How many images it can work on at the same time."""
 
+    @property
+    def untimed(self) -> str:
+        """Why nothing is timed there, as the end of a sentence; "" if it is."""
+
     def hardware(self, backend: Backend) -> Hardware:
         """What the machine says of itself; `backend` is the one whose artifacts shall run there."""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class LocalHost:
     """The machine on which yolodeploy runs."""
 
-    name = claims = ""
+    name = claims = untimed = ""
 
     @property
     def processors(self) -> int:

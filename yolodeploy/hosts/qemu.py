@@ -105,4 +105,5 @@ def _python(root: Path, name: str) -> Path:
 
 def make(name: str, settings: Settings) -> WorkerHost:
     """The host of that name; nothing runs yet."""
-    return WorkerHost(QemuTransport(name, settings), timing=False, claims=settings.device or "")
+    untimed = f"{name} emulates its processor, so its speed is no device's"
+    return WorkerHost(QemuTransport(name, settings), untimed=untimed, claims=settings.device or "")

@@ -45,11 +45,11 @@ class WorkerHost:
         self,
         transport: Transport,
         *,
-        timing: bool = True,
+        untimed: str = "",
         claims: str = "",
         kept_bytes: int = KEPT_BYTES,
     ) -> None:
-        self.name, self.timing, self.claims = transport.name, timing, claims
+        self.name, self.untimed, self.claims = transport.name, untimed, claims
         self._transport, self._kept_bytes = transport, kept_bytes
         self._sessions: list[Session] = []
         self._machines: dict[str, Machine] = {}
@@ -107,7 +107,7 @@ class WorkerHost:
             return session.ask("open", {"model": model, "name": "model", "threads": threads})[0]
 
         opened: Opened = typed(Opened, session.ask_again(ask), self.name)
-        about, timing = opened.runtime, remote.timing and self.timing
+        about, timing = opened.runtime, remote.timing and not self.untimed
         note = "; ".join(filter(None, (about.note, remote.note)))
         place = about.name, about.version, about.device
         runtime = Runtime(*place, threads, note, timing, self.name)

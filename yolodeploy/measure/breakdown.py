@@ -130,9 +130,9 @@ def _drop(accuracy: Measure, rows: Sequence[Row]) -> Figure:
 def _latency(plan: Plan, index: int, evidence: Evidence) -> dict[str, Figure]:
     """The median latency for the step, and the speedup over the first row's, from pairs of bursts."""
     ratio, speedup = one(evidence.measures, Key.LATENCY_RATIO), one(evidence.measures, Key.SPEEDUP)
-    if ratio.artifact is None:
-        return {"latency_ms": (None, ratio.reason), "speedup": (None, ratio.reason)}
     timing, first, timed = evidence.timing, plan.floats.get(0), timed_step(plan, index)
+    if ratio.artifact is None or timing is None:
+        return {"latency_ms": (None, ratio.reason), "speedup": (None, ratio.reason)}
     latency, against = timing.others_ms.get(timed.id) if timed else None, 1.0
     if index == len(plan.steps) - 1:
         latency = timing.image_ms

@@ -141,10 +141,12 @@ def _latency(evidence: Evidence, _: Checks) -> _Value:
     """The latency per image on the target itself; that of another machine says nothing about it."""
     if not evidence.place.on_device:
         return _Value(None, _not_there(evidence))
-    image = evidence.timing.image
-    interval = (image.low, image.high) if image else None
-    note = f"per image, on {evidence.timing.cpu}"
-    return _Value(evidence.timing.image_ms, note, interval, decides=True)
+    timing = evidence.timing
+    if timing is None:
+        return _Value(None, one(evidence.measures, Key.LATENCY).reason)
+    interval = (timing.image.low, timing.image.high) if timing.image else None
+    note = f"per image, on {timing.cpu}"
+    return _Value(timing.image_ms, note, interval, decides=True)
 
 
 def _not_there(evidence: Evidence) -> str:
@@ -154,7 +156,7 @@ def _not_there(evidence: Evidence) -> str:
 def _timed(key: Key) -> Callable[[Evidence, Checks], _Value]:
     def value(evidence: Evidence, _: Checks) -> _Value:
         measure = one(evidence.measures, key)
-        note = measure.reason or f"on {evidence.timing.cpu}"
+        note = measure.reason or f"on {evidence.timing and evidence.timing.cpu}"
         return _Value(measure.artifact, note, measure.interval, decides=True)
 
     return value
@@ -247,8 +249,9 @@ def _check(name: str, limit: float, found: _Value, evidence: Evidence) -> Check:
 def _doubt(check: Check, value: float, interval: Interval | None, evidence: Evidence) -> str:
     """What would tell on which side of its limit a value lies."""
     if check.timed:
-        served = evidence.timing.throughput if check.name == "throughput_ratio" else None
-        waited = (served or evidence.timing).waited
+        timing = evidence.timing
+        served = timing.throughput if timing and check.name == "throughput_ratio" else None
+        waited = found.waited if (found := served or timing) else None
         busy = "" if waited is None else f" (this one let it wait for {waited:.0%} of the time)"
         return f"Measure on a quieter machine{busy}, or change the limit."
     images, limit = evidence.images, check.limit

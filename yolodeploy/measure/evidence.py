@@ -68,8 +68,8 @@ class Evidence:
         return one(self.measures, self.scores[0])
 
     @property
-    def timing(self) -> Timing:
-        """The timing that decides the checks."""
+    def timing(self) -> Timing | None:
+        """The timing that decides the checks; None if nothing was timed."""
         return self.timings.timing
 
 

@@ -22,6 +22,10 @@ from yolodeploy.worker.noise import CONFIDENCE, Ratio
 from yolodeploy.worker.turns import Timing
 
 REVISION = 4
+_COSTS = (
+    *(Key.LATENCY, Key.LATENCY_P90, Key.PEAK_MEMORY, Key.LATENCY_RATIO),
+    *(Key.SPEEDUP, Key.THROUGHPUT, Key.THROUGHPUT_RATIO),
+)
 THREADS = 1  # decides the checks: stable, and what small models on phones profit from
 
 
@@ -29,10 +33,10 @@ THREADS = 1  # decides the checks: stable, and what small models on phones profi
 class Timings:
     """The timing that decides, and one on more threads where the recipe or the device asks for it.
 
-    `folder` is where the store keeps them.
+    `folder` is where the store keeps them. There is none from a host on which nothing is timed.
     """
 
-    timing: Timing
+    timing: Timing | None = None
     more: Timing | None = None
     folder: Path = Path()
 
@@ -45,6 +49,8 @@ def obtain_timings(
     `batch` is how many images the artifact takes at once.
     """
     plan = runner.plan
+    if host.untimed:
+        return Timings()
     indexes = timed(plan) if runtime.timing else {plan.reference.id: plan.export - 1}
     others = {id_: timed_result(runner, index) for id_, index in indexes.items()}
     counts = [THREADS, *(count for count in _more_threads(plan) if count <= host.processors)]
@@ -137,6 +143,9 @@ def _time(plan: Plan, host: Host, timed_: Timed) -> Timing:
 def costs(plan: Plan, host: Host, runtime: Runtime, timings: Timings) -> Iterator[Measure]:
     """Latencies and memory; ratios only if this runtime's speed says something about the device."""
     timing = timings.timing
+    if timing is None:
+        yield from (Measure(key, None, None, reason=host.untimed) for key in _COSTS)
+        return
     yield _latency(plan, timing)
     yield Measure(Key.LATENCY_P90, None, timing.p90_ms, higher_is_better=False)
     yield Measure(Key.PEAK_MEMORY, None, timing.peak_memory_mb, higher_is_better=False)

@@ -72,28 +72,42 @@ def report_page(report: Mapping[str, Any]) -> str:
 def _cost(report: Mapping[str, Any], measures: Sequence[Measure]) -> list[tuple[str, str]]:
     """Labels and figures of what the artifact costs."""
     conditions = report["conditions"]
-    runtime, where = conditions["runtime"], where_timed(conditions)
-    differences, times = (Key.OUTPUT_DIFF, Key.OUTPUT_DIFF_MEAN), (Key.LATENCY, Key.LATENCY_P90)
+    runtime, differences = conditions["runtime"], (Key.OUTPUT_DIFF, Key.OUTPUT_DIFF_MEAN)
     difference, mean = (one(measures, key).artifact for key in differences)
     compared = one(measures, Key.OUTPUT_DIFF).count
-    median, p90 = (one(measures, key).artifact for key in times)
+    return [
+        ("size", f"{report['artifact']['bytes'] / 1e6:.3f} MB"),
+        ("output difference", f"max {difference:.4g}, mean {mean:.3g} (on {compared} images)"),
+        *_times(conditions, measures),
+        *([("climate", climate)] if (climate := climate_words(conditions)) else []),
+        ("runtime", f"{runtime['name']} {runtime['version']} on {runtime['device']}"),
+        ("measured on", place_words(conditions)),
+    ]
+
+
+def _times(conditions: Mapping[str, Any], measures: Sequence[Measure]) -> list[tuple[str, str]]:
+    """Latency, images per second and memory, or why nothing was timed."""
+    if reason := _untimed(measures):
+        return [("latency", f"not measured: {reason}")]
+    median, p90 = (one(measures, key).artifact for key in (Key.LATENCY, Key.LATENCY_P90))
+    where = where_timed(conditions)
     memory, more = one(measures, Key.PEAK_MEMORY).artifact, grouped(measures, Key.LATENCY)
     ratio, speedup = one(measures, Key.LATENCY_RATIO), one(measures, Key.SPEEDUP)
     batch = conditions["batch"]
     each = " per image" if batch > 1 else ""
     return [
-        ("size", f"{report['artifact']['bytes'] / 1e6:.3f} MB"),
-        ("output difference", f"max {difference:.4g}, mean {mean:.3g} (on {compared} images)"),
         ("latency", f"median {median:.2f} ms, p90 {p90:.2f} ms{per_batch(batch)} ({where})"),
         *((f"latency on {m.group}", _figure(m, ".2f", " ms")) for m in more),
         (f"latency{each} / fp32 export of the same model", _figure(ratio, ".3f")),
         ("speedup over the fp32 export of the model as loaded", _figure(speedup, ".2f", "x")),
         *_served(conditions, measures),
         ("peak memory", f"{memory:.0f} MB (whole process)"),
-        *([("climate", climate)] if (climate := climate_words(conditions)) else []),
-        ("runtime", f"{runtime['name']} {runtime['version']} on {runtime['device']}"),
-        ("measured on", place_words(conditions)),
     ]
+
+
+def _untimed(measures: Sequence[Measure]) -> str:
+    latency = one(measures, Key.LATENCY)
+    return latency.reason if latency.artifact is None else ""
 
 
 def _served(

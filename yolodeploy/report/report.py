@@ -86,7 +86,6 @@ def _view(plan: Plan, name: str) -> dict[str, Any]:
 def _evidence_block(evidence: Evidence) -> dict[str, Any]:
     """The block `evidence`: the measures under the keys that docs/recipes.md lists."""
     measures = evidence.measures
-    timing = evidence.timing
     block = {
         "images": evidence.images,
         **{str(key): _compared(one(measures, key)) for key in evidence.scores},
@@ -102,9 +101,12 @@ def _evidence_block(evidence: Evidence) -> dict[str, Any]:
             **_difference(measures, ""),
             **{m.group: _difference(measures, m.group) for m in grouped(measures, Key.OUTPUT_DIFF)},
         },
-        "latency_ms": {"median": timing.median_ms, "p90": timing.p90_ms},
+        "latency_ms": {
+            "median": one(measures, Key.LATENCY).artifact,
+            "p90": one(measures, Key.LATENCY_P90).artifact,
+        },
         "reference_ms": {"median": one(measures, Key.LATENCY).source},
-        "peak_memory_mb": timing.peak_memory_mb,
+        "peak_memory_mb": one(measures, Key.PEAK_MEMORY).artifact,
         **dict(_with_reason(one(measures, Key.LATENCY_RATIO))),
         **dict(_with_reason(one(measures, Key.SPEEDUP))),
         **_conditions(evidence),
@@ -117,7 +119,13 @@ def _evidence_block(evidence: Evidence) -> dict[str, Any]:
 
 def _conditions(evidence: Evidence) -> dict[str, Any]:
     timing, runtime = evidence.timing, asdict(evidence.artifact.runtime)
-    timed = {name: getattr(timing, name) for name in ("runs", "threads", "cpu", "waited", "batch")}
+    if timing is None:
+        nothing = {"runs": 0, "threads": runtime["threads"], "cpu": runtime["device"]}
+        batch = {"waited": None, "batch": evidence.interface.batch}
+        return {**nothing, **batch, "runtime": runtime, "place": asdict(evidence.place)}
+    timed: dict[str, Any] = {
+        name: getattr(timing, name) for name in ("runs", "threads", "cpu", "waited", "batch")
+    }
     if served := timing.throughput:
         names = "batch", "requests", "threads", "waited"
         timed["throughput"] = {name: getattr(served, name) for name in names}

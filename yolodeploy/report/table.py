@@ -149,9 +149,24 @@ def _cost(
     measures: Sequence[Measure], conditions: Mapping[str, Any], *, with_speedup: bool
 ) -> Iterator[Row]:
     runtime = conditions["runtime"]
-    median, p90, memory = (
-        one(measures, key).artifact for key in (Key.LATENCY, Key.LATENCY_P90, Key.PEAK_MEMORY)
-    )
+    yield from _times(measures, conditions, with_speedup=with_speedup)
+    if climate := climate_words(conditions):
+        yield "climate", climate
+    yield "measured in", f"{runtime['name']} {runtime['version']} on {runtime['device']}"
+    yield "measured on", place_words(conditions)
+    if runtime["note"]:
+        yield "", runtime["note"]
+
+
+def _times(
+    measures: Sequence[Measure], conditions: Mapping[str, Any], *, with_speedup: bool
+) -> Iterator[Row]:
+    """Latency, images per second and memory, or why nothing was timed."""
+    times = [one(measures, key) for key in (Key.LATENCY, Key.LATENCY_P90, Key.PEAK_MEMORY)]
+    median, p90, memory = (each.artifact for each in times)
+    if median is None:
+        yield "latency", f"not measured: {times[0].reason}"
+        return
     ratio, speedup = one(measures, Key.LATENCY_RATIO), one(measures, Key.SPEEDUP)
     batch = conditions["batch"]
     each = " per image" if batch > 1 else ""
@@ -165,12 +180,6 @@ def _cost(
     yield from map(_on_more, grouped(measures, Key.LATENCY))
     yield from _served(measures, conditions)
     yield "peak memory", f"{memory:.0f} MB, whole process"
-    if climate := climate_words(conditions):
-        yield "climate", climate
-    yield "measured in", f"{runtime['name']} {runtime['version']} on {runtime['device']}"
-    yield "measured on", place_words(conditions)
-    if runtime["note"]:
-        yield "", runtime["note"]
 
 
 def _served(measures: Sequence[Measure], conditions: Mapping[str, Any]) -> Iterator[Row]:
