@@ -1,9 +1,9 @@
-from .config import NamedHost, find_host, hosts_files, named_hosts
-from .host import Host, Timed
+from .config import NamedHost, find_host, hosts_files, named_hosts, own_file
+from .host import Host, Survey, Surveyable, Timed
 from .local import LOCAL, LocalHost
 from .process import ProcessTransport
 from .timing import Request, time_apart
-from .worker_host import WorkerHost
+from .worker_host import WorkerHost, requirements, wrong_versions
 
 __all__ = [
     "LOCAL",
@@ -12,10 +12,15 @@ __all__ = [
     "NamedHost",
     "ProcessTransport",
     "Request",
+    "Survey",
+    "Surveyable",
     "Timed",
     "WorkerHost",
     "find_host",
     "hosts_files",
     "named_hosts",
+    "own_file",
+    "requirements",
     "time_apart",
+    "wrong_versions",
 ]

@@ -71,17 +71,17 @@ def find_host(name: str, folder: Path) -> NamedHost:
     hosts = named_hosts(folder)
     if name in hosts:
         return hosts[name]
-    files = hosts_files(folder)
+    files = dict.fromkeys(hosts_files(folder))
     there = [shown(file) for file in files if file.is_file()]
     if there:
         said = suggestion(name, sorted(hosts)) or " They name no host."
         looked = f"no host of {' or '.join(there)}.{said}"
     else:
         looked = (
-            f"no host: there is neither {shown(files[0])} nor {shown(files[1])}. "
-            f'Write one of them, with: [{quotable(name)}] kind = "ssh" address = "..." (docs/devices.md)'
+            f"no host: there is no {' and no '.join(map(shown, files))}. Write one, see "
+            "docs/devices.md"
         )
-    raise RecipeError(f"--on: `{quotable(name)}` is {looked}")
+    raise RecipeError(f"`{quotable(name)}` is {looked}")
 
 
 def _same(one: Path, other: Path) -> bool:

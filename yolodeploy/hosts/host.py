@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Artifact, Backend, Hardware, Predictor, Target
@@ -17,7 +17,7 @@ class Timed:
 
     `tensor` is a .npy file with one image `[1, channels, H, W]`. `limits` are the ratios of the artifact's
     latency to that of another, by its name, at which a verdict turns; those by the name "" are milliseconds per image. With `serving`, images per second are measured
-    too, on so many threads, against the other that is the `reference`.
+    too, on so many threads, against the other that is the `reference`. `report` is told the share of the work that is done.
     """
 
     backend: Backend
@@ -29,6 +29,29 @@ class Timed:
     limits: Mapping[str, Sequence[float]] = field(default_factory=dict)
     serving: int = 0
     reference: str = ""
+    report: Callable[[float], None] = field(default=lambda _: None, compare=False)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A machine as a list of hosts shows it: `machine` is its board or processor, `distributions` are versions, None for what is missing."""
+
+    machine: str
+    system: str
+    arch: str
+    python: str
+    distributions: Mapping[str, str | None]
+
+
+@runtime_checkable
+class Surveyable(Protocol):
+    """A host that says what is installed there, and how to install what is not."""
+
+    def survey(self, distributions: Sequence[str]) -> Survey:
+        """Ask the machine for itself and for these distributions; HostProblem if it cannot be reached."""
+
+    def install(self, requirements: Sequence[str]) -> str:
+        """The command, to be run here, that installs distributions there."""
 
 
 class Host(Protocol):

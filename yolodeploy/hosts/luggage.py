@@ -8,7 +8,7 @@ import io
 import os
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -59,11 +59,13 @@ sys.path[0] = path
 from yolodeploy.worker.serve import main
 main(root)
 """
-_STOP = re.compile(r"^yolodeploy-worker: (python|numpy|torn|disk) ?([0-9.]*)\r?$", re.MULTILINE)
+_STOP = re.compile(
+    r"^yolodeploy-worker: (python|numpy|torn|disk|idle) ?([0-9.]*)\r?$", re.MULTILINE
+)
 
 
-def explain_boot(messages: str, install: Callable[[Sequence[str]], str]) -> str | None:
-    """Why BOOT stopped, with the remedy; None if it did not. `install` words the command that installs something."""
+def explain_boot(messages: str, install: str) -> str | None:
+    """Why BOOT or the worker stopped, with the remedy; None if it did not. `install` is the command that installs what the worker needs."""
     found = _STOP.search(messages)
     if not found:
         return None
@@ -71,10 +73,12 @@ def explain_boot(messages: str, install: Callable[[Sequence[str]], str]) -> str 
     if why == "python":
         return f"yolodeploy needs Python 3.9 or newer there, and it has {detail}. Install a newer one, and name it as `python` in hosts.toml."
     if why == "numpy":
-        return f"its Python has no numpy. Run: {install(['numpy'])}"
+        return f"its Python has no numpy. Run: {install}"
     if why == "disk":
         return disk_problem(int(detail or 0))
-    return "the connection was cut. Run again."
+    if why == "idle":
+        return "its worker ended, because it had no request for too long. What was finished is kept: run again."
+    return "the connection was cut. What was finished is kept: run again."
 
 
 def disk_problem(number: int) -> str:
@@ -93,6 +97,7 @@ class Luggage(NamedTuple):
     digest: str
 
 
+@cache
 def pack(module: str | None) -> Luggage:
     """The worker, and a plugin's module if one is named."""
     files = {"yolodeploy/__init__.py": f'__version__ = "{__version__}"\n'.encode()}

@@ -35,18 +35,26 @@ class RemotePredictor:
 
     def __call__(self, images: Floats) -> Floats | Outputs:
         """Run `[N, channels, H, W]` images in 0..1 on the host; of images with 8-bit values the pixels are sent, once."""
-        result, answers = self._session.ask_again(lambda: self._ask(images))
+        pixels, size = _pixels(images), _VALUES + _VALUES_A_PIXEL * math.prod(images.shape[2:])
+        most = 4 * size * len(images)
+        about: dict[str, Any] = {"name": "model", "shape": images.shape[1:]}
+        if pixels is None:
+            floats = [np.ascontiguousarray(image, "<f4") for image in images]
+            result, answers = self._session.ask("predict", about, floats, most)
+        else:
+            blobs = [image.tobytes() for image in pixels]
+            result, answers = self._session.ask_again(lambda: self._ask_kept(about, blobs, most))
         return self._remote.finish(self._arrays(result, answers, len(images)))
 
-    def _ask(self, images: Floats) -> tuple[Any, list[bytes]]:
-        about: dict[str, Any] = {"name": "model", "shape": images.shape[1:]}
-        pixels, blobs = _pixels(images), []
-        if pixels is None:
-            blobs = [np.ascontiguousarray(image, "<f4") for image in images]
-        else:
-            about["images"] = self._session.send([image.tobytes() for image in pixels])
-        size = _VALUES + _VALUES_A_PIXEL * math.prod(images.shape[2:])
-        return self._session.ask("predict", about, blobs, 4 * size * len(images))
+    def _ask_kept(
+        self, about: Mapping[str, Any], blobs: Sequence[bytes], most: int
+    ) -> tuple[Any, list[bytes]]:
+        """Run images of pixels; those that the host does not keep yet travel in the same message."""
+        digests, new = self._session.unsent(blobs)
+        about = {**about, "images": digests, "digests": list(new)}
+        found = self._session.ask("predict", about, list(new.values()), most)
+        self._session.kept.update(new)
+        return found
 
     def _arrays(self, result: Any, blobs: list[bytes], count: int) -> dict[str, Floats]:
         """The arrays of an answer; HostProblem if they are not what was asked for."""

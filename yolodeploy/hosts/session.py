@@ -50,11 +50,14 @@ class Transport(Protocol):
 
 
 class Session:
-    """A running worker; `close` ends it."""
+    """A running worker; `close` ends it. `needs` is what pip has to install for it."""
 
-    def __init__(self, transport: Transport, luggage: Luggage) -> None:
+    def __init__(
+        self, transport: Transport, luggage: Luggage, kept: set[str], needs: Sequence[str]
+    ) -> None:
         self._transport, self._count, self._lock = transport, 0, threading.Lock()
-        self.kept = set[str]()  # digests of what the host has, as far as it said so
+        self._needs = needs
+        self.kept = kept  # digests of what the host has, as far as it said so
         self._process = transport.start(luggage)
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._tail, self._watchdog = Tail(self._process.stderr), Watchdog(self._process)
@@ -72,41 +75,68 @@ class Session:
             raise self._ended("its worker did not start")
 
     def ask(
-        self, do: str, about: Mapping[str, Any], blobs: Sequence[Any] = (), most: int = _SMALL
+        self,
+        do: str,
+        about: Mapping[str, Any],
+        blobs: Sequence[Any] = (),
+        most: int = _SMALL,
+        report: Callable[[float], None] | None = None,
     ) -> tuple[Any, list[bytes]]:
-        """Ask for one thing; returns the result and its blobs, of at most so many bytes. HostProblem if that fails."""
+        """Ask for one thing; returns the result and its blobs, of at most so many bytes. HostProblem if that fails.
+
+        `report` is told of the progress of long work.
+        """
         sent = sum(memoryview(blob).nbytes for blob in blobs)
         patience = PATIENCE.get(do, _OTHER) + sent / _RATE
         with self._lock, self._watchdog.patient(patience):
             self._count += 1
             head = {**about, "id": self._count, "do": do}
             self._write(lambda stream: write_frame(stream, head, blobs))
-            frame = self._read(most)
-            if frame.head.get("id") != self._count:
-                raise self._foreign("it answered another request")
+            frame = self._answer(most, report)
         if "error" in frame.head:
             raise _refusal(self._transport.name, frame.head)
         if "result" not in frame.head:
             raise self._foreign("its answer has no result")
         return frame.head["result"], frame.blobs
 
+    def _answer(self, most: int, report: Callable[[float], None] | None) -> Frame:
+        """The answer of the last request; what comes before it is its progress."""
+        while True:
+            frame = self._read(most)
+            if frame.head.get("id") != self._count:
+                raise self._foreign("it answered another request")
+            if "progress" not in frame.head:
+                return frame
+            done = frame.head["progress"]
+            if not isinstance(done, int | float) or not 0 <= done <= 1 or frame.blobs:
+                raise self._foreign("the progress of its work is no share")
+            if report:
+                report(done)
+
     def ask_again(self, ask: Callable[[], _Found]) -> _Found:
-        """Do what sends files and asks; if the host has lost some that it said it keeps, send all of them and ask once more."""
-        try:
-            return ask()
-        except Refused as error:
-            if error.why != "missing":
-                raise
-        self.kept.clear()
-        return ask()
+        """Do what sends files and asks; again with those that the host has lost meanwhile, each once."""
+        lost = set[str]()
+        while True:
+            try:
+                return ask()
+            except Refused as refused:
+                if refused.missing not in self.kept or refused.missing in lost:
+                    raise
+                lost.add(refused.missing)
+                self.kept.discard(refused.missing)
+
+    def unsent(self, blobs: Sequence[bytes]) -> tuple[list[str], dict[str, bytes]]:
+        """The digests of blobs, and by digest those that the host does not keep yet."""
+        digests = [sha256(blob).hexdigest() for blob in blobs]
+        pairs = zip(digests, blobs, strict=True)
+        return digests, {digest: blob for digest, blob in pairs if digest not in self.kept}
 
     def send(self, blobs: Sequence[bytes]) -> list[str]:
         """Send what the host does not keep yet; returns the digests."""
-        digests = [sha256(blob).hexdigest() for blob in blobs]
-        for digest, blob in zip(digests, blobs, strict=True):
-            if digest not in self.kept:
-                self.ask("keep", {"digests": [digest]}, [blob])
-                self.kept.add(digest)
+        digests, unsent = self.unsent(blobs)
+        for digest, blob in unsent.items():
+            self.ask("keep", {"digests": [digest]}, [blob])
+            self.kept.add(digest)
         return digests
 
     def send_tree(self, path: Path) -> dict[str, str]:
@@ -115,6 +145,16 @@ class Session:
         files = single or {name: path / name for name in tree_files(path)}
         digests = self.send([file.read_bytes() for file in files.values()])
         return dict(zip(files, digests, strict=True))
+
+    @property
+    def usable(self) -> bool:
+        """Whether the worker still runs."""
+        return self._process.poll() is None
+
+    def hang_up(self) -> None:
+        """Let the worker end, without waiting for that."""
+        with contextlib.suppress(OSError):
+            cast("IO[bytes]", self._stdin).close()
 
     def close(self) -> None:
         """End the worker."""
@@ -165,7 +205,7 @@ class Session:
         said, late = self._tail.text(), self._watchdog.late
         why = (
             (late and f"it did not answer within {late:.0f} seconds. Run again, or restart it.")
-            or explain_boot(said, self._transport.install)
+            or explain_boot(said, self._transport.install(self._needs))
             or self._transport.explain(code, said)
             or _last(said)
             or otherwise
@@ -181,20 +221,20 @@ class Session:
 
 
 class Refused(HostProblem, exit_code=HostProblem.exit_code, kind=HostProblem.kind):
-    """The worker answered that it could not do what it was asked; `why` is the kind of its answer."""
+    """The worker answered that it could not do what it was asked; `missing` is the digest of a file that it does not have."""
 
-    why = ""
+    missing = ""
 
 
 def _refusal(name: str, head: Mapping[str, Any]) -> Refused:
-    said, kind = quotable(head["error"], _MESSAGE), str(head.get("kind"))
+    said, kind, missing = quotable(head["error"], _MESSAGE), str(head.get("kind")), ""
     number = head.get("errno")
     if kind == "disk" and isinstance(number, int) and 0 < number < _ERRNOS:
         said = disk_problem(number)
     if kind == "missing":
-        said = "it has lost a file that was sent there. Run again."
+        missing, said = said, "it has lost a file that was sent there. Run again."
     refused = Refused(f"host `{name}`: {said}")
-    refused.why = kind
+    refused.missing = missing
     return refused
 
 

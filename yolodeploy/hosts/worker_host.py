@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 from yolodeploy.backend import Hardware, Portable, Remote, Runtime, Worker
 from yolodeploy.errors import HostProblem, PlanRefused
 from yolodeploy.hosts.answers import Machine, Opened, timing_of, typed
-from yolodeploy.hosts.host import Timed
+from yolodeploy.hosts.host import Survey, Timed
 from yolodeploy.hosts.luggage import pack
 from yolodeploy.hosts.remote_predictor import RemotePredictor
 from yolodeploy.hosts.session import Session, Transport
@@ -53,6 +54,8 @@ class WorkerHost:
         self._transport, self._kept_bytes = transport, kept_bytes
         self._sessions: list[Session] = []
         self._machines: dict[str, Machine] = {}
+        self._kept = set[str]()
+        self._idle: list[tuple[str, Session]] = []
 
     @property
     def processors(self) -> int:
@@ -93,14 +96,30 @@ class WorkerHost:
     def machine(self, worker: Worker) -> Machine:
         """What the host says of itself and of what a plugin needs there, asked once."""
         if worker.module not in self._machines:
-            self._end(self._session(worker))
+            self._idle.append((worker.module, self._session(worker)))
         return self._machines[worker.module]
 
+    def survey(self, distributions: Sequence[str]) -> Survey:
+        """What the machine says of itself and of these distributions, whether an artifact could run there or not."""
+        session = self._started(None, ["numpy"])
+        try:
+            result, _ = session.ask("hello", {"distributions": list(distributions)})
+        finally:
+            self._end(session)
+        found: Machine = typed(Machine, result, self.name)
+        system = f"{found.system} {found.release}"
+        machine = found.board or found.cpu
+        return Survey(machine, system, found.arch, found.python, found.distributions)
+
+    def install(self, requirements: Sequence[str]) -> str:
+        """The command that installs distributions there."""
+        return self._transport.install(requirements)
+
     def open(self, backend: Backend, artifact: Artifact, target: Target, threads: int) -> Predictor:
-        """Open an artifact in a worker of its own."""
+        """Open an artifact in a worker that serves no other."""
         plugin = portable(backend, self.name)
-        remote, session = plugin.remote(artifact, target), self._session(plugin.WORKER)
-        module = plugin.WORKER.module
+        module, remote = plugin.WORKER.module, plugin.remote(artifact, target)
+        session = self._idle_session(plugin.WORKER)
 
         def ask() -> Any:
             model = Model(remote, session.send_tree(artifact.path)).plain(module)
@@ -111,7 +130,9 @@ class WorkerHost:
         note = "; ".join(filter(None, (about.note, remote.note)))
         place = about.name, about.version, about.device
         runtime = Runtime(*place, threads, note, timing, self.name)
-        return RemotePredictor(session, remote, runtime, opened.batch)
+        predictor = RemotePredictor(session, remote, runtime, opened.batch)
+        weakref.finalize(predictor, self._idle.append, (module, session))
+        return predictor
 
     def time(self, timed: Timed) -> Timing:
         """Time an artifact in a fresh worker."""
@@ -141,27 +162,44 @@ class WorkerHost:
             "serving": timed.serving,
             "reference": timed.reference,
         }
-        return session.ask("time", about)[0]
+        return session.ask("time", about, report=timed.report)[0]
 
     def close(self) -> None:
         """End its workers."""
+        for session in self._sessions:
+            session.hang_up()
+        self._transport.close()
         for session in list(self._sessions):
             self._end(session)
-        self._transport.close()
+
+    def _idle_session(self, worker: Worker) -> Session:
+        """A worker whose model nobody uses any more, or a new one."""
+        for pair in list(self._idle):
+            module, session = pair
+            if module == worker.module:
+                self._idle.remove(pair)
+                if session.usable:
+                    return session
+        return self._session(worker)
 
     def _session(self, worker: Worker) -> Session:
         """A new worker; HostProblem if the host lacks what it needs."""
-        session = Session(self._transport, pack(worker.module))
-        self._sessions.append(session)
+        session = self._started(worker.module, requirements(worker))
         about = {"distributions": list(worker.requires), "kept_bytes": self._kept_bytes}
         result, _ = session.ask("hello", about)
         machine: Machine = typed(Machine, result, self.name)
-        self._machines[worker.module], session.kept = machine, set(machine.kept)
+        self._machines[worker.module] = machine
+        self._kept.update(machine.kept)
         if wrong := wrong_versions(worker, machine.distributions):
             command = self._transport.install(requirements(worker))
             raise HostProblem(
                 f"host `{self.name}`: it has other tools than this machine ({wrong}). Run: {command}"
             )
+        return session
+
+    def _started(self, module: str | None, needs: Sequence[str]) -> Session:
+        session = Session(self._transport, pack(module), self._kept, needs)
+        self._sessions.append(session)
         return session
 
     def _end(self, session: Session) -> None:

@@ -16,7 +16,7 @@ from yolodeploy.execution import Runner, as_artifact
 from yolodeploy.hosts import Host, Timed
 from yolodeploy.measure.results import remember_as, timed, timed_result
 from yolodeploy.plan import Plan
-from yolodeploy.system import digest_of
+from yolodeploy.system import Report, digest_of
 from yolodeploy.tasks import Key, Measure
 from yolodeploy.worker.noise import CONFIDENCE, Ratio
 from yolodeploy.worker.turns import Timing
@@ -69,17 +69,23 @@ def obtain_timings(
 
     def measure(_: Path) -> Timings:
         with runner.console.task("measure latency") as report:
-            report(0.0, count_of_threads(THREADS))
-            timing, more = _time(plan, host, timed_), None
-            for count in counts[1:]:
-                report(0.5, count_of_threads(count))
-                more = _time(plan, host, replace(once, threads=count))
+            timing, more = _time(plan, host, _reporting(timed_, report, 0, counts)), None
+            for number, count in enumerate(counts[1:], 1):
+                again = _reporting(replace(once, threads=count), report, number, counts)
+                more = _time(plan, host, again)
         return Timings(timing, more)
 
     digests = {id_: stored.meta.digest for id_, stored in others.items()}
     id_ = _timings_id(runner, host, timed_, digests, counts)
     timings, folder = remember_as(Timings, runner, id_, "timings", measure, views=())
     return replace(timings, folder=folder)
+
+
+def _reporting(timed_: Timed, report: Report, number: int, counts: Sequence[int]) -> Timed:
+    """The same, reported as one of several timings, each on so many threads."""
+    text = count_of_threads(timed_.threads)
+    report(number / len(counts), text)
+    return replace(timed_, report=lambda done: report((number + done) / len(counts), text))
 
 
 def _timings_id(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+
+_MOST_FILES = 20_000  # their digests must fit into one message
+_OLD = 2 * 86400  # seconds; no worker runs for so long
 
 
 class Kept:
@@ -19,7 +24,27 @@ class Kept:
 
     def digests(self) -> list[str]:
         """Those of the files that are there."""
-        return sorted(entry.name for entry in self._folder.iterdir() if len(entry.name) == 64)
+        return sorted(entry.name for entry in _files(self._folder))
+
+    def prune(self, most: int) -> None:
+        """Remove what was not used for longest, down to so many bytes, and what killed workers left behind."""
+        found = [(entry.stat(), entry) for entry in _files(self._folder)]
+        found.sort(key=lambda pair: pair[0].st_mtime, reverse=True)
+        total = 0
+        for count, (stat, entry) in enumerate(found, 1):
+            total += stat.st_size
+            if total > most or count > _MOST_FILES:
+                _remove(entry)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove old code, and unfinished files and folders that are older than any running worker's."""
+        before = time.time() - _OLD
+        for pattern in ("kept/tmp*", "code/*", "open-*"):
+            for path in self._root.glob(pattern):
+                with contextlib.suppress(OSError):
+                    if path.stat().st_mtime < before:
+                        _remove(path)
 
     def add(self, digest: str, data: bytes) -> None:
         """Keep bytes; ValueError if they have another digest."""
@@ -42,8 +67,10 @@ class Kept:
         except FileNotFoundError:
             raise KeyError(digest) from None
         if hashlib.sha256(data).hexdigest() != digest:
-            file.unlink()
+            _remove(file)
             raise KeyError(digest)
+        with contextlib.suppress(OSError):
+            os.utime(str(file))  # `prune` goes by it
         return data
 
     def folder(self, files: Mapping[str, str]) -> Path:
@@ -61,6 +88,20 @@ class Kept:
     def drop(self, folder: Path) -> None:
         """Remove a folder that `folder` made."""
         shutil.rmtree(str(folder), ignore_errors=True)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files that are kept."""
+    return [entry for entry in folder.iterdir() if len(entry.name) == 64 and entry.is_file()]
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, if nobody else did."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(str(path))
+        else:
+            path.unlink()
 
 
 def _plain(digest: str) -> str:

@@ -1,8 +1,8 @@
 """The loop of a worker: reads a request, does it, and writes the answer, until the desk hangs up.
 
 A request is a message (see `frames`) with `id` and `do`; its answer bears the same `id` and either `result` or `error`
-with `kind`: "missing" (digests that are not kept), "request" (it cannot be done as asked) or "model" (the
-runtime failed). What a runtime prints goes to stderr, because stdout carries the answers.
+with `kind`: "missing" (digests that are not kept), "disk", "request" (it cannot be done as asked) or "model" (the
+runtime failed). Before the answer of long work come messages with `progress`, the share that is done. What a runtime prints goes to stderr, because stdout carries the answers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -34,8 +34,8 @@ MOST = 4 << 30  # bytes of one request
 class Worker:
     """One process on a host: what it keeps, and what it has opened."""
 
-    def __init__(self, root: Path) -> None:
-        self._root, self._kept = root, Kept(root)
+    def __init__(self, root: Path, tell: Callable[[float], None]) -> None:
+        self._root, self._kept, self._tell = root, Kept(root), tell
         self._models: dict[str, Any] = {}
 
     def answer(self, frame: Frame) -> tuple[dict[str, Any], list[Any]]:
@@ -53,7 +53,9 @@ class Worker:
         return act(head, frame.blobs)
 
     def _hello(self, head: Mapping[str, Any], _: list[bytes]) -> tuple[dict[str, Any], list[Any]]:
-        """This machine; the versions of some distributions (None: missing); what is kept."""
+        """This machine; the versions of some distributions (None: missing); what is kept, of at most `kept_bytes`."""
+        if "kept_bytes" in head:
+            self._kept.prune(int(head["kept_bytes"]))
         wanted = {str(name): _version(str(name)) for name in head["distributions"]}
         free = shutil.disk_usage(str(self._root)).free
         about = {**machine.described(), "distributions": wanted, "free_bytes": free}
@@ -67,19 +69,21 @@ class Worker:
         return {}, []
 
     def _open(self, head: Mapping[str, Any], _: list[bytes]) -> tuple[dict[str, Any], list[Any]]:
-        model = self._opened(head["model"], int(head["threads"]))
-        self._models[str(head["name"])] = model
+        name = str(head["name"])
+        self._models.pop(name, None)  # two at a time would take twice the memory
+        self._models[name] = model = self._opened(head["model"], int(head["threads"]))
         return {"runtime": model.runtime, "batch": batch_of(model)}, []
 
     def _predict(
         self, head: Mapping[str, Any], blobs: list[bytes]
     ) -> tuple[dict[str, Any], list[Any]]:
-        """Run images of one shape `[C, H, W]`, of kept uint8 pixels or of float32 blobs."""
+        """Run images of one shape `[C, H, W]`: of uint8 pixels, kept or to be kept (`digests`), or of float32 blobs."""
         shape = tuple(int(side) for side in head["shape"])
-        if blobs:
-            images = np.stack([np.frombuffer(blob, "<f4").reshape(shape) for blob in blobs])
-        else:
+        if "images" in head:
+            self._keep(head, blobs)
             images = np.stack([self._pixels(digest, shape) for digest in head["images"]])
+        else:
+            images = np.stack([np.frombuffer(blob, "<f4").reshape(shape) for blob in blobs])
         found = self._models[str(head["name"])](images)
         arrays = [np.ascontiguousarray(array, "<f4") for array in found.values()]
         about = [{"name": name, "shape": list(each.shape)} for name, each in zip(found, arrays)]
@@ -92,7 +96,7 @@ class Worker:
             name: partial(self._opened, each, threads) for name, each in head["others"].items()
         }
         opened = partial(self._opened, head["model"], threads)
-        timing = time_in_turns(opened, others, tensor, threads, head["limits"])
+        timing = time_in_turns(opened, others, tensor, threads, head["limits"], self._tell)
         count = int(head.get("serving", 0))
         if count:
             pair = head["model"], head["others"][head["reference"]]
@@ -117,18 +121,35 @@ class Worker:
 
 def serve(requests: IO[bytes], answers: IO[bytes], root: Path) -> None:
     """Answer requests until there are no more."""
-    worker = Worker(root)
+    number: Any = None
+
+    def tell(done: float) -> None:
+        write_frame(answers, {"id": number, "progress": done})
+
+    worker = Worker(root, tell)
     while True:
-        with contextlib.suppress(AttributeError):  # Windows has no alarm
-            signal.alarm(IDLE)
+        _alarm(IDLE)
         try:
             frame = read_frame(requests, MOST)
         except EOFError:
             return
-        with contextlib.suppress(AttributeError):
-            signal.alarm(0)
+        finally:
+            _alarm(0)
+        number = frame.head.get("id")
         head, blobs = _answer(worker, frame)
-        write_frame(answers, {"id": frame.head.get("id"), **head}, blobs)
+        _alarm(IDLE)  # a desk that vanished does not take the answer either
+        write_frame(answers, {"id": number, **head}, blobs)
+
+
+def _alarm(seconds: int) -> None:
+    with contextlib.suppress(AttributeError):  # Windows has no alarm
+        signal.signal(signal.SIGALRM, _end)
+        signal.alarm(seconds)
+
+
+def _end(*_: object) -> None:
+    os.write(2, b"yolodeploy-worker: idle\n")
+    os._exit(3)
 
 
 def _answer(worker: Worker, frame: Frame) -> tuple[dict[str, Any], list[Any]]:

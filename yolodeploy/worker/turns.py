@@ -70,12 +70,13 @@ def time_in_turns(
     tensor: Any,
     threads: int,
     limits: Mapping[str, Sequence[float]],
+    tell: Callable[[float], None] | None = None,
 ) -> Timing:
     """Open an artifact, then others by name, and time them on copies of one image `[1, channels, H, W]`.
 
     `limits` are the ratios of the artifact's latency to that of another, by its name, at which a verdict turns: while
     one lies within the ratio's interval, measuring goes on. Those by the name "" are of the artifact's latency itself, in
-    milliseconds per image.
+    milliseconds per image. `tell` is told the share of the longest time that has passed.
     """
     before = climate()
     artifact = opened()
@@ -86,7 +87,7 @@ def time_in_turns(
         _warm_up(model, tensor)
     names = list(others)
     with RunDelay(threads) as delay:
-        times = _take_turns(names, limits, models, _Clock(tensor, delay))
+        times = _take_turns(names, limits, models, _Clock(tensor, delay), tell)
     runs = [[run for burst in bursts for run in burst.clean or burst.every] for bursts in times]
     batch, medians = batch_of(artifact), [statistics.median(each) for each in runs]
     return Timing(
@@ -165,6 +166,7 @@ def _take_turns(
     limits: Mapping[str, Sequence[float]],
     models: Sequence[Model],
     clock: _Clock,
+    tell: Callable[[float], None] | None,
 ) -> list[list[Burst]]:
     """The bursts of every model; each is first, second, ... equally often."""
     times: list[list[Burst]] = [[] for _ in models]
@@ -176,6 +178,8 @@ def _take_turns(
             break
         if number >= ROUNDS[0] and time.monotonic() >= end:
             break
+        if tell:
+            tell(round(1 - max(end - time.monotonic(), 0) / SECONDS, 3))
         for which in _order(number, len(models)):
             times[which].append(clock.burst(models[which]))
     return times

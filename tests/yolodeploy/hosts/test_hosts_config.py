@@ -92,7 +92,7 @@ def test_a_file_of_the_project_decides_nothing_that_runs(
 
 
 def test_an_unknown_host_lists_those_that_there_are(own: Path, project: Path) -> None:
-    with pytest.raises(RecipeError, match=r"there is neither .*/yolodeploy/hosts.toml nor .*recip"):
+    with pytest.raises(RecipeError, match=r"there is no .*/yolodeploy/hosts.toml and no .*recip"):
         find_host("pi", project)
     own.write_text(_PI)
     with pytest.raises(

@@ -13,6 +13,7 @@ COMMANDS = (
     "devices",
     "inspect",
     "doctor",
+    "hosts",
     "verify",
     "reproduce",
     "schema",

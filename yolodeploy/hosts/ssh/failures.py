@@ -58,15 +58,15 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     ),
     (
         "Bad configuration option|Bad owner or permissions|[Cc]an't open user config file|no argument after keyword",
-        "ssh cannot use its configuration: {last}. Correct that file",
+        "ssh cannot use its configuration: {line}. Correct that file",
     ),
     (
         "(kex_exchange_identification|banner exchange|Connection (closed|reset)) .*",
-        "it hung up before it let you in: {last}. Look into the log of its ssh server: journalctl -u ssh",
+        "it hung up before it let you in: {line}. Look into the log of its ssh server: journalctl -u ssh",
     ),
     (
         "UNPROTECTED PRIVATE KEY FILE",
-        "ssh refuses a key file that others can read. Run: chmod 600 on the file that it names: {last}",
+        "ssh refuses a key file that others can read. Run: chmod 600 on the file that it names: {line}",
     ),
 )
 _CUT = "the connection was cut. " + _AGAIN
@@ -84,8 +84,9 @@ def of_connection(said: str, words: Sequence[str], *, started: bool) -> str:
     if started and not hung:
         return f"{_CUT}."
     for pattern, meaning in _MEANINGS:
-        if re.search(pattern, said):
-            return meaning.format(address=login, host=host, last=last) + "."
+        if line := next((line for line in lines if re.search(pattern, line)), None):
+            line = line[:300].rstrip(".")
+            return meaning.format(address=login, host=host, line=line) + "."
     if not last:
         return "it did not let you in within a minute. Try: ssh " + login
     return f"ssh failed: {last}. Try: ssh {login}"
@@ -95,11 +96,9 @@ def of_worker(code: int | None, messages: str, words: Sequence[str]) -> str | No
     """Why a worker ended while the connection is fine; None if that is not known."""
     address = shlex.join(words)
     if NO_PYTHON in messages:
-        return f"it has no python3. Run: ssh {address} sudo apt-get install python3 python3-venv (or set `python` in hosts.toml)"
+        return f"its Python is not there. Run: ssh {address} sudo apt-get install python3 python3-venv (or correct `python` in hosts.toml)."
     if "Session open refused by peer" in messages:
-        return "it allows too few sessions on a connection. Raise MaxSessions in its sshd_config"
+        return "it allows too few sessions on a connection. Raise MaxSessions in its sshd_config."
     if code is None or code in (255, 128 + signal.SIGKILL):  # ssh says 255 for any signal
-        return f"its worker was killed, perhaps because memory ran out. {_AGAIN}, or see: ssh {address} sudo dmesg"
-    if code == 128 + signal.SIGALRM:
-        return f"its worker had no request for a while and ended. {_AGAIN}"
+        return f"its worker was killed, perhaps because memory ran out. {_AGAIN}, or see: ssh {address} sudo dmesg."
     return None

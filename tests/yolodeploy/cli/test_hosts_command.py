@@ -1,0 +1,75 @@
+"""`yolodeploy hosts`: a list with what is installed, and what mends what is missing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from yolodeploy.cli import main as cli
+
+_HOSTS = """
+[here]
+kind = "process"
+command = ["{python}"]
+folder = "{folder}"
+device = "android"
+
+[bare]
+kind = "process"
+command = ["{python}", "-S"]
+folder = "{folder}"
+
+[gone]
+kind = "process"
+command = ["{folder}/python"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platformdirs.user_config_dir", lambda _: str(tmp_path))
+    file = tmp_path / "hosts.toml"
+    file.write_text(_HOSTS.format(python=sys.executable, folder=tmp_path / "worker"))
+
+
+def test_all_hosts_are_listed_with_what_they_have_or_why_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("ncnn", reason="not installed. Run: pip install -e '.[ncnn]'")
+    assert cli.main(["hosts"]) == 0
+    text = capsys.readouterr().out
+    assert f"Python {sys.version.split()[0]}: ncnn 1" in text
+    assert "device: android" in text
+    assert "bare            process  its Python has no numpy. See: yolodeploy hosts check" in text
+    assert "cannot be started: No such file or directory. See: " in " ".join(text.split())
+    assert all(len(line) <= 80 for line in text.splitlines() if "/" not in line)
+    assert cli.main(["hosts", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["here", "bare", "gone"]
+    assert rows[0]["error"] is None
+    assert rows[0]["distributions"]["numpy"]
+    assert rows[2]["machine"] is None
+
+
+def test_check_says_what_is_missing_and_what_mends_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("ncnn", reason="not installed. Run: pip install -e '.[ncnn]'")
+    assert cli.main(["hosts", "check", "here"]) == 0
+    assert "ok  ncnn         ncnn 1" in capsys.readouterr().out
+    about = tmp_path / "wheels" / "ncnn-0.1.dist-info" / "METADATA"
+    about.parent.mkdir(parents=True)
+    about.write_text("Metadata-Version: 2.1\nName: ncnn\nVersion: 0.1\n")
+    other = f'[other]\nkind = "process"\ndevice = "android"\nfolder = "{tmp_path}/worker"\n'
+    command = ["env", f"PYTHONPATH={about.parents[1]}", sys.executable]
+    (tmp_path / "hosts.toml").write_text(f"{other}command = {json.dumps(command)}\n")
+    assert cli.main(["hosts", "check", "other"]) == 13
+    said = capsys.readouterr()
+    assert "NO  ncnn         ncnn is 0.1, not 1" in said.out
+    assert f"{sys.executable} -m pip install ncnn==1" in said.out
+    assert said.err == "error: host `other`: it cannot run artifacts of ncnn yet\n"
+    assert cli.main(["hosts", "check", "nowhere"]) == 2
+    assert "`nowhere` is no host of " in capsys.readouterr().err

@@ -1,0 +1,173 @@
+"""`yolodeploy hosts`: the machines that artifacts can be measured on, and what is installed there."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolodeploy.cli.common import print_result
+from yolodeploy.errors import HostProblem, RecipeError
+from yolodeploy.system import WIDTH, Console, shown
+
+if TYPE_CHECKING:
+    from yolodeploy.backend import Worker
+    from yolodeploy.hosts import NamedHost, Survey
+
+HELP = "list the machines to measure on, and check what is installed there"
+_AT_A_TIME = 16
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """What to do, and whose hosts.toml to read."""
+    command.add_argument("action", nargs="?", choices=("list", "check"), default="list")
+    command.add_argument("name", nargs="?", metavar="NAME", help="check: the host")
+    where = "also read the hosts.toml beside this recipe (default: only your own)"
+    command.add_argument("--recipe", type=Path, metavar="RECIPE", help=where)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """List hosts, or say what one lacks."""
+    if (options.action == "check") != (options.name is not None):
+        raise RecipeError("name one host: yolodeploy hosts check NAME")
+    return _check(options, console) if options.name else _list(options, console)
+
+
+def _list(options: argparse.Namespace, console: Console) -> int:
+    from yolodeploy.hosts import hosts_files, named_hosts
+
+    folder = _folder(options)
+    hosts = list(named_hosts(folder).values())
+    wanted = sorted({name for worker in _workers().values() for name in worker.requires})
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        rows = list(pool.map(lambda host: _row(host, wanted), hosts))
+    files = hosts_files(folder)[: 2 if options.recipe else 1]
+    none = f"no hosts. Name them in {' or '.join(map(shown, files))} (docs/devices.md)"
+    text = "\n".join(_lines(row) for row in rows)
+    print_result(console, options, rows, text or none)
+    return 0
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    """Where to look besides the user's own file, which is read whatever it is."""
+    from yolodeploy.hosts import own_file
+
+    recipe: Path | None = options.recipe
+    return recipe.parent if recipe else own_file().parent
+
+
+def _workers() -> dict[str, Worker]:
+    """What of each plugin runs on hosts."""
+    from yolodeploy.backend import Portable, load_registry
+
+    plugins = load_registry().backends
+    return {name: each.WORKER for name, each in plugins.items() if isinstance(each, Portable)}
+
+
+def _row(named: NamedHost, wanted: Sequence[str]) -> dict[str, Any]:
+    """A host as plain data; `error` says why it could not be asked."""
+    about = {"name": named.name, "kind": named.settings.kind, "device": named.settings.device}
+    empty: dict[str, Any] = {
+        "machine": None,
+        "system": None,
+        "arch": None,
+        "python": None,
+        "distributions": {},
+    }
+    try:
+        survey = _survey(named, wanted)
+    except HostProblem as problem:
+        return {**about, **empty, "error": str(problem)}
+    return {**about, **_plain(survey), "error": None}
+
+
+def _plain(survey: Survey) -> dict[str, Any]:
+    return {
+        "machine": survey.machine,
+        "system": survey.system,
+        "arch": survey.arch,
+        "python": survey.python,
+        "distributions": {name: found for name, found in survey.distributions.items() if found},
+    }
+
+
+def _survey(named: NamedHost, wanted: Sequence[str]) -> Survey:
+    from yolodeploy.hosts import Surveyable
+
+    host = named.open()
+    try:
+        if not isinstance(host, Surveyable):
+            raise HostProblem(
+                f"host `{named.name}`: hosts of the kind {named.settings.kind} are not asked what they have"
+            )
+        return host.survey(wanted)
+    finally:
+        host.close()
+
+
+def _lines(row: Mapping[str, Any]) -> str:
+    """A host in lines of 80 columns."""
+    head = f"{row['name']:<15} {row['kind']:<8} "
+    if row["error"]:
+        why = str(row["error"]).removeprefix(f"host `{row['name']}`: ").partition(". ")[0]
+        return _wrapped(head, f"{why.rstrip('.')}. See: yolodeploy hosts check {row['name']}")
+    runtimes = ", ".join(f"{name} {found}" for name, found in row["distributions"].items())
+    lines = [
+        _wrapped(head, f"{row['machine']}, {row['system']}, {row['arch']}"),
+        _wrapped(" " * len(head), f"Python {row['python']}: {runtimes or 'no runtime'}"),
+    ]
+    if row["device"]:
+        lines.append(_wrapped(" " * len(head), f"device: {row['device']}"))
+    return "\n".join(lines)
+
+
+def _wrapped(head: str, text: str) -> str:
+    blank = " " * len(head)
+    return "\n".join(
+        textwrap.wrap(
+            text,
+            WIDTH,
+            initial_indent=head,
+            subsequent_indent=blank,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    )
+
+
+def _check(options: argparse.Namespace, console: Console) -> int:
+    """Exit code 13 unless the host can run artifacts: of the device that it is, or of any if that is not said."""
+    from yolodeploy.backend import load_registry
+    from yolodeploy.hosts import find_host, requirements, wrong_versions
+
+    named = find_host(options.name, _folder(options))
+    workers = _workers()
+    survey = _survey(named, sorted({name for each in workers.values() for name in each.requires}))
+    install = getattr(named.open(), "install", None)
+    rows = []
+    for name, worker in workers.items():
+        wrong = wrong_versions(worker, survey.distributions)
+        mend = install(requirements(worker)) if wrong and install else None
+        found = ", ".join(f"{each} {survey.distributions[each]}" for each in worker.requires)
+        rows.append({"backend": name, "ok": not wrong, "finding": wrong or found, "command": mend})
+    backend = load_registry().backend_of(named.settings.device or "")
+    needed = [row for row in rows if backend is None or row["backend"] == backend.NAME]
+    ready = any(row["ok"] for row in needed)
+    about = (
+        f"{named.name}: {survey.machine}, {survey.system}, {survey.arch}, Python {survey.python}"
+    )
+    lines = [textwrap.fill(about, WIDTH, subsequent_indent="  "), *map(_finding, rows)]
+    value = {"name": named.name, **_plain(survey), "ok": ready, "backends": rows}
+    print_result(console, options, value, "\n".join(lines))
+    if not ready:
+        whom = backend.NAME if backend else "any backend"
+        console.error(f"host `{named.name}`: it cannot run artifacts of {whom} yet")
+    return 0 if ready else HostProblem.exit_code
+
+
+def _finding(row: Mapping[str, Any]) -> str:
+    line = f"{'ok ' if row['ok'] else 'NO '} {row['backend']:<12} {row['finding']}"
+    return f"{line}\n    {row['command']}" if row["command"] else line
