@@ -8,4 +8,4 @@ _OWN = {MANIFEST, PLAN, REPORT, BILL, PROVENANCE, SIGNATURE}
 CONTRACT, LABELS = "contract.json", "labels.txt"  # what an app reads beside the artifact
 APP_FILES = (CONTRACT, LABELS)
 # What lies at the top of a bundle besides the artifact.
-RESERVED = frozenset({*_OWN, *APP_FILES, "golden", "report.html"})
+RESERVED = frozenset({*_OWN, *APP_FILES, "golden", "evidence", "report.html"})

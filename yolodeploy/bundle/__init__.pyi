@@ -1,15 +1,21 @@
+from .adding import add_evidence
 from .app_contract import app_digests, app_files
 from .bundle import Contents, place_bundle
 from .claims import bundle_claims
+from .evidence_sets import EvidenceSet, plain_set, set_file
 from .integrity import Inspection, inspect_bundle, lock_problems
 
 __all__ = [
     "Contents",
+    "EvidenceSet",
     "Inspection",
+    "add_evidence",
     "app_digests",
     "app_files",
     "bundle_claims",
     "inspect_bundle",
     "lock_problems",
     "place_bundle",
+    "plain_set",
+    "set_file",
 ]

@@ -2,7 +2,7 @@
 
 <artifact files>   labels.txt        contract.json           golden/    report.json   report.html
 plan.json          provenance.json   provenance.dsse.json    bom.cdx.json
-manifest.json (sha256 of every other file)
+evidence/          manifest.json (sha256 of every other file)
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import errno
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from filelock import FileLock
 from yolodeploy.backend import BILL, MANIFEST, PLAN, PROVENANCE, REPORT, SIGNATURE
 from yolodeploy.bundle.app_contract import app_digests
 from yolodeploy.bundle.attest import envelope, key_ids
+from yolodeploy.bundle.evidence_sets import FOLDER, EvidenceSet, set_names
 from yolodeploy.bundle.integrity import inspect_bundle
 from yolodeploy.bundle.manifest import identify
 from yolodeploy.errors import EnvironmentProblem
@@ -29,7 +30,7 @@ from yolodeploy.store import DISK_FULL, Stored
 from yolodeploy.system import file_digest, read_json, shown, swap, tree_files, write_json
 
 if TYPE_CHECKING:
-    from securesystemslib.signer import CryptoSigner
+    from securesystemslib.signer import CryptoSigner, SSlibKey
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Contents:
     """What goes into a bundle.
 
     `outputs` are the digests of the steps' results by step id, `app_files` the files that an app reads beside
-    the artifact, by name, `golden` is the folder of the golden vectors, and `page` renders the report as HTML.
+    the artifact, by name, `golden` is the folder of the golden vectors, and `page` renders the report and sets of evidence as HTML.
     """
 
     plan: Plan
@@ -46,7 +47,7 @@ class Contents:
     app_files: Mapping[str, bytes]
     golden: Path
     report: Mapping[str, Any]
-    page: Callable[[], str]
+    page: Callable[[Sequence[EvidenceSet]], str]
     task: str
 
 
@@ -61,22 +62,48 @@ def place_bundle(
     if same and not found.problems:
         return home
     if signer:
-        _warn_of_other_key(home, signer.public_key.keyid, warn)
-    with _replacing(dist, home) as new:
+        warn_of_other_key(home, signer.public_key.keyid, warn)
+    with replacing(dist, home) as new:
         _require_replaceable(home, signer)
-        _fill(new, contents, plan, id_)
+        key = signer.public_key if signer else None
+        sets = _keep_evidence(home, new, contents, key, warn)
+        _fill(new, contents, plan, id_, sets)
         seal_bundle(new, id_, signer)
     return home
 
 
-def _warn_of_other_key(home: Path, own: str, warn: Callable[[str], None]) -> None:
+def _keep_evidence(
+    home: Path, new: Path, contents: Contents, key: SSlibKey | None, warn: Callable[[str], None]
+) -> Sequence[EvidenceSet]:
+    """Keep the sets of evidence of a bundle that is replaced by one with the same artifact; returns them."""
+    if not (home / FOLDER).is_dir():
+        return ()
+    found = inspect_bundle(home, key)
+    why = ""
+    if found.problems:
+        why = f"the bundle is not as it should be ({found.problems[0]})"
+    elif found.report["artifact"]["digest"] != contents.report["artifact"]["digest"]:
+        why = "it is of another artifact"
+    if why:
+        warn(
+            f"{shown(home)}: evidence from elsewhere is dropped: {why}. Measure again: yolodeploy measure"
+        )
+        return ()
+    (new / FOLDER).mkdir(parents=True)
+    for name in set_names(found.digests):
+        shutil.copyfile(home / name, new / name)
+    return found.sets
+
+
+def warn_of_other_key(home: Path, own: str, warn: Callable[[str], None]) -> None:
+    """Say that a bundle gets the signature of another key than it had."""
     if (others := signers(home)) and own not in others:
         listed = ", ".join(key[:12] for key in others)
         warn(f"{shown(home)} was signed with the key {listed}, and is now signed with {own[:12]}")
 
 
 @contextlib.contextmanager
-def _replacing(dist: Path, home: Path) -> Iterator[Path]:
+def replacing(dist: Path, home: Path) -> Iterator[Path]:
     """Give a folder, not there yet, that replaces `home` in one move if nothing is raised."""
     with _explaining_errors(dist):
         dist.mkdir(parents=True, exist_ok=True)
@@ -119,7 +146,9 @@ def _recover(home: Path) -> None:
         shutil.rmtree(left)
 
 
-def _fill(folder: Path, contents: Contents, plan: Mapping[str, Any], id_: str) -> None:
+def _fill(
+    folder: Path, contents: Contents, plan: Mapping[str, Any], id_: str, sets: Sequence[EvidenceSet]
+) -> None:
     """Write everything but signature and manifest."""
     from yolodeploy.bundle.attest import BuildRecord, bill_of_materials, installed_tools, statement
 
@@ -132,7 +161,7 @@ def _fill(folder: Path, contents: Contents, plan: Mapping[str, Any], id_: str) -
         (folder / name).write_bytes(data)
     write_json(folder / PLAN, plan)
     write_json(folder / REPORT, contents.report)
-    (folder / "report.html").write_text(contents.page(), encoding="utf-8")
+    (folder / "report.html").write_text(contents.page(sets), encoding="utf-8")
     build = BuildRecord(
         id=id_,
         plan=plan,

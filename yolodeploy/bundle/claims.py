@@ -9,9 +9,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from yolodeploy.backend import Place
+from yolodeploy.bundle.evidence_sets import EvidenceSet
 from yolodeploy.bundle.integrity import inspect_bundle
 from yolodeploy.errors import VerificationFailed
 from yolodeploy.system import shown
+from yolodeploy.tasks import Key
 
 
 class _Target(BaseModel):
@@ -85,7 +87,19 @@ def bundle_claims(folder: Path) -> dict[str, Any]:
         "task": report.model.task if report.model else None,
         "accuracy": accuracy and accuracy.model_dump(),
         "place": place and asdict(place),
+        "sets": [_claim(each, report.scores[0]) for each in found.sets],
         "problems": list(found.problems),
+    }
+
+
+def _claim(found: EvidenceSet, primary: str) -> dict[str, Any]:
+    """What a set of evidence says, in short."""
+    figures = {m.key: m.artifact for m in found.measures if not m.group}
+    return {
+        "place": asdict(found.place),
+        "accuracy": figures.get(Key(primary)),
+        "latency_ms": figures.get(Key.LATENCY),
+        "checks": {check.name: check.verdict for check in found.checks},
     }
 
 

@@ -18,6 +18,7 @@ from yolodeploy.bundle.attest import (
     require_signature,
     statement_problems,
 )
+from yolodeploy.bundle.evidence_sets import EvidenceSet, read_sets
 from yolodeploy.bundle.manifest import identify, is_artifact, is_known, read_manifest
 from yolodeploy.plan import Lock, differences
 from yolodeploy.system import BUNDLE_BYTES, digest_of, encoded, file_digest, read_json
@@ -32,13 +33,14 @@ _OTHER_FORM = "has the right content, but is not written as yolodeploy writes it
 
 @dataclass(frozen=True)
 class Inspection:
-    """What an inspection found: all problems, one sentence each, and what could be read."""
+    """What an inspection found: all problems, one sentence each, and what could be read; `sets` are those of evidence."""
 
     problems: Sequence[str]
     id: str | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
     plan: Mapping[str, Any] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
+    sets: Sequence[EvidenceSet] = ()
 
 
 def inspect_bundle(folder: Path, key: SSlibKey | None = None) -> Inspection:
@@ -56,8 +58,11 @@ def inspect_bundle(folder: Path, key: SSlibKey | None = None) -> Inspection:
         complete = digests.keys() == manifest.files.keys()
         if complete and digest_of(artifact) != report["artifact"]["digest"]:
             problems.append(f"the artifact is not the one that {REPORT} measured")
+        about = report["artifact"]["digest"], plan["target"]["device"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return Inspection([*problems, f"{PLAN} or {REPORT} cannot be read: {_reason(error)}"])
+    sets, wrong = read_sets(folder, digests, *about)
+    problems += wrong
     if not problems:
         problems += _golden_problems(folder)
     if not problems and not _is_written_as(
@@ -65,7 +70,7 @@ def inspect_bundle(folder: Path, key: SSlibKey | None = None) -> Inspection:
     ):
         problems.append(f"{MANIFEST} {_OTHER_FORM}")
     problems += _provenance_problems(folder, digests, manifest.id, key)
-    return Inspection(problems, manifest.id, digests, plan, report)
+    return Inspection(problems, manifest.id, digests, plan, report, sets)
 
 
 def _files(folder: Path, listed: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:

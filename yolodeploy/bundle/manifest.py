@@ -14,6 +14,8 @@ from yolodeploy.system import digest_of, read_json
 _GOLDEN = re.compile(
     r"golden/((detections|classes)\.json|(input|output|prototypes)\.npy|image\.[a-z]{3,4})"
 )
+_EVIDENCE = re.compile(r"evidence/[a-z0-9][a-z0-9._-]{0,62}\.json")
+_FOLDERS = {"golden", "evidence"}
 _REVISION = 5
 _MAX_FILES, _MAX_NAME, _MAX_DEPTH = 10_000, 1_000, 32
 
@@ -33,8 +35,8 @@ def is_artifact(name: str) -> bool:
 
 def is_known(name: str) -> bool:
     """Whether a bundle may have a file of this name: one of the artifact's, or one that it adds."""
-    own = name in RESERVED and name != "golden"
-    return own or is_artifact(name) or bool(_GOLDEN.fullmatch(name))
+    own = name in RESERVED and name not in _FOLDERS
+    return own or is_artifact(name) or bool(_GOLDEN.fullmatch(name) or _EVIDENCE.fullmatch(name))
 
 
 def is_subject(name: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from yolodeploy.bundle import EvidenceSet
 from yolodeploy.report import breakdown_table
 from yolodeploy.report.report import (
     climate_words,
@@ -18,6 +19,16 @@ from yolodeploy.report.report import (
     where_timed,
 )
 from yolodeploy.tasks import FINDINGS, TITLES, Key, Measure, grouped, one, percent, read_measures
+
+_ELSEWHERE = {
+    Key.FIDELITY: "fidelity",
+    Key.GOLDEN_DIFF: "largest difference from the golden output",
+    Key.GOLDEN_FOUND: "share of the golden findings",
+    Key.LATENCY: "latency, median, ms",
+    Key.LATENCY_P90: "latency, p90, ms",
+    Key.LATENCY_RATIO: "latency / fp32 export",
+    Key.PEAK_MEMORY: "peak memory, MB",
+}
 
 
 @cache
@@ -43,8 +54,8 @@ def _four(value: float | None) -> str:
     return "not measured" if value is None else f"{round(value, 4) + 0.0:.4f}"
 
 
-def report_page(report: Mapping[str, Any]) -> str:
-    """The page of a report."""
+def report_page(report: Mapping[str, Any], sets: Sequence[EvidenceSet] = ()) -> str:
+    """The page of a report, and of what was measured elsewhere, or later."""
     measures = read_measures(report["measures"])
     scores = [(TITLES[key], one(measures, Key(key))) for key in report["scores"]]
     title, overall = scores[0]
@@ -66,7 +77,23 @@ def report_page(report: Mapping[str, Any]) -> str:
         rows=[breakdown_table.cells(row) for row in report["chain"]],
         bars=breakdown_table.bars(report),
         notes=list(breakdown_table.notes(report)),
+        sets=[_elsewhere(each, Key(report["scores"][0])) for each in sets],
     )
+
+
+def _elsewhere(found: EvidenceSet, primary: Key) -> dict[str, Any]:
+    """A set of evidence: where, figures by name, checks, and what was not measured."""
+    names = {primary: TITLES[primary], **_ELSEWHERE}
+    rows = [m for m in found.measures if m.key in names and m.artifact is not None]
+    figures = [
+        (names[m.key] + (f", {m.group}" if m.group else ""), f"{m.artifact:.4g}") for m in rows
+    ]
+    return {
+        "words": found.place.words(),
+        "figures": figures,
+        "checks": [(check.name, check.verdict) for check in found.checks],
+        "missing": found.missing,
+    }
 
 
 def _cost(report: Mapping[str, Any], measures: Sequence[Measure]) -> list[tuple[str, str]]:

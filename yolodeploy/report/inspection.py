@@ -8,7 +8,7 @@ from typing import Any
 
 from yolodeploy.backend import Inspected, PartCount, Place
 from yolodeploy.plan import Option, Possible
-from yolodeploy.system import GREY, WIDTH
+from yolodeploy.system import GREY, WIDTH, quotable
 from yolodeploy.tasks import COLUMNS
 
 _LABEL, _MANY, _FEW = 12, 8, 3  # columns of a label; classes and devices that are named
@@ -85,10 +85,23 @@ def bundle_rows(claims: Mapping[str, Any]) -> list[Row]:
         title = COLUMNS.get(accuracy["key"], accuracy["key"])
         rows.append((title, f"{figures}, as the report says"))
     if claims["place"]:
-        rows.append(("measured on", Place(**claims["place"]).words()))
+        rows.append(("measured on", quotable(Place(**claims["place"]).words(), 300)))
+    rows += [("also on", _also(each)) for each in claims["sets"]]
     intact = "every file is as the manifest lists it"
     more = f" (and {len(problems) - 1} more: `yolodeploy verify`)" if len(problems) > 1 else ""
     return [*rows, ("intact", f"no: {problems[0]}{more}" if problems else intact)]
+
+
+def _also(found: Mapping[str, Any]) -> str:
+    """What a set of evidence says, in a line."""
+    parts = [quotable(Place(**found["place"]).words(), 300)]
+    if found["latency_ms"] is not None:
+        parts.append(f"latency {found['latency_ms']:.2f} ms")
+    if found["accuracy"] is not None:
+        parts.append(f"accuracy {found['accuracy']:.4f}")
+    if failed := [name for name, verdict in found["checks"].items() if verdict != "ok"]:
+        parts.append(f"missed checks: {', '.join(failed)}")
+    return "; ".join(parts)
 
 
 def inspection_table(

@@ -25,6 +25,8 @@ class Key(StrEnum):
     DIVERGENCE = "divergence"  # of the artifact's probabilities from the source's, nats
     OUTPUT_DIFF = "output_diff"  # groups: outputs
     OUTPUT_DIFF_MEAN = "output_diff_mean"
+    GOLDEN_DIFF = "golden_diff"  # from the golden output; groups: outputs
+    GOLDEN_FOUND = "golden_found"  # share of the findings in the golden image on which both agree
     LATENCY = "latency_ms"
     LATENCY_P90 = "latency_p90_ms"
     PEAK_MEMORY = "peak_memory_mb"

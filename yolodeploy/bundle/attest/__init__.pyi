@@ -1,6 +1,6 @@
 from .bom import bill_of_materials
 from .components import installed_tools
-from .provenance import BuildRecord, statement, statement_problems
+from .provenance import BuildRecord, statement, statement_problems, with_subjects
 from .signing import (
     canonical_envelope,
     envelope,
@@ -24,4 +24,5 @@ __all__ = [
     "require_signature",
     "statement",
     "statement_problems",
+    "with_subjects",
 ]

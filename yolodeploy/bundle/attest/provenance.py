@@ -77,6 +77,11 @@ def subjects(files: Mapping[str, str]) -> list[dict[str, Any]]:
     ]
 
 
+def with_subjects(value: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+    """A statement that lists these files, by relative path with their digests, and says the same of the build."""
+    return {**value, "subject": subjects(files)}
+
+
 def statement_problems(
     value: Mapping[str, Any], files: Mapping[str, str], id_: str
 ) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from yolodeploy.cli.common import print_result
 from yolodeploy.errors import VerificationFailed
-from yolodeploy.system import Console, shown
+from yolodeploy.system import Console, quotable, shown
 
 if TYPE_CHECKING:
     from yolodeploy.bundle import Inspection
@@ -54,13 +54,21 @@ def run(options: argparse.Namespace, console: Console) -> int:
     return code
 
 
-def _about(found: Inspection) -> dict[str, str | None]:
-    """Which bundle it claims to be."""
+def _about(found: Inspection) -> dict[str, Any]:
+    """Which bundle it claims to be, and where else it was measured."""
     target = found.plan.get("target")
     device = target.get("device") if isinstance(target, dict) else None
-    return {"recipe": found.report.get("name"), "device": device, "id": found.id}
+    places = [
+        {"host": each.place.host, "on_device": each.place.on_device, "words": each.place.words()}
+        for each in found.sets
+    ]
+    about = {"recipe": found.report.get("name"), "device": device, "id": found.id}
+    return {**about, "evidence": places}
 
 
 def _line(row: Mapping[str, Any]) -> str:
     recipe, device = (" ".join(str(row[key]).split()) for key in ("recipe", "device"))
-    return f"{row['bundle']}: ok, {recipe} for {device}, bundle {row['id'][:12]}"
+    elsewhere = "".join(
+        f"\n  evidence from {quotable(place['words'], 300)}" for place in row["evidence"]
+    )
+    return f"{row['bundle']}: ok, {recipe} for {device}, bundle {row['id'][:12]}{elsewhere}"

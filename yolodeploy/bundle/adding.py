@@ -1,0 +1,81 @@
+"""Adds a set of evidence to a bundle that was deployed, and changes nothing that ships."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yolodeploy
+from yolodeploy.backend import PROVENANCE, SIGNATURE
+from yolodeploy.bundle.attest import with_subjects
+from yolodeploy.bundle.bundle import digests, replacing, seal_bundle, warn_of_other_key
+from yolodeploy.bundle.evidence_sets import EvidenceSet, plain_set, read_sets, set_file
+from yolodeploy.bundle.integrity import Inspection, inspect_bundle
+from yolodeploy.errors import EnvironmentProblem, VerificationFailed
+from yolodeploy.system import encoded, read_json, shown, write_json
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
+
+Page = Callable[[Mapping[str, Any], Sequence[EvidenceSet]], str]
+
+
+def add_evidence(
+    home: Path,
+    value: Mapping[str, Any],
+    page: Page,
+    signer: CryptoSigner | None,
+    warn: Callable[[str], None],
+) -> Path:
+    """Add a set of evidence to a bundle, instead of what the same host gave before; returns its file.
+
+    `page` renders report and sets. The bundle appears complete, or stays as it was. Raises VerificationFailed if it is not
+    intact, or of another artifact than the set; EnvironmentProblem if it is signed and there is no key.
+    """
+    name = set_file(value["place"]["host"])
+    data = encoded(plain_set(value))
+    if signer:
+        warn_of_other_key(home, signer.public_key.keyid, warn)
+    with replacing(home.parent, home) as new:
+        found = require_intact(home)
+        if found.report["artifact"]["digest"] != value["artifact"]:
+            raise VerificationFailed(
+                f"{shown(home)}: has another artifact than the one that was measured. Measure it again."
+            )
+        require_key(home, found, signer)
+        shutil.copytree(home, new, copy_function=shutil.copyfile)
+        (new / name).parent.mkdir(exist_ok=True)
+        (new / name).write_bytes(data)
+        _write_page(new, found, page)
+        write_json(new / PROVENANCE, with_subjects(read_json(new / PROVENANCE), digests(new)))
+        assert found.id is not None  # noqa: S101 - an intact bundle has one
+        seal_bundle(new, found.id, signer)
+    return home / name
+
+
+def require_intact(home: Path) -> Inspection:
+    """What a bundle is; VerificationFailed if it is not as it was deployed."""
+    found = inspect_bundle(home)
+    if found.problems:
+        listed = "\n  ".join(found.problems)
+        raise VerificationFailed(f"{shown(home)} is not what was deployed:\n  {listed}")
+    return found
+
+
+def require_key(home: Path, found: Inspection, signer: CryptoSigner | None) -> None:
+    """Refuse to leave a signed bundle without a signature."""
+    if signer is None and SIGNATURE in found.digests:
+        raise EnvironmentProblem(
+            f"{shown(home)}: is signed, and evidence that is added changes what the signature is of. Sign again, with --key."
+        )
+
+
+def _write_page(new: Path, found: Inspection, page: Page) -> None:
+    """Write the page again with all sets, unless another release wrote the report: that knows its own page."""
+    if found.report["versions"].get("yolodeploy") != yolodeploy.__version__:
+        return
+    artifact, device = found.report["artifact"]["digest"], found.plan["target"]["device"]
+    sets, _ = read_sets(new, digests(new), artifact, device)
+    (new / "report.html").write_text(page(found.report, sets), encoding="utf-8")
