@@ -8,6 +8,7 @@ to standard error. The process ends with its standard input, whatever it is doin
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -24,9 +25,11 @@ from yolodeploy.jobs.messages import DONE, Sender, SendingConsole
 from yolodeploy.system import end_with_parent
 
 
-def main() -> int:
+def main() -> None:
     """Answer requests until there are no more."""
-    parent = os.getppid()
+    parent, code = os.getppid(), 0
+    # Registered first, so it comes last: tools have tidied up, and what they loaded need not be taken apart.
+    atexit.register(lambda: os._exit(code))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's parent ignores it
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     end_with_parent(parent)
@@ -36,8 +39,7 @@ def main() -> int:
     try:
         _serve(pipe, int(sys.argv[1]))
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    return 0
+        code = 128 + signal.SIGINT
 
 
 def _serve(pipe: IO[bytes], level: int) -> None:
@@ -76,4 +78,4 @@ def _requests() -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
