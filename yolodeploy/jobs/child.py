@@ -30,8 +30,9 @@ def main() -> None:
     parent, code = os.getppid(), 0
     # Registered first, so it comes last: tools have tidied up, and what they loaded need not be taken apart.
     atexit.register(lambda: os._exit(code))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's parent ignores it
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a background job ignores them, Ray's workers block them
+        signal.signal(number, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     end_with_parent(parent)
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # no tool's output gets among the messages

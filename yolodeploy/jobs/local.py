@@ -27,6 +27,7 @@ _GRACE = (
     8.0  # seconds in which a child ends after Ctrl-C: what is being measured gets to its next image
 )
 _REST = 0.5  # seconds in which the last messages of a child that has ended are read
+_POLL = 0.2  # seconds
 _LAST = object()
 
 
@@ -173,7 +174,13 @@ class _Child:
 
     def lines(self) -> Iterator[str]:
         """What the child says, line by line, until it has ended."""
-        while (line := self._lines.get()) is not _LAST:
+        while True:
+            try:
+                line = self._lines.get(timeout=_POLL)
+            except queue.Empty:  # Ray cancels without a signal that would wake a longer wait
+                continue
+            if line is _LAST:
+                return
             yield cast("str", line)
 
     def finish(self) -> None:
