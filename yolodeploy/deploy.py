@@ -28,7 +28,7 @@ from yolodeploy.measure import (
     require_device,
     run_checks,
 )
-from yolodeploy.plan import LockFile, Planner, label_warnings, lock_of
+from yolodeploy.plan import LockFile, Planner, label_warnings, lock_of, require_gpu
 from yolodeploy.report import make_report, report_page
 from yolodeploy.store import Store, Stored
 from yolodeploy.store.remote import shared_store
@@ -115,6 +115,8 @@ def prepare(
         lock.require_replaceable()
     if bundles:
         require_device(plan, request.host)
+        if not request.host.name:
+            require_gpu(plan)
     if request.locked:
         lock.require_inputs(plan)
     store.hold(planned.id for planned in (*plan.steps, *plan.floats.values()))

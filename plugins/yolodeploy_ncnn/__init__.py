@@ -21,13 +21,26 @@ from yolodeploy_ncnn.w8 import W8, probe_w8, run_w8
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from yolodeploy.backend import Artifact, Inspected, Interface, Params, Predictor, Remote, Target
+    from yolodeploy.backend import (
+        Artifact,
+        GpuHere,
+        Inspected,
+        Interface,
+        Params,
+        Predictor,
+        Remote,
+        Target,
+    )
 
 NAME = "ncnn"
 
 WORKER = Worker("yolodeploy_ncnn.runtime.worker", requires=("ncnn", "numpy"), pinned=("ncnn",))
 
 _FAST_INT8 = frozenset({"dotprod", "i8mm"})
+_INT8_ON_A_GPU = (
+    "`quantize` with `gpu: vulkan` would gain nothing that anybody measured: ncnn before July 2026 computes int8 layers "
+    "on the CPU, and its int8 kernels for GPUs are untried on phones. Use `w8`: the file gets as small, the GPU computes in fp16."
+)
 
 STEPS = (
     Step(
@@ -78,6 +91,8 @@ def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: A
     """Refuse int8 where it gains nothing or cannot work; every Arm CPU from Armv7 on runs the rest."""
     if not isinstance(params, Quantize):
         return None
+    if target.gpu:
+        return _INT8_ON_A_GPU
     if target.device.generic:
         return (
             f"`{target.device.name}` stands for devices without an int8 dot product (FEAT_DotProd) too, on "
@@ -91,18 +106,28 @@ def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: A
     return refuse_missing(params.keep_float, "box decoding in int8 loses every box")
 
 
-def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001, ARG001 - the contract's name
-    """Open an artifact in the ncnn wheel, on this machine's CPU; see `runtime.NcnnPredictor`."""
+def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001 - the contract's name
+    """Open an artifact in the ncnn wheel; see `runtime.NcnnPredictor`.
+
+    It runs on this machine's CPU, and on its Vulkan device where the target names a GPU.
+    """
     from yolodeploy_ncnn.runtime import NcnnPredictor
 
-    return NcnnPredictor(artifact.path, threads)
+    return NcnnPredictor(artifact.path, threads, target.device if target.gpu else None)
 
 
-def remote(artifact: Artifact, target: Target) -> Remote:  # noqa: ARG001 - the contract's signature
-    """Say how a host with the ncnn wheel runs the artifact."""
+def gpu_here(target: Target) -> GpuHere:  # noqa: ARG001 - the contract's signature
+    """The Vulkan device on which artifacts for a GPU are measured here."""
+    from yolodeploy_ncnn.gpu import gpu_here
+
+    return gpu_here()
+
+
+def remote(artifact: Artifact, target: Target) -> Remote:
+    """Say how a host with the ncnn wheel runs the artifact: on its GPU where the target names one."""
     from yolodeploy_ncnn.runtime import remote
 
-    return remote(artifact)
+    return remote(artifact, vulkan=target.gpu is not None)
 
 
 def describe(artifact: Artifact) -> Interface:

@@ -4,7 +4,11 @@
 may place a thread on any of them: fp16 (FEAT_FP16) and dotprod (FEAT_DotProd) from
 Armv8.2 cores on, i8mm (FEAT_I8MM) and bf16 (FEAT_BF16) with Armv8.6 and Armv9.0 cores. The
 source of each is the chip's page and Arm's technical reference manual of the cores named.
-`os_min` is the version that the device shipped with. ncnn runs on the CPU, of a Jetson too.
+`os_min` is the version that the device shipped with. ncnn runs on the CPU, of a Jetson too, unless a recipe says
+`gpu: vulkan`.
+
+`gpus` has the GPU as its driver calls it, where Vulkan is worth trying: a driver that every unit has, with fp16 storage and
+arithmetic, and no report of a crash. The chips' pages and vulkan.gpuinfo.org list them. No phone was tried: docs/vulkan.md says what that leaves open.
 
 A phone is recognised by its `ro.product.model` (https://storage.googleapis.com/play_public/supported_devices.html lists
 them), a board by the `compatible` strings of its device tree (Linux, arch/arm64/boot/dts: broadcom, nvidia, rockchip). Those of a
@@ -18,6 +22,12 @@ from yolodeploy.backend import Device, Identity
 
 _ARM_8_2 = frozenset({"fp16", "dotprod"})
 _ARM_9 = _ARM_8_2 | {"i8mm", "bf16"}
+
+VULKAN = "vulkan"
+_CRASHES = "https://github.com/Tencent/ncnn/issues/6449"
+_SLOW = "https://github.com/Tencent/ncnn/issues/2435"
+_TENSOR = "https://en.wikipedia.org/wiki/Google_Tensor"
+_XCLIPSE = "https://en.wikipedia.org/wiki/Xclipse"
 
 _PIXEL = "https://support.google.com/pixelphone/answer/7158570"
 _EXYNOS = "https://semiconductor.samsung.com/processor/mobile-processor"
@@ -38,7 +48,8 @@ DEVICES = (
         os="Android",
         os_min="12",
         features=_ARM_8_2,
-        source=f"{_PIXEL}; Arm TRM of Cortex-X1, A76, A55",
+        source=f"{_PIXEL}; {_TENSOR}; Arm TRM of Cortex-X1, A76, A55",
+        gpus={VULKAN: "Mali-G78"},
         identity=_known_as("Pixel 6"),
     ),
     Device(
@@ -47,7 +58,8 @@ DEVICES = (
         os="Android",
         os_min="14",
         features=_ARM_9,
-        source=f"{_PIXEL}; Arm TRM of Cortex-X3, A715, A510",
+        source=f"{_PIXEL}; {_TENSOR}; Arm TRM of Cortex-X3, A715, A510",
+        gpus={VULKAN: "Mali-G715"},
         identity=_known_as("Pixel 8"),
     ),
     Device(
@@ -56,7 +68,8 @@ DEVICES = (
         os="Android",
         os_min="14",
         features=_ARM_9,
-        source=f"{_PIXEL}; https://wiki.lineageos.org/devices/tokay/; Arm TRM of Cortex-X4, A720, A520",
+        source=f"{_PIXEL}; {_TENSOR}; https://wiki.lineageos.org/devices/tokay/; Arm TRM of Cortex-X4, A720, A520",
+        gpus={VULKAN: "Mali-G715"},
         identity=_known_as("Pixel 9"),
     ),
     Device(
@@ -65,7 +78,8 @@ DEVICES = (
         os="Android",
         os_min="15",
         features=_ARM_9,
-        source=f"{_PIXEL}; Arm TRM of Cortex-X4, A720, A520",
+        source=f"{_PIXEL}; {_TENSOR}; Arm TRM of Cortex-X4, A720, A520",
+        gpus={VULKAN: "Mali-G715"},
         identity=_known_as("Pixel 9a"),
     ),
     Device(
@@ -74,7 +88,8 @@ DEVICES = (
         os="Android",
         os_min="16",
         features=_ARM_9,
-        source=f"{_PIXEL}; Arm TRM of Cortex-X4, A725, A520",
+        source=f"{_PIXEL}; {_TENSOR}; Arm TRM of Cortex-X4, A725, A520",
+        gpus={VULKAN: "PowerVR"},
         identity=_known_as("Pixel 10"),
     ),
     Device(
@@ -83,8 +98,9 @@ DEVICES = (
         os="Android",
         os_min="14",
         features=_ARM_9,
-        source=f"{_EXYNOS}/exynos-2400/; Arm TRM of Cortex-X4, A720, A520",
+        source=f"{_EXYNOS}/exynos-2400/; {_XCLIPSE}; Arm TRM of Cortex-X4, A720, A520",
         identity=_known_as("SM-S921B*"),
+        gpus={VULKAN: "Xclipse 940"},
     ),
     Device(
         name="galaxy-s24-snapdragon",
@@ -94,6 +110,7 @@ DEVICES = (
         features=_ARM_9,
         source=f"{_SNAPDRAGON}/snapdragon-8-gen-3-mobile-platform; Arm TRM of Cortex-X4, A720, A520",
         identity=_known_as("SM-S921U*"),
+        gpus={VULKAN: "Adreno (TM) 750"},
     ),
     Device(
         name="galaxy-s25",
@@ -103,6 +120,7 @@ DEVICES = (
         features=_ARM_9,
         source=f"{_SNAPDRAGON}/snapdragon-8-elite-mobile-platform; {_ORYON}",
         identity=_known_as("SM-S931*"),
+        gpus={VULKAN: "Adreno (TM) 830"},
     ),
     Device(
         name="galaxy-s26-exynos",
@@ -110,8 +128,9 @@ DEVICES = (
         os="Android",
         os_min="16",
         features=_ARM_9,
-        source=f"{_EXYNOS}/exynos-2600/; Arm TRM of C1-Ultra, C1-Pro",
+        source=f"{_EXYNOS}/exynos-2600/; {_XCLIPSE}; Arm TRM of C1-Ultra, C1-Pro",
         identity=_known_as("SM-S942B*"),
+        gpus={VULKAN: "Xclipse 960"},
     ),
     Device(
         name="galaxy-s26-snapdragon",
@@ -121,6 +140,7 @@ DEVICES = (
         features=_ARM_9,
         source=f"{_SNAPDRAGON}/snapdragon-8-elite-gen-5; {_ORYON}",
         identity=_known_as("SM-S942U*"),
+        no_gpu=f"has an Adreno 840, in whose Vulkan driver ncnn crashes ({_CRASHES})",
     ),
     Device(
         name="galaxy-a54",
@@ -130,6 +150,7 @@ DEVICES = (
         features=_ARM_8_2,
         source=f"{_EXYNOS}/exynos-1380/; Arm TRM of Cortex-A78, A55",
         identity=_known_as("SM-A546*"),
+        gpus={VULKAN: "Mali-G68"},
     ),
     Device(
         name="galaxy-a56",
@@ -137,8 +158,9 @@ DEVICES = (
         os="Android",
         os_min="15",
         features=_ARM_9,
-        source=f"{_EXYNOS}/exynos-1580/; Arm TRM of Cortex-A720, A520",
+        source=f"{_EXYNOS}/exynos-1580/; {_XCLIPSE}; Arm TRM of Cortex-A720, A520",
         identity=_known_as("SM-A566*"),
+        gpus={VULKAN: "Xclipse 540"},
     ),
     # What every 64-bit phone has: Armv8.0, without the int8 dot product.
     Device(
@@ -148,6 +170,7 @@ DEVICES = (
         source="https://developer.android.com/ndk/guides/abis",
         generic=True,
         identity=_known_as(),
+        no_gpu="stands for phones without a Vulkan driver of version 1.1, too",
     ),
     Device(
         name="raspberry-pi-4",
@@ -155,6 +178,7 @@ DEVICES = (
         os="Linux",
         source=f"{_PI}; Arm TRM of Cortex-A72 (Armv8.0)",
         identity=_known_as("raspberrypi,4-model-b"),
+        no_gpu=f"has a GPU that computes no fp16, on which ncnn is slower than on the CPU ({_SLOW})",
     ),
     Device(
         name="raspberry-pi-5",
@@ -163,6 +187,7 @@ DEVICES = (
         features=_ARM_8_2,
         source=f"{_PI}; Arm TRM of Cortex-A76",
         identity=_known_as("raspberrypi,5-model-b"),
+        no_gpu=f"has a GPU that computes no fp16, on which ncnn is slower than on the CPU ({_SLOW})",
     ),
     Device(
         name="jetson-orin-nano",
@@ -171,6 +196,7 @@ DEVICES = (
         features=_ARM_8_2,
         source=f"{_JETSON}/jetson-orin/; Arm TRM of Cortex-A78AE",
         identity=_known_as("nvidia,*p3767-0003*", "nvidia,*p3767-0004*", "nvidia,*p3767-0005*"),
+        gpus={VULKAN: "Orin"},
     ),
     Device(
         name="jetson-orin-nx",
@@ -179,6 +205,7 @@ DEVICES = (
         features=_ARM_8_2,
         source=f"{_JETSON}/jetson-orin/; Arm TRM of Cortex-A78AE",
         identity=_known_as("nvidia,*p3767-0000*"),
+        gpus={VULKAN: "Orin"},
     ),
     Device(
         name="jetson-agx-orin",
@@ -187,6 +214,7 @@ DEVICES = (
         features=_ARM_8_2,
         source=f"{_JETSON}/jetson-orin/; Arm TRM of Cortex-A78AE",
         identity=_known_as("nvidia,*p3701-0000*", "nvidia,*p3701-0005*"),
+        gpus={VULKAN: "Orin"},
     ),
     Device(
         name="jetson-thor",
@@ -195,6 +223,7 @@ DEVICES = (
         features=_ARM_9,
         source=f"{_JETSON}/jetson-thor/; Arm TRM of Neoverse-V3AE",
         identity=_known_as("nvidia,*p3834-0008*"),
+        gpus={VULKAN: "Thor"},
     ),
     Device(
         name="rk3588",
@@ -203,6 +232,7 @@ DEVICES = (
         features=_ARM_8_2,
         source="https://www.rock-chips.com/a/en/products/RK35_Series/2022/0926/1660.html; Arm TRM of Cortex-A76, A55",
         identity=_known_as("rockchip,rk3588", "rockchip,rk3588s"),
+        no_gpu="boards run Arm's driver, Mesa's PanVK or none, depending on their image; a file for all of them has to run on the CPU",
     ),
     Device(
         name="arm-linux",
@@ -211,5 +241,6 @@ DEVICES = (
         source="https://www.debian.org/ports/arm/",
         generic=True,
         identity=_known_as(),
+        no_gpu="stands for boards without a Vulkan driver, too",
     ),
 )

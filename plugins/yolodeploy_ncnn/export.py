@@ -59,7 +59,8 @@ def run_export(artifact: Artifact, params: Params, context: Context) -> Path:
     context.progress(0.5, "convert")
     _convert(context.work, context.imgsz, half=options.precision == "fp16")
     graph = _finished(context, _weights(script, parts))
-    graph = keep_fp32(graph, parts, everywhere=options.arithmetic == "fp32")
+    on_gpu = context.target.gpu is not None
+    graph = keep_fp32(graph, parts, everywhere=options.arithmetic == "fp32", gpu=on_gpu)
     result = context.work / "artifact"
     result.mkdir()
     param_file.write(graph, result / PARAM_FILE)

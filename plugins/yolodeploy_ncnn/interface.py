@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from yolodeploy.backend import Interface, Tensor
 from yolodeploy.system import GREY
+from yolodeploy_ncnn.decode import made_for_gpu
 from yolodeploy_ncnn.layers import MATRIX
 from yolodeploy_ncnn.param_file import PARAM_FILE
 
@@ -31,6 +32,13 @@ _SCORES = "The probabilities are computed in fp32. "
 _ARITHMETIC = (
     "On Arm ncnn computes the convolutions in fp16 unless the app sets opt.use_fp16_arithmetic = "
     "false or the model was exported with `arithmetic: fp32`."
+)
+_ON_GPU = (
+    "Made for the GPU: build ncnn with NCNN_VULKAN, call ncnn::create_gpu_instance() once, and set "
+    "opt.use_vulkan_compute = true before load_param. Leave opt.use_fp16_packed, opt.use_fp16_storage and "
+    "opt.use_fp16_arithmetic at true, ncnn's default, with which the model was measured; ncnn turns off what the GPU lacks. "
+    "Layers with `31=19` decode on the CPU in fp32, which takes ncnn 20240410 or newer. Without a Vulkan driver ncnn "
+    "runs the same files on the CPU."
 )
 _FLAT_AXES = 2  # of a Reshape: one more, and it takes the numbers of a keypoint apart
 
@@ -57,7 +65,7 @@ def describe(artifact: Artifact) -> Interface:
         scale=1 / 255,
         note=_SCALE.format(factors=factors)
         + (_SCORES if task == "classify" else _CHOICE)
-        + _ARITHMETIC,
+        + (_ON_GPU if made_for_gpu(graph) else _ARITHMETIC),
         layers=loaded.forms(),
     )
 

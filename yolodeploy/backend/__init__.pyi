@@ -28,6 +28,7 @@ from .contract import (
     Trial,
     content,
 )
+from .gpu import Accelerated, GpuHere
 from .inspected import Examining, Inspected, PartCount, inspect_file
 from .interface import Interface, Tensor
 from .model_info import INFO_FILE, NO_MODEL, ONNX_FILE, Inspecting, ModelInfo, misfit
@@ -68,6 +69,7 @@ __all__ = [
     "RESERVED",
     "ROWS",
     "SIGNATURE",
+    "Accelerated",
     "Artifact",
     "Backend",
     "CodeFolder",
@@ -77,6 +79,7 @@ __all__ = [
     "Device",
     "Examining",
     "Export",
+    "GpuHere",
     "Hardware",
     "Identity",
     "Inspected",

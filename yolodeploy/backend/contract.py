@@ -13,6 +13,7 @@ toolchain: heavy imports go inside its functions. docs/adding-a-backend.md walks
   step to the reason, as the rest of a sentence;
 * `REFUSED_PARAMETERS`, likewise: parameters of its steps that other backends have. It maps the name of a step to a
   mapping from parameters to reasons;
+* `gpu_here`, see `Accelerated` in gpu.py: the GPU of this machine, from a plugin whose devices have `gpus`;
 * `serve`, see `Serving`: opens artifacts for many images a second, where the runtime works on several at once.
 """
 
@@ -75,7 +76,8 @@ class Device:
     are the instruction sets and compute units that decide what pays off there. `options` are hints that only the
     owning plugin reads. `threads` is a number of threads on which latency is measured besides one (None: on one
     only). `generic`: a stand-in for any device of a kind, with what all of them have. `identity` is how a machine is
-    recognised as the device; it decides no step's bytes, so no id has it.
+    recognised as the device; it decides no step's bytes, so no id has it. `gpus` are the interfaces that `target: {gpu: ...}`
+    may name, each with a part of the GPU's name as drivers give it; `no_gpu` says why there is none ("has a GPU that ...").
     """
 
     name: str
@@ -90,14 +92,20 @@ class Device:
     threads: int | None = None
     generic: bool = False
     identity: Identity = ANY
+    gpus: Mapping[str, str] = field(default_factory=dict)
+    no_gpu: str = ""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A device and the OS version that the artifact has to run on (None: does not matter)."""
+    """A device, the OS version that the artifact has to run on (None: does not matter), and the interface to its GPU.
+
+    `gpu` is one of the device's `gpus`, None where the recipe asks for none.
+    """
 
     device: Device
     os_version: str | None = None
+    gpu: str | None = None
 
 
 @dataclass(frozen=True)

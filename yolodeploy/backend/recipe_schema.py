@@ -18,6 +18,9 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
     definitions["Step"] = _steps(registry, definitions)
     devices = {"enum": sorted(registry.devices())}
     definitions["Target"]["properties"]["device"].update(devices)
+    gpus = {gpu for device in registry.devices().values() for gpu in device.gpus}
+    gpu = definitions["Target"]["properties"]["gpu"]
+    gpu["anyOf"] = [{"enum": sorted(gpus)}, {"type": "null"}]
     properties = schema["properties"]
     properties["target"] = {"anyOf": [devices, {"$ref": "#/$defs/Target"}]}
     definitions.pop("LoaderRequest")

@@ -25,7 +25,7 @@ from yolodeploy.bundle.evidence_sets import FOLDER, EvidenceSet, set_names
 from yolodeploy.bundle.integrity import inspect_bundle
 from yolodeploy.bundle.manifest import identify
 from yolodeploy.errors import EnvironmentProblem
-from yolodeploy.plan import Plan
+from yolodeploy.plan import Plan, named_target
 from yolodeploy.store import DISK_FULL, Stored
 from yolodeploy.system import file_digest, read_json, shown, swap, tree_files, write_json
 
@@ -213,11 +213,7 @@ def resolved_plan(plan: Plan) -> dict[str, Any]:
                 for planned in plan.steps[1:]  # the first loads the weights
             ],
         },
-        "target": {
-            "device": plan.target.device.name,
-            "os": plan.target.os_version,
-            "backend": plan.backend.NAME,
-        },
+        "target": {**named_target(plan.target), "backend": plan.backend.NAME},
         "weights": plan.weights_digest,
         "data": dict(plan.view_digests),
         "steps": [

@@ -20,6 +20,7 @@ class _Target(BaseModel):
     device: str
     title: str
     os: str | None
+    gpu: str | None = None
 
 
 class _Step(BaseModel):

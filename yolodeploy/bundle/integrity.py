@@ -206,7 +206,7 @@ def _built(found: Inspection) -> dict[str, Any]:
     backends = {plan["target"]["backend"], *(step["backend"] for step in plan["steps"])}
     return {
         "recipe": found.report["name"],
-        "target": {key: plan["target"][key] for key in ("device", "os")},
+        "target": {key: value for key, value in plan["target"].items() if key != "backend"},
         "model": plan["weights"],
         "imgsz": plan["recipe"]["model"]["imgsz"],
         "seed": plan["recipe"]["seed"],

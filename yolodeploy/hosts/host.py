@@ -18,6 +18,7 @@ class Timed:
     `tensor` is a .npy file with one image `[1, channels, H, W]`. `limits` are the ratios of the artifact's
     latency to that of another, by its name, at which a verdict turns; those by the name "" are milliseconds per image. With `serving`, images per second are measured
     too, on so many threads, against the other that is the `reference`. `report` is told the share of the work that is done.
+    With `brief`, the speed says nothing about the device, so few runs do.
     """
 
     backend: Backend
@@ -29,6 +30,7 @@ class Timed:
     limits: Mapping[str, Sequence[float]] = field(default_factory=dict)
     serving: int = 0
     reference: str = ""
+    brief: bool = False
     report: Callable[[float], None] = field(default=lambda _: None, compare=False)
 
 

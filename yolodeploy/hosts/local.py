@@ -45,6 +45,8 @@ class LocalHost:
             backend=timed.backend.NAME,
             device=device,
             os_version=timed.target.os_version,
+            gpu=timed.target.gpu,
+            brief=timed.brief,
             format=timed.artifact.format,
             artifact=str(timed.artifact.path),
             others={name: str(other.path) for name, other in timed.others.items()},

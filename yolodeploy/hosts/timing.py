@@ -44,7 +44,7 @@ class Request:
     `limits` are the ratios of the artifact's latency to that of another, by its name, at which a verdict
     turns: while one lies within the ratio's interval, measuring goes on; those by the name "" are of the latency itself, in
     milliseconds per image. With `serving`, images per second are
-    measured too, on so many threads, against the other that is the `reference`.
+    measured too, on so many threads, against the other that is the `reference`. `brief`: see `time_in_turns`.
     """
 
     backend: str
@@ -58,6 +58,8 @@ class Request:
     limits: Mapping[str, Sequence[float]] = field(default_factory=dict)
     serving: int = 0
     reference: str = ""
+    gpu: str | None = None
+    brief: bool = False
 
 
 def time_apart(request: Request) -> Timing:
@@ -96,7 +98,9 @@ def time_here(request: Request) -> Timing:
     tensor = np.load(request.tensor)
     others = {name: partial(_open, request, folder) for name, folder in request.others.items()}
     opened = partial(_open, request, request.artifact)
-    timing = time_in_turns(opened, others, tensor, request.threads, request.limits)
+    timing = time_in_turns(
+        opened, others, tensor, request.threads, request.limits, brief=request.brief
+    )
     return replace(timing, throughput=_throughput(request, tensor)) if request.serving else timing
 
 
@@ -107,7 +111,7 @@ def _open(request: Request, folder: str) -> Predictor:
 
 def _named(request: Request, folder: str) -> tuple[Backend, Artifact, Target]:
     registry = load_registry()
-    target = Target(registry.devices()[request.device], request.os_version)
+    target = Target(registry.devices()[request.device], request.os_version, request.gpu)
     return registry.backends[request.backend], Artifact(request.format, Path(folder), ""), target
 
 

@@ -161,6 +161,7 @@ class WorkerHost:
             "limits": {name: list(limits) for name, limits in timed.limits.items()},
             "serving": timed.serving,
             "reference": timed.reference,
+            "brief": timed.brief,
         }
         return session.ask("time", about, report=timed.report)[0]
 

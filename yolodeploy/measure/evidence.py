@@ -16,7 +16,7 @@ from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.hosts import Host
 from yolodeploy.measure.latency import Timings, costs, obtain_timings
 from yolodeploy.measure.place import place_of
-from yolodeploy.measure.results import Facts, Opened, remember_as
+from yolodeploy.measure.results import Facts, Opened, conditions_at, remember_as
 from yolodeploy.measure.source import Pass
 from yolodeploy.plan import Plan, forgetful
 from yolodeploy.system import Report, StatCache, digest_of
@@ -83,7 +83,7 @@ def evidence_id(plan: Plan, host: Host) -> str:
             "data": plan.view_digests["evaluation"],
             "imgsz": plan.imgsz.plain,
             "confidence": _confidence(plan),
-            "conditions": host.conditions(plan.backend),
+            "conditions": conditions_at(host, plan, plan.backend),
             "versions": plan.versions(),
         }
     )

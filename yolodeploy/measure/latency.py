@@ -14,7 +14,7 @@ from yolodeploy.backend import Runtime, Serving
 from yolodeploy.errors import StepFailed
 from yolodeploy.execution import Runner, as_artifact
 from yolodeploy.hosts import Host, Timed
-from yolodeploy.measure.results import remember_as, timed, timed_result
+from yolodeploy.measure.results import conditions_at, remember_as, timed, timed_result
 from yolodeploy.plan import Plan
 from yolodeploy.system import Report, digest_of
 from yolodeploy.tasks import Key, Measure
@@ -62,6 +62,7 @@ def obtain_timings(
         tensor=str(tensor),
         threads=THREADS,
         limits=_limits(plan) if runtime.timing else {},
+        brief=not runtime.timing,
         serving=host.processors if runtime.timing and _serves(plan, batch) else 0,
         reference=plan.reference.id,
     )
@@ -102,7 +103,7 @@ def _timings_id(
             "threads": list(counts),
             "serving": timed_.serving,
             "imgsz": plan.imgsz.plain,
-            "conditions": host.conditions(plan.backend),
+            "conditions": conditions_at(host, plan, plan.backend),
             "versions": plan.versions(),
         }
     )

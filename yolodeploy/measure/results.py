@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from yolodeploy.backend import Counting, Counts, Predictor, Runtime, batch_of, layout_of
+from yolodeploy.backend import Backend, Counting, Counts, Predictor, Runtime, batch_of, layout_of
 from yolodeploy.errors import StepFailed, YolodeployError
 from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.hosts import LOCAL, Host
-from yolodeploy.plan import Plan, PlannedStep, require_views
+from yolodeploy.plan import Plan, PlannedStep, gpu_here, require_views
 from yolodeploy.store import Stored
 from yolodeploy.system import Report, StatCache, digest_of
 from yolodeploy.tasks import Measure
@@ -135,6 +135,12 @@ def remember_as(
     return adapter.validate_python(raw), folder
 
 
+def conditions_at(host: Host, plan: Plan, backend: Backend) -> dict[str, Any]:
+    """Everything about a host that a measurement of a plan depends on, its GPU included where the recipe asks for one."""
+    gpu = {} if host.name else dict(gpu_here(plan).conditions)
+    return {**host.conditions(backend), **({"gpu": gpu} if gpu else {})}
+
+
 def in_detail(plan: Plan) -> bool:
     """Whether the results between the source model and the artifact are measured."""
     return plan.export > 1 or bool(plan.file.recipe.checks.step_drop)
@@ -181,7 +187,7 @@ def obtain_stage(runner: Runner, host: Host, index: int, source: Callable[[], li
             "source": plan.steps[0].id,
             "data": plan.view_digests["evaluation"],
             "imgsz": plan.imgsz.plain,
-            "conditions": where.conditions(planned.backend),
+            "conditions": conditions_at(where, plan, planned.backend),
         }
     )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolodeploy.errors import EnvironmentProblem, LockMismatch
+from yolodeploy.plan.plan import named_target
 from yolodeploy.system import quotable, read_json, replace_file, shown, shown_json
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def lock_of(
     """The lock of a plan, from output digests by step id (as far as known) and those of the app's files by name."""
     return Lock(
         recipe=plan.file.recipe.name,
-        target={"device": plan.target.device.name, "os": plan.target.os_version},
+        target=named_target(plan.target),
         model=plan.weights_digest,
         imgsz=plan.imgsz.plain,
         seed=plan.file.recipe.seed,

@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yolodeploy.backend import Backend, ModelInfo, Params, Step, Target, problem_of
+from yolodeploy.backend import (
+    Accelerated,
+    Backend,
+    GpuHere,
+    ModelInfo,
+    Params,
+    Step,
+    Target,
+    problem_of,
+)
 from yolodeploy.data import Dataset
+from yolodeploy.errors import EnvironmentProblem
 from yolodeploy.plan.facts import size_note, size_warning
 from yolodeploy.plan.model_choice import loaded, model_notes
 from yolodeploy.recipe import Position, RecipeFile
@@ -136,7 +146,14 @@ class Plan:
 def described_target(target: Target) -> list[Any]:
     """Everything about a target that a step may read, as plain data."""
     device = target.device
-    return [device.name, sorted(device.features), dict(device.options), target.os_version]
+    gpu = [target.gpu] if target.gpu else []
+    return [device.name, sorted(device.features), dict(device.options), target.os_version, *gpu]
+
+
+def named_target(target: Target) -> dict[str, str | None]:
+    """A target as locks and bundles name it; one without `gpu` as they did before there was that."""
+    gpu = {"gpu": target.gpu} if target.gpu else {}
+    return {"device": target.device.name, "os": target.os_version, **gpu}
 
 
 def step_versions(backend: Backend, step: Step, params: Params) -> dict[str, str]:
@@ -148,4 +165,21 @@ def step_versions(backend: Backend, step: Step, params: Params) -> dict[str, str
 def problem_here(plan: Plan) -> str | None:
     """Why this machine cannot run the plan, with the remedy; None if it can."""
     backends = {planned.backend.NAME: planned.backend for planned in plan.steps}
-    return next((text for text in map(problem_of, backends.values()) if text), None)
+    problem = next((text for text in map(problem_of, backends.values()) if text), None)
+    return problem or gpu_here(plan).problem
+
+
+def gpu_here(plan: Plan) -> GpuHere:
+    """What this machine has in place of the GPU that the recipe asks for, if it asks for one."""
+    if plan.target.gpu is None or not isinstance(plan.backend, Accelerated):
+        return GpuHere()
+    return plan.backend.gpu_here(plan.target)
+
+
+def require_gpu(plan: Plan) -> None:
+    """Raise EnvironmentProblem if the recipe asks for a GPU and this machine has nothing to measure with in its place."""
+    if problem := gpu_here(plan).problem:
+        at = plan.file.where("target", "gpu")
+        raise EnvironmentProblem(
+            f"{at}: `gpu: {plan.target.gpu}` cannot be measured here: {problem}"
+        )

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from yolodeploy.backend import Backend, Device, Params, Registry, Serving, Step, Target
 from yolodeploy.errors import PlanRefused, RecipeError
 from yolodeploy.recipe import Position, RecipeFile, StepRequest, describe_errors, suggestion
+from yolodeploy.system import quotable
 
 _MANY = 20  # devices, more than which a message does not list
 
@@ -51,7 +52,22 @@ def find_target(file: RecipeFile, registry: Registry) -> tuple[Backend, Target]:
         )
     if remedy:
         raise PlanRefused(f"{file.where('target', 'os')}: {device.title} {remedy}")
-    return backend, Target(device, requested.os or device.os_default)
+    _require_gpu(file, registry, device)
+    return backend, Target(device, requested.os or device.os_default, requested.gpu)
+
+
+def _require_gpu(file: RecipeFile, registry: Registry, device: Device) -> None:
+    """Raise PlanRefused if the recipe asks for a GPU that the device does not offer."""
+    if (gpu := file.recipe.target.gpu) in (None, *device.gpus):
+        return
+    at, wanted = file.where("target", "gpu"), f"`gpu: {quotable(str(gpu))}`"
+    if device.gpus:
+        allowed = _either(list(device.gpus))
+        raise PlanRefused(f"{at}: {wanted} is not what {device.title} offers. Write {allowed}.")
+    others = [each.name for each in registry.devices().values() if gpu in each.gpus]
+    reason = device.no_gpu or "offers no GPU to choose"
+    hint = f", or target a device that offers it: {_either(others[:3])}" if others else ""
+    raise PlanRefused(f"{at}: {wanted}: {device.title} {reason}. Leave `gpu` out{hint}.")
 
 
 def _other_devices(word: str, registry: Registry) -> str:

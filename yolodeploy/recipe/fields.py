@@ -123,6 +123,8 @@ class Target(Part):
     """A device name; `yolodeploy devices` lists them."""
     os: str | None = Field(default=None, pattern=VERSION)
     """Oldest OS version that the artifact must run on, quoted: "16" or "17.4"."""
+    gpu: str | None = Field(default=None, min_length=1, max_length=64)
+    """Run on the device's GPU, through this interface; as the backend runs there by itself if left out. `yolodeploy devices` lists which devices offer which."""
     threads: int | None = Field(default=None, ge=1, le=64)
     """Measure latency on this many threads, too; one thread decides the checks."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from yolodeploy.backend import Inspected, PartCount, Place
 from yolodeploy.plan import Option, Possible
+from yolodeploy.report.report import details_of
 from yolodeploy.system import GREY, WIDTH, quotable
 from yolodeploy.tasks import COLUMNS
 
@@ -72,9 +73,8 @@ def possible(found: Sequence[Possible]) -> list[dict[str, Any]]:
 def bundle_rows(claims: Mapping[str, Any]) -> list[Row]:
     """What a bundle claims, row by row."""
     target, problems = claims["target"], claims["problems"]
-    system = f", OS {target['os']}" if target["os"] else ""
     rows = [
-        ("recipe", f"{claims['recipe']}, for {target['title']} ({target['device']}{system})"),
+        ("recipe", f"{claims['recipe']}, for {target['title']} ({details_of(target)})"),
         ("steps", ", ".join(claims["steps"])),
     ]
     if claims["classes"]:

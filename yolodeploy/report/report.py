@@ -11,7 +11,7 @@ import yolodeploy
 from yolodeploy.backend import Place
 from yolodeploy.execution import Runner
 from yolodeploy.measure import Check, Evidence, Row, count_of_threads
-from yolodeploy.plan import Plan, PlannedStep, calibration_count
+from yolodeploy.plan import Plan, PlannedStep, calibration_count, named_target
 from yolodeploy.tasks import Key, Measure, grouped, one, plain_measures, six_digits
 
 
@@ -23,7 +23,7 @@ def make_report(
     device = plan.target.device
     return {
         "name": plan.file.recipe.name,
-        "target": {"device": device.name, "title": device.title, "os": plan.target.os_version},
+        "target": {**named_target(plan.target), "title": device.title},
         "backend": plan.backend.NAME,
         "imgsz": plan.imgsz.plain,
         "model": _model(plan, runner),
@@ -158,6 +158,13 @@ def climate_words(conditions: Mapping[str, Any]) -> str:
     if governors := after.get("governors") or before.get("governors"):
         parts.append(f"governor {', '.join(map(str, governors))}")
     return "; ".join(parts)
+
+
+def details_of(target: Mapping[str, Any]) -> str:
+    """A target's device, and the OS version and the interface to its GPU where the recipe's matter."""
+    system = f", OS {target['os']}" if target["os"] else ""
+    gpu = f", GPU through {target['gpu']}" if target.get("gpu") else ""
+    return f"{target['device']}{system}{gpu}"
 
 
 def per_batch(batch: int) -> str:

@@ -10,6 +10,7 @@ from yolodeploy.measure import number
 from yolodeploy.report import breakdown_table
 from yolodeploy.report.report import (
     climate_words,
+    details_of,
     forms_of_layers,
     per_batch,
     place_words,
@@ -37,11 +38,10 @@ Row = tuple[str, str]  # label and text
 def report_table(report: Mapping[str, Any]) -> str:
     """The report as text."""
     target, artifact = report["target"], report["artifact"]
-    system = f", OS {target['os']}" if target["os"] else ""
     with_breakdown = breakdown_table.has_results_between(report["chain"])
     measures = read_measures(report["measures"])
     rows = [
-        ("target", f"{target['title']} ({target['device']}{system}), {report['backend']}"),
+        ("target", f"{target['title']} ({details_of(target)}), {report['backend']}"),
         ("steps", ", ".join(map(_step, report["steps"]))),
         ("size", f"{artifact['bytes'] / 1e6:.2f} MB, {artifact['format']}"),
         *(("note", text) for text in report["notes"]),

@@ -96,7 +96,10 @@ class Worker:
             name: partial(self._opened, each, threads) for name, each in head["others"].items()
         }
         opened = partial(self._opened, head["model"], threads)
-        timing = time_in_turns(opened, others, tensor, threads, head["limits"], self._tell)
+        brief = bool(head.get("brief"))
+        timing = time_in_turns(
+            opened, others, tensor, threads, head["limits"], self._tell, brief=brief
+        )
         count = int(head.get("serving", 0))
         if count:
             pair = head["model"], head["others"][head["reference"]]

@@ -22,6 +22,7 @@ SETTLE, BURST = 0.015, 0.06  # seconds of a turn: not counted, counted
 BURST_RUNS = 2  # at least
 ROUNDS = (12, 24, 48, 96, 192)  # after which the figures are looked at
 SECONDS = 60.0  # in all; no round begins later
+BRIEF = 2  # rounds, where the speed says nothing about the device
 DISTURBED = 0.02  # share of a run that waited; others are preferred
 NARROW = 0.05  # half of the sign test's interval, relative to the ratio: precise enough
 
@@ -71,12 +72,14 @@ def time_in_turns(
     threads: int,
     limits: Mapping[str, Sequence[float]],
     tell: Callable[[float], None] | None = None,
+    *,
+    brief: bool = False,
 ) -> Timing:
     """Open an artifact, then others by name, and time them on copies of one image `[1, channels, H, W]`.
 
     `limits` are the ratios of the artifact's latency to that of another, by its name, at which a verdict turns: while
     one lies within the ratio's interval, measuring goes on. Those by the name "" are of the artifact's latency itself, in
-    milliseconds per image. `tell` is told the share of the longest time that has passed.
+    milliseconds per image. `tell` is told the share of the longest time that has passed. With `brief` it ends after two rounds.
     """
     before = climate()
     artifact = opened()
@@ -87,7 +90,8 @@ def time_in_turns(
         _warm_up(model, tensor)
     names = list(others)
     with RunDelay(threads) as delay:
-        times = _take_turns(names, limits, models, _Clock(tensor, delay), tell)
+        last = BRIEF if brief else ROUNDS[-1]
+        times = _take_turns(names, limits, models, _Clock(tensor, delay), tell, last)
     runs = [[run for burst in bursts for run in burst.clean or burst.every] for bursts in times]
     batch, medians = batch_of(artifact), [statistics.median(each) for each in runs]
     return Timing(
@@ -166,12 +170,13 @@ def _take_turns(
     limits: Mapping[str, Sequence[float]],
     models: Sequence[Model],
     clock: _Clock,
-    tell: Callable[[float], None] | None,
+    tell: Callable[[float], None] | None = None,
+    last: int = ROUNDS[-1],
 ) -> list[list[Burst]]:
-    """The bursts of every model; each is first, second, ... equally often."""
+    """The bursts of every model in at most `last` rounds; each is first, second, ... equally often."""
     times: list[list[Burst]] = [[] for _ in models]
     end = time.monotonic() + SECONDS
-    for number in range(ROUNDS[-1]):
+    for number in range(last):
         if number in ROUNDS and _precise(
             limits, {**_ratios(names, times), "": _latency(times[0])}, number
         ):

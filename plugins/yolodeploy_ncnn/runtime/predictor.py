@@ -1,9 +1,10 @@
-"""Run an artifact in the ncnn wheel."""
+"""Run an artifact in the ncnn wheel, on this machine's CPU or its Vulkan device."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,19 @@ from yolodeploy.errors import StepFailed
 from yolodeploy.system import cpu_name
 from yolodeploy_ncnn import model
 from yolodeploy_ncnn.bin_file import BIN_FILE
+from yolodeploy_ncnn.decode import FEATURE_MASK, ON_CPU
+from yolodeploy_ncnn.gpu import note, on_target, placement, require_gpu
 from yolodeploy_ncnn.param_file import PARAM_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import ncnn
     import numpy as np
     from numpy.typing import NDArray
 
-    from yolodeploy.backend import Outputs
+    from yolodeploy.backend import Device, Outputs
+    from yolodeploy_ncnn.gpu import Gpu
     from yolodeploy_ncnn.param_file import Graph
     from yolodeploy_ncnn.runtime.worker import Net
 
@@ -30,28 +35,30 @@ _NOTE = (
     "`arithmetic: fp32`, Arm CPUs compute convolutions in fp16, which is not shown here"
 )
 
+_NOTE_OF_A_CPU = "unless the export says `arithmetic: fp32`, Arm CPUs compute convolutions in fp16"
+_NOTE_OF_A_GPU = "decoding on the CPU in fp32, the rest on the GPU as far as ncnn has forms for it"
+
 
 class NcnnPredictor:
     """Runs an artifact, image after image.
 
-    ncnn's options keep their defaults, as in an app, except for the number of threads and Vulkan,
-    which is off. On x86 the weights are widened to fp32 when they are loaded, and all arithmetic is
-    fp32; on an Arm machine convolutions run in fp16, as on a phone.
+    ncnn's options keep their defaults, as in an app, except for the number of threads, and for Vulkan, which is on only
+    with `device`: then the network runs on this machine's Vulkan device, in place of the GPU of that one. On x86 CPUs the
+    weights are widened to fp32 when they are loaded, and all arithmetic is fp32; on an Arm machine convolutions run in
+    fp16, as on a phone. Vulkan devices compute in fp16 as far as they can.
     """
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, device: Device | None = None) -> None:
         # ncnn itself rarely notices weights that do not fit the graph; reading the artifact does.
         graph = model.read(Artifact("ncnn", folder, "")).graph
         refuse_foreign(graph)
-        self._net = _opened(folder, graph, threads)
+        gpu = require_gpu() if device else None
+        self._net = _opened(folder, graph, threads, vulkan=gpu is not None)
         import ncnn
 
-        self.runtime = Runtime(
-            name="ncnn",
-            version=ncnn.__version__,
-            device=cpu_name(),
-            threads=threads,
-            note=_NOTE,
+        on_cpu = Runtime("ncnn", ncnn.__version__, cpu_name(), threads, _NOTE)
+        self.runtime = (
+            _on_gpu(on_cpu, gpu, self._net.ncnn, graph, device) if gpu and device else on_cpu
         )
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32] | Outputs:
@@ -67,8 +74,8 @@ class NcnnPredictor:
             yield from self._net.blobs(image, names)
 
 
-def remote(artifact: Artifact) -> Remote:
-    """How a host runs the artifact."""
+def remote(artifact: Artifact, *, vulkan: bool) -> Remote:
+    """How a host runs the artifact, with `vulkan` on its GPU."""
     graph = model.read(artifact).graph
     refuse_foreign(graph)
     return Remote(
@@ -78,8 +85,9 @@ def remote(artifact: Artifact) -> Remote:
             "files": [PARAM_FILE, BIN_FILE],
             "input": graph.input,
             "outputs": list(graph.outputs),
+            "vulkan": vulkan,
         },
-        note="unless the export says `arithmetic: fp32`, Arm CPUs compute convolutions in fp16",
+        note=_NOTE_OF_A_GPU if vulkan else _NOTE_OF_A_CPU,
         shapes=partial(_shapes, artifact.path, graph),
     )
 
@@ -119,11 +127,24 @@ def refuse_foreign(graph: Graph) -> None:
             )
 
 
-def _opened(folder: Path, graph: Graph, threads: int) -> Net:
+def _on_gpu(on_cpu: Runtime, gpu: Gpu, net: ncnn.Net, graph: Graph, device: Device) -> Runtime:
+    """The runtime of a network on a Vulkan device; its speed counts only on the GPU of the target."""
+    kept = frozenset(la.name for la in graph.layers if la.params.get(FEATURE_MASK) == ON_CPU)
+    return replace(
+        on_cpu,
+        name=f"ncnn with Vulkan{' in software' if gpu.software else ''}",
+        device=f"{on_cpu.device} with {gpu.name}",
+        note=note(gpu, placement(net, kept), device),
+        timing=on_target(gpu, device),
+    )
+
+
+def _opened(folder: Path, graph: Graph, threads: int, *, vulkan: bool) -> Net:
     from yolodeploy_ncnn.runtime.worker import Net
 
+    files = folder / PARAM_FILE, folder / BIN_FILE
     with _failing():
-        return Net((folder / PARAM_FILE, folder / BIN_FILE), graph.input, graph.outputs, threads)
+        return Net(files, graph.input, graph.outputs, threads, vulkan=vulkan)
 
 
 @contextlib.contextmanager

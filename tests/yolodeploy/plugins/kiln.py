@@ -20,6 +20,7 @@ from yolodeploy.backend import (
     Context,
     Device,
     Export,
+    GpuHere,
     Identity,
     Interface,
     Params,
@@ -51,6 +52,7 @@ DEVICES: Sequence[Device] = (
         None,
         frozenset({"fire", "glaze"}),
         identity=Identity(names=("kiln-b-*",)),
+        gpus={"embers": "Ember 7"},
     ),
 )
 
@@ -181,6 +183,13 @@ def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa
     timing = "yolodeploy.hosts.timing" in " ".join(sys.orig_argv)
     clay.misbehave("open-worker" if timing else "open")
     return Brick(json.loads((artifact.path / "brick.json").read_text(encoding="utf-8")))
+
+
+def gpu_here(target: Target) -> GpuHere:
+    """An optional member of the contract."""
+    if driver := os.environ.get("KILN_GPU"):
+        return GpuHere(None, {"driver": driver})
+    return GpuHere("no embers glow. Light a fire.")
 
 
 class Server:

@@ -28,6 +28,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             "os_max": device.os_max,
             "features": sorted(device.features),
             "generic": device.generic,
+            "gpus": sorted(device.gpus),
             "source": device.source,
         }
         for name, plugin in load_registry().backends.items()
@@ -43,6 +44,7 @@ def _line(row: dict[str, Any]) -> str:
     """One device: its name, what it runs, and its title without the list of the chip's cores."""
     head = f"  {row['name']:<21} {_os(row):<11} "
     title = re.sub(r": [^()]*\)", ")", row["title"])
+    title += f", gpu: {', '.join(row['gpus'])}" if row["gpus"] else ""
     return textwrap.fill(title, 80, initial_indent=head, subsequent_indent=" " * len(head))
 
 

@@ -41,6 +41,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     value = {
         "name": plan.file.recipe.name,
         "device": plan.target.device.name,
+        **({"gpu": plan.target.gpu} if plan.target.gpu else {}),
         "backend": plan.backend.NAME,
         "imgsz": plan.imgsz.plain,
         "model": _model(plan),
@@ -55,7 +56,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _text(plan: Plan, value: dict[str, Any]) -> str:
     data, weights = plan.views["evaluation"], shown(plan.file.recipe.model.weights)
-    lines = [f"{value['name']}: {weights} -> {plan.target.device.title}, {plan.imgsz} px"]
+    lines = [
+        f"{value['name']}: {weights} -> {plan.target.device.title}{_on_gpu(plan)}, {plan.imgsz} px"
+    ]
     for step in value["steps"]:
         params = " ".join(f"{key}={_plain(item)}" for key, item in step["params"].items())
         line = f"  {_state(step['cached'])}  {step['id'][:12]}  {step['name']:<10} -> {step['makes']:<10}"
@@ -76,6 +79,10 @@ def _model(plan: Plan) -> dict[str, Any] | None:
         return None
     heads = {"head": model.head, "heads": list(facts.heads)}
     return {**heads, "classes": list(model.names), "of": len(facts.names)}
+
+
+def _on_gpu(plan: Plan) -> str:
+    return f", GPU through {plan.target.gpu}" if plan.target.gpu else ""
 
 
 def _noted(text: str) -> list[str]:
