@@ -38,6 +38,7 @@ from qat import qat
 from sensitivity import sensitivity
 from training import training
 from verification import verify
+from vulkan import vulkan
 
 
 def startup(bench: Bench) -> None:
@@ -226,6 +227,7 @@ SECTIONS = {
     "hostile": hostile,
     "fuzz": fuzz,
     "verify": verify,
+    "vulkan": vulkan,
     "clocks": clocks,
     "verdicts": verdicts,
     "speeds": speeds,
