@@ -23,6 +23,8 @@ from yolodeploy_ncnn.decode import FEATURE_MASK, NO_FP16, ON_CPU
 from yolodeploy_ncnn.gpu import device as devices
 from yolodeploy_ncnn.model import read
 
+os.environ.setdefault("LP_NUM_THREADS", "1")  # lavapipe's, read when it starts
+
 pytestmark = pytest.mark.skipif(
     plugin.problem() is not None, reason=plugin.problem() or "ncnn is installed"
 )
@@ -120,6 +122,19 @@ def test_layers_that_fall_back_are_named_and_copies_counted(made: Made) -> None:
     products = [la.name for la in read(made.gpu).graph.layers if la.type == "MatMul"]
     assert f"fall back to it: MatMul {products[0]}, MatMul {products[1]};" in runtime.note
     assert "copies of tensors: 3 to the GPU, 6 back" in runtime.note
+
+
+@pytest.mark.usefixtures("device")
+def test_a_host_runs_on_its_gpu_and_not_on_one_of_software(made: Made) -> None:
+    from yolodeploy_ncnn.runtime import worker  # imports ncnn
+
+    remote = plugin.remote(made.gpu, GPU)
+    assert plugin.remote(made.cpu, CPU).options == {**remote.options, "vulkan": False}
+    if not devices.require_gpu().software:
+        assert "Vulkan" in worker.open(made.gpu.path, remote.options, 1).runtime["name"]
+        return
+    with pytest.raises(RuntimeError, match=r"no GPU but llvmpipe .* measure without --on"):
+        worker.open(made.gpu.path, remote.options, 1)
 
 
 def test_a_machine_without_a_device_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
