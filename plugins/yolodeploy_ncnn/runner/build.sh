@@ -45,9 +45,7 @@ case $arch in
   arm64)
     command -v aarch64-linux-gnu-g++ > /dev/null ||
       fail "needs a compiler for arm64: apt-get install g++-aarch64-linux-gnu"
-    options+=(-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64
-      -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
-      -DCMAKE_EXE_LINKER_FLAGS=-static) ;;
+    options+=("-DCMAKE_TOOLCHAIN_FILE=$here/arm64.cmake") ;;
   android)
     file=${ANDROID_NDK:?build.sh: set ANDROID_NDK to the folder of the NDK}/build/cmake/android.toolchain.cmake
     [ -f "$file" ] || fail "there is no $file: ANDROID_NDK must name the folder of an NDK"
