@@ -30,7 +30,10 @@ def main() -> None:
     parent, code = os.getppid(), 0
     # Registered first, so it comes last: tools have tidied up, and what they loaded need not be taken apart.
     atexit.register(lambda: os._exit(code))
-    for number in (signal.SIGINT, signal.SIGTERM):  # a background job ignores them, Ray's workers block them
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # a background job ignores them, Ray's workers block them
         signal.signal(number, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     end_with_parent(parent)
