@@ -21,6 +21,7 @@ class Elsewhere(LocalHost):
 
     name: str = "shed"  # type: ignore[misc] - the class's own is a constant
     claims: str = ""  # type: ignore[misc]
+    untimed: str = ""  # type: ignore[misc]
     what: Hardware = KILN
 
     def hardware(self, backend: Backend) -> Hardware:

@@ -10,6 +10,7 @@ from world import World
 
 from yolodeploy.backend import Hardware, load_registry, not_device
 from yolodeploy.errors import ChecksFailed, HostProblem, PlanRefused, Undecided
+from yolodeploy.report import report_table
 
 _ARM = frozenset({"fp", "asimd", "asimdhp", "asimddp"})
 _PI5 = Hardware(
@@ -150,3 +151,23 @@ def test_this_machine_says_so_and_why_it_is_not_the_target(world: World) -> None
     text = " ".join(world.good().out.split())
     assert "measured on this machine (" in text
     assert "not on the target device: its system is Linux, not KilnOS" in text
+
+
+def test_a_host_on_which_nothing_is_timed_says_so_everywhere(world: World) -> None:
+    why = "shed emulates its processor, so its speed is no device's"
+    world.recipe(extra="checks: {map_drop: 0.1}\n")
+    emulated = Elsewhere(untimed=why, what=replace(KILN, emulated=True))
+    report = emulated.deploy(world).report
+    silent = {
+        each["key"]: each["reason"] for each in report["measures"] if each["artifact"] is None
+    }
+    costs = {"latency_ms", "latency_p90_ms", "peak_memory_mb", "latency_ratio", "speedup"}
+    assert {key for key, reason in silent.items() if reason == why} >= costs
+    assert report["evidence"]["latency_ms"] == {"median": None, "p90": None}
+    assert (report["conditions"]["runs"], report["conditions"]["place"]["on_device"]) == (0, False)
+    assert f"not measured: {why}" in " ".join(report_table(report).split())
+    page = (world.bundle / "report.html").read_text(encoding="utf-8")
+    assert f"not measured: {why.replace(chr(39), '&#39;')}" in page
+    world.recipe(extra="checks: {latency_ratio: 2}\n")
+    with pytest.raises(ChecksFailed, match=f"latency_ratio: not measured \\({why}"):
+        emulated.deploy(world)
