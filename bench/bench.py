@@ -33,6 +33,7 @@ from latency import clocks, itself, speeds, verdicts
 from measuring import measuring
 from onnx_sources import onnx_sources
 from onnxruntime_quantization import onnxruntime_quantization
+from over_ssh import cuts, over_ssh
 from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
 from sensitivity import sensitivity
@@ -238,6 +239,8 @@ SECTIONS = {
     "elsewhere": elsewhere,
     "killed": killed,
     "cached": cached,
+    "ssh": over_ssh,
+    "cuts": cuts,
     "demos": demos,
     "tasks": demo_tasks,
 }
@@ -268,6 +271,7 @@ def main() -> None:
     )
     options.add_argument("--backends", nargs="*", default=BACKENDS, help="of `families` and `onnx`")
     options.add_argument("--kills", type=int, default=200, help="of deploys in `fire`")
+    options.add_argument("--cuts", type=int, default=50, help="of connections in `cuts`")
     options.add_argument(
         "--work",
         type=Path,
