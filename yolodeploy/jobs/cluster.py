@@ -192,12 +192,12 @@ class RayCluster:
         self._store.root.mkdir(parents=True, exist_ok=True)
         token.touch()
         try:
-            with _own_environment(), _kept_signals():
+            with _for_ray(own=self._where == LOCAL), _kept_signals():
                 ray.init(**self._options())
         except Exception as error:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            reason = _reason(error)
             raise EnvironmentProblem(
-                f"--on {self._where}: Ray cannot be reached: {reason}"
+                f"--on {self._where}: Ray cannot be reached: {reason}."
             ) from error
         self._ray = ray
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -244,6 +244,13 @@ class RayCluster:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def _reason(error: BaseException) -> str:
+    """What went wrong first, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+
+
 def _short_folder() -> str | None:
     """A folder for temporary files in which Ray can make sockets, whose paths must be short; None: the usual one."""
     return None if len(tempfile.gettempdir()) < _SHORT or os.name != "posix" else os.sep + "tmp"
@@ -258,28 +265,28 @@ def _lost(job: Job, error: Exception) -> Fault:
 
 
 @contextlib.contextmanager
-def _own_environment() -> Iterator[None]:
+def _for_ray(*, own: bool) -> Iterator[None]:
     """In the block, environment and current folder are those that Ray's processes are to get.
 
-    They inherit both. The current folder may hold a stranger's modules, and Ray puts it on the import path.
+    They inherit both. The current folder may hold a stranger's modules, and Ray puts it on the import path. A Ray of our `own`
+    gets a token, or it would write one into the home folder.
     """
     before, folder = dict(os.environ), Path.cwd()
-    token = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}  # else Ray writes one into the home folder
+    changed = {**child_environment(), **_QUIET}
+    if own:
+        changed["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     try:
-        os.environ.clear()
-        os.environ.update({**token, **_children_of(before), **_QUIET})
+        _set_environment(changed)
         os.chdir(tempfile.gettempdir())
         yield
     finally:
         os.chdir(folder)
-        os.environ.clear()
-        os.environ.update(before)
+        _set_environment(before)
 
 
-def _children_of(before: Mapping[str, str]) -> dict[str, str]:
-    """The environment of children, made of `before`."""
-    os.environ.update(before)
-    return child_environment()
+def _set_environment(values: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(values)
 
 
 @contextlib.contextmanager

@@ -48,7 +48,8 @@ class Work:
 class Job:
     """One piece of work. `id` is that of the result in the store, or stands for all that the result depends on.
 
-    `index` is that of the step, `needs` are the ids of jobs whose results it takes, `title` names it to people.
+    `index` is that of the step, `needs` are the ids of jobs whose results it takes, `title` names it to people: the recipe's name, a
+    colon, and what it makes.
     `conditions` (a digest) is set for a measurement: it says something only about a machine that has them. `alone` says that a
     neighbour on the same machine would spoil it, `gpu` that it computes on one.
     """
@@ -62,6 +63,11 @@ class Job:
     conditions: str = ""
     alone: bool = False
     gpu: bool = False
+
+    @property
+    def recipe(self) -> str:
+        """The name of the first recipe that needs it."""
+        return self.title.partition(":")[0]
 
     def text(self) -> str:
         """As JSON in one line."""

@@ -49,6 +49,7 @@ class LocalChild:
         self._run, self._environment, self._folder = run, environment, folder
         self._replay = Replay(console)
         self._child: _Child | None = None
+        self._ending: _Child | None = None
 
     @property
     def console(self) -> Console:
@@ -77,16 +78,17 @@ class LocalChild:
     ) -> None:
         """Do jobs in their order; see `Executor`."""
         failed: dict[str, Outcome] = {}
+        several = len({job.recipe for job in jobs.values()}) > 1
         for job in jobs.values():
             cause = next((failed[id_] for id_ in job.needs if id_ in failed), None)
             if cause is None and not wanted(job):
                 continue
-            outcome = replace(cause, id=job.id) if cause else self.perform(job)
+            prefix = f"{job.recipe}: " if several else ""
+            outcome = replace(cause, id=job.id) if cause else self.perform(job, prefix)
             if not outcome.ok:
                 failed[job.id] = outcome
             done(job, outcome)
-        if self._child:
-            self._child.finish()
+        self._end_later()
 
     def perform(self, job: Job, prefix: str = "") -> Outcome:
         """Do a job; the names of tasks that it shows get the prefix."""
@@ -97,10 +99,19 @@ class LocalChild:
 
     def close(self, *, interrupted: bool = False) -> None:
         """End the child and whatever it started."""
-        child, self._child = self._child, None
+        children = filter(None, (self._child, self._ending))
+        self._child = self._ending = None
         self._replay.end_tasks()
-        if child:
+        for child in children:
             child.end(interrupted=interrupted)
+
+    def _end_later(self) -> None:
+        """Let the child end by itself, while this process goes on; another job gets another child."""
+        if self._child:
+            if self._ending:
+                self._ending.end()
+            self._child.finish()
+            self._child, self._ending = None, self._child
 
     def _start(self) -> _Child:
         environment = self._environment or child_environment()

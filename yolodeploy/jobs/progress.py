@@ -23,7 +23,7 @@ class Progress:
         self._console, self._replay = console, Replay(console)
         self._jobs = {job.id: job for job in jobs}
         self._count = 0
-        self._recipes = Counter(_recipe(job) for job in self._jobs.values())
+        self._recipes = Counter(job.recipe for job in self._jobs.values())
         self._rows: dict[str, TaskID] = {}
         self._stack = contextlib.ExitStack()
         self._bars: Any = None
@@ -51,21 +51,17 @@ class Progress:
             text = str(message[2]) if message[0] == BEGIN else f"{float(message[2]):.0%}"
             step = _step(job)
             detail = text if message[0] == BEGIN else f"{step} {text}"
-            self._bars.update(self._rows[_recipe(job)], detail=detail[:40])
+            self._bars.update(self._rows[job.recipe], detail=detail[:40])
 
     def done(self, job: Job, outcome: Outcome) -> None:
         """Show that a job has ended."""
         self._count += 1
         if self._bars:
-            row = self._rows[_recipe(job)]
+            row = self._rows[job.recipe]
             self._bars.update(row, advance=1, detail="" if outcome.ok else "failed")
             return
         end = f"({outcome.seconds:.1f} s)" if outcome.ok else "did not end well"
         self._console.info(f"{self._count} of {len(self._jobs)}: {job.title} {end}")
-
-
-def _recipe(job: Job) -> str:
-    return job.title.partition(":")[0]
 
 
 def _step(job: Job) -> str:
