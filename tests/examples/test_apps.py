@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import subprocess
@@ -42,19 +43,20 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Both programs, built as the README says."""
-    ncnn = native_builds.ncnn_library("native") / "lib/cmake/ncnn"
-    if not Path("/usr/include/nlohmann/json.hpp").is_file():
-        pytest.skip("nlohmann/json.hpp not found. Run: apt-get install nlohmann-json3-dev")
-    work = tmp_path_factory.mktemp("apps")
-    build = native_builds.build
-    return {
-        "ncnn": build(APPS / "ncnn", work / "ncnn", "golden-ncnn", ncnn_DIR=ncnn),
-        "openvino": build(
-            APPS / "openvino", work / "openvino", "golden-openvino", PYTHON=sys.executable
-        ),
-    }
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The program of a runtime, built as the README says when it is first asked for."""
+
+    @functools.cache
+    def program(runtime: str) -> Path:
+        if not Path("/usr/include/nlohmann/json.hpp").is_file():
+            pytest.skip("nlohmann/json.hpp not found. Run: apt-get install nlohmann-json3-dev")
+        options: dict[str, str | Path] = {"PYTHON": sys.executable}
+        if runtime == "ncnn":
+            options = {"ncnn_DIR": native_builds.ncnn_library("native") / "lib/cmake/ncnn"}
+        work = tmp_path_factory.mktemp(runtime)
+        return native_builds.build(APPS / runtime, work, f"golden-{runtime}", **options)
+
+    return program
 
 
 def write_bundle(folder: Path, plugin: ModuleType, source: Artifact) -> None:
@@ -80,14 +82,21 @@ def write_bundle(folder: Path, plugin: ModuleType, source: Artifact) -> None:
 
 
 @pytest.fixture(scope="module")
-def bundles(programs: object, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Bundles by runtime and model."""
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """The bundle of a runtime and a model, written when it is first asked for."""
     folder = tmp_path_factory.mktemp("bundles")
-    for name, weights in MODELS.items():
-        source = load(weights, folder / name)
-        for runtime, plugin in PLUGINS.items():
-            write_bundle(folder / f"{runtime}-{name}", plugin, source)
-    return {path.name: path for path in folder.iterdir()}
+
+    @functools.cache
+    def source(name: str) -> Artifact:
+        return load(MODELS[name], folder / name)
+
+    @functools.cache
+    def bundle(runtime: str, name: str) -> Path:
+        path = folder / f"{runtime}-{name}"
+        write_bundle(path, PLUGINS[runtime], source(name))
+        return path
+
+    return bundle
 
 
 def prove(program: Path, bundle: Path) -> tuple[int, str]:
@@ -98,13 +107,13 @@ def prove(program: Path, bundle: Path) -> tuple[int, str]:
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("runtime", PLUGINS)
 def test_golden_vectors_are_reproduced(
-    runtime: str, model: str, programs: dict[str, Path], bundles: dict[str, Path]
+    runtime: str, model: str, programs: Callable[[str], Path], bundles: Callable[[str, str], Path]
 ) -> None:
-    bundle = bundles[f"{runtime}-{model}"]
+    program, bundle = programs(runtime), bundles(runtime, model)
     layout = json.loads((bundle / "contract.json").read_text())["postprocess"]["layout"]
     assert layout == ("rows" if (runtime, model) == ("openvino", "yolo26") else "anchors")
     assert json.loads((bundle / "golden/detections.json").read_text())["detections"]
-    code, text = prove(programs[runtime], bundle)
+    code, text = prove(program, bundle)
     assert code == 0, text
     assert [line.split()[:2] for line in text.splitlines()] == [
         ["decoding", "ok"],
@@ -227,23 +236,23 @@ ARTIFACTS = ("weights zeroed", "weights of fp16 as NaN", "weights cut off", "no 
 def test_damage_is_told(
     runtime: str,
     damage: str,
-    programs: dict[str, Path],
-    bundles: dict[str, Path],
+    programs: Callable[[str], Path],
+    bundles: Callable[[str, str], Path],
     tmp_path: Path,
 ) -> None:
-    bundle = shutil.copytree(bundles[f"{runtime}-yolov8n"], tmp_path / "bundle")
-    spoiled, message = DAMAGES[damage]
+    program, spoiled, message = programs(runtime), *DAMAGES[damage]
+    bundle = shutil.copytree(bundles(runtime, "yolov8n"), tmp_path / "bundle")
     spoiled(bundle)
-    code, text = prove(programs[runtime], bundle)
+    code, text = prove(program, bundle)
     assert code == 1, text
     assert message in text
 
 
 @pytest.mark.parametrize(("runtime", "other"), [("ncnn", "openvino"), ("openvino", "ncnn")])
 def test_a_bundle_for_another_runtime(
-    runtime: str, other: str, programs: dict[str, Path], bundles: dict[str, Path]
+    runtime: str, other: str, programs: Callable[[str], Path], bundles: Callable[[str, str], Path]
 ) -> None:
-    code, text = prove(programs[runtime], bundles[f"{other}-yolov8n"])
+    code, text = prove(programs(runtime), bundles(other, "yolov8n"))
     assert code == 1
     assert text.startswith("FAILED: this bundle is for another runtime")
 

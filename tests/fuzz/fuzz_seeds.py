@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import time
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -55,6 +57,7 @@ def make_seeds(folder: Path, backends: Iterable[str] = TARGETS) -> None:
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     _write_data(folder)
+    _write_results(folder / "results.bin")
     _write_checkpoint(folder / "tiny.pt")
     _write_onnx(folder / "small.onnx")
     model = _run("torch", "load", Artifact(".pt", folder / "tiny.pt", ""), folder / "yolo")
@@ -98,6 +101,26 @@ def _write_answers(folder: Path) -> None:
         for number, (name, answer) in enumerate(answers.items()):
             if name != "timing":
                 write_frame(stream, {"id": number, "result": answer}, [b"\0" * 64, b""])
+
+
+def runner_job() -> Any:
+    """The job of `results.bin`."""
+    from yolodeploy_ncnn.runner import Job, JobModel
+
+    model = JobModel("a", "b", "in0", ("out0",))
+    return Job("0" * 32, "predict", (model,), (3, 8, 8), "images", "u8-chw", 2)
+
+
+def _write_results(path: Path) -> None:
+    """Two outputs [2, 3] between two records of text."""
+    records = [(b"META", b"ncnn 1.0\n"), (b"META", b"after.khz.cpu0 1\n")]
+    for image in range(2):
+        head = struct.pack("<5I", image, 0, 2, 2, 3)
+        records.insert(1 + image, (b"OUTP", head + np.ones(6, "<f4").tobytes()))
+    data = b"YDRESULT" + struct.pack("<I", 1) + b"0" * 32
+    data += b"".join(tag + struct.pack("<Q", len(text)) + text for tag, text in records)
+    end = struct.pack("<2I", len(records), zlib.crc32(data))
+    path.write_bytes(data + b"END!" + struct.pack("<Q", 8) + end)
 
 
 def _write_data(folder: Path) -> None:

@@ -41,6 +41,7 @@ def runner(architecture: Architecture) -> Path:
 
 def build(source: Path, work: Path, target: str, **options: str | Path) -> Path:
     """A program, built by CMake without optimization; returns its path."""
+    require("cmake", "make", "c++", package="cmake make g++")
     given = [f"-D{name}={value}" for name, value in options.items()]
     run(["cmake", "-S", str(source), "-B", str(work), "-DCMAKE_BUILD_TYPE=None", *given])
     run(["cmake", "--build", str(work)])

@@ -28,6 +28,7 @@ from yolodeploy.system import ImageShape
 from yolodeploy.tasks.detection.rows import row_differences
 from yolodeploy_ncnn import model
 from yolodeploy_ncnn.decode import FEATURE_MASK, NO_FP16
+from yolodeploy_ncnn.runner import runner_layers
 from yolodeploy_ncnn.runtime import NcnnPredictor
 from yolodeploy_torch.model import layer_parts
 
@@ -47,6 +48,7 @@ def exported(plugin: ModuleType, source: Artifact, given: Oracle, work: Path) ->
 def decoding_reads_only_fp32(artifact: Artifact) -> None:
     """A masked layer that reads a blob of fp16 would take it for fp32: on Arm that ends in the heap."""
     graph = model.read(artifact).graph
+    assert {layer.type for layer in graph.layers} <= runner_layers()
     masked = [layer for layer in graph.layers if layer.params.get(FEATURE_MASK) == NO_FP16]
     fed = {graph.producers[blob].name for layer in masked for blob in layer.inputs}
     casts = {layer.name for layer in graph.layers if layer.type == "Dropout"}

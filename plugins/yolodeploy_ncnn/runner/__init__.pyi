@@ -1,4 +1,4 @@
-from .built import SOURCES, Architecture, find_runner, library
+from .built import SOURCES, Architecture, find_runner, library, runner_layers
 from .job import Form, Job, JobModel, job_text, new_id
 from .results import RESULT_BYTES, Results, RunnerFailed, TimedRun, parse_results
 
@@ -17,4 +17,5 @@ __all__ = [
     "library",
     "new_id",
     "parse_results",
+    "runner_layers",
 ]

@@ -34,3 +34,9 @@ def find_runner(architecture: Architecture) -> Path:
             f"{SOURCES / 'build.sh'} --arch {architecture}"
         )
     return found
+
+
+def runner_layers() -> frozenset[str]:
+    """The types of layers that the runner's ncnn has; it cannot read a network with others."""
+    lines = (SOURCES / "layers.txt").read_text(encoding="utf-8").splitlines()
+    return frozenset(line for line in lines if not line.startswith("#"))

@@ -23,6 +23,7 @@ from yolodeploy.tasks import task_of
 from yolodeploy_ncnn import model
 from yolodeploy_ncnn.decode import FEATURE_MASK, NO_FP16
 from yolodeploy_ncnn.param_file import PARAM_FILE
+from yolodeploy_ncnn.runner import runner_layers
 from yolodeploy_ncnn.runtime import NcnnPredictor
 from yolodeploy_torch.model import layer_parts
 
@@ -49,6 +50,7 @@ def exported(source: Artifact, work: Path, size: tuple[int, int]) -> Artifact:
 def decoding_reads_only_fp32(artifact: Artifact) -> int:
     """A masked layer that reads a blob of fp16 would take it for fp32; returns the number of casts."""
     graph = model.read(artifact).graph
+    assert {layer.type for layer in graph.layers} <= runner_layers()
     masked = [layer for layer in graph.layers if layer.params.get(FEATURE_MASK) == NO_FP16]
     fed = {graph.producers[blob].name for layer in masked for blob in layer.inputs}
     casts = {layer.name for layer in graph.layers if layer.type == "Dropout"}
