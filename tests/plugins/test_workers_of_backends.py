@@ -150,7 +150,8 @@ def test_throughput_is_measured_there(
     monkeypatch.setattr(throughput, "WINDOW", 0.01)
     monkeypatch.setattr(turns, "ROUNDS", (2,))
     backend: Any = load_registry().backends[artifact.format]
-    worker, tensor = Worker(tmp_path / "there"), IMAGES[:1].astype("<f4").tobytes()
+    worker = Worker(tmp_path / "there", lambda _: None)
+    tensor = IMAGES[:1].astype("<f4").tobytes()
 
     def keep(data: bytes) -> str:
         digest = sha256(data).hexdigest()

@@ -183,6 +183,7 @@ TIMING = {
     "batch": 1,
     "throughput": SERVED,
     "climate": {"before": {"celsius": 41.5}},
+    "image": {"value": 5.0, "low": 4.5, "high": 5.5},
 }
 NAN, ENDLESS = float("nan"), float("inf")
 TIMINGS: list[tuple[str, Mapping[str, Any]]] = [
