@@ -62,8 +62,8 @@ def test_an_arm_build_gives_the_same_figures(artifact: Artifact, host: WorkerHos
 
 @needs_qemu
 def test_a_folder_without_python_is_named_with_the_remedy(
-    artifact: Artifact,
-    tmp_path: Path,  # noqa: F811
+    artifact: Artifact,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     with pytest.raises(
         HostProblem, match=r"^host `arm64`: there is no Python below /.*Run: bench/"
