@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +12,11 @@ from pathlib import Path
 import native_builds
 import numpy as np
 import pytest
+from real_model import ROOT
 
 import yolodeploy_ncnn as backend
 from yolodeploy_ncnn.runner import (
+    SOURCES,
     Job,
     JobModel,
     Results,
@@ -190,3 +194,28 @@ def test_arm64_under_emulation(folder: Path) -> None:
     half = ask(["qemu-aarch64-static", "-cpu", "max", program[-1]], folder, JOB, IMAGES)
     assert {"asimdhp", "asimddp"} <= set(half.meta["kernels"].split())
     assert 0 < np.abs(half.outputs[1] - found.outputs[1]).max() < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--arch", "mips"], "--arch mips: must be native, arm64 or android"),
+        (["--arch", "android"], "Set ANDROID_NDK to the folder of an NDK"),
+        (["--sdist", __file__], "is not the file whose digest sources.sha256 has"),
+    ],
+)
+def test_what_the_build_refuses(options: list[str], message: str, tmp_path: Path) -> None:
+    native_builds.require("cmake", "make", "c++", package="cmake make g++")
+    command = [str(SOURCES / "build.sh"), "--cache", str(tmp_path), *options]
+    environment = {**os.environ, "ANDROID_NDK": "", "PYTHON": sys.executable}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_digest_of_the_sources_is_known() -> None:
+    """Of the version that constraints.txt names, which is what CI builds."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    (pinned,) = (line.removeprefix("ncnn==") for line in lines if line.startswith("ncnn=="))
+    assert f"  ncnn-{pinned}.tar.gz\n" in (SOURCES / "sources.sha256").read_text(encoding="utf-8")
