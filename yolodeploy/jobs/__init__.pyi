@@ -1,5 +1,5 @@
-from .cluster import RayCluster, is_cluster
-from .executor import Executor, Here
+from .cluster import RayCluster
+from .executor import Executor, Here, is_cluster
 from .graph import plan_job
 from .job import Fault, Job, Outcome, What, Work
 from .local import LocalChild

@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from yolodeploy.errors import EnvironmentProblem, StepFailed, StoreProblem
 from yolodeploy.execution import Run
+from yolodeploy.jobs.executor import OWN
 from yolodeploy.jobs.job import Fault, Job, Outcome, What, Work
 from yolodeploy.jobs.local import LocalChild
 from yolodeploy.jobs.parcels import pack_objects, unpack_objects
@@ -32,7 +33,6 @@ from yolodeploy.jobs.ray_worker import Board, work
 from yolodeploy.store import Store
 from yolodeploy.system import Console, child_environment, missing, threads
 
-LOCAL, AUTO = "ray", "auto"
 _RETRIES = 20  # of a job whose worker was lost
 _POLL = 0.2  # seconds
 _OBJECTS = 100 << 20  # bytes that Ray keeps for this command: outcomes, which are short
@@ -46,16 +46,6 @@ _QUIET = {
     "RAY_raylet_start_wait_time_s": "180",  # for a machine that is busy
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-
-
-def is_cluster(where: str) -> bool:
-    """Whether a name that --on gives is one of a Ray, not that of a host."""
-    return where in (LOCAL, AUTO) or where.startswith("ray://") or _is_address(where)
-
-
-def _is_address(where: str) -> bool:
-    host, _, port = where.rpartition(":")
-    return bool(host) and port.isdecimal()
 
 
 class RayCluster:
@@ -192,7 +182,7 @@ class RayCluster:
         self._store.root.mkdir(parents=True, exist_ok=True)
         token.touch()
         try:
-            with _for_ray(own=self._where == LOCAL), _kept_signals():
+            with _for_ray(own=self._where == OWN), _kept_signals():
                 ray.init(**self._options())
         except Exception as error:
             reason = _reason(error)
@@ -208,11 +198,11 @@ class RayCluster:
             )
         self._cpus = int(max(node["CPU"] for node in with_cpus))
         self._memory = int(max(node.get("memory", _MEMORY) for node in with_cpus))
-        self._elsewhere = self._where != LOCAL
+        self._elsewhere = self._where != OWN
 
     def _options(self) -> dict[str, Any]:
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if self._where != LOCAL:
+        if self._where != OWN:
             return {"address": self._where, **quiet}
         self._folder = Path(tempfile.mkdtemp(prefix="yolodeploy-", dir=_short_folder()))
         return {

@@ -7,6 +7,18 @@ from typing import Protocol, Self
 
 from yolodeploy.jobs.job import Job, Outcome, Work
 
+OWN, RUNNING = "ray", "auto"
+
+
+def is_cluster(where: str) -> bool:
+    """Whether a name that --on gives is one of a Ray, not that of a host."""
+    return where in (OWN, RUNNING) or where.startswith("ray://") or _is_address(where)
+
+
+def _is_address(where: str) -> bool:
+    host, _, port = where.rpartition(":")
+    return bool(host) and port.isdecimal()
+
 
 class Executor(Protocol):
     """Does jobs, so that the store has their results. A context manager: nothing is left running."""

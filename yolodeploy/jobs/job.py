@@ -6,14 +6,13 @@ Whatever a build produces is kept in the store under an id, so neither a job nor
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Self, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter
-from pydantic.dataclasses import dataclass as checked
-
-_STRICT = ConfigDict(extra="forbid")
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 class What(StrEnum):
@@ -28,7 +27,7 @@ class What(StrEnum):
     PLAN = "plan"  # nothing: the machine plans the recipe
 
 
-@checked(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class Work:
     """Where jobs of a recipe work. Paths are absolute; `said` is the path that the user gave in the folder `folder`.
 
@@ -44,7 +43,7 @@ class Work:
     folder: str
 
 
-@checked(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class Job:
     """One piece of work. `id` is that of the result in the store, or stands for all that the result depends on.
 
@@ -76,10 +75,10 @@ class Job:
     @classmethod
     def parse(cls, text: str) -> Self:
         """From JSON; raises ValueError for anything else."""
-        return TypeAdapter(cls).validate_json(text)
+        return parse_json(cls, text)
 
 
-@checked(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class Fault:
     """An error of yolodeploy on its way home: the name of its class, its message, its exit code, and the trace of its cause."""
 
@@ -89,7 +88,7 @@ class Fault:
     trace: str = ""
 
 
-@checked(frozen=True, config=_STRICT)
+@dataclass(frozen=True)
 class Outcome:
     """How a job ended: with a result, whose digest it names, or with a fault.
 
@@ -117,7 +116,7 @@ class Outcome:
     @classmethod
     def parse(cls, text: str, id_: str | None = None) -> Self:
         """From JSON; raises ValueError for anything else, or the outcome of another job than the one with this id."""
-        found = TypeAdapter(cls).validate_json(text)
+        found = parse_json(cls, text)
         if id_ not in (None, found.id):
             raise ValueError("it is the outcome of another job")
         return found
@@ -127,5 +126,14 @@ T = TypeVar("T")
 
 
 def parse_json(kind: type[T], text: str) -> T:
-    """Plain data as a checked type; raises ValueError."""
-    return TypeAdapter(kind).validate_json(text)
+    """Plain data as a frozen dataclass, checked; raises ValueError for anything else."""
+    return _adapter(kind).validate_json(text)
+
+
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    from pydantic import ConfigDict, TypeAdapter
+
+    for part in (Work, Job, Fault, Outcome):
+        part.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+    return TypeAdapter(kind)
