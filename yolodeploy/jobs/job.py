@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from functools import cache
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -123,17 +122,21 @@ class Outcome:
 
 
 T = TypeVar("T")
+_adapters: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 def parse_json(kind: type[T], text: str) -> T:
     """Plain data as a frozen dataclass, checked; raises ValueError for anything else."""
-    return _adapter(kind).validate_json(text)
+    if kind not in _adapters:
+        _adapters[kind] = _adapter(kind)
+    found: T = _adapters[kind].validate_json(text)
+    return found
 
 
-@cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
     from pydantic import ConfigDict, TypeAdapter
 
-    for part in (Work, Job, Fault, Outcome):
-        part.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+    parts: tuple[Any, ...] = (Work, Job, Fault, Outcome)
+    for part in parts:
+        part.__pydantic_config__ = ConfigDict(extra="forbid")
     return TypeAdapter(kind)

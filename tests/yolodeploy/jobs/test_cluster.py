@@ -56,6 +56,7 @@ def _jobs(world: World, store: Path) -> list[Job]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_recipes_on_ray_a_crash_in_one_and_the_same_bytes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +84,7 @@ def test_two_recipes_on_ray_a_crash_in_one_and_the_same_bytes(
     assert [lock.read_bytes() for lock in locks] == made
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_running(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="not installed. Run: pip install 'yolodeploy[ray]'")
     monkeypatch.setenv("CLAY_FAULT", "export:slow")
