@@ -72,8 +72,12 @@ def killed(bench: Bench) -> None:
     chance, kills, rounds = random.Random(0), 0, 0
     while kills < KILLS:
         rounds += 1
+        _forget(project)
         process = subprocess.Popen(
-            _command(project, "--on", "ray"), cwd=project, stderr=subprocess.PIPE
+            _command(project, "--on", "ray"),
+            cwd=project,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
         while process.poll() is None and kills < KILLS:
             time.sleep(chance.uniform(0.5, 8.0))
@@ -81,7 +85,8 @@ def killed(bench: Bench) -> None:
         _, said = process.communicate()
         same = sum(text == expected.get(name) for name, text in _locks(project).items())
         print(
-            f"round {rounds}: {kills} of {KILLS} killed, exit code {process.returncode}, {same} of {len(expected)} locks have the same bytes"
+            f"round {rounds}: {kills} of {KILLS} killed, exit code {process.returncode}, {same} of {len(expected)} locks have the same bytes",
+            flush=True,
         )
         if process.returncode:
             print(said.decode()[-2000:])
@@ -177,9 +182,7 @@ def _command(project: Path, *arguments: str) -> list[str]:
 
 def _deploy(project: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Run:
     """Deploy all with an empty store."""
-    shutil.rmtree(project / "cache", ignore_errors=True)
-    for lock in project.glob("recipes/*.lock"):
-        lock.unlink()
+    _forget(project)
     start = time.perf_counter()
     done = subprocess.run(
         _command(project, *arguments), cwd=project, env={**os.environ, **(environment or {})},
@@ -191,6 +194,13 @@ def _deploy(project: Path, *arguments: str, environment: Mapping[str, str] | Non
         raise SystemExit(done.stderr[-3000:])
     print(f"{' '.join(arguments) or 'in turns':<10} {wall:6.1f} s {'; '.join(failed)}", flush=True)
     return Run(wall, 0.0, 0.0)
+
+
+def _forget(project: Path) -> None:
+    """Remove what was made."""
+    shutil.rmtree(project / "cache", ignore_errors=True)
+    for lock in project.glob("recipes/*.lock"):
+        lock.unlink()
 
 
 def _locks(project: Path) -> dict[str, bytes]:
