@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from yolodeploy.backend import Step
+from yolodeploy.backend import Step, Worker
 from yolodeploy.system import installed, missing
 from yolodeploy_coreml import activations, export, mlpackage, runtime, weights
 from yolodeploy_coreml.devices import DEVICES as DEVICES
@@ -27,11 +27,19 @@ if TYPE_CHECKING:
         Params,
         Predictor,
         Probe,
+        Remote,
         Target,
     )
     from yolodeploy_coreml.params import WeightParams
 
 NAME = "coreml"
+
+WORKER = Worker(
+    "yolodeploy_coreml.runtime.worker",
+    requires=("coremltools", "numpy", "pillow"),
+    pinned=(),
+    options=("units",),
+)
 
 _DISTRIBUTIONS = ("coremltools", "numpy", "protobuf", "torch")
 _NEWEST_PYTHON = (3, 13)  # that coremltools 9 has a wheel for; pyproject.toml has it too
@@ -131,6 +139,11 @@ def refuse(step: Step, params: Params, target: Target) -> str | None:
 def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001, ARG001 - the contract's name
     """Open the package in Core ML on a Mac, elsewhere in our executor of the saved program."""
     return runtime.open_package(artifact.path / mlpackage.PACKAGE, threads)
+
+
+def remote(artifact: Artifact, target: Target) -> Remote:  # noqa: ARG001 - the contract's signature
+    """Say how a Mac runs the artifact, on the compute units that hosts.toml names. Untried: no Mac was at hand."""
+    return runtime.remote(artifact.path / mlpackage.PACKAGE)
 
 
 def describe(artifact: Artifact) -> Interface:

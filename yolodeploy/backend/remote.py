@@ -22,13 +22,15 @@ class Worker:
     threads)`. That returns a model: called with float32 `[N, channels, H, W]` in 0..1 it returns float32 arrays by name; its
     `runtime` is plain data with `name`, `version`, `device` and perhaps a `note`, its `batch` the images that it wants at a time (1 if it
     has none). What it raises as RuntimeError is shown as it is. A plugin that is `Serving` also has `serve(folder, options, threads)`, which
-    returns a `Server`. `requires` are the distributions that the host must have, `pinned` those whose version decides the results and so must
+    returns a `Server`. `options` are the names of what a host's `options` in hosts.toml may say to it, which `open` gets as
+    `options["host"]`. `requires` are the distributions that the host must have, `pinned` those whose version decides the results and so must
     be the one here.
     """
 
     module: str
     requires: tuple[str, ...]
     pinned: tuple[str, ...]
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -69,4 +69,4 @@ class Settings(HostSettings):
 def make(name: str, settings: Settings) -> WorkerHost:
     """The host of that name; nothing runs yet."""
     transport = ProcessTransport(name, settings.command, settings.folder)
-    return WorkerHost(transport, claims=settings.device or "")
+    return WorkerHost(transport, claims=settings.device or "", options=settings.options)

@@ -106,4 +106,9 @@ def _python(root: Path, name: str) -> Path:
 def make(name: str, settings: Settings) -> WorkerHost:
     """The host of that name; nothing runs yet."""
     untimed = f"{name} emulates its processor, so its speed is no device's"
-    return WorkerHost(QemuTransport(name, settings), untimed=untimed, claims=settings.device or "")
+    return WorkerHost(
+        QemuTransport(name, settings),
+        untimed=untimed,
+        claims=settings.device or "",
+        options=settings.options,
+    )

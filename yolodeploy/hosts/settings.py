@@ -29,6 +29,8 @@ class HostSettings(BaseModel):
     """How the host is reached."""
     device: str | None = None
     """The device that the host is, by its name in `yolodeploy devices`."""
+    options: dict[str, str] = {}
+    """What the plugin's code there is told, such as {units = "CPU_AND_NE"} for Core ML."""
 
 
 _Settings_contra = TypeVar("_Settings_contra", bound=HostSettings, contravariant=True)

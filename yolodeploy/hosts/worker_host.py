@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from yolodeploy.hosts.host import Survey, Timed
 from yolodeploy.hosts.luggage import pack
 from yolodeploy.hosts.remote_predictor import RemotePredictor
 from yolodeploy.hosts.session import Session, Transport
-from yolodeploy.system import installed
+from yolodeploy.system import installed, quotable
 from yolodeploy.worker.turns import Timing
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ class WorkerHost:
         untimed: str = "",
         claims: str = "",
         kept_bytes: int = KEPT_BYTES,
+        options: Mapping[str, str] | None = None,
     ) -> None:
+        self.options = dict(options or {})
         self.name, self.untimed, self.claims = transport.name, untimed, claims
         self._transport, self._kept_bytes = transport, kept_bytes
         self._sessions: list[Session] = []
@@ -91,7 +93,8 @@ class WorkerHost:
             "python",
             "distributions",
         }
-        return {**machine.model_dump(include=names), "code": pack(worker.module).digest}
+        told = {"options": self.options} if self.options else {}
+        return {**machine.model_dump(include=names), "code": pack(worker.module).digest, **told}
 
     def machine(self, worker: Worker) -> Machine:
         """What the host says of itself and of what a plugin needs there, asked once."""
@@ -118,7 +121,7 @@ class WorkerHost:
     def open(self, backend: Backend, artifact: Artifact, target: Target, threads: int) -> Predictor:
         """Open an artifact in a worker that serves no other."""
         plugin = portable(backend, self.name)
-        module, remote = plugin.WORKER.module, plugin.remote(artifact, target)
+        module, remote = plugin.WORKER.module, self._remote(plugin, artifact, target)
         session = self._idle_session(plugin.WORKER)
 
         def ask() -> Any:
@@ -147,9 +150,9 @@ class WorkerHost:
     def _time(self, session: Session, timed: Timed) -> Any:
         plugin, tensor = portable(timed.backend, self.name), np.load(timed.tensor)
         told = {
-            name: Model(plugin.remote(each, timed.target), session.send_tree(each.path)).plain(
-                plugin.WORKER.module
-            )
+            name: Model(
+                self._remote(plugin, each, timed.target), session.send_tree(each.path)
+            ).plain(plugin.WORKER.module)
             for name, each in {"": timed.artifact, **timed.others}.items()
         }
         about = {
@@ -172,6 +175,18 @@ class WorkerHost:
         self._transport.close()
         for session in list(self._sessions):
             self._end(session)
+
+    def _remote(self, plugin: Portable, artifact: Artifact, target: Target) -> Remote:
+        """How the host runs an artifact, with what hosts.toml says to the plugin; HostProblem if that takes no such thing."""
+        remote, known = plugin.remote(artifact, target), plugin.WORKER.options
+        if unknown := next((name for name in self.options if name not in known), None):
+            allowed = f"`{'`, `'.join(known)}`" if known else "none"
+            raise HostProblem(
+                f"host `{self.name}`: hosts.toml has the option `{quotable(unknown)}`, and {plugin.WORKER.module} takes "
+                f"{allowed}. Remove it."
+            )
+        more = {"host": self.options} if self.options else {}
+        return replace(remote, options={**remote.options, **more})
 
     def _idle_session(self, worker: Worker) -> Session:
         """A worker whose model nobody uses any more, or a new one."""

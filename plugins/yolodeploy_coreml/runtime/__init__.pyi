@@ -1,5 +1,5 @@
 from .executor import Program
 from .mil_ops import padding
-from .predictors import ExecutorPredictor, Head, open_package
+from .predictors import ExecutorPredictor, Head, open_package, remote
 
-__all__ = ["ExecutorPredictor", "Head", "Program", "open_package", "padding"]
+__all__ = ["ExecutorPredictor", "Head", "Program", "open_package", "padding", "remote"]

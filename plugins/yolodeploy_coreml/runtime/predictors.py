@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from yolodeploy.backend import OUTPUT, PROTOTYPES, Layout, Outputs, Predictor, Runtime
+from yolodeploy.backend import OUTPUT, PROTOTYPES, Layout, Outputs, Predictor, Remote, Runtime
 from yolodeploy.errors import StepFailed
 from yolodeploy.system import GREY, installed
 from yolodeploy_coreml.mlpackage import (
@@ -119,6 +119,39 @@ class CoreMLPredictor:
             {"image": Image.fromarray(pixels[..., 0] if pixels.shape[2] == GREY else pixels)}
         )
         return self._head(self._head.tensors(outputs))
+
+
+def remote(path: Path) -> Remote:
+    """How a Mac runs an .mlpackage; see `worker`. StepFailed if it is damaged."""
+    package = read_package(path)
+    head = Head(package)
+    names, shapes = _returned(package)
+    labels = [str(label) for label in labels_of(package.spec)]
+
+    def of_image(found: Mapping[str, NDArray[np.float32]], place: int) -> Tensors:
+        ours = {name: torch.from_numpy(each[place]) for name, each in found.items()}
+        return head({head.reads[0]: ours[LABELLED][None]} if labels else ours)
+
+    def finish(found: Mapping[str, NDArray[np.float32]]) -> Images | Outputs:
+        return _joined([of_image(found, place) for place in range(len(found[names[0]]))])
+
+    return Remote(
+        outputs=tuple(names),
+        finish=finish,
+        options={"package": path.name, "input": "image", "outputs": names, "labels": labels},
+        layout=head.layout,
+        note="Apple's runtime",
+        shapes=lambda: shapes,
+    )
+
+
+def _returned(package: Package) -> tuple[list[str], list[tuple[int, ...]]]:
+    """The outputs of a program that hold numbers, and their shapes."""
+    if labels := labels_of(package.spec):
+        return [LABELLED], [(len(labels),)]
+    features = inner(package.spec).description.output
+    shapes = [tuple(map(int, feature.type.multiArrayType.shape)) for feature in features]
+    return [feature.name for feature in features], shapes
 
 
 def _joined(found: list[Tensors]) -> Images | Outputs:

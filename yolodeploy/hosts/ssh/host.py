@@ -121,4 +121,5 @@ def make(name: str, settings: Settings) -> WorkerHost:
         SshTransport(name, settings, connection),
         claims=settings.device or "",
         kept_bytes=settings.kept_mb * 1_000_000,
+        options=settings.options,
     )
