@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from yolodeploy.cli import main as cli
+from yolodeploy.cli.common import chosen_host
+from yolodeploy.errors import RecipeError
 
 _HOSTS = """
 [here]
@@ -73,3 +76,20 @@ def test_check_says_what_is_missing_and_what_mends_it(
     assert said.err == "error: host `other`: it cannot run artifacts of ncnn yet\n"
     assert cli.main(["hosts", "check", "nowhere"]) == 2
     assert "`nowhere` is no host of " in capsys.readouterr().err
+
+
+def _host(folder: Path, address: str) -> Path:
+    folder.mkdir()
+    (folder / "hosts.toml").write_text(f'[lab]\nkind = "ssh"\naddress = "{address}"\n')
+    return folder
+
+
+def test_recipes_of_several_folders_must_mean_the_same_machine(tmp_path: Path) -> None:
+    folders = [_host(tmp_path / name, name) for name in ("one", "two")]
+    with pytest.raises(RecipeError, match=r"one/hosts.toml and .*two/hosts.toml mean different"):
+        chosen_host(argparse.Namespace(on="lab"), folders).__enter__()
+    with chosen_host(argparse.Namespace(on="lab"), folders[:1]) as host:
+        assert host.name == "lab"
+    for nowhere in (None, "ray", "10.0.0.1:6379"):
+        with chosen_host(argparse.Namespace(on=nowhere), folders) as host:
+            assert host.name == ""
