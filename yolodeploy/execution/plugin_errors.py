@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-from yolodeploy.errors import EnvironmentProblem, StepFailed, YolodeployError
+from yolodeploy.errors import EnvironmentProblem, HostProblem, StepFailed, YolodeployError
 from yolodeploy.execution.activity import doing
 from yolodeploy.recipe import Position
 from yolodeploy.store import DISK_ERRORS
@@ -23,7 +23,7 @@ def failing_as(at: Position, work: str) -> Iterator[None]:
         with doing(f"{at}: {work}"):
             yield
     except YolodeployError as error:
-        if _NO_SPACE in str(error):
+        if _NO_SPACE in str(error) and not isinstance(error, HostProblem):  # that is a host's disk
             raise OSError(errno.ENOSPC, _NO_SPACE) from error
         raise type(error)(f"{at}: {error}") from error
     except (Exception, SystemExit) as error:  # a tool may fail in any way

@@ -38,7 +38,7 @@ class Kept:
         self._sweep()
 
     def _sweep(self) -> None:
-        """Remove old code, and unfinished files and folders that are older than any running worker's."""
+        """Remove code that no worker started with for long, and what is older than any running worker's unfinished files."""
         before = time.time() - _OLD
         for pattern in ("kept/tmp*", "code/*", "open-*"):
             for path in self._root.glob(pattern):

@@ -190,7 +190,11 @@ def main(root: str) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     folder = Path(root).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        Kept(folder)
+    except OSError as error:
+        sys.stderr.write(f"yolodeploy-worker: disk {error.errno}\n")
+        sys.exit(3)
     answers.write(MARK + b"ready\n")
     answers.flush()
     serve(sys.stdin.buffer, answers, folder)

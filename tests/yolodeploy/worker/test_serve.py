@@ -38,6 +38,14 @@ def test_a_worker_whose_desk_is_silent_ends_by_itself(tmp_path: Path) -> None:
         assert worker.stderr.read() == b"yolodeploy-worker: idle\n"
 
 
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    words = [sys.executable, "-c", _IDLE.format(str(tmp_path / "file" / "worker"))]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr == b"yolodeploy-worker: disk 20\n"
+
+
 def test_the_oldest_files_go_first_and_so_does_what_killed_workers_left(tmp_path: Path) -> None:
     kept = Kept(tmp_path)
     digests = []

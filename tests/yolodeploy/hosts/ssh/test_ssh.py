@@ -80,6 +80,10 @@ def test_the_same_bytes_come_back_and_nothing_else_is_written(
     here = LOCAL.open(NCNN, artifact, _target(), 1)
     there = host.open(NCNN, artifact, _target(), 1)
     np.testing.assert_array_equal(there(_IMAGES), here(_IMAGES))
+    (code,) = (server.home / "worker" / "code").iterdir()
+    os.utime(code, (1, 1))
+    connect().open(NCNN, artifact, _target(), 1)  # which removes old code, but not its own
+    assert code.stat().st_mtime > 1
     assert there.runtime.host == "pi"
     assert there.runtime.version == here.runtime.version
     assert {path.name for path in server.home.iterdir()} <= {"worker", ".cache"}
