@@ -37,13 +37,12 @@ class Desk:
 
     def __init__(self, bench: Bench, server: SshServer) -> None:
         self.work, self.server = bench.work / "ssh", server
-        shutil.rmtree(self.work, ignore_errors=True)
-        self.work.mkdir(parents=True)
+        self.work.mkdir(parents=True, exist_ok=True)
         self.cache = self.work / "cache"
         self.python = self.work / "python"
         self.mend()
         file = self.work / "yolodeploy" / "hosts.toml"
-        file.parent.mkdir()
+        file.parent.mkdir(exist_ok=True)
         file.write_text("".join(self._host(name) for name in ("desk", "again")))
 
     def _host(self, name: str) -> str:
