@@ -146,7 +146,7 @@ def ship(ready: Ready, found: Found) -> Deployed:
     checks = run_checks(runner.plan.file.recipe.checks, evidence, found.breakdown)
     report = make_report(runner, evidence, found.breakdown, checks)
     if not request.accept_undecided:
-        _forget_doubtful(runner, evidence, checks)
+        forget_doubtful(runner, evidence, checks)
     _require_passed(runner, checks, report)
     if not request.accept_undecided:
         _require_decided(runner, checks, report)
@@ -191,7 +191,7 @@ def _require_passed(runner: Runner, checks: Iterable[Check], report: dict[str, A
         raise ChecksFailed(_not_passed(runner, checks), report)
 
 
-def _forget_doubtful(runner: Runner, evidence: Evidence, checks: Iterable[Check]) -> None:
+def forget_doubtful(runner: Runner, evidence: Evidence, checks: Iterable[Check]) -> None:
     """Remove latencies that decide nothing from the store, so that the next run measures them again."""
     if any(check.timed and check.verdict == Verdict.UNDECIDED for check in checks):
         runner.store.remove(evidence.timings.folder.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from world import World
 
@@ -28,7 +29,10 @@ class Elsewhere(LocalHost):
         """What it says of itself."""
         return self.what
 
+    def request(self, world: World) -> Request:
+        """The world's recipe with evidence from here."""
+        return Request(world.root / "pot.yaml", dist=Path("dist"), host=self)
+
     def deploy(self, world: World) -> Deployed:
         """Deploy the world's recipe with evidence from here."""
-        request = Request(world.root / "pot.yaml", dist=world.root / "dist", host=self)
-        return deploy(request, Store(world.cache, print), Console(-1))
+        return deploy(self.request(world), Store(world.cache, print), Console(-1))

@@ -1,9 +1,9 @@
-from .adding import add_evidence
+from .adding import add_evidence, require_intact, require_key
 from .app_contract import app_digests, app_files
-from .bundle import Contents, place_bundle
+from .bundle import Contents, place_bundle, plan_digest
 from .claims import bundle_claims
 from .evidence_sets import EvidenceSet, plain_set, set_file
-from .integrity import Inspection, inspect_bundle, lock_problems
+from .integrity import Inspection, artifact_files, inspect_bundle, lock_problems
 
 __all__ = [
     "Contents",
@@ -12,10 +12,14 @@ __all__ = [
     "add_evidence",
     "app_digests",
     "app_files",
+    "artifact_files",
     "bundle_claims",
     "inspect_bundle",
     "lock_problems",
     "place_bundle",
     "plain_set",
+    "plan_digest",
+    "require_intact",
+    "require_key",
     "set_file",
 ]

@@ -21,16 +21,17 @@ from filelock import FileLock
 from yolodeploy.backend import BILL, MANIFEST, PLAN, PROVENANCE, REPORT, SIGNATURE
 from yolodeploy.bundle.app_contract import app_digests
 from yolodeploy.bundle.attest import envelope, key_ids
-from yolodeploy.bundle.evidence_sets import FOLDER, EvidenceSet, set_names
 from yolodeploy.bundle.integrity import inspect_bundle
-from yolodeploy.bundle.manifest import identify
+from yolodeploy.bundle.manifest import SETS, identify, set_names
 from yolodeploy.errors import EnvironmentProblem
 from yolodeploy.plan import Plan, named_target
 from yolodeploy.store import DISK_FULL, Stored
-from yolodeploy.system import file_digest, read_json, shown, swap, tree_files, write_json
+from yolodeploy.system import digest_of, file_digest, read_json, shown, swap, tree_files, write_json
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, SSlibKey
+
+    from yolodeploy.bundle.evidence_sets import EvidenceSet
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _keep_evidence(
     home: Path, new: Path, contents: Contents, key: SSlibKey | None, warn: Callable[[str], None]
 ) -> Sequence[EvidenceSet]:
     """Keep the sets of evidence of a bundle that is replaced by one with the same artifact; returns them."""
-    if not (home / FOLDER).is_dir():
+    if not (home / SETS).is_dir():
         return ()
     found = inspect_bundle(home, key)
     why = ""
@@ -89,7 +90,7 @@ def _keep_evidence(
             f"{shown(home)}: evidence from elsewhere is dropped: {why}. Measure again: yolodeploy measure"
         )
         return ()
-    (new / FOLDER).mkdir(parents=True)
+    (new / SETS).mkdir(parents=True)
     for name in set_names(found.digests):
         shutil.copyfile(home / name, new / name)
     return found.sets
@@ -228,6 +229,11 @@ def resolved_plan(plan: Plan) -> dict[str, Any]:
         ],
         "versions": plan.versions(),
     }
+
+
+def plan_digest(plan: Plan) -> str:
+    """The digest of the plan as data, which says what evidence was measured by."""
+    return digest_of(resolved_plan(plan))
 
 
 @contextlib.contextmanager

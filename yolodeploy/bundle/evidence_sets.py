@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from yolodeploy.backend import Place
+from yolodeploy.bundle.manifest import SETS, set_names
 from yolodeploy.system import read_plain
 from yolodeploy.tasks import Key
 
-FOLDER = "evidence"
 _HERE = "this-machine"  # instead of the name of a host
 _MAX_BYTES, _MAX_SETS = 1 << 20, 64
 
@@ -79,12 +79,7 @@ class EvidenceSet(_Strict):
 
 def set_file(host: str) -> str:
     """The name of a host's set in a bundle; the host "" is this machine."""
-    return f"{FOLDER}/{host or _HERE}.json"
-
-
-def set_names(names: Iterable[str]) -> list[str]:
-    """Those of a bundle's files that are sets."""
-    return sorted(name for name in names if name.startswith(f"{FOLDER}/"))
+    return f"{SETS}/{host or _HERE}.json"
 
 
 def read_set(file: Path) -> EvidenceSet:
@@ -103,7 +98,7 @@ def read_set(file: Path) -> EvidenceSet:
         raise ValueError(f"{where}: {first['msg']}") from None
     if found.place.on_device == bool(found.place.reason):
         raise ValueError("place: it must either be the target device or say why it is not")
-    if f"{FOLDER}/{file.name}" != set_file(found.place.host):
+    if f"{SETS}/{file.name}" != set_file(found.place.host):
         raise ValueError("place.host: the file has the name of another host")
     return found
 
@@ -127,7 +122,7 @@ def read_sets(
     sets, problems = [], []
     found = set_names(names)
     if len(found) > _MAX_SETS:
-        return [], [f"{FOLDER} has more than {_MAX_SETS} sets"]
+        return [], [f"{SETS} has more than {_MAX_SETS} sets"]
     for name in found:
         try:
             each = read_set(folder / name)

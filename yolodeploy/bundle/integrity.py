@@ -18,14 +18,15 @@ from yolodeploy.bundle.attest import (
     require_signature,
     statement_problems,
 )
-from yolodeploy.bundle.evidence_sets import EvidenceSet, read_sets
-from yolodeploy.bundle.manifest import identify, is_artifact, is_known, read_manifest
+from yolodeploy.bundle.manifest import identify, is_artifact, is_known, read_manifest, set_names
 from yolodeploy.plan import Lock, differences
 from yolodeploy.system import BUNDLE_BYTES, digest_of, encoded, file_digest, read_json
 from yolodeploy.tasks import golden_file
 
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
+
+    from yolodeploy.bundle.evidence_sets import EvidenceSet
 
 _STEP_KEYS = ("name", "params", "id")
 _OTHER_FORM = "has the right content, but is not written as yolodeploy writes it"
@@ -58,10 +59,9 @@ def inspect_bundle(folder: Path, key: SSlibKey | None = None) -> Inspection:
         complete = digests.keys() == manifest.files.keys()
         if complete and digest_of(artifact) != report["artifact"]["digest"]:
             problems.append(f"the artifact is not the one that {REPORT} measured")
-        about = report["artifact"]["digest"], plan["target"]["device"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return Inspection([*problems, f"{PLAN} or {REPORT} cannot be read: {_reason(error)}"])
-    sets, wrong = read_sets(folder, digests, *about)
+    sets, wrong = _sets(folder, digests, plan, report)
     problems += wrong
     if not problems:
         problems += _golden_problems(folder)
@@ -71,6 +71,25 @@ def inspect_bundle(folder: Path, key: SSlibKey | None = None) -> Inspection:
         problems.append(f"{MANIFEST} {_OTHER_FORM}")
     problems += _provenance_problems(folder, digests, manifest.id, key)
     return Inspection(problems, manifest.id, digests, plan, report, sets)
+
+
+def _sets(
+    folder: Path, digests: Mapping[str, str], plan: Mapping[str, Any], report: Mapping[str, Any]
+) -> tuple[Sequence[EvidenceSet], Sequence[str]]:
+    """The sets of evidence and problems with them. Few bundles have some, and reading them takes a library."""
+    if not set_names(digests):
+        return (), ()
+    from yolodeploy.bundle.evidence_sets import read_sets
+
+    target, artifact = plan.get("target"), report.get("artifact")
+    device = target.get("device") if isinstance(target, dict) else None
+    digest = artifact.get("digest") if isinstance(artifact, dict) else None
+    return read_sets(folder, digests, digest, device)
+
+
+def artifact_files(found: Inspection) -> list[str]:
+    """The artifact's files of an intact bundle, by relative POSIX path."""
+    return [name for name in found.digests if is_artifact(name)]
 
 
 def _files(folder: Path, listed: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ _GOLDEN = re.compile(
     r"golden/((detections|classes)\.json|(input|output|prototypes)\.npy|image\.[a-z]{3,4})"
 )
 _EVIDENCE = re.compile(r"evidence/[a-z0-9][a-z0-9._-]{0,62}\.json")
-_FOLDERS = {"golden", "evidence"}
+SETS = "evidence"  # the folder of the sets of evidence
+_FOLDERS = {"golden", SETS}
 _REVISION = 5
 _MAX_FILES, _MAX_NAME, _MAX_DEPTH = 10_000, 1_000, 32
 
@@ -37,6 +38,11 @@ def is_known(name: str) -> bool:
     """Whether a bundle may have a file of this name: one of the artifact's, or one that it adds."""
     own = name in RESERVED and name not in _FOLDERS
     return own or is_artifact(name) or bool(_GOLDEN.fullmatch(name) or _EVIDENCE.fullmatch(name))
+
+
+def set_names(names: Iterable[str]) -> list[str]:
+    """Those of a bundle's files that are sets of evidence."""
+    return sorted(name for name in names if name.startswith(f"{SETS}/"))
 
 
 def is_subject(name: str) -> bool:

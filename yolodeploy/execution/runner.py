@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from yolodeploy.backend import NO_MODEL, RESERVED, Artifact, Context, ModelInfo
-from yolodeploy.errors import DataError, EnvironmentProblem, ModelError, StepFailed
+from yolodeploy.errors import (
+    DataError,
+    EnvironmentProblem,
+    ModelError,
+    StepFailed,
+    StoreProblem,
+)
 from yolodeploy.execution.plugin_errors import failing_as, tool_message
 from yolodeploy.plan import (
     Plan,
@@ -22,14 +28,15 @@ from yolodeploy.plan import (
 )
 from yolodeploy.store import DIGESTS, DISK_ERRORS, Entry, Store, Stored, odd_entries
 from yolodeploy.store.remote import SharedStore
-from yolodeploy.system import Console, ImageShape, Report, digest_of, threads, tree_files
+from yolodeploy.system import Console, ImageShape, Report, digest_of, shown, threads, tree_files
 
 
 class Runner:
     """Runs the steps of one plan in one store. Every result is verified once, then reused.
 
     `locked` are output digests by step id, as far as there is a lock. `cached` are the ids of the results that
-    the store had before anything ran.
+    the store had before anything ran. One that does not build only loads the weights, and raises StoreProblem for other results that the
+    store lacks.
     """
 
     def __init__(
@@ -39,7 +46,10 @@ class Runner:
         console: Console,
         shared: SharedStore | None = None,
         locked: Mapping[str, str] | None = None,
+        *,
+        builds: bool = True,
     ) -> None:
+        self.builds = builds
         self.plan, self.store, self.console = plan, store, console
         self.shared, self.locked = shared, locked or {}
         self.cached = frozenset(step.id for step in plan.steps if store.peek(step.id))
@@ -128,6 +138,11 @@ class Runner:
     def _make(self, planned: PlannedStep, before: int, note: str = "") -> Stored:
         """Run a step on the result of step `before` (-1: on the weights)."""
         step, backend = planned.step, planned.backend
+        if not (self.builds or planned.loads_weights):
+            raise StoreProblem(
+                f"{planned.at}: the result of `{step.name}`{note} is not in the store, and nothing is built here. Run: "
+                f"yolodeploy build {shown(self.plan.file.path)}"
+            )
         if problem := backend.problem():
             raise EnvironmentProblem(
                 f"{planned.at}: the {backend.NAME} backend cannot run here: {problem}"

@@ -1,6 +1,7 @@
 from .breakdown import Row, obtain_breakdown
 from .checks import TIMED, Check, Verdict, number, run_checks
 from .evidence import Evidence, evidence_id, obtain_comparison, obtain_evidence
+from .golden_check import GoldenCheck, check_golden
 from .latency import count_of_threads
 from .layer_survey import survey_layers
 from .place import place_of, require_claim, require_device
@@ -11,8 +12,10 @@ __all__ = [
     "TIMED",
     "Check",
     "Evidence",
+    "GoldenCheck",
     "Row",
     "Verdict",
+    "check_golden",
     "count_of_threads",
     "evidence_id",
     "in_detail",

@@ -14,8 +14,9 @@ from yolodeploy.backend import Runtime, Serving
 from yolodeploy.errors import StepFailed
 from yolodeploy.execution import Runner, as_artifact
 from yolodeploy.hosts import Host, Timed
-from yolodeploy.measure.results import conditions_at, remember_as, timed, timed_result
+from yolodeploy.measure.results import conditions_at, is_there, remember_as, timed, timed_result
 from yolodeploy.plan import Plan
+from yolodeploy.store import Stored
 from yolodeploy.system import Report, digest_of
 from yolodeploy.tasks import Key, Measure
 from yolodeploy.worker.noise import CONFIDENCE, Ratio
@@ -26,6 +27,7 @@ _COSTS = (
     *(Key.LATENCY, Key.LATENCY_P90, Key.PEAK_MEMORY, Key.LATENCY_RATIO),
     *(Key.SPEEDUP, Key.THROUGHPUT, Key.THROUGHPUT_RATIO),
 )
+_NOT_THERE = "the fp32 export that it is compared with is not in the store"
 THREADS = 1  # decides the checks: stable, and what small models on phones profit from
 
 
@@ -52,7 +54,11 @@ def obtain_timings(
     if host.untimed:
         return Timings()
     indexes = timed(plan) if runtime.timing else {plan.reference.id: plan.export - 1}
-    others = {id_: timed_result(runner, index) for id_, index in indexes.items()}
+    others = {
+        id_: timed_result(runner, index)
+        for id_, index in indexes.items()
+        if is_there(runner, index)
+    }
     counts = [THREADS, *(count for count in _more_threads(plan) if count <= host.processors)]
     timed_ = Timed(
         backend=plan.backend,
@@ -61,9 +67,9 @@ def obtain_timings(
         others={id_: as_artifact(stored) for id_, stored in others.items()},
         tensor=str(tensor),
         threads=THREADS,
-        limits=_limits(plan) if runtime.timing else {},
+        limits=_limits(plan, others) if runtime.timing else {},
         brief=not runtime.timing,
-        serving=host.processors if runtime.timing and _serves(plan, batch) else 0,
+        serving=host.processors if runtime.timing and _serves(plan, batch, others) else 0,
         reference=plan.reference.id,
     )
     once = replace(timed_, limits={}, serving=0)
@@ -109,10 +115,10 @@ def _timings_id(
     )
 
 
-def _serves(plan: Plan, batch: int) -> bool:
+def _serves(plan: Plan, batch: int, others: Mapping[str, Stored]) -> bool:
     """Whether images per second are measured: for a batch, or where the recipe checks them."""
     asked = batch > 1 or plan.file.recipe.checks.throughput_ratio is not None
-    return asked and isinstance(plan.backend, Serving)
+    return asked and isinstance(plan.backend, Serving) and plan.reference.id in others
 
 
 def _more_threads(plan: Plan) -> Iterator[int]:
@@ -126,7 +132,7 @@ def count_of_threads(count: int) -> str:
     return f"{count} thread{'s' * (count != 1)}"
 
 
-def _limits(plan: Plan) -> dict[str, list[float]]:
+def _limits(plan: Plan, others: Mapping[str, Stored]) -> dict[str, list[float]]:
     """The ratios at which the verdict of a check turns, by the id of what the artifact is compared with; "": milliseconds."""
     checks, limits = plan.file.recipe.checks, dict[str, list[float]]()
     if checks.latency_ratio and plan.reference.id != plan.final.id:
@@ -135,7 +141,7 @@ def _limits(plan: Plan) -> dict[str, list[float]]:
         limits.setdefault(plan.floats[0].id, []).append(1 / checks.speedup)
     if checks.latency_ms:
         limits[""] = [checks.latency_ms]
-    return limits
+    return {id_: found for id_, found in limits.items() if not id_ or id_ in others}
 
 
 def _time(plan: Plan, host: Host, timed_: Timed) -> Timing:
@@ -158,10 +164,10 @@ def costs(plan: Plan, host: Host, runtime: Runtime, timings: Timings) -> Iterato
     yield Measure(Key.PEAK_MEMORY, None, timing.peak_memory_mb, higher_is_better=False)
     silent = "" if runtime.timing else f"the speed of {runtime.name} says nothing about the device"
     yield _latency_ratio(plan, timing, silent)
-    first = plan.floats.get(0)
-    if silent or not first:
-        export = plan.steps[plan.export].step.name
-        reason = silent or f"`{export}` does not take the model as loaded"
+    first, export = plan.floats.get(0), plan.steps[plan.export].step.name
+    if silent or not first or not _compared(plan, timing, first.id):
+        reason = f"`{export}` does not take the model as loaded" if not first else _NOT_THERE
+        reason = silent or reason
         yield Measure(Key.SPEEDUP, None, None, reason=reason)
     else:
         speedup = _against(plan, timing, first.id).inverse()
@@ -206,7 +212,7 @@ def _on_more(
 
 
 def _latency(plan: Plan, timing: Timing) -> Measure:
-    reference = timing.others_ms[plan.reference.id]
+    reference = timing.others_ms.get(plan.reference.id)
     bare = Measure(Key.LATENCY, reference, timing.median_ms, higher_is_better=False)
     return replace(bare, interval=_interval(timing), confidence=CONFIDENCE)
 
@@ -222,9 +228,16 @@ def _against(plan: Plan, timing: Timing, other: str) -> Ratio:
     return Ratio(1.0, 1.0, 1.0) if other == plan.final.id else timing.ratios[other]
 
 
+def _compared(plan: Plan, timing: Timing, other: str) -> bool:
+    """Whether the artifact was compared with another; where nothing is built, that may not be there."""
+    return other == plan.final.id or other in timing.ratios
+
+
 def _latency_ratio(plan: Plan, timing: Timing, silent: str) -> Measure:
     if silent:
         return Measure(Key.LATENCY_RATIO, None, None, higher_is_better=False, reason=silent)
+    if not _compared(plan, timing, plan.reference.id):
+        return Measure(Key.LATENCY_RATIO, None, None, higher_is_better=False, reason=_NOT_THERE)
     ratio = _against(plan, timing, plan.reference.id)
     interval = ratio.low, ratio.high
     bare = Measure(Key.LATENCY_RATIO, None, ratio.value, higher_is_better=False)

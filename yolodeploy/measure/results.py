@@ -153,6 +153,17 @@ def timed(plan: Plan) -> dict[str, int]:
     return {planned.id: index for planned, index in found if planned}
 
 
+def is_there(runner: Runner, index: int) -> bool:
+    """Whether the result that runs for a step can be had: of a runner that does not build, whether it was built before."""
+    planned = timed_step(runner.plan, index)
+    if runner.builds or planned is None:
+        return planned is not None
+    ids = [planned.id]
+    if 0 < index < runner.plan.export:
+        ids.append(runner.plan.steps[index].id)  # what was exported
+    return all(runner.store.peek(id_) for id_ in ids)
+
+
 def timed_result(runner: Runner, index: int) -> Stored:
     """The result that runs for a step: its own, or its float export if it comes before the export."""
     return runner.float_export(index) if index < runner.plan.export else runner.result(index)

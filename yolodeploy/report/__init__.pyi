@@ -2,6 +2,7 @@ from .html import report_page
 from .inspection import bundle_rows, described, inspection_table, possible
 from .layer_page import layer_page, layer_table
 from .report import make_report
+from .set_table import set_table
 from .summary import summary_table
 from .table import report_table
 
@@ -15,5 +16,6 @@ __all__ = [
     "possible",
     "report_page",
     "report_table",
+    "set_table",
     "summary_table",
 ]

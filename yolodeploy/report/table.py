@@ -52,7 +52,7 @@ def report_table(report: Mapping[str, Any]) -> str:
         *_cost(measures, report["conditions"], with_speedup=with_breakdown),
         *map(_check, report["checks"]),
     ]
-    lines = [report["name"], *(_row(label, text) for label, text in rows)]
+    lines = [report["name"], *(row(label, text) for label, text in rows)]
     if with_breakdown:
         lines += ["", *breakdown_table.lines(report)]
     return "\n".join(lines)
@@ -205,10 +205,8 @@ def _on_more(latency: Measure) -> Row:
     """The latency on more than one thread."""
     if latency.artifact is None:
         return "", f"not measured on {latency.group}: {latency.reason}"
-    return (
-        "",
-        f"on {latency.group}: median {latency.artifact:.1f} ms, fp32 export {latency.source:.1f} ms",
-    )
+    export = "" if latency.source is None else f", fp32 export {latency.source:.1f} ms"
+    return "", f"on {latency.group}: median {latency.artifact:.1f} ms{export}"
 
 
 def _check(check: Mapping[str, Any]) -> Row:
@@ -223,7 +221,8 @@ def _check(check: Mapping[str, Any]) -> Row:
     return "check", f"{check['verdict']:<6} {check['name']} {value} ({', '.join(notes)}){doubt}"
 
 
-def _row(label: str, text: str) -> str:
+def row(label: str, text: str) -> str:
+    """A line of a table, or several."""
     indent = " " * (_LABEL + 4)
     body = textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
     return f"  {label:<{_LABEL}}  {body.lstrip()}"

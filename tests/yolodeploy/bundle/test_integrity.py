@@ -46,7 +46,7 @@ def test_a_bundle_as_it_was_deployed_is_ok_with_its_lock(world: World, bundle: P
     result = world.run("verify", "dist/pot", "--lock", "pot.lock", "--json")
     id_ = json.loads((bundle / "manifest.json").read_text())["id"]
     row = {"bundle": "dist/pot", "ok": True, "recipe": "pot", "device": "kiln-a", "id": id_}
-    assert (result.code, result.json) == (0, [{**row, "faults": []}])
+    assert (result.code, result.json) == (0, [{**row, "evidence": [], "faults": []}])
     said = world.run("verify", str(bundle)).out
     assert said == f"{bundle}: ok, pot for kiln-a, bundle {id_[:12]}\n"
 

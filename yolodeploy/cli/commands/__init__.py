@@ -8,6 +8,7 @@ COMMANDS = (
     "plan",
     "build",
     "deploy",
+    "measure",
     "sensitivity",
     "backends",
     "devices",
