@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 from world import World
 
 from yolodeploy import errors
-from yolodeploy.errors import HostProblem
 from yolodeploy.worker.noise import Ratio
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,8 +24,11 @@ Act = Callable[[World, pytest.MonkeyPatch], object]
 DEPLOY = ("deploy", "pot.yaml")
 
 
-def _unreachable(*_: object, **__: object) -> None:
-    raise HostProblem("host `pi5`: it does not answer")
+def _liar(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that is no kiln, though its hosts.toml says so."""
+    monkeypatch.setattr("platformdirs.user_config_dir", lambda _: str(world.root))
+    text = f'kind = "process"\ncommand = ["{sys.executable}"]\ndevice = "kiln-b"\n'
+    world.write("hosts.toml", f'[shed]\n{text}folder = "{world.root / "there"}"\n')
 
 
 PROVOKED: dict[int, tuple[Act, tuple[str, ...]]] = {
@@ -50,7 +53,7 @@ PROVOKED: dict[int, tuple[Act, tuple[str, ...]]] = {
         ),
         DEPLOY,
     ),
-    13: (lambda _, m: m.setattr("yolodeploy.deploy.label_warnings", _unreachable), DEPLOY),
+    13: (_liar, (*DEPLOY, "--on", "shed")),
     70: (
         lambda _, m: m.setattr("yolodeploy.deploy.label_warnings", lambda *_, **__: 1 / 0),
         DEPLOY,

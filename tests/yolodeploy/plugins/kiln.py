@@ -26,13 +26,16 @@ from yolodeploy.backend import (
     Params,
     Predictor,
     Probe,
+    Remote,
     Step,
     Target,
     Tensor,
     Trial,
+    Worker,
 )
 
 NAME = "kiln"
+WORKER = Worker("brick_worker", requires=("numpy",), pinned=("numpy",))
 DEVICES: Sequence[Device] = (
     Device(
         "kiln-a",
@@ -190,6 +193,11 @@ def gpu_here(target: Target) -> GpuHere:
     if driver := os.environ.get("KILN_GPU"):
         return GpuHere(None, {"driver": driver})
     return GpuHere("no embers glow. Light a fire.")
+
+
+def remote(artifact: Artifact, target: Target) -> Remote:
+    """An optional member of the contract: bricks run elsewhere, too."""
+    return Remote(outputs=("raw",), finish=lambda found: found["raw"])
 
 
 class Server:

@@ -1,0 +1,63 @@
+"""Evidence from a worker in another process, by the command line: what it says of where it was measured is what is there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from world import World
+
+
+@pytest.fixture
+def hosts(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's own hosts.toml, with one host."""
+    monkeypatch.setattr("platformdirs.user_config_dir", lambda name: str(tmp_path / name))
+    file = tmp_path / "yolodeploy" / "hosts.toml"
+    file.parent.mkdir()
+    folder = tmp_path / "there"
+    file.write_text(
+        f'[shed]\nkind = "process"\ncommand = ["{sys.executable}"]\nfolder = "{folder}"\n'
+    )
+    return file
+
+
+def test_a_host_measures_and_the_bundle_keeps_what_it_found(world: World, hosts: Path) -> None:
+    here = world.good("--json").json
+    result = world.run("measure", "pot.yaml", "--on", "shed")
+    assert result.code == 0, result.err
+    text = " ".join(result.out.split())
+    assert "accuracy" not in result.err
+    assert "measured on shed (" in text
+    assert "not on the target device: its system is Linux, not KilnOS" in text
+    kept = json.loads((world.bundle / "evidence/shed.json").read_text())
+    assert (kept["place"]["host"], kept["conditions"]["runtime"]["host"]) == ("shed", "shed")
+    accuracies = [
+        [(m["key"], m["artifact"]) for m in measures if m["source"] is not None][:5]
+        for measures in (kept["measures"], here["measures"])
+    ]
+    assert accuracies[0] == accuracies[1]
+    alone = world.run("measure", "dist/pot", "--on", "shed")
+    assert "golden output max difference 0 " in " ".join(alone.out.split()), alone.err
+    verified = world.run("verify", "dist/pot")
+    assert (verified.code, "evidence from shed (" in verified.out) == (0, True)
+
+
+def test_nothing_that_is_not_finite_becomes_evidence(
+    world: World, hosts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.good()
+    monkeypatch.setenv("BRICK_FAULT", "nan")
+    result = world.run("measure", "dist/pot", "--on", "shed")
+    assert result.code == 13, result.err
+    assert "host `shed`" in result.error
+    assert not (world.bundle / "evidence").exists()
+
+
+def test_the_command_line_refuses_what_the_host_cannot_prove(world: World, hosts: Path) -> None:
+    world.recipe(extra="checks: {latency_ms: 30}\n")
+    refused = world.deploy("--on", "shed")
+    assert refused.code == 3
+    assert "and the host `shed` is none: its system is Linux, not KilnOS" in refused.error
+    assert world.log == []
