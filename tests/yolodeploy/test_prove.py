@@ -118,6 +118,8 @@ def test_a_bundle_alone_gives_golden_vectors_latency_and_memory(deployed: World)
     assert "golden image the same, of 3 findings by class" in text
     assert "golden output max difference 0 (boxes max 0 px, scores max 0)" in text
     assert "not measured accuracy and the checks" in text
+    names = sorted(path.name for path in (deployed.bundle / "evidence").iterdir())
+    assert names == ["shed.golden.json", "this-machine.golden.json"]
 
 
 def test_other_findings_elsewhere_are_said(deployed: World) -> None:

@@ -2,7 +2,7 @@ from .adding import add_evidence, require_intact, require_key
 from .app_contract import app_digests, app_files
 from .bundle import Contents, place_bundle, plan_digest
 from .claims import bundle_claims
-from .evidence_sets import EvidenceSet, plain_set, set_file
+from .evidence_sets import EvidenceSet
 from .integrity import Inspection, artifact_files, inspect_bundle, lock_problems
 
 __all__ = [
@@ -17,9 +17,7 @@ __all__ = [
     "inspect_bundle",
     "lock_problems",
     "place_bundle",
-    "plain_set",
     "plan_digest",
     "require_intact",
     "require_key",
-    "set_file",
 ]

@@ -34,7 +34,7 @@ def add_evidence(
     `page` renders report and sets. The bundle appears complete, or stays as it was. Raises VerificationFailed if it is not
     intact, or of another artifact than the set; EnvironmentProblem if it is signed and there is no key.
     """
-    name = set_file(value["place"]["host"])
+    name = set_file(value["place"]["host"], alone=value["plan"] is None)
     data = encoded(plain_set(value))
     if signer:
         warn_of_other_key(home, signer.public_key.keyid, warn)

@@ -19,6 +19,7 @@ from yolodeploy.bundle.manifest import SETS, set_names
 from yolodeploy.system import read_plain
 from yolodeploy.tasks import Key
 
+_ALONE = ".golden"  # after it, where only the golden vectors were measured
 _HERE = "this-machine"  # instead of the name of a host
 _MAX_BYTES, _MAX_SETS = 1 << 20, 64
 
@@ -77,9 +78,9 @@ class EvidenceSet(_Strict):
     missing: list[_Text] = Field(max_length=100)
 
 
-def set_file(host: str) -> str:
-    """The name of a host's set in a bundle; the host "" is this machine."""
-    return f"{SETS}/{host or _HERE}.json"
+def set_file(host: str, *, alone: bool) -> str:
+    """The name of a host's set in a bundle; the host "" is this machine. What is measured `alone`, without a recipe, replaces none that has more."""
+    return f"{SETS}/{host or _HERE}{_ALONE * alone}.json"
 
 
 def read_set(file: Path) -> EvidenceSet:
@@ -98,7 +99,7 @@ def read_set(file: Path) -> EvidenceSet:
         raise ValueError(f"{where}: {first['msg']}") from None
     if found.place.on_device == bool(found.place.reason):
         raise ValueError("place: it must either be the target device or say why it is not")
-    if f"{SETS}/{file.name}" != set_file(found.place.host):
+    if f"{SETS}/{file.name}" != set_file(found.place.host, alone=found.plan is None):
         raise ValueError("place.host: the file has the name of another host")
     return found
 

@@ -14,7 +14,7 @@ from yolodeploy.system import digest_of, read_json
 _GOLDEN = re.compile(
     r"golden/((detections|classes)\.json|(input|output|prototypes)\.npy|image\.[a-z]{3,4})"
 )
-_EVIDENCE = re.compile(r"evidence/[a-z0-9][a-z0-9._-]{0,62}\.json")
+_EVIDENCE = re.compile(r"evidence/[a-z0-9][a-z0-9._-]{0,69}\.json")
 SETS = "evidence"  # the folder of the sets of evidence
 _FOLDERS = {"golden", SETS}
 _REVISION = 5

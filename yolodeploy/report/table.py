@@ -153,9 +153,9 @@ def _cost(
     if climate := climate_words(conditions):
         yield "climate", climate
     yield "measured in", f"{runtime['name']} {runtime['version']} on {runtime['device']}"
-    yield "measured on", place_words(conditions)
     if runtime["note"]:
         yield "", runtime["note"]
+    yield "measured on", place_words(conditions)
 
 
 def _times(

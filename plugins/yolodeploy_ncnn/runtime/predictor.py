@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 _NOTE = (
-    "ncnn's Python wheel on this machine's CPU, not the target device; unless the export says "
-    "`arithmetic: fp32`, Arm CPUs compute convolutions in fp16, which is not shown here"
+    "ncnn's Python wheel; unless the export says `arithmetic: fp32`, Arm CPUs compute convolutions in fp16, which an "
+    "x86-64 CPU does not show"
 )
 
 _NOTE_OF_A_CPU = "unless the export says `arithmetic: fp32`, Arm CPUs compute convolutions in fp16"
