@@ -39,6 +39,7 @@ MLMODEL = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 PACKAGE = "coreml/model.mlpackage"
 BUNDLE = ("manifest.json", "provenance.json", "provenance.dsse.json", "plan.json", "report.json")
+SET = "evidence/pi5.json"
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,21 @@ def _bundle(folder: Path) -> object:
     return home
 
 
+def _evidence_set(folder: Path) -> object:
+    """As `verify`, `inspect` and the page read the evidence of a bundle."""
+    from yolodeploy.bundle.claims import _claim
+    from yolodeploy.bundle.evidence_sets import read_sets
+    from yolodeploy.errors import VerificationFailed
+    from yolodeploy.report.html import _elsewhere
+    from yolodeploy.tasks import Key
+
+    sets, problems = read_sets(folder / "sets", {SET: ""}, "a" * 64, "n100")
+    if problems:
+        raise VerificationFailed(problems[0])
+    found = sets[0]
+    return found.place.words(), _claim(found, ["map50_95"]), _elsewhere(found, Key.MAP50_95)
+
+
 def bundle_signer() -> Any:
     """A signer that is the same in every process."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -319,6 +335,7 @@ PARSERS = {
     "ONNX": Parser(["small.onnx"], _onnx, BLIND, lambda: [protobuf(_onnx_messages())] * 6),
     "training state": Parser(["state.pt"], _state, (zip_entries, *BLIND)),
     "bundle": Parser([f"bundle/{name}" for name in BUNDLE], _bundle, JSON),
+    "evidence set": Parser([f"sets/{SET}"], _evidence_set, JSON),
     "store: meta, data": Parser(
         [f"{OBJECT}/meta.json", f"{OBJECT}/data/data.json"], _store, SEALED
     ),

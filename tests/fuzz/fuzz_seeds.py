@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from fuzz_parsers import bundle_signer
+from fuzz_parsers import SET, bundle_signer
 
 from yolodeploy.backend import NO_MODEL, Artifact, Context, Target
 from yolodeploy.backend.registry import load_registry
@@ -121,6 +121,7 @@ def _write_results(path: Path) -> None:
     data += b"".join(tag + struct.pack("<Q", len(text)) + text for tag, text in records)
     end = struct.pack("<2I", len(records), zlib.crc32(data))
     path.write_bytes(data + b"END!" + struct.pack("<Q", 8) + end)
+    _write_set(folder / "sets" / SET)
 
 
 def _write_data(folder: Path) -> None:
@@ -204,6 +205,41 @@ def progress() -> Any:
 def _some_data(work: Path) -> Path:
     (work / "data.json").write_text('{"a": [1, 2.5], "b": "text"}', encoding="utf-8")
     return work
+
+
+def _write_set(file: Path) -> None:
+    """A set of evidence with a measure, a check and a climate."""
+    from dataclasses import asdict
+
+    from yolodeploy.backend import Place
+    from yolodeploy.system.json_files import write_json
+    from yolodeploy.tasks import Key, Measure, plain_measures
+
+    place = Place(
+        "pi5", "Linux", "arm64", "Pi", "A76", 4, "ncnn", "1.0", on_device=False, reason="no"
+    )
+    measures = [Measure(Key.MAP50_95, 0.5, 0.4, interval=(0.0, 0.2), count=3)]
+    check = {
+        "name": "map_drop",
+        "limit": 0.1,
+        "value": 0.1,
+        "verdict": "ok",
+        "note": "",
+        "doubt": "",
+    }
+    file.parent.mkdir(parents=True)
+    value = {
+        "artifact": "a" * 64,
+        "device": "n100",
+        "recipe": "small",
+        "plan": "b" * 64,
+        "place": asdict(place),
+        "measures": plain_measures(measures),
+        "conditions": {"runs": 3, "climate": {"before": {"celsius": 50.1}}},
+        "checks": [{**check, "least": False, "interval": [0.0, 0.2], "ok": True}],
+        "missing": ["the weather"],
+    }
+    write_json(file, value)
 
 
 def _write_bundle(folder: Path) -> None:

@@ -88,17 +88,17 @@ def bundle_claims(folder: Path) -> dict[str, Any]:
         "task": report.model.task if report.model else None,
         "accuracy": accuracy and accuracy.model_dump(),
         "place": place and asdict(place),
-        "sets": [_claim(each, report.scores[0]) for each in found.sets],
+        "sets": [_claim(each, report.scores[:1]) for each in found.sets],
         "problems": list(found.problems),
     }
 
 
-def _claim(found: EvidenceSet, primary: str) -> dict[str, Any]:
+def _claim(found: EvidenceSet, primary: list[str]) -> dict[str, Any]:
     """What a set of evidence says, in short."""
-    figures = {m.key: m.artifact for m in found.measures if not m.group}
+    figures = {str(m.key): m.artifact for m in found.measures if not m.group}
     return {
         "place": asdict(found.place),
-        "accuracy": figures.get(Key(primary)),
+        "accuracy": next((figures.get(key) for key in primary), None),
         "latency_ms": figures.get(Key.LATENCY),
         "checks": {check.name: check.verdict for check in found.checks},
     }
