@@ -98,6 +98,7 @@ def _claim(found: EvidenceSet, primary: list[str]) -> dict[str, Any]:
     figures = {str(m.key): m.artifact for m in found.measures if not m.group}
     return {
         "place": asdict(found.place),
+        "words": found.words(),
         "accuracy": next((figures.get(key) for key in primary), None),
         "latency_ms": figures.get(Key.LATENCY),
         "checks": {check.name: check.verdict for check in found.checks},

@@ -77,6 +77,10 @@ class EvidenceSet(_Strict):
     checks: list[SetCheck] = Field(max_length=100)
     missing: list[_Text] = Field(max_length=100)
 
+    def words(self) -> str:
+        """Where it was measured, as in "evidence from ..."."""
+        return f"{self.place.words()}{'' if self.plan else ' (golden vectors only)'}"
+
 
 def set_file(host: str, *, alone: bool) -> str:
     """The name of a host's set in a bundle; the host "" is this machine. What is measured `alone`, without a recipe, replaces none that has more."""

@@ -89,7 +89,7 @@ def _elsewhere(found: EvidenceSet, primary: Key) -> dict[str, Any]:
         (names[m.key] + (f", {m.group}" if m.group else ""), f"{m.artifact:.4g}") for m in rows
     ]
     return {
-        "words": found.place.words(),
+        "words": found.words(),
         "figures": figures,
         "checks": [(check.name, check.verdict) for check in found.checks],
         "missing": found.missing,

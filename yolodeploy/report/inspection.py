@@ -94,7 +94,7 @@ def bundle_rows(claims: Mapping[str, Any]) -> list[Row]:
 
 def _also(found: Mapping[str, Any]) -> str:
     """What a set of evidence says, in a line."""
-    parts = [quotable(Place(**found["place"]).words(), 300)]
+    parts = [quotable(found["words"], 300)]
     if found["latency_ms"] is not None:
         parts.append(f"latency {found['latency_ms']:.2f} ms")
     if found["accuracy"] is not None:

@@ -59,7 +59,7 @@ def _about(found: Inspection) -> dict[str, Any]:
     target = found.plan.get("target")
     device = target.get("device") if isinstance(target, dict) else None
     places = [
-        {"host": each.place.host, "on_device": each.place.on_device, "words": each.place.words()}
+        {"host": each.place.host, "on_device": each.place.on_device, "words": each.words()}
         for each in found.sets
     ]
     about = {"recipe": found.report.get("name"), "device": device, "id": found.id}
