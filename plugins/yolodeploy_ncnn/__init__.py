@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         GpuHere,
         Inspected,
         Interface,
+        NativeJob,
+        NativeWork,
         Params,
         Predictor,
         Remote,
@@ -128,6 +130,20 @@ def remote(artifact: Artifact, target: Target) -> Remote:
     from yolodeploy_ncnn.runtime import remote
 
     return remote(artifact, vulkan=target.gpu is not None)
+
+
+def find_native(machine: str) -> Path:
+    """The program that runs artifacts on a machine without Python."""
+    from yolodeploy_ncnn.runner import find_native
+
+    return find_native(machine)
+
+
+def native_job(work: NativeWork) -> NativeJob:
+    """Put work in the words of that program."""
+    from yolodeploy_ncnn.runner import native_job
+
+    return native_job(work)
 
 
 def describe(artifact: Artifact) -> Interface:

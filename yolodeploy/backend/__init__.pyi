@@ -50,7 +50,7 @@ from .predictor import (
 )
 from .recipe_schema import recipe_schema
 from .registry import Registry, load_registry, problem_of
-from .remote import Portable, Remote, Worker
+from .remote import Native, NativeJob, NativeResults, NativeWork, Portable, Remote, Worker
 
 __all__ = [
     "APP_FILES",
@@ -88,6 +88,10 @@ __all__ = [
     "Layout",
     "Load",
     "ModelInfo",
+    "Native",
+    "NativeJob",
+    "NativeResults",
+    "NativeWork",
     "Outputs",
     "Params",
     "PartCount",

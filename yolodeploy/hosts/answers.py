@@ -79,6 +79,13 @@ def timing_of(
 ) -> Timing:
     """A host's answer as the timing of an artifact and these others; HostProblem if its figures make no sense."""
     timing: Timing = typed(Timing, value, host)
+    return sound(timing, host, others=others, threads=threads, serving=serving)
+
+
+def sound(
+    timing: Timing, host: str, *, others: Sequence[str], threads: int, serving: int
+) -> Timing:
+    """The timing of an artifact and these others; HostProblem if its figures make no sense."""
     wrong = _wrong(timing, others, threads, serving)
     if wrong is None:
         return timing

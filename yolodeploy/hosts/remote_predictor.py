@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.backend import Remote, Runtime
-from yolodeploy.errors import HostProblem
 from yolodeploy.hosts.answers import Output, typed
+from yolodeploy.hosts.outputs import Expected
 from yolodeploy.hosts.session import Session
 
 if TYPE_CHECKING:
@@ -30,12 +29,13 @@ class RemotePredictor:
 
     def __init__(self, session: Session, remote: Remote, runtime: Runtime, batch: int) -> None:
         self._session, self._remote = session, remote
+        self._expected = Expected(remote, runtime.host)
         self.layout: Layout = remote.layout
         self.batch, self.runtime = batch, runtime
 
     def __call__(self, images: Floats) -> Floats | Outputs:
         """Run `[N, channels, H, W]` images in 0..1 on the host; of images with 8-bit values the pixels are sent, once."""
-        pixels, size = _pixels(images), _VALUES + _VALUES_A_PIXEL * math.prod(images.shape[2:])
+        pixels, size = pixels_of(images), _VALUES + _VALUES_A_PIXEL * math.prod(images.shape[2:])
         most = 4 * size * len(images)
         about: dict[str, Any] = {"name": "model", "shape": images.shape[1:]}
         if pixels is None:
@@ -59,53 +59,19 @@ class RemotePredictor:
     def _arrays(self, result: Any, blobs: list[bytes], count: int) -> dict[str, Floats]:
         """The arrays of an answer; HostProblem if they are not what was asked for."""
         told = typed(dict[str, list[Output]], result, self.runtime.host).get("outputs", [])
-        shapes = {each.name: tuple(each.shape) for each in told}
-        if len(blobs) != len(told) or not self._fit(shapes, count):
-            raise self._refused(
-                f"the answer has other outputs than {self._wanted()} of {count} image{'s' * (count != 1)}"
-            )
-        if any(
-            4 * math.prod(each.shape) != len(blob) for each, blob in zip(told, blobs, strict=True)
-        ):
-            raise self._refused("an output has another size than it says")
+        self._expected.fit({each.name: tuple(each.shape) for each in told}, count)
+        sizes = [4 * math.prod(each.shape) for each in told]
+        if sizes != [len(blob) for blob in blobs]:
+            raise self._expected.refused("an output has another size than it says")
         arrays = {
-            name: np.frombuffer(blob, "<f4").reshape(shape)
-            for (name, shape), blob in zip(shapes.items(), blobs, strict=True)
+            each.name: np.frombuffer(blob, "<f4").reshape(each.shape)
+            for each, blob in zip(told, blobs, strict=True)
         }
-        for name, array in arrays.items():
-            if not np.isfinite(array).all():
-                raise self._refused(
-                    f"the output {name} has values that are not finite (its arithmetic overflows, or it is broken)"
-                )
+        self._expected.finite(arrays)
         return arrays
 
-    def _fit(self, shapes: Mapping[str, tuple[int, ...]], count: int) -> bool:
-        """Whether these are all outputs, for so many images, in the shapes that the artifact has."""
-        if list(shapes) != list(self._remote.outputs):
-            return False
-        if any(min(shape) <= 0 or shape[0] != count for shape in shapes.values()):
-            return False
-        known = self._shapes
-        return known is None or [shape[1:] for shape in shapes.values()] == [*known]
 
-    @cached_property
-    def _shapes(self) -> Sequence[tuple[int, ...]] | None:
-        return self._remote.shapes() if self._remote.shapes else None
-
-    def _wanted(self) -> str:
-        sides = [f" {list(shape)}" for shape in self._shapes or ()] or [""] * len(
-            self._remote.outputs
-        )
-        pairs = zip(self._remote.outputs, sides, strict=False)
-        return ", ".join(f"{name}{side}" for name, side in pairs)
-
-    def _refused(self, what: str) -> HostProblem:
-        return HostProblem(
-            f"host `{self.runtime.host}`: {what}, so nothing that it said is used. Run again."
-        )
-
-
-def _pixels(images: Floats) -> NDArray[np.uint8] | None:
+def pixels_of(images: Floats) -> NDArray[np.uint8] | None:
     """The 8-bit pixels of images in 0..1; None if they do not give these images back bit for bit."""
     pixels = np.rint(images * 255).clip(0, 255).astype(np.uint8)
     again = pixels.astype(np.float32) / np.float32(255)

@@ -47,6 +47,7 @@ class KindModule(Protocol[_Settings_contra]):
 
 # By the `kind` of hosts.toml; a module is imported when a host of its kind is named.
 KINDS: Mapping[str, str] = {
+    "adb": "yolodeploy.hosts.adb",
     "process": "yolodeploy.hosts.process",
     "qemu": "yolodeploy.hosts.qemu",
     "ssh": "yolodeploy.hosts.ssh",

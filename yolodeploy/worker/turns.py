@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from yolodeploy.worker.machine import climate, cpu_name, peak_memory_mb
@@ -92,20 +92,34 @@ def time_in_turns(
     with RunDelay(threads) as delay:
         last = BRIEF if brief else ROUNDS[-1]
         times = _take_turns(names, limits, models, _Clock(tensor, delay), tell, last)
+    return replace(
+        figures(names, times, batch_of(artifact)),
+        peak_memory_mb=round(peak, 1),
+        threads=threads,
+        cpu=cpu_name(),
+        waited=delay.share,
+        climate={"before": before, "after": climate()},
+    )
+
+
+def figures(names: Sequence[str], times: Sequence[Sequence[Burst]], batch: int = 1) -> Timing:
+    """What bursts tell: of the artifact, then of the others by these names, in the order of the rounds.
+
+    What they do not tell (memory, threads, processor, climate) is left empty.
+    """
     runs = [[run for burst in bursts for run in burst.clean or burst.every] for bursts in times]
-    batch, medians = batch_of(artifact), [statistics.median(each) for each in runs]
+    medians = [statistics.median(each) for each in runs]
     return Timing(
         median_ms=round(medians[0] * batch, 4),
         p90_ms=round(statistics.quantiles(runs[0], n=10)[-1] * batch, 4),
         others_ms={name: round(ms, 4) for name, ms in zip(names, medians[1:])},
         ratios=_ratios(names, times),
-        peak_memory_mb=round(peak, 1),
+        peak_memory_mb=0.0,
         runs=len(runs[0]),
-        threads=threads,
-        cpu=cpu_name(),
-        waited=delay.share,
+        threads=0,
+        cpu="",
+        waited=None,
         batch=batch,
-        climate={"before": before, "after": climate()},
         image=_latency(times[0]),
     )
 
@@ -177,9 +191,7 @@ def _take_turns(
     times: list[list[Burst]] = [[] for _ in models]
     end = time.monotonic() + SECONDS
     for number in range(last):
-        if number in ROUNDS and _precise(
-            limits, {**_ratios(names, times), "": _latency(times[0])}, number
-        ):
+        if number in ROUNDS and precise(names, limits, times):
             break
         if number >= ROUNDS[0] and time.monotonic() >= end:
             break
@@ -190,10 +202,15 @@ def _take_turns(
     return times
 
 
-def _precise(
-    limits: Mapping[str, Sequence[float]], ratios: Mapping[str, Ratio], rounds: int
+def precise(
+    names: Sequence[str], limits: Mapping[str, Sequence[float]], times: Sequence[Sequence[Burst]]
 ) -> bool:
-    """Whether more pairs would turn no verdict, and the ratios are narrow enough or were looked at twice."""
+    """Whether more rounds would turn no verdict, and the ratios are narrow enough or were looked at twice.
+
+    `times` are the bursts of the artifact, then of the others by these names.
+    """
+    ratios = {**_ratios(names, times), "": _latency(times[0])}
+    rounds = len(times[0])
     decided = all(
         ratio.side(limit) or (ratio.hopeless(limit) and rounds > ROUNDS[0])
         for name, ratio in ratios.items()
@@ -204,7 +221,7 @@ def _precise(
     return decided and (narrow or rounds > ROUNDS[0])
 
 
-def _ratios(names: Sequence[str], times: Sequence[list[Burst]]) -> dict[str, Ratio]:
+def _ratios(names: Sequence[str], times: Sequence[Sequence[Burst]]) -> dict[str, Ratio]:
     first, *others = times
     return {name: ratio_of(*_paired(first, other)) for name, other in zip(names, others)}
 

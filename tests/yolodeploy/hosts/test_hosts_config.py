@@ -50,7 +50,7 @@ def test_the_users_own_host_goes_before_one_of_the_same_name(own: Path, project:
         ("pi = 3", ":1:1: `pi` must be a table: [pi], and its keys below."),
         ('[Pi]\nkind = "ssh"', ":1:2: `Pi` is not a name of a host"),
         ("[ray]\n", ":1:2: `ray` means a cluster, see `--on`. Give the host another name."),
-        ("[pi]\n", ":1:2: host `pi`: `kind` is missing. Allowed: process, "),
+        ("[pi]\n", ":1:2: host `pi`: `kind` is missing. Allowed: adb, process, "),
         ('[pi]\nkind = "sssh"', ":2:1: host `pi`: `kind: sssh` is unknown. Perhaps you meant `ssh`."),
         ('[pi]\nkind = "ssh"', ":1:2: `address` is missing: where the host is: "),
         (f'{_PI}adress = "x"', ":4:1: unknown key `adress`. Perhaps you meant `address`. Allowed: "),

@@ -1,0 +1,252 @@
+"""Whatever fails between adb and a device is one sentence and a remedy; a cut cable is never taken for a result."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from yolodeploy.backend import (
+    Artifact,
+    Device,
+    Interface,
+    NativeJob,
+    NativeResults,
+    NativeWork,
+    Remote,
+    Target,
+    Tensor,
+    Worker,
+)
+from yolodeploy.errors import HostProblem, PlanRefused
+from yolodeploy.hosts import Timed, adb
+from yolodeploy.hosts.adb import client
+from yolodeploy.hosts.adb.phone import climate, facts
+from yolodeploy.hosts.adb.program import machine_of
+from yolodeploy.worker.turns import Burst
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 3, 4, 4), np.uint8) / np.float32(255)
+TARGET = Target(Device("any", "Any device", "linux"))
+FAKE = str(Path(__file__).with_name("fake_adb.sh"))
+CP = Path(shutil.which("cp") or "/bin/cp").resolve()
+ARTIFACT = Artifact("any", Path(), "")
+
+
+def _read(work: NativeWork, data: bytes) -> NativeResults:
+    size = np.dtype(work.pixels).itemsize * int(np.prod(work.shape)) * work.images
+    if len(data) != size:
+        raise ValueError(f"the results have {len(data)} bytes: they were cut off")
+    bursts = [[Burst([2.0, 2.1], [2.0])] * work.rounds for _ in work.artifacts]
+    values = np.frombuffer(data, work.pixels).reshape(work.images, *work.shape)
+    return NativeResults(
+        "7", {}, {"output": values.astype(np.float32)}, bursts, peak_memory_mb=5, waited=0.01
+    )
+
+
+def _job(work: NativeWork) -> NativeJob:
+    """A runner that gives the images back: cp."""
+    arguments = ("images", "results")
+    files = {"more": b"x", "itself": Path(__file__)}
+    return NativeJob(arguments, files, "images", "results", lambda data: _read(work, data))
+
+
+BACKEND: Any = SimpleNamespace(
+    NAME="any",
+    WORKER=Worker("any", requires=(), pinned=()),
+    remote=lambda _artifact, _target: Remote(
+        ("output",), lambda found: found["output"], shapes=lambda: [(3, 4, 4)]
+    ),
+    find_native=lambda _machine: CP,
+    native_job=_job,
+    describe=lambda _: Interface(
+        "", (Tensor("images", (1, 3, 4, 4), "float32", ""),), (), 1.0, "", {}
+    ),
+)
+
+
+@pytest.fixture
+def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "device"
+    folder.mkdir()
+    monkeypatch.setenv("FAKE_ADB_COUNT", str(tmp_path / "count"))
+    return folder
+
+
+def _host(there: Path, **settings: Any) -> adb.AdbHost:
+    given = {"kind": "adb", "adb": FAKE, "folder": str(there), **settings}
+    return adb.make("phone", adb.Settings.model_validate(given))
+
+
+def test_images_go_there_once_and_results_come_back(there: Path) -> None:
+    predictor = _host(there).open(BACKEND, ARTIFACT, TARGET, 1)
+    np.testing.assert_array_equal(np.asarray(predictor(IMAGES)), np.rint(IMAGES * 255))
+    kept = {file.name: file.stat().st_mtime_ns for file in (there / "kept").iterdir()}
+    assert len(kept) == 6  # the program, a file of the job, an empty image and three others
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (there / "kept").iterdir()]
+    assert sorted(digests) == sorted(kept)
+    predictor(IMAGES)
+    assert {file.name: file.stat().st_mtime_ns for file in (there / "kept").iterdir()} == kept
+    assert [file.name for file in there.iterdir()] == ["kept"]
+    assert predictor.runtime.host == "phone"
+    assert "not yet against a phone" in predictor.runtime.note
+
+
+def test_what_was_damaged_there_is_sent_again(there: Path) -> None:
+    _host(there).open(BACKEND, ARTIFACT, TARGET, 1)(IMAGES)
+    for file in (there / "kept").iterdir():
+        file.write_bytes(b"half")
+    found = _host(there).open(BACKEND, ARTIFACT, TARGET, 1)(IMAGES)
+    np.testing.assert_array_equal(np.asarray(found), np.rint(IMAGES * 255))
+
+
+SAID = {
+    "none": "adb finds no device. Connect one",
+    "unauthorized": "the device does not allow this computer yet. Unlock it, confirm",
+    "offline": "the device is offline. Unplug",
+    "several": "adb finds several devices. Name one as `serial`",
+    "other": "adb finds no device `X123`. Connect it, or correct `serial`",
+    "forbidden": "this user may not use the USB device. Install",
+    "server": "the server of adb does not start. Run: adb kill-server",
+    "silent": "it did not answer within 1 seconds. Unlock it",
+    "floods": "it sent more than 1048576 bytes",
+    "full": "its storage is full. Free some space there",
+}
+
+
+@pytest.mark.parametrize("how", SAID)
+def test_failures_of_adb(how: str, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_ADB", how)
+    if how == "silent":
+        monkeypatch.setattr(client, "_SECONDS", 1.0)
+        monkeypatch.setattr(client.Adb.run, "__defaults__", (1.0,))
+        monkeypatch.setattr(client.Adb.shell, "__defaults__", (1.0,))
+    with pytest.raises(HostProblem) as caught:
+        _host(there, serial="X123").open(BACKEND, ARTIFACT, TARGET, 1)
+    assert str(caught.value).startswith(f"host `phone`: {SAID[how]}")
+    assert len(str(caught.value).split()) < 45
+
+
+def test_a_cable_that_comes_off_at_any_command_is_no_result(
+    there: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """adb exits with 0 then: every command is tried, and only the last, which tidies up, may get lost."""
+    endings = []
+    for number in range(1, 40):
+        monkeypatch.setenv("FAKE_ADB", f"cut {number}")
+        (tmp_path / "count").unlink(missing_ok=True)
+        shutil.rmtree(there)
+        there.mkdir()
+        try:
+            _host(there).open(BACKEND, ARTIFACT, TARGET, 1)
+        except HostProblem as error:
+            endings.append(str(error))
+            continue
+        endings.append("")
+        if (tmp_path / "count").stat().st_size < number:
+            break
+    assert endings[-1] == ""
+    assert sum(map(bool, endings)) >= 6
+    said = {ending for ending in endings if ending}
+    assert all("the device was lost" in s or "were cut off" in s for s in said), said
+
+
+@pytest.mark.parametrize(
+    ("runner", "said"),
+    [
+        ("/nowhere/runner", "/nowhere/runner is no program. Correct `runner` in hosts.toml"),
+        (__file__, "is no program"),
+    ],
+)
+def test_a_runner_that_is_none(runner: str, said: str, there: Path) -> None:
+    with pytest.raises(HostProblem, match=said):
+        _host(there, runner=runner).open(BACKEND, ARTIFACT, TARGET, 1)
+
+
+def test_a_runner_for_another_machine(there: Path, tmp_path: Path) -> None:
+    other = 183 if platform.machine() == "x86_64" else 62
+    head = bytearray(CP.read_bytes())
+    head[18:20] = other.to_bytes(2, "little")
+    (tmp_path / "runner").write_bytes(head)
+    assert machine_of(CP) == platform.machine()
+    with pytest.raises(HostProblem, match=r"runner is a program for \w+, and the device is \w+"):
+        _host(there, runner=str(tmp_path / "runner")).open(BACKEND, ARTIFACT, TARGET, 1)
+
+
+def test_a_program_that_fails_or_is_killed(there: Path) -> None:
+    for arguments, said in [
+        (
+            ("images", "/nowhere/results"),
+            "its program wrote no results .*No such file or directory",
+        ),
+        (("more", "results"), "the results have 1 bytes: they were cut off"),
+    ]:
+        plugin = SimpleNamespace(**vars(BACKEND))
+        plugin.native_job = lambda work, a=arguments: replace(_job(work), arguments=a)
+        with pytest.raises(HostProblem, match=said):
+            _host(there).open(plugin, ARTIFACT, TARGET, 1)
+
+
+def test_plugins_without_a_program_are_refused(there: Path) -> None:
+    plugin: Any = SimpleNamespace(NAME="other")
+    with pytest.raises(PlanRefused, match="artifacts of other cannot run on the host `phone`"):
+        _host(there).open(plugin, ARTIFACT, TARGET, 1)
+
+
+PHONE = {
+    "getprop": 'case $1 in ro.product.model) echo "Pixel 8";; ro.soc.model) echo "Tensor G3";; '
+    "ro.build.version.release) echo 16;; ro.product.device) echo shiba;; esac",
+    "dumpsys": 'case $1 in battery) printf "  status: 3\\n  level: 85\\n  temperature: 312\\n";; '
+    'thermalservice) echo "Thermal Status: 1";; esac',
+}
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """Tools of Android, as far as they are asked."""
+    (tmp_path / "tools").mkdir()
+    for name, script in PHONE.items():
+        (tmp_path / "tools" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "tools" / name).chmod(0o755)
+    monkeypatch.setenv("FAKE_TOOLS", str(tmp_path / "tools"))
+    return PHONE
+
+
+def test_a_phone_says_what_it_is_and_how_warm(there: Path, tools: Mapping[str, str]) -> None:
+    device = client.Adb("phone", FAKE, "", str(there))
+    found = facts(device).hardware
+    assert (found.system, found.release, found.board) == ("Android", "16", "Pixel 8")
+    assert (found.cpu, found.arch) == ("Tensor G3", platform.machine())
+    assert found.names == ("Tensor G3", "shiba", "Pixel 8")
+    warm = climate(device)
+    assert (warm["thermal_status"], warm["battery_percent"], warm["battery"]) == (
+        1,
+        85,
+        "discharging",
+    )
+    assert warm["battery_celsius"] == 31.2
+
+
+def test_the_fastest_cores_are_chosen() -> None:
+    clocks = {0: 1_700_000, 1: 1_700_000, 4: 2_370_000, 5: 2_370_000, 8: 2_914_000}
+    phone = adb.host.Facts(None, "aarch64", "arm64-v8a", clocks)  # type: ignore[arg-type, attr-defined]
+    assert phone.fastest(1) == (8,)
+    assert phone.fastest(3) == (4, 5, 8)
+    assert phone.fastest(9) == ()
+
+
+def test_figures_of_a_device(there: Path, tmp_path: Path, tools: Mapping[str, str]) -> None:
+    np.save(tmp_path / "tensor.npy", IMAGES[:1])
+    timed = Timed(BACKEND, TARGET, ARTIFACT, {"float": ARTIFACT}, str(tmp_path / "tensor.npy"), 1)
+    found = _host(there, cores=[0]).time(timed)
+    assert (found.median_ms, found.peak_memory_mb, found.threads) == (2.0, 5, 1)
+    assert found.cpu == "Tensor G3, cores 0"
+    assert found.others_ms == {"float": 2.0}
+    assert found.climate["before"]["thermal_status"] == 1
