@@ -157,6 +157,11 @@ def climate_words(conditions: Mapping[str, Any]) -> str:
         parts.append(f"{before['celsius']} °C before, {after['celsius']} °C after")
     if governors := after.get("governors") or before.get("governors"):
         parts.append(f"governor {', '.join(map(str, governors))}")
+    if "thermal_status" in after:
+        parts.append(f"thermal status {after['thermal_status']}")
+    if "battery_percent" in after:
+        state = ", ".join(map(str, filter(None, (after.get("battery"), _degrees(after)))))
+        parts.append(f"battery {after['battery_percent']} %{state and f' ({state})'}")
     return "; ".join(parts)
 
 
@@ -165,6 +170,10 @@ def details_of(target: Mapping[str, Any]) -> str:
     system = f", OS {target['os']}" if target["os"] else ""
     gpu = f", GPU through {target['gpu']}" if target.get("gpu") else ""
     return f"{target['device']}{system}{gpu}"
+
+
+def _degrees(found: Mapping[str, Any]) -> str:
+    return f"{found['battery_celsius']} °C" if "battery_celsius" in found else ""
 
 
 def per_batch(batch: int) -> str:

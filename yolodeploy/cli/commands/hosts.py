@@ -117,7 +117,7 @@ def _lines(row: Mapping[str, Any]) -> str:
     runtimes = ", ".join(f"{name} {found}" for name, found in row["distributions"].items())
     lines = [
         _wrapped(head, f"{row['machine']}, {row['system']}, {row['arch']}"),
-        _wrapped(" " * len(head), f"Python {row['python']}: {runtimes or 'no runtime'}"),
+        _wrapped(" " * len(head), f"{_python(row['python'])}: {runtimes or 'no runtime'}"),
     ]
     if row["device"]:
         lines.append(_wrapped(" " * len(head), f"device: {row['device']}"))
@@ -157,7 +157,7 @@ def _check(options: argparse.Namespace, console: Console) -> int:
     needed = [row for row in rows if backend is None or row["backend"] == backend.NAME]
     ready = any(row["ok"] for row in needed)
     about = (
-        f"{named.name}: {survey.machine}, {survey.system}, {survey.arch}, Python {survey.python}"
+        f"{named.name}: {survey.machine}, {survey.system}, {survey.arch}, {_python(survey.python)}"
     )
     lines = [textwrap.fill(about, WIDTH, subsequent_indent="  "), *map(_finding, rows)]
     value = {"name": named.name, **_plain(survey), "ok": ready, "backends": rows}
@@ -166,6 +166,10 @@ def _check(options: argparse.Namespace, console: Console) -> int:
         whom = backend.NAME if backend else "any backend"
         console.error(f"host `{named.name}`: it cannot run artifacts of {whom} yet")
     return 0 if ready else HostProblem.exit_code
+
+
+def _python(version: str) -> str:
+    return f"Python {version}" if version else "no Python"
 
 
 def _finding(row: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field
 
-from yolodeploy.backend import Native, Portable, Runtime
-from yolodeploy.errors import EnvironmentProblem, PlanRefused
+from yolodeploy.backend import Native, Portable, Runtime, load_registry
+from yolodeploy.errors import EnvironmentProblem, HostProblem, PlanRefused
 from yolodeploy.hosts.adb.client import Adb
 from yolodeploy.hosts.adb.phone import Facts, facts
 from yolodeploy.hosts.adb.predictor import AdbPredictor
 from yolodeploy.hosts.adb.program import Program, Runnable, machine_of, runs
 from yolodeploy.hosts.adb.timing import time_jobs
+from yolodeploy.hosts.host import Survey
 from yolodeploy.hosts.settings import HostSettings
 from yolodeploy.system import installed
 
@@ -112,6 +113,35 @@ class AdbHost:
         return time_jobs(
             plugin, self._runner(timed.backend), timed, cores, self._facts.hardware.cpu
         )
+
+    def survey(self, distributions: Sequence[str]) -> Survey:
+        """The device, and for which plugins there is a program: they have the versions of this machine."""
+        hardware, found = self._facts.hardware, dict[str, str | None]()
+        for backend in load_registry().backends.values():
+            if isinstance(backend, Native) and isinstance(backend, Portable):
+                there = self._has_program(backend)
+                pinned = installed(*backend.WORKER.requires)
+                found.update({name: pinned[name] if there else None for name in pinned})
+        known = {name: found.get(name) for name in distributions}
+        return Survey(
+            hardware.called, f"{hardware.system} {hardware.release}", hardware.arch, "", known
+        )
+
+    def install(self, requirements: Sequence[str]) -> str:  # noqa: ARG002 - nothing is installed there
+        """The command that builds a program, which is all that a device needs."""
+        for backend in load_registry().backends.values():
+            if isinstance(backend, Native) and isinstance(backend, Portable):
+                try:
+                    self._file(backend)
+                except HostProblem as problem:
+                    return str(problem).rpartition(": ")[2]
+        return ""
+
+    def _has_program(self, backend: Backend) -> bool:
+        try:
+            return bool(self._file(backend))
+        except HostProblem:
+            return False
 
     def close(self) -> None:
         """Nothing runs on."""

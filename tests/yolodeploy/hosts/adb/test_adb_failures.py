@@ -7,6 +7,7 @@ import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +32,7 @@ from yolodeploy.hosts import Timed, adb
 from yolodeploy.hosts.adb import client
 from yolodeploy.hosts.adb.phone import climate, facts
 from yolodeploy.hosts.adb.program import machine_of
+from yolodeploy.report.report import climate_words
 from yolodeploy.worker.turns import Burst
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 3, 4, 4), np.uint8) / np.float32(255)
@@ -250,3 +252,18 @@ def test_figures_of_a_device(there: Path, tmp_path: Path, tools: Mapping[str, st
     assert found.cpu == "Tensor G3, cores 0"
     assert found.others_ms == {"float": 2.0}
     assert found.climate["before"]["thermal_status"] == 1
+
+
+def test_a_phone_is_listed_with_what_runs_there(there: Path, tools: Mapping[str, str]) -> None:
+    pytest.importorskip("ncnn", reason="not installed. Run: pip install -e '.[ncnn]'")
+    found = _host(there, runner=str(CP)).survey(["ncnn", "openvino"])
+    assert (found.machine, found.system, found.python) == ("Pixel 8", "Android 16", "")
+    assert found.distributions == {"ncnn": version("ncnn"), "openvino": None}
+
+
+def test_a_climate_in_words() -> None:
+    after = {"celsius": 44.0, "thermal_status": 1, "battery_percent": 85, "battery": "discharging"}
+    climate = {"before": {"celsius": 38.5}, "after": {**after, "battery_celsius": 31.2}}
+    assert climate_words({"climate": climate}) == (
+        "38.5 °C before, 44.0 °C after; thermal status 1; battery 85 % (discharging, 31.2 °C)"
+    )
