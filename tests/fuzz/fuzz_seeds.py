@@ -74,6 +74,7 @@ def make_seeds(folder: Path, backends: Iterable[str] = TARGETS) -> None:
     pack(stored.meta, stored.path, folder / "object.tar")
     _write_bundle(folder / "bundle")
     _write_answers(folder)
+    _write_set(folder / "sets" / SET)
 
 
 def _write_answers(folder: Path) -> None:
@@ -121,7 +122,6 @@ def _write_results(path: Path) -> None:
     data += b"".join(tag + struct.pack("<Q", len(text)) + text for tag, text in records)
     end = struct.pack("<2I", len(records), zlib.crc32(data))
     path.write_bytes(data + b"END!" + struct.pack("<Q", 8) + end)
-    _write_set(folder / "sets" / SET)
 
 
 def _write_data(folder: Path) -> None:
