@@ -37,7 +37,7 @@ class NcnnExport(Export):
 
     arithmetic: Literal["auto", "fp32"] = Field(
         default="auto",
-        description="How Arm CPUs compute the convolutions: auto (ncnn's default: fp16 where the CPU "
+        description="How Arm CPUs and GPUs compute the convolutions: auto (ncnn's default: fp16 where the processor "
         "has it, fastest) or fp32 (slower, results as measured on x86).",
     )
 
