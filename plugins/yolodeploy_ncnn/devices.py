@@ -232,7 +232,7 @@ DEVICES = (
         features=_ARM_8_2,
         source="https://www.rock-chips.com/a/en/products/RK35_Series/2022/0926/1660.html; Arm TRM of Cortex-A76, A55",
         identity=_known_as("rockchip,rk3588", "rockchip,rk3588s"),
-        no_gpu="boards run Arm's driver, Mesa's PanVK or none, depending on their image; a file for all of them has to run on the CPU",
+        no_gpu="run Arm's driver, Mesa's PanVK or none, depending on their image; a file for all of them has to run on the CPU",
     ),
     Device(
         name="arm-linux",

@@ -29,8 +29,8 @@ _KINDS = (
 )  # ncnn, src/gpu.h, GpuInfo::type
 _SOFTWARE = 3
 _NO_DEVICE = (
-    "ncnn finds no Vulkan device{said}. Install the driver of the GPU, or Mesa's software device, which shows wrong results "
-    "as well: apt-get install mesa-vulkan-drivers"
+    "ncnn finds no Vulkan device{said}. Install the driver of the GPU, or Mesa's software device, which is enough to see "
+    "whether results are right: apt-get install mesa-vulkan-drivers"
 )
 
 
