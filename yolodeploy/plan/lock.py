@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolodeploy.errors import EnvironmentProblem, LockMismatch
-from yolodeploy.plan.plan import named_target
 from yolodeploy.system import quotable, read_json, replace_file, shown, shown_json
 
 if TYPE_CHECKING:
@@ -67,6 +66,8 @@ def lock_of(
     plan: Plan, outputs: Mapping[str, str], bundle: Mapping[str, str] | None = None
 ) -> Lock:
     """The lock of a plan, from output digests by step id (as far as known) and those of the app's files by name."""
+    from yolodeploy.plan.plan import named_target  # late: `verify` reads locks, and needs no plan
+
     return Lock(
         recipe=plan.file.recipe.name,
         target=named_target(plan.target),
