@@ -65,7 +65,7 @@ def elsewhere(bench: Bench) -> None:
 
 
 def killed(bench: Bench) -> None:
-    """Workers of Ray, and their children, killed at random moments of a run: it ends with the same bytes."""
+    """Workers of Ray killed at random moments of a run, and their children with them: it ends with the same bytes."""
     project = _project(bench)
     _deploy(project)
     expected = _locks(project)
@@ -208,8 +208,8 @@ def _locks(project: Path) -> dict[str, bytes]:
 
 
 def _kill_one(command: int, chance: random.Random) -> int:
-    """Kill a worker of Ray, or the process in which one does a job; returns how many were killed."""
-    found = [pid for pid in sorted(descendants(command)) if _is_worker(pid)]
+    """Kill a worker of Ray that does a job; returns how many were killed."""
+    found = [pid for pid in sorted(descendants(command)) if _works(pid)]
     if not found:
         return 0
     try:
@@ -219,9 +219,10 @@ def _kill_one(command: int, chance: random.Random) -> int:
     return 1
 
 
-def _is_worker(pid: int) -> bool:
+def _works(pid: int) -> bool:
+    """Whether a process is a worker of Ray that does one of our jobs, whose names have a colon."""
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        command = Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return False
-    return "yolodeploy.jobs.child" in command or command.startswith(("ray::work", "ray::IDLE"))
+    return command.startswith("ray::") and ": " in command

@@ -34,7 +34,7 @@ from yolodeploy.store import Store
 from yolodeploy.system import Console, child_environment, missing, threads
 
 _RETRIES = 20  # of a job whose worker was lost
-_POLL = 0.2  # seconds
+_POLL, _PATIENCE = 0.2, 5.0  # seconds
 _OBJECTS = 100 << 20  # bytes that Ray keeps for this command: outcomes, which are short
 _MEMORY = 3 << 29  # bytes that a job is taken to need
 _THREADS = {What.COMPARE: 4, What.SOURCE: 4, What.STAGE: 4, What.STEP: 2, What.FLOAT: 2}
@@ -118,7 +118,7 @@ class RayCluster:
     ) -> Iterator[tuple[Job, Outcome]]:
         """Hand all jobs to Ray, and yield each with its outcome as it ends."""
         ray = self._ray
-        board = ray.remote(num_cpus=0)(Board).remote()
+        board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
         results: dict[str, tuple[Any, Any]] = {}
         for job in jobs.values():
             found = (results[id_] if id_ in results else self._sent(id_) for id_ in job.needs)
@@ -131,12 +131,23 @@ class RayCluster:
             self._running[results[job.id][0]] = job
         while self._running:
             ready, _ = ray.wait(list(self._running), num_returns=1, timeout=_POLL)
-            progress.take(ray.get(board.take.remote()))
+            progress.take(self._said(board))
             for reference in ready:
                 job = self._running.pop(reference)
                 outcome = self._arrived(job, *results[job.id])
                 progress.done(job, outcome)
                 yield job, outcome
+
+    def _said(self, board: Any) -> list[tuple[str, list[Any]]]:
+        """What workers said since the last time; nothing if the board is lost, which costs no result."""
+        from ray.exceptions import RayError
+
+        with contextlib.suppress(RayError):
+            said: list[tuple[str, list[Any]]] = self._ray.get(
+                board.take.remote(), timeout=_PATIENCE
+            )
+            return said
+        return []
 
     def _sent(self, id_: str) -> tuple[Any, Any] | None:
         """What a job needs that is in this store already, for workers that do not see it."""

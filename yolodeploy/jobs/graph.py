@@ -27,8 +27,8 @@ class Need:
 def need_of(ready: Ready, *, measures: bool, source: bool = False) -> Need:
     """The jobs of a recipe that is ready, which the store lacks the results of.
 
-    Artifacts are measured on another host by this process, so jobs only make them. With `source`, the source model's findings are a job of their own, for several recipes to share; else the first comparison
-    measures both models in one pass.
+    Artifacts are measured on another host by this process, so jobs only make them. With `source`, the source model's findings are
+    a job of their own, for several recipes to share; else the first comparison measures both models in one pass.
     """
     if measures and (found := _measured(ready)):
         return Need((), found)
