@@ -73,6 +73,10 @@ class RemotePredictor:
 
 def pixels_of(images: Floats) -> NDArray[np.uint8] | None:
     """The 8-bit pixels of images in 0..1; None if they do not give these images back bit for bit."""
-    pixels = np.rint(images * 255).clip(0, 255).astype(np.uint8)
-    again = pixels.astype(np.float32) / np.float32(255)
-    return pixels if np.array_equal(again, images) else None
+    values = images * np.float32(255)
+    np.rint(values, out=values)
+    if not (values.min() >= 0 and values.max() <= 255):
+        return None
+    pixels = values.astype(np.uint8)
+    np.divide(values, np.float32(255), out=values)
+    return pixels if np.array_equal(values, images) else None

@@ -81,7 +81,8 @@ class Worker:
         shape = tuple(int(side) for side in head["shape"])
         if "images" in head:
             self._keep(head, blobs)
-            images = np.stack([self._pixels(digest, shape) for digest in head["images"]])
+            new = dict(zip(head["digests"], blobs))
+            images = np.stack([self._image(digest, new, shape) for digest in head["images"]])
         else:
             images = np.stack([np.frombuffer(blob, "<f4").reshape(shape) for blob in blobs])
         found = self._models[str(head["name"])](images)
@@ -116,9 +117,10 @@ class Worker:
         finally:
             self._kept.drop(folder)
 
-    def _pixels(self, digest: str, shape: tuple[int, ...]) -> Any:
-        """The image as `data.to_tensor` makes it, bit for bit."""
-        pixels = np.frombuffer(self._kept.read(digest), np.uint8).reshape(shape)
+    def _image(self, digest: str, new: Mapping[str, bytes], shape: tuple[int, ...]) -> Any:
+        """The image as `data.to_tensor` makes it, bit for bit, of pixels that just came or are kept."""
+        data = new[digest] if digest in new else self._kept.read(digest)
+        pixels = np.frombuffer(data, np.uint8).reshape(shape)
         return pixels.astype(np.float32) / np.float32(255)
 
 
