@@ -212,7 +212,7 @@ def cuts(bench: Bench) -> None:
     recipe = bench.work / "cuts.yaml"
     recipe.write_text(
         f"extends: {ROOT}/recipes/android.yaml\nname: cuts\n"
-        "data: {evaluation: {split: val, images: 48}}\n"
+        "data: {evaluation: {split: val, images: 24}}\n"
     )
     chance, told, good, spared = random.Random(0), Counter[str](), 0, 0
     with _desk(bench) as desk, _small_disk(desk.folder("desk")):
@@ -230,6 +230,8 @@ def cuts(bench: Bench) -> None:
             good += not faults
             for fault in faults:
                 print(f"{number} ({name}): {fault}", flush=True)
+            if number % 10 == 9:
+                print(f"{good} of {number + 1} so far", flush=True)
     for what, count in sorted(told.items()):
         print(f"{what:<28} {count} times")
     print(
