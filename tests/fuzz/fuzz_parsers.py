@@ -286,6 +286,12 @@ def _info(folder: Path) -> object:
     return ModelInfo.read(folder / "yolo")
 
 
+def _hosts(folder: Path) -> object:
+    from yolodeploy.hosts import named_hosts
+
+    return named_hosts(folder)
+
+
 def _frames(folder: Path) -> object:
     """As a session reads what a host sends."""
     from yolodeploy.errors import HostProblem
@@ -340,6 +346,7 @@ PARSERS = {
         [f"{OBJECT}/meta.json", f"{OBJECT}/data/data.json"], _store, SEALED
     ),
     "archive of a result": Parser(["object.tar"], _archive, (tar_headers, tar_headers, *BLIND)),
+    "hosts.toml": Parser(["hosts.toml"], _hosts, TEXT),
     "host: frames": Parser(["frames.bin"], _frames, TEXT),
     "host: answers": Parser(["answers.json"], _answers, JSON),
     "digests.json": Parser(["store/digests.json"], _digests, SEALED),

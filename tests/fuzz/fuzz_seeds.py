@@ -47,6 +47,18 @@ steps:
   - palettize: {bits: 6, keep_float: [dfl, decode, head.last, "model.0.*"]}
 checks: {size_mb: 3.5, map_drop: 0.02, step_drop: {prune: 0.1}}
 """
+HOSTS = """\
+# what a project may say
+[pi]
+kind = "ssh"
+address = "pi@raspberrypi.local"
+port = 2222
+device = "raspberry-pi-5"
+
+[shared]
+kind = "ssh"
+address = "bench-7"
+"""
 DATA = (
     "path: .\ntrain: images/train\nval: [images/val, more.txt]\nnames:\n  0: circle\n  1: square\n"
 )
@@ -64,6 +76,7 @@ def make_seeds(folder: Path, backends: Iterable[str] = TARGETS) -> None:
     for name in backends:
         _run(name, "export", model, folder / name)
     _write_state(folder)
+    (folder / "hosts.toml").write_text(HOSTS, encoding="utf-8")
     (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     age = time.time() - (folder / "tiny.pt").stat().st_mtime
     time.sleep(max(0.0, 2.2 - age))  # digests of younger files are not remembered
