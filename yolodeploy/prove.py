@@ -109,7 +109,7 @@ def prove_bundle(
         "measures": plain_measures(golden.measures),
         "conditions": golden.conditions(),
         "checks": [],
-        "missing": [_NEED_IMAGES, _NEED_EXPORT, *golden.missing],
+        "missing": [_NEED_IMAGES, _NEED_EXPORT],
     }
     return Proved(value, add_evidence(home, value, report_page, signer, console.warn))
 

@@ -245,3 +245,20 @@ def test_only_plain_names_are_sets(proven: World) -> None:
     assert (
         "evidence/Shed 2.json is not a file of a bundle" in proven.run("verify", "dist/pot").error
     )
+
+
+def test_a_host_on_which_nothing_is_timed_says_so(deployed: World) -> None:
+    from yolodeploy.report import report_table, set_table
+
+    slow = Elsewhere(untimed="shed emulates its processor", what=replace(KILN, emulated=True))
+    alone, whole = _alone(deployed, slow), _prove(deployed, slow)
+    assert whole.report is not None
+    for value in (alone.value, whole.value):
+        latency = next(m for m in value["measures"] if m["key"] == "latency_ms")
+        assert (latency["artifact"], latency["reason"]) == (None, "shed emulates its processor")
+        assert value["place"]["reason"] == "it emulates Kiln A mark 7"
+    for table in (set_table(alone.value), report_table(whole.report)):
+        assert "not measured: shed emulates its processor" in " ".join(table.split())
+    assert deployed.run("verify", "dist/pot").code == 0
+    shown = " ".join(deployed.run("inspect", "dist/pot").out.split())
+    assert "it emulates Kiln A mark 7 (golden vectors only)" in shown

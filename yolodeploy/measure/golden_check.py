@@ -45,24 +45,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GoldenCheck:
-    """What was measured, where, and with which timing; `missing` says what was not, and why."""
+    """What was measured, where, and with which timing, if the host times anything."""
 
     measures: tuple[Measure, ...]
     place: Place
     runtime: Runtime
-    timing: Timing
-    missing: tuple[str, ...]
+    timing: Timing | None
 
     def conditions(self) -> dict[str, Any]:
         """What it was measured on, as a report has it: one image, the golden one."""
-        names = ("runs", "threads", "cpu", "waited", "batch")
-        timed = {name: getattr(self.timing, name) for name in names}
-        return {
-            "images": 1,
-            **timed,
-            "climate": dict(self.timing.climate),
-            "runtime": asdict(self.runtime),
-        }
+        about: dict[str, Any] = {"images": 1, "runtime": asdict(self.runtime)}
+        if self.timing:
+            names = ("runs", "threads", "cpu", "waited", "batch")
+            about |= {name: getattr(self.timing, name) for name in names}
+            about["climate"] = dict(self.timing.climate)
+        return about
 
 
 def check_golden(
@@ -97,10 +94,11 @@ def check_golden(
                 f"{shown(home)}: its artifact returns other outputs than the golden ones"
             )
         tensor = str(home / "golden/input.npy")
-        timing = host.time(Timed(backend, target, artifact, {}, tensor, THREADS))
+        timed = Timed(backend, target, artifact, {}, tensor, THREADS)
+        timing = None if host.untimed else host.time(timed)
     place = place_of(backend, target, host, predictor.runtime)
-    measures = (*golden.compared(ours), *_costs(timing))
-    return GoldenCheck(measures, place, predictor.runtime, timing, ())
+    measures = (*golden.compared(ours), *_costs(timing, host.untimed))
+    return GoldenCheck(measures, place, predictor.runtime, timing)
 
 
 def _target(home: Path, plan: Mapping[str, Any]) -> tuple[Backend, Target]:
@@ -215,7 +213,11 @@ def _difference(value: float, group: str) -> Measure:
     )
 
 
-def _costs(timing: Timing) -> Iterator[Measure]:
+def _costs(timing: Timing | None, reason: str) -> Iterator[Measure]:
+    if timing is None:
+        for key in (Key.LATENCY, Key.LATENCY_P90, Key.PEAK_MEMORY):
+            yield Measure(key, None, None, higher_is_better=False, reason=reason)
+        return
     image, batch = timing.image, timing.batch
     interval = (round(image.low * batch, 4), round(image.high * batch, 4)) if image else None
     yield Measure(

@@ -27,10 +27,13 @@ def _rows(value: Mapping[str, Any]) -> Iterator[Row]:
         name, unit = difference_name(each.group)
         parts.append(f"{name} max {each.artifact:.4g}{unit}")
     yield "golden output", f"max difference {largest.artifact:.4g} ({', '.join(parts)})"
-    median, p90 = (one(measures, key).artifact for key in (Key.LATENCY, Key.LATENCY_P90))
-    timed = f"median {median:.2f} ms, p90 {p90:.2f} ms{per_batch(conditions['batch'])}"
-    yield "latency", f"{timed} ({where_timed(conditions)})"
-    yield "peak memory", f"{one(measures, Key.PEAK_MEMORY).artifact:.0f} MB, whole process"
+    latency, p90 = (one(measures, key) for key in (Key.LATENCY, Key.LATENCY_P90))
+    if latency.artifact is None:
+        yield "latency", f"not measured: {latency.reason}"
+    else:
+        timed = f"median {latency.artifact:.2f} ms, p90 {p90.artifact:.2f} ms"
+        yield "latency", f"{timed}{per_batch(conditions['batch'])} ({where_timed(conditions)})"
+        yield "peak memory", f"{one(measures, Key.PEAK_MEMORY).artifact:.0f} MB, whole process"
     if climate := climate_words(conditions):
         yield "climate", climate
     yield "measured in", f"{place.runtime} {place.version} on {place.cpu}"
