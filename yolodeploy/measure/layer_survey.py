@@ -15,6 +15,7 @@ from yolodeploy.data import Dataset
 from yolodeploy.errors import DataError, EnvironmentProblem, PlanRefused
 from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.hosts import LOCAL, Host
+from yolodeploy.measure.place import require_claim
 from yolodeploy.plan import PlannedStep
 from yolodeploy.system import file_digest
 
@@ -33,6 +34,8 @@ def survey_layers(
     of the table (None unless `by_map`). Raises PlanRefused if the recipe has no such step.
     """
     plan = runner.plan
+    if host.claims:
+        require_claim(host, host.hardware(plan.backend))
     chosen = [index for index, planned in enumerate(plan.steps) if planned.step.probe]
     if not chosen:
         able = sorted({step.name for step in plan.backend.STEPS if step.probe})
