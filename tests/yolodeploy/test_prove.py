@@ -239,6 +239,17 @@ def test_sets_are_checked(proven: World, change: dict[str, Any], said: str) -> N
     assert said in result.error
 
 
+def test_a_bundle_has_a_bounded_number_of_sets(
+    proven: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolodeploy.bundle.adding.MAX_SETS", 1)
+    before = _files(proven)
+    _prove(proven)  # replaces its own
+    with pytest.raises(EnvironmentProblem, match="has evidence from 1 places already"):
+        _prove(proven, Elsewhere(name="barn"))
+    assert _files(proven) == before
+
+
 def test_only_plain_names_are_sets(proven: World) -> None:
     (proven.bundle / "evidence/Shed 2.json").write_text("{}")
     mend(proven.bundle, statement=True)

@@ -11,8 +11,9 @@ import yolodeploy
 from yolodeploy.backend import PROVENANCE, SIGNATURE
 from yolodeploy.bundle.attest import with_subjects
 from yolodeploy.bundle.bundle import digests, replacing, seal_bundle, warn_of_other_key
-from yolodeploy.bundle.evidence_sets import EvidenceSet, plain_set, read_sets, set_file
+from yolodeploy.bundle.evidence_sets import MAX_SETS, EvidenceSet, plain_set, read_sets, set_file
 from yolodeploy.bundle.integrity import Inspection, inspect_bundle
+from yolodeploy.bundle.manifest import set_names
 from yolodeploy.errors import EnvironmentProblem, VerificationFailed
 from yolodeploy.system import encoded, read_json, shown, write_json
 
@@ -48,6 +49,7 @@ def add_evidence(
         shutil.copytree(home, new, copy_function=shutil.copyfile)
         (new / name).parent.mkdir(exist_ok=True)
         (new / name).write_bytes(data)
+        _require_few(new, home)
         _write_page(new, found, page)
         write_json(new / PROVENANCE, with_subjects(read_json(new / PROVENANCE), digests(new)))
         assert found.id is not None  # noqa: S101 - an intact bundle has one
@@ -69,6 +71,13 @@ def require_key(home: Path, found: Inspection, signer: CryptoSigner | None) -> N
     if signer is None and SIGNATURE in found.digests:
         raise EnvironmentProblem(
             f"{shown(home)}: is signed, and evidence that is added changes what the signature is of. Sign again, with --key."
+        )
+
+
+def _require_few(new: Path, home: Path) -> None:
+    if len(set_names(digests(new))) > MAX_SETS:
+        raise EnvironmentProblem(
+            f"{shown(home)}: has evidence from {MAX_SETS} places already, which is as many as a bundle may have. Deploy it to another --dist."
         )
 
 

@@ -21,7 +21,8 @@ from yolodeploy.tasks import Key
 
 _ALONE = ".golden"  # after it, where only the golden vectors were measured
 _HERE = "this-machine"  # instead of the name of a host
-_MAX_BYTES, _MAX_SETS = 1 << 20, 64
+MAX_SETS = 64
+_MAX_BYTES = 8 << 20  # as of every JSON file of a bundle
 
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Text = Annotated[str, Field(max_length=2000)]
@@ -72,7 +73,7 @@ class EvidenceSet(_Strict):
     recipe: _Text
     plan: _Sha256 | None
     place: Place
-    measures: list[SetMeasure] = Field(max_length=10_000)
+    measures: list[SetMeasure] = Field(max_length=100_000)
     conditions: dict[str, JsonValue] = Field(max_length=50)
     checks: list[SetCheck] = Field(max_length=100)
     missing: list[_Text] = Field(max_length=100)
@@ -126,8 +127,8 @@ def read_sets(
     """
     sets, problems = [], []
     found = set_names(names)
-    if len(found) > _MAX_SETS:
-        return [], [f"{SETS} has more than {_MAX_SETS} sets"]
+    if len(found) > MAX_SETS:
+        return [], [f"{SETS} has more than {MAX_SETS} sets"]
     for name in found:
         try:
             each = read_set(folder / name)
