@@ -4,12 +4,14 @@
 
 `FOLDER` is what bench/arm64_root.sh made. Of every recipe (by default all that target Android and are in the store) the artifact
 runs on N images here, on a Cortex-A72 (no fp16 arithmetic) and on a Cortex-A76 (fp16). Agreement is the primary measure of
-what was found there with a score over .25, with what was found here as labels: 1 means that all of it is the same.
+what was found there with a score over .25, with what was found here as labels: 1 means that all of it is the same. Exits with
+1 if other objects are found.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +28,7 @@ from yolodeploy.system import Console
 from yolodeploy.tasks import task_of
 
 ROOT = Path(__file__).resolve().parent.parent
+LEAST = 0.98  # of the agreement
 CPUS = ("cortex-a72", "cortex-a76")
 HEAD = "| recipe | on | found here / there | agreement | largest differences of raw outputs | s / image |"
 
@@ -39,16 +42,19 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("~/.cache/yolodeploy").expanduser())
     options = parser.parse_args()
     print(HEAD, "|---|---|---|---|---|---|", sep="\n")
+    others = 0
     for recipe in options.recipes or sorted((ROOT / "recipes").glob("android*.yaml")):
-        for line in rows(recipe, options):
+        for line, agrees in rows(recipe, options):
             print(line, flush=True)
+            others += not agrees
+    sys.exit(f"{others} rows find other objects, or agree less than {LEAST}" if others else 0)
 
 
-def rows(recipe: Path, options: argparse.Namespace) -> Iterator[str]:
-    """The rows of one recipe."""
+def rows(recipe: Path, options: argparse.Namespace) -> Iterator[tuple[str, bool]]:
+    """The rows of one recipe, and whether the same objects are found."""
     runner = Runner(plan_recipe(recipe, options.store), Store(options.store, print), Console(-1))
     if not options.recipes and runner.plan.final.id not in runner.cached:
-        yield f"| {recipe.stem} | not in the store: deploy it, or name it | | | | |"
+        yield f"| {recipe.stem} | not in the store: deploy it, or name it | | | | |", True
         return
     plan = runner.plan
     view, target = plan.views["evaluation"].spread(options.images), plan.target
@@ -75,10 +81,12 @@ def rows(recipe: Path, options: argparse.Namespace) -> Iterator[str]:
         for cpu in CPUS:
             given = {"kind": "qemu", "root": options.root, "cpu": cpu, "folder": folder}
             there, theirs, _, seconds = run(qemu.make(cpu, qemu.Settings.model_validate(given)))
-            counts = " / ".join(str(sum(map(task.count, found))) for found in (ours, theirs))
+            found_by = [sum(map(task.count, found)) for found in (ours, theirs)]
+            counts = " / ".join(map(str, found_by))
             score = task.score(labels, theirs)
             differences = _largest(task, here, there, layout)
-            yield f"| {recipe.stem} | {cpu} | {counts} | {score:.4f} | {differences} | {seconds:.1f} |"
+            row = f"| {recipe.stem} | {cpu} | {counts} | {score:.4f} | {differences} | {seconds:.1f} |"
+            yield row, found_by[0] == found_by[1] and score >= LEAST
 
 
 def _raw(predictor: Predictor, pixels: Any, names: Sequence[str]) -> Any:

@@ -40,7 +40,7 @@ def time_jobs(
         if precise(names, timed.limits, times) or time.monotonic() >= end:
             break
     waits = [part.waited for part in parts if part.waited is not None]
-    on = f", cores {', '.join(map(str, cores))}" if cores else ", no cores of its own"
+    on = f" (core{'s' * (len(cores) > 1)} {', '.join(map(str, cores))})" if cores else ""
     timing = replace(
         figures(names, times),
         peak_memory_mb=round(parts[0].peak_memory_mb, 1),

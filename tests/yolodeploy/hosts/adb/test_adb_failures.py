@@ -249,7 +249,7 @@ def test_figures_of_a_device(there: Path, tmp_path: Path, tools: Mapping[str, st
     timed = Timed(BACKEND, TARGET, ARTIFACT, {"float": ARTIFACT}, str(tmp_path / "tensor.npy"), 1)
     found = _host(there, cores=[0]).time(timed)
     assert (found.median_ms, found.peak_memory_mb, found.threads) == (2.0, 5, 1)
-    assert found.cpu == "Tensor G3, cores 0"
+    assert found.cpu == "Tensor G3 (core 0)"
     assert found.others_ms == {"float": 2.0}
     assert found.climate["before"]["thermal_status"] == 1
 
