@@ -100,6 +100,11 @@ def outputs(*named: tuple[str, list[int]], values: bytes | None = None) -> Calla
     return act
 
 
+def always_half(head: dict[str, Any], _: list[bytes]) -> None:
+    while True:
+        write({"id": head["id"], "progress": 0.5}, [])
+
+
 def cut(head: dict[str, Any], blobs: list[bytes]) -> None:
     OUT.write(json.dumps({"id": head["id"], "result": {}, "blobs": [100]}).encode() + b"\n half")
     OUT.flush()
@@ -131,6 +136,8 @@ ANSWERS: dict[str, Callable[..., None]] = {
     "has too many blobs": say(b'{"id": 3, "blobs": [' + b"0," * 9000 + b"0]}\n"),
     "is too large": say(b'{"id": 3, "result": {}, "blobs": [1000000000000]}\n'),
     "has no end": endless(b"x"),
+    "is always half done": always_half,
+    "is done twice": changed(progress=2),
     "answers another request": changed(id=2),
     "has no result": lambda head, _: write({"id": head["id"]}, []),
     "has another result": changed(result=[1, {"a": "b"}]),

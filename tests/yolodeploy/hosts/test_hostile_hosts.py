@@ -67,6 +67,8 @@ SAID = {
     "has too many blobs": "it sent a message without the sizes of its blobs",
     "is too large": "it sent a message of 1000000000000 bytes, where at most",
     "has no end": "it sent a line without an end",
+    "is always half done": "it did not answer within 2 seconds",
+    "is done twice": "the progress of its work is no share",
     "answers another request": "it answered another request, so nothing that it said is used",
     "has no result": "its answer has no result",
     "has another result": "the answer is not what an answer has there",
