@@ -127,6 +127,8 @@ if [ -n "$only" ]; then
   exit
 fi
 
+# CMake refuses a folder that was made for other sources: those of another checkout, or of an installed wheel.
+grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$here/cpp" "$prefix/runner/CMakeCache.txt" 2> /dev/null || rm -rf "$prefix/runner"
 log=$(mktemp)
 {
   cmake -S "$here/cpp" -B "$prefix/runner" -DCMAKE_BUILD_TYPE=Release -Dncnn_DIR="$prefix/lib/cmake/ncnn" "${options[@]}" &&
