@@ -72,9 +72,12 @@ def make_recipes(
     batch = _Batch(
         [_Recipe(request) for request in requests], store, console, executor, run, bundles
     )
-    with executor:
-        batch.prepare()
-        batch.work()
+    try:
+        with executor:
+            batch.prepare()
+            batch.work()
+    finally:
+        store.release()  # errors keep frames, and those the store, alive
     return [recipe.result() for recipe in batch.recipes]
 
 
