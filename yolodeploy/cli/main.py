@@ -58,8 +58,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"yolodeploy {__version__}")
     subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common: Any = common_options()
-    for name in COMMANDS:
-        module = importlib.import_module(f"yolodeploy.cli.commands.{name}")
+    for path in COMMANDS:
+        module = importlib.import_module(f"yolodeploy.cli.commands.{path}")
+        name = path.rpartition(".")[2]
         command = subparsers.add_parser(name, parents=[common], help=module.HELP)
         if hasattr(module, "add_options"):
             module.add_options(command)

@@ -1,4 +1,4 @@
-"""One command, one file: `HELP`, `run(options, console) -> exit code`, and `add_options` if it has any.
+"""One command, one file, by the name of which it is called: `HELP`, `run(options, console) -> exit code`, and `add_options` if it has any.
 
 All of them are imported for `--help`, so what a command needs is imported when it runs.
 """
@@ -10,11 +10,11 @@ COMMANDS = (
     "deploy",
     "measure",
     "sensitivity",
-    "backends",
-    "devices",
+    "listings.backends",
+    "listings.devices",
     "inspect",
     "doctor",
-    "hosts",
+    "listings.hosts",
     "verify",
     "reproduce",
     "schema",
