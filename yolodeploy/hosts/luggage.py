@@ -18,10 +18,12 @@ from yolodeploy import __version__
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
-# Runs on any Python 3. The first line that it prints says whether the zip file has to be sent; `explain_boot` words what
+# Runs on any Python 3, and imports nothing from the folder in which it starts. The first line that it prints says whether the zip file has to be sent; `explain_boot` words what
 # it says when it stops.
 BOOT = """
-import hashlib, os, sys
+import sys
+sys.path = [entry for entry in sys.path if entry]
+import hashlib, os
 def stop(why):
     sys.stderr.write("yolodeploy-worker: %s\\n" % why)
     sys.stderr.flush()
@@ -57,7 +59,7 @@ if not found:
         os.replace(part, path)
     except OSError as error:
         stop("disk %d" % error.errno)
-sys.path[0] = path
+sys.path.insert(0, path)
 from yolodeploy.worker.serve import main
 main(root)
 """

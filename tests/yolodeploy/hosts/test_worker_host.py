@@ -56,3 +56,12 @@ def test_the_same_bytes_come_back(artifact: Artifact, host: WorkerHost, tmp_path
     kept = list((tmp_path / "there" / "kept").iterdir())
     there(images)
     assert list((tmp_path / "there" / "kept").iterdir()) == kept
+
+
+def test_a_worker_imports_nothing_from_the_folder_in_which_it_starts(
+    artifact: Artifact, host: WorkerHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("hashlib", "base64", "json", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a stranger ran')\n")
+    monkeypatch.chdir(tmp_path)
+    host.open(load_registry().backends["ncnn"], artifact, _target(), 1)

@@ -23,7 +23,7 @@ _ADDRESS = re.compile(
     r"([A-Za-z0-9_][A-Za-z0-9_.+-]*@)?[A-Za-z0-9:_][A-Za-z0-9:_.-]*(%[A-Za-z0-9]+)?"
 )
 _PATH = re.compile(r"(~/|/)[^\0\n\r]+")
-_BOOT = f"import base64;exec(base64.b64decode('{base64.b64encode(BOOT.encode()).decode()}'))"
+_BOOT = f"import sys;sys.path=[p for p in sys.path if p];import base64;exec(base64.b64decode('{base64.b64encode(BOOT.encode()).decode()}'))"
 
 
 def _plain_address(value: str) -> str:
