@@ -16,10 +16,9 @@ from process import BIN, Run, in_turns, median, ratio, run
 
 from yolodeploy.execution import Run as Command
 from yolodeploy.jobs import Job, LocalChild, Outcome, RayCluster, What, Work
-from yolodeploy.jobs.process_tree import descendants
 from yolodeploy.plan import Plan, Planner
 from yolodeploy.store import Entry, Store
-from yolodeploy.system import Console, threads
+from yolodeploy.system import Console, descendants, threads
 
 RECIPES = (
     "android", "android-int8", "android-small", "android-yolo11", "android-yolo26",

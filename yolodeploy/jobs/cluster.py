@@ -15,8 +15,8 @@ import logging
 import os
 import secrets
 import shutil
-import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -27,25 +27,23 @@ from yolodeploy.jobs.executor import OWN
 from yolodeploy.jobs.job import Fault, Job, Outcome, What, Work
 from yolodeploy.jobs.local import LocalChild
 from yolodeploy.jobs.parcels import pack_objects, unpack_objects
-from yolodeploy.jobs.process_tree import descendants, end
 from yolodeploy.jobs.progress import Progress
+from yolodeploy.jobs.ray_environment import (
+    first_reason,
+    inherited_by_ray,
+    kept_signals,
+    short_folder,
+)
 from yolodeploy.jobs.ray_worker import Board, work
 from yolodeploy.store import Store
-from yolodeploy.system import Console, child_environment, missing, threads
+from yolodeploy.system import Console, descendants, end_processes, missing, threads
 
 _RETRIES = 20  # of a job whose worker was lost
 _POLL, _PATIENCE = 0.2, 5.0  # seconds
 _OBJECTS = 100 << 20  # bytes that Ray keeps for this command: outcomes, which are short
 _MEMORY = 3 << 29  # bytes that a job is taken to need
 _THREADS = {What.COMPARE: 4, What.SOURCE: 4, What.STAGE: 4, What.STEP: 2, What.FLOAT: 2}
-_SHORT = 40  # characters of a folder in which Ray can make sockets
 _GRACE = 10.0  # seconds in which jobs end after Ctrl-C
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to Ray's makers
-    "RAY_memory_monitor_refresh_ms": "0",  # a job that runs out of memory must end, not run again and again
-    "RAY_raylet_start_wait_time_s": "180",  # for a machine that is busy
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 
 
 class RayCluster:
@@ -65,7 +63,7 @@ class RayCluster:
         self._ray: Any = None
         self._folder: Path | None = None  # of a Ray of our own
         self._before: set[int] = set()
-        self._running: dict[Any, Job] = {}
+        self._running: dict[Any, tuple[Job, Any]] = {}  # by the outcomes that are waited for
 
     def __enter__(self) -> Self:
         return self
@@ -117,26 +115,38 @@ class RayCluster:
         self, jobs: Mapping[str, Job], progress: Progress
     ) -> Iterator[tuple[Job, Outcome]]:
         """Hand all jobs to Ray, and yield each with its outcome as it ends."""
+        ray, board = self._ray, self._hand_over(jobs)
+        looked = 0.0
+        while self._running:
+            ready, _ = ray.wait(list(self._running), num_returns=1, timeout=_POLL)
+            if ready:  # and perhaps others
+                waiting = list(self._running)
+                ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+            if time.monotonic() - looked > _POLL:
+                looked = time.monotonic()
+                progress.take(self._said(board))
+            for reference in ready:
+                job, objects = self._running.pop(reference)
+                outcome = self._arrived(job, reference, objects)
+                progress.done(job, outcome)
+                yield job, outcome
+
+    def _hand_over(self, jobs: Mapping[str, Job]) -> Any:
+        """Give all jobs to Ray, each with those that it needs; returns the board on which workers say what they do."""
         ray = self._ray
         board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
+        task = ray.remote(work)  # once: each time Ray sends the function to its workers again
         results: dict[str, tuple[Any, Any]] = {}
         for job in jobs.values():
             found = (results[id_] if id_ in results else self._sent(id_) for id_ in job.needs)
             given = [pair for pair in found if pair]
-            task = ray.remote(work).options(**self._resources(job))
             arguments = [*(outcome for outcome, _ in given), *(objects for _, objects in given)]
-            results[job.id] = task.remote(
+            outcome, objects = task.options(**self._resources(job)).remote(
                 job.text(), self._token, self._console.level, board, *arguments
             )
-            self._running[results[job.id][0]] = job
-        while self._running:
-            ready, _ = ray.wait(list(self._running), num_returns=1, timeout=_POLL)
-            progress.take(self._said(board))
-            for reference in ready:
-                job = self._running.pop(reference)
-                outcome = self._arrived(job, *results[job.id])
-                progress.done(job, outcome)
-                yield job, outcome
+            results[job.id] = outcome, objects
+            self._running[outcome] = job, objects
+        return board
 
     def _said(self, board: Any) -> list[tuple[str, list[Any]]]:
         """What workers said since the last time; nothing if the board is lost, which costs no result."""
@@ -193,10 +203,10 @@ class RayCluster:
         self._store.root.mkdir(parents=True, exist_ok=True)
         token.touch()
         try:
-            with _for_ray(own=self._where == OWN), _kept_signals():
+            with inherited_by_ray(own=self._where == OWN), kept_signals():
                 ray.init(**self._options())
         except Exception as error:
-            reason = _reason(error)
+            reason = first_reason(error)
             raise EnvironmentProblem(
                 f"--on {self._where}: Ray cannot be reached: {reason}."
             ) from error
@@ -215,7 +225,7 @@ class RayCluster:
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
         if self._where != OWN:
             return {"address": self._where, **quiet}
-        self._folder = Path(tempfile.mkdtemp(prefix="yolodeploy-", dir=_short_folder()))
+        self._folder = Path(tempfile.mkdtemp(prefix="yolodeploy-", dir=short_folder()))
         return {
             "num_cpus": threads(),
             "include_dashboard": False,
@@ -241,20 +251,8 @@ class RayCluster:
             return
         processes = descendants(os.getpid()) - self._before
         ray.shutdown()
-        end(processes, _GRACE)
+        end_processes(processes, _GRACE)
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _reason(error: BaseException) -> str:
-    """What went wrong first, in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
-
-
-def _short_folder() -> str | None:
-    """A folder for temporary files in which Ray can make sockets, whose paths must be short; None: the usual one."""
-    return None if len(tempfile.gettempdir()) < _SHORT or os.name != "posix" else os.sep + "tmp"
 
 
 def _lost(job: Job, error: Exception) -> Fault:
@@ -263,39 +261,3 @@ def _lost(job: Job, error: Exception) -> Fault:
     reason = " ".join(str(cause).split())[:300]
     text = f"{job.title}: Ray could not bring the job to its end: {type(cause).__name__}: {reason}"
     return Fault(EnvironmentProblem.__name__, text, EnvironmentProblem.exit_code)
-
-
-@contextlib.contextmanager
-def _for_ray(*, own: bool) -> Iterator[None]:
-    """In the block, environment and current folder are those that Ray's processes are to get.
-
-    They inherit both. The current folder may hold a stranger's modules, and Ray puts it on the import path. A Ray of our `own`
-    gets a token, or it would write one into the home folder.
-    """
-    before, folder = dict(os.environ), Path.cwd()
-    changed = {**child_environment(), **_QUIET}
-    if own:
-        changed["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    try:
-        _set_environment(changed)
-        os.chdir(tempfile.gettempdir())
-        yield
-    finally:
-        os.chdir(folder)
-        _set_environment(before)
-
-
-def _set_environment(values: Mapping[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(values)
-
-
-@contextlib.contextmanager
-def _kept_signals() -> Iterator[None]:
-    """Keep this process's way of handling signals, which Ray changes."""
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before[0])
-        signal.signal(signal.SIGINT, before[1])

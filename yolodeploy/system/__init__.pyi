@@ -14,6 +14,7 @@ from .image_shape import FILL, GREY, RGB, Fit, ImageShape
 from .json_files import encoded, read_json, shown_json, write_json
 from .machine import conditions, cpu_name, described, peak_memory_mb, threads
 from .memo import Memo
+from .process_tree import descendants, end_processes
 from .processes import (
     IN_PROCESS,
     PASSPHRASE,
@@ -43,9 +44,11 @@ __all__ = [
     "child_environment",
     "conditions",
     "cpu_name",
+    "descendants",
     "described",
     "digest_of",
     "encoded",
+    "end_processes",
     "end_with_parent",
     "file_digest",
     "installed",

@@ -16,9 +16,8 @@ from world import World
 from yolodeploy.errors import StoreProblem
 from yolodeploy.jobs import Job, Outcome, What, Work, is_cluster, ray_worker
 from yolodeploy.jobs.parcels import pack_objects, unpack_objects
-from yolodeploy.jobs.process_tree import descendants
 from yolodeploy.store import Store
-from yolodeploy.system import Console
+from yolodeploy.system import Console, descendants
 
 TOKEN = "cluster-here"
 START = 240  # seconds: Ray takes 5 to start, on a machine that is busy many times as long

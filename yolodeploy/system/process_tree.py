@@ -33,7 +33,7 @@ def descendants(root: int) -> set[int]:
     return found
 
 
-def end(processes: Collection[int], seconds: float) -> None:
+def end_processes(processes: Collection[int], seconds: float) -> None:
     """Wait until processes have ended; after some seconds, kill those that have not."""
     until = time.monotonic() + seconds
     while (alive := [pid for pid in processes if _lives(pid)]) and time.monotonic() < until:
