@@ -14,7 +14,7 @@ import onnx_models as zoo
 from real_model import ROOT
 
 from yolodeploy.cli.main import main
-from yolodeploy.measure import latency, timing
+from yolodeploy.hosts import local, timing
 
 IMAGES = 4
 TARGETS = {"ios": "coreml", "android": "ncnn", "intel-cpu": "openvino", "linux-x64": "onnxruntime"}
@@ -32,7 +32,7 @@ CLI = ("--cache", "cache", "--quiet")
 def test_four_checked_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     # No figure of latency is looked at.
-    monkeypatch.setattr(latency, "time_apart", timing.time_here)
+    monkeypatch.setattr(local, "time_apart", timing.time_here)
     monkeypatch.setattr(timing, "SETTLE", 0.0)
     monkeypatch.setattr(timing, "BURST", 0.0)
     zoo.yolox(tmp_path)

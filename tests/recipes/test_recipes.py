@@ -181,15 +181,16 @@ def test_reproduces_byte_for_byte(recipe, reproduced, plan_of):
 DEPLOY = """
 import contextlib, io, json, os, sys
 from yolodeploy.cli.main import main
-from yolodeploy.measure import latency, timing
+from yolodeploy.hosts import local, timing
+from yolodeploy.worker import turns
 os.umask(0o077)
-apart, seen = latency.time_apart, set()
+apart, seen = local.time_apart, set()
 def quickly(request):
     if request.limits or request.serving or request.backend not in seen:
         seen.add(request.backend)
         return apart(request)
     return timing.time_here(request)
-latency.time_apart, timing.SETTLE, timing.BURST = quickly, 0.0, 0.0
+local.time_apart, turns.SETTLE, turns.BURST = quickly, 0.0, 0.0
 done = {}
 commands = json.loads(sys.argv[1])
 for recipe, command in commands.items():

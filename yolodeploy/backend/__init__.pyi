@@ -17,17 +17,15 @@ from .contract import (
     Context,
     Counting,
     Counts,
-    Device,
-    Identity,
     Parted,
     Parts,
     Probe,
     Serving,
     Step,
-    Target,
     Trial,
     content,
 )
+from .device import Device, Identity, Target
 from .gpu import Accelerated, GpuHere
 from .inspected import Examining, Inspected, PartCount, inspect_file
 from .interface import Interface, Tensor

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from yolodeploy.backend.contract import Target
+    from yolodeploy.backend.device import Target
 
 
 @dataclass(frozen=True)

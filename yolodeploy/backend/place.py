@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from yolodeploy.backend.contract import Device
+    from yolodeploy.backend.device import Device
 
 _ARCHES = {"aarch64": "arm64", "amd64": "x86-64", "x86_64": "x86-64"}
 # What Linux calls the features that devices have, in /proc/cpuinfo

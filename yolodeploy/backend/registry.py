@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, cast
 
-from yolodeploy.backend.contract import Backend, Device, Step
+from yolodeploy.backend.contract import Backend, Step
+from yolodeploy.backend.device import Device
 from yolodeploy.backend.params import Params
 
 GROUP = "yolodeploy.backends"

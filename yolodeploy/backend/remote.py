@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from yolodeploy.backend.contract import Artifact, Target
+    from yolodeploy.backend.contract import Artifact
+    from yolodeploy.backend.device import Target
     from yolodeploy.backend.predictor import Layout, Outputs
     from yolodeploy.worker.turns import Burst
 

@@ -71,8 +71,7 @@ class Store:
     def __init__(self, root: Path, warn: Callable[[str], None]) -> None:
         self.root, self._warn = root.absolute(), warn
         self._leases = ObjectLeases(self.root)
-        self._reads = False
-        self.used: set[str] = set()  # ids of objects that were found or made
+        self._reads, self.used = False, set[str]()  # ids of objects that were found or made
 
     def peek(self, id_: str) -> bool:
         """Whether an object is there; its bytes are not read."""
@@ -88,12 +87,12 @@ class Store:
             self._leases.hold(ids)
 
     def release(self) -> None:
-        """Let others remove again what this store holds."""
+        """Let others remove what this store holds."""
         self._leases.release()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """In this block nothing is made: `obtain` and `remember` raise NotStored for what is not there."""
+        """In this block nothing is made or removed: NotStored is raised for what is not there, damaged or not wanted."""
         self._reads = True
         try:
             yield
@@ -114,6 +113,8 @@ class Store:
             return found
         if not os.path.lexists(self._home(id_)):
             return None
+        if self._reads:  # it stays, for it tells what else was made of it
+            raise NotStored(id_)
         with explained(self.root), self._lock(id_):
             return self._find_or_remove(id_, locked, given)
 

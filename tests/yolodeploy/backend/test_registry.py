@@ -126,6 +126,7 @@ def test_backends_and_devices(world: World) -> None:
         "os_max": "5",
         "features": ["fire"],
         "generic": False,
+        "gpus": [],
         "source": "",
     }
     lines = world.run("devices").out.splitlines()
