@@ -15,6 +15,7 @@ from real_model import ROOT
 
 from yolodeploy.cli.main import main
 from yolodeploy.hosts import local, timing
+from yolodeploy.worker import turns
 
 IMAGES = 4
 TARGETS = {"ios": "coreml", "android": "ncnn", "intel-cpu": "openvino", "linux-x64": "onnxruntime"}
@@ -33,8 +34,8 @@ def test_four_checked_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     # No figure of latency is looked at.
     monkeypatch.setattr(local, "time_apart", timing.time_here)
-    monkeypatch.setattr(timing, "SETTLE", 0.0)
-    monkeypatch.setattr(timing, "BURST", 0.0)
+    monkeypatch.setattr(turns, "SETTLE", 0.0)
+    monkeypatch.setattr(turns, "BURST", 0.0)
     zoo.yolox(tmp_path)
     pictures = sorted((ROOT / "examples/shapes/data/images/val").glob("*.jpg"))[:IMAGES]
     (tmp_path / "images").mkdir()
