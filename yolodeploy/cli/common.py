@@ -83,12 +83,14 @@ def chosen_host(options: argparse.Namespace, folders: Sequence[Path]) -> Iterato
 
     It is closed at the end, whatever happens. A cluster, which runs jobs, measures here.
     """
-    from yolodeploy.hosts import LOCAL, find_host
+    from yolodeploy.hosts import LOCAL
     from yolodeploy.jobs import is_cluster
 
     if options.on is None or is_cluster(options.on):
         yield LOCAL
         return
+    from yolodeploy.hosts import find_host
+
     found = [find_host(options.on, folder) for folder in folders]
     if other := next((each for each in found if each != found[0]), None):
         raise RecipeError(
