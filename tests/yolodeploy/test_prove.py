@@ -217,10 +217,10 @@ def proven(deployed: World) -> World:
     [
         ({"artifact": "0" * 64}, "is of another artifact: 000000000000"),
         ({"device": "kiln-b"}, "is for another device: kiln-b"),
-        ({"measures": [{"key": "map50_95"}]}, "is no set of evidence: measures.0.source"),
+        ({"measures": [{"key": "map50_95"}]}, "is not a set of evidence: measures.0.source"),
         ({"conditions": {"runs": float("nan")}}, "it has a number that is not finite"),
         ({"conditions": {"runs": float("inf")}}, "it has a number that is not finite"),
-        ({"extra": 1}, "is no set of evidence: extra: Extra inputs are not permitted"),
+        ({"extra": 1}, "is not a set of evidence: extra: Extra inputs are not permitted"),
         ({"missing": ["x" * 3000]}, "missing.0: String should have at most 2000 characters"),
         ({"place": {"host": "barn"}}, "place.host: the file has the name of another host"),
         ({"place": {"reason": "no"}}, "it must either be the target device or say why it is not"),

@@ -25,8 +25,7 @@ from .contract import (
     Trial,
     content,
 )
-from .device import Device, Identity, Target
-from .gpu import Accelerated, GpuHere
+from .device import Accelerated, Device, GpuHere, Identity, Target
 from .inspected import Examining, Inspected, PartCount, inspect_file
 from .interface import Interface, Tensor
 from .model_info import INFO_FILE, NO_MODEL, ONNX_FILE, Inspecting, ModelInfo, misfit

@@ -1,9 +1,10 @@
-"""Devices, as rows of a plugin's table, and what a recipe targets."""
+"""Devices, as rows of a plugin's table, what a recipe targets, and what this machine has in place of its GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,23 @@ class Target:
     device: Device
     os_version: str | None = None
     gpu: str | None = None
+
+
+@dataclass(frozen=True)
+class GpuHere:
+    """What this machine has in place of the target's GPU.
+
+    `problem` says why it has nothing, with the remedy; None if it has something. `conditions` name the GPU and its
+    driver: what was measured with others is measured again.
+    """
+
+    problem: str | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Accelerated(Protocol):
+    """A plugin whose devices have `gpus`; its `open` runs the artifact on one where the target names it."""
+
+    def gpu_here(self, target: Target) -> GpuHere:
+        """Say what this machine has in place of the target's GPU; asked only if the target names one."""

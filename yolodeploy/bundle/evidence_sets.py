@@ -133,7 +133,7 @@ def read_sets(
         try:
             each = read_set(folder / name)
         except (OSError, ValueError, RecursionError) as error:
-            problems.append(f"{name} is no set of evidence: {_reason(error)}")
+            problems.append(f"{name} is not a set of evidence: {_reason(error)}")
             continue
         if each.artifact != artifact:
             problems.append(f"{name} is of another artifact: {each.artifact[:12]}")

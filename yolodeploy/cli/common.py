@@ -139,7 +139,7 @@ def open_cluster(options: argparse.Namespace, store: Store, console: Console) ->
 
     if not is_cluster(options.on):
         raise RecipeError(
-            f"--on {one_line(options.on)}: is no cluster. Write ray, auto, host:port or ray://host:port."
+            f"--on {one_line(options.on)} does not name a cluster. Write ray, auto, host:port or ray://host:port."
         )
     return RayCluster(options.on, console, options.described, store)
 

@@ -176,7 +176,7 @@ def _timed(meta: Mapping[str, str], text: str, job: Job) -> Results:
     for line in lines[1:]:
         words = line.split(" ")
         if len(words) < 3 + job.burst_runs or words[0] != "burst":
-            raise ValueError(f"{line[:80]!r} is no burst of at least {job.burst_runs} runs")
+            raise ValueError(f"{line[:80]!r} is not a burst of at least {job.burst_runs} runs")
         found[words[1], words[2]] = tuple(map(_run, words[3:]))
     rounds = range(job.first_round, job.first_round + job.rounds)
     wanted = [(str(number), str(model)) for model in range(count) for number in rounds]
@@ -191,7 +191,7 @@ def _run(word: str) -> TimedRun:
     try:
         run = TimedRun(float(passed), float(waited))
     except ValueError:
-        raise ValueError(f"{word[:40]!r} is no time of a run") from None
+        raise ValueError(f"{word[:40]!r} is not the time of a run") from None
     if not (0 < run.passed < _LONGEST_MS and 0 <= run.waited < _LONGEST_MS):
-        raise ValueError(f"{word[:40]!r} is no time of a run")
+        raise ValueError(f"{word[:40]!r} is not the time of a run")
     return run

@@ -148,11 +148,11 @@ def test_results_of_other_jobs_and_versions() -> None:
         (BURSTS, "whether delays are counted"),
         (["delay unknown", *BURSTS[:3]], "must have 2 bursts of each of 2 models"),
         (["delay unknown", *BURSTS, BURSTS[0]], "must have 2 bursts of each of 2 models"),
-        (["delay unknown", "burst 12 0 1.0:0"], "no burst of at least 2 runs"),
-        (["delay unknown", "burst 12 0 1.0:0 nan:0"], "'nan:0' is no time"),
-        (["delay unknown", "burst 12 0 1.0:0 1"], "'1' is no time"),
-        (["delay unknown", "burst 12 0 1.0:0 -1:0"], "'-1:0' is no time"),
-        (["delay unknown", "burst 12 0 1.0:0 inf:0"], "'inf:0' is no time"),
+        (["delay unknown", "burst 12 0 1.0:0"], "not a burst of at least 2 runs"),
+        (["delay unknown", "burst 12 0 1.0:0 nan:0"], "'nan:0' is not the time"),
+        (["delay unknown", "burst 12 0 1.0:0 1"], "'1' is not the time"),
+        (["delay unknown", "burst 12 0 1.0:0 -1:0"], "'-1:0' is not the time"),
+        (["delay unknown", "burst 12 0 1.0:0 inf:0"], "'inf:0' is not the time"),
     ],
 )
 def test_malformed_times(lines: list[str], message: str) -> None:

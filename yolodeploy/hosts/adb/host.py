@@ -175,7 +175,7 @@ class AdbHost:
         built = machine_of(file)
         if built is None:
             raise self._adb.problem(
-                f"{file} is no program. Correct `runner` in hosts.toml, or build it."
+                f"{file} is not a program. Correct `runner` in hosts.toml, or build it."
             )
         if built != machine or (self._facts.abis and not runs(built, self._facts.abis)):
             raise self._adb.problem(

@@ -94,7 +94,7 @@ def _last(said: str) -> str:
 
 
 def machine_of(file: Path) -> str | None:
-    """The machine that an ELF program is for, as `uname -m` calls it; None if it is no program."""
+    """The machine that an ELF program is for, as `uname -m` calls it; None if it is not a program."""
     try:
         with file.open("rb") as stream:
             head = stream.read(20)

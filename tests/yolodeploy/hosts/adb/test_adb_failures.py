@@ -163,8 +163,8 @@ def test_a_cable_that_comes_off_at_any_command_is_no_result(
 @pytest.mark.parametrize(
     ("runner", "said"),
     [
-        ("/nowhere/runner", "/nowhere/runner is no program. Correct `runner` in hosts.toml"),
-        (__file__, "is no program"),
+        ("/nowhere/runner", "/nowhere/runner is not a program. Correct `runner` in hosts.toml"),
+        (__file__, "is not a program"),
     ],
 )
 def test_a_runner_that_is_none(runner: str, said: str, there: Path) -> None:
