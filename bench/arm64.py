@@ -22,7 +22,7 @@ from yolodeploy.backend import Predictor, layout_of, named_outputs
 from yolodeploy.data import letterboxed_file, to_tensor
 from yolodeploy.execution import Runner, as_artifact
 from yolodeploy.hosts import LOCAL, Host, qemu
-from yolodeploy.plan import plan_recipe
+from yolodeploy.planning import plan_recipe
 from yolodeploy.store import Store
 from yolodeploy.system import Console
 from yolodeploy.tasks import task_of

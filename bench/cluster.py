@@ -16,7 +16,7 @@ from process import BIN, Run, in_turns, median, ratio, run
 
 from yolodeploy.execution import Run as Command
 from yolodeploy.jobs import Job, LocalChild, Outcome, RayCluster, What, Work
-from yolodeploy.plan import Plan, Planner
+from yolodeploy.planning import Plan, Planner
 from yolodeploy.store import Entry, Store
 from yolodeploy.system import Console, descendants, threads
 

@@ -22,7 +22,7 @@ from yolodeploy.bundle import (
     require_intact,
     require_key,
 )
-from yolodeploy.deploy import Request, forget_doubtful
+from yolodeploy.deployment import Request, forget_doubtful
 from yolodeploy.errors import (
     ChecksFailed,
     LockMismatch,
@@ -41,7 +41,7 @@ from yolodeploy.measure import (
     require_device,
     run_checks,
 )
-from yolodeploy.plan import LockFile, label_warnings, plan_recipe
+from yolodeploy.planning import LockFile, label_warnings, plan_recipe
 from yolodeploy.report import make_report, report_page
 from yolodeploy.store import Entry, Store
 from yolodeploy.store.remote import shared_store

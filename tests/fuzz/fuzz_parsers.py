@@ -55,7 +55,7 @@ class Parser:
 
 
 def _recipe(folder: Path) -> object:
-    from yolodeploy.plan.planner import plan_recipe
+    from yolodeploy.planning.planner import plan_recipe
 
     return plan_recipe(folder / "recipe.yaml", folder / "store")
 
@@ -66,7 +66,7 @@ def _plan(folder: Path) -> Any:
 
 
 def _lock(folder: Path) -> object:
-    from yolodeploy.plan import LockFile
+    from yolodeploy.planning import LockFile
 
     return LockFile.beside(_plan(folder)).require_inputs(_plan(folder))
 
@@ -211,7 +211,7 @@ def _bundle(folder: Path) -> object:
     from yolodeploy.bundle.bundle import signers
     from yolodeploy.bundle.integrity import inspect_bundle, lock_problems
     from yolodeploy.errors import VerificationFailed
-    from yolodeploy.plan.lock import read_lock
+    from yolodeploy.planning.lock import read_lock
 
     home, signer = folder / "bundle", bundle_signer()
     found = inspect_bundle(home, signer.public_key)
@@ -275,7 +275,7 @@ def _digests(folder: Path) -> object:
 
 
 def _facts(folder: Path) -> object:
-    from yolodeploy.plan.facts import WeightsFacts
+    from yolodeploy.planning.facts import WeightsFacts
     from yolodeploy.system import Memo
 
     memo = Memo(folder / "store/facts.json")

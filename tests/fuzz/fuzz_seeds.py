@@ -19,8 +19,8 @@ from fuzz_parsers import SET, bundle_signer
 
 from yolodeploy.backend import NO_MODEL, Artifact, Context, Target
 from yolodeploy.backend.registry import load_registry
-from yolodeploy.plan.lock import LockFile, lock_of
-from yolodeploy.plan.planner import plan_recipe
+from yolodeploy.planning.lock import LockFile, lock_of
+from yolodeploy.planning.planner import plan_recipe
 from yolodeploy.store.objects import Entry
 from yolodeploy.store.remote.tarball import pack
 from yolodeploy.store.store import Store

@@ -19,7 +19,7 @@ from real_model import DEMO
 from yolodeploy.backend.pinned_file import PinnedFile
 from yolodeploy.backend.registry import load_registry
 from yolodeploy.errors import YolodeployError
-from yolodeploy.plan.planner import plan_recipe
+from yolodeploy.planning.planner import plan_recipe
 from yolodeploy.recipe.fields import Checks
 
 REGISTRY = load_registry()

@@ -15,10 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 import yolodeploy_openvino
 from yolodeploy.backend import Counting
 from yolodeploy.backend.registry import load_registry
-from yolodeploy.deploy import Request, deploy
+from yolodeploy.deployment import Request, deploy
 from yolodeploy.errors import StepFailed
 from yolodeploy.execution.runner import Runner
-from yolodeploy.plan.planner import plan_recipe
+from yolodeploy.planning.planner import plan_recipe
 from yolodeploy.store.store import Store
 from yolodeploy.system import ImageShape
 from yolodeploy.system.console import Console

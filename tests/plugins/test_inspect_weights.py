@@ -16,7 +16,7 @@ from real_model import DEMO, ROOT
 
 from yolodeploy.backend import ModelInfo, load_registry
 from yolodeploy.cli import main as cli
-from yolodeploy.plan import possibilities
+from yolodeploy.planning import possibilities
 
 MODELS = ROOT / "models"
 _CHILD = """

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from yolodeploy.errors import PlanRefused
-from yolodeploy.plan.lock import lock_path, read_lock
-from yolodeploy.plan.planner import plan_recipe
+from yolodeploy.planning.lock import lock_path, read_lock
+from yolodeploy.planning.planner import plan_recipe
 from yolodeploy.system.machine import cpu_name
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 from world import World
 
 from yolodeploy.backend import Backend, Hardware
-from yolodeploy.deploy import Deployed, Request, deploy
+from yolodeploy.deployment import Deployed, Request, deploy
 from yolodeploy.hosts import LocalHost
 from yolodeploy.store import Store
 from yolodeploy.system import Console

@@ -55,7 +55,7 @@ PROVOKED: dict[int, tuple[Act, tuple[str, ...]]] = {
     ),
     13: (_liar, (*DEPLOY, "--on", "shed")),
     70: (
-        lambda _, m: m.setattr("yolodeploy.deploy.label_warnings", lambda *_, **__: 1 / 0),
+        lambda _, m: m.setattr("yolodeploy.deployment.label_warnings", lambda *_, **__: 1 / 0),
         DEPLOY,
     ),
     139: (lambda _, m: m.setenv("CLAY_FAULT", "press:segfault"), DEPLOY),

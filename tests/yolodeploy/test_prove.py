@@ -12,7 +12,7 @@ from elsewhere import KILN, Elsewhere
 from forging import mend
 from world import World
 
-from yolodeploy.deploy import deploy
+from yolodeploy.deployment import deploy
 from yolodeploy.errors import (
     ChecksFailed,
     EnvironmentProblem,

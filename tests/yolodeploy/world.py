@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from yolodeploy.cli import main as cli
-from yolodeploy.plan.plan import Plan
+from yolodeploy.planning.plan import Plan
 
 PLUGINS = Path(__file__).parent / "plugins"
 RECIPE = """\
@@ -112,7 +112,7 @@ class World:
         return result
 
     def plan(self, name: str = "pot.yaml") -> Plan:
-        from yolodeploy.plan.planner import plan_recipe
+        from yolodeploy.planning.planner import plan_recipe
 
         return plan_recipe(self.root / name, self.cache)
 

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any
 
 from yolodeploy.backend import CONTRACT, LABELS, Interface, Layout, ModelInfo
-from yolodeploy.plan import Plan
+from yolodeploy.planning import Plan
 from yolodeploy.system import GREY, ImageShape, encoded
 from yolodeploy.tasks import app_rules, golden_file, postprocess_of
 

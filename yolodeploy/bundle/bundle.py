@@ -24,7 +24,7 @@ from yolodeploy.bundle.attest import envelope, key_ids
 from yolodeploy.bundle.integrity import inspect_bundle
 from yolodeploy.bundle.manifest import SETS, identify, set_names
 from yolodeploy.errors import EnvironmentProblem
-from yolodeploy.plan import Plan, named_target
+from yolodeploy.planning import Plan, named_target
 from yolodeploy.store import DISK_FULL, Stored
 from yolodeploy.system import digest_of, file_digest, read_json, shown, swap, tree_files, write_json
 

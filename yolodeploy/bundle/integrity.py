@@ -19,7 +19,7 @@ from yolodeploy.bundle.attest import (
     statement_problems,
 )
 from yolodeploy.bundle.manifest import identify, is_artifact, is_known, read_manifest, set_names
-from yolodeploy.plan import Lock, differences
+from yolodeploy.planning import Lock, differences
 from yolodeploy.system import BUNDLE_BYTES, digest_of, encoded, file_digest, read_json
 from yolodeploy.tasks import golden_file
 

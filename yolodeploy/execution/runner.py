@@ -17,7 +17,7 @@ from yolodeploy.errors import (
     StoreProblem,
 )
 from yolodeploy.execution.plugin_errors import failing_as, tool_message
-from yolodeploy.plan import (
+from yolodeploy.planning import (
     Plan,
     PlannedStep,
     check_names,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from yolodeploy.deploy import Found, Ready, Request, measure
+from yolodeploy.deployment import Found, Ready, Request, measure
 from yolodeploy.hosts import LOCAL
 from yolodeploy.jobs.job import Job, What, Work
 from yolodeploy.measure import TIMED, evidence_id, in_detail
-from yolodeploy.plan import Plan
+from yolodeploy.planning import Plan
 from yolodeploy.store import NotStored
 from yolodeploy.system import conditions, digest_of
 

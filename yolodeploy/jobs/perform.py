@@ -21,7 +21,7 @@ from yolodeploy.measure import (
     obtain_source,
     obtain_stage,
 )
-from yolodeploy.plan import LockFile, Plan, Planner, problem_here
+from yolodeploy.planning import LockFile, Plan, Planner, problem_here
 from yolodeploy.store import Store, Stored
 from yolodeploy.store.remote import shared_store
 from yolodeploy.system import Console, conditions, digest_of

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yolodeploy.deploy import Deployed, Ready, Request, make_artifact, measure, prepare, ship
+from yolodeploy.deployment import Deployed, Ready, Request, make_artifact, measure, prepare, ship
 from yolodeploy.errors import RecipeError, YolodeployError
 from yolodeploy.execution import Run, as_error
 from yolodeploy.jobs.executor import Executor
 from yolodeploy.jobs.faults import error_of
 from yolodeploy.jobs.graph import Need, merged, need_of, source_id, work_of
 from yolodeploy.jobs.job import Job, Outcome
-from yolodeploy.plan import Planner
+from yolodeploy.planning import Planner
 from yolodeploy.store import Store, Stored
 from yolodeploy.system import Console, shown
 

@@ -16,7 +16,7 @@ from yolodeploy.hosts import Host
 from yolodeploy.measure.evidence import Evidence
 from yolodeploy.measure.results import Stage, in_detail, obtain_stage, timed_step
 from yolodeploy.measure.source import obtain_source
-from yolodeploy.plan import Plan, PlannedStep
+from yolodeploy.planning import Plan, PlannedStep
 from yolodeploy.tasks import Key, Measure, one
 
 BLIND = "the source model finds none of the labelled objects: wrong weights, labels or imgsz?"

@@ -18,7 +18,7 @@ from yolodeploy.measure.latency import Timings, costs, obtain_timings
 from yolodeploy.measure.place import place_of
 from yolodeploy.measure.results import Facts, Opened, conditions_at, remember_as
 from yolodeploy.measure.source import Pass
-from yolodeploy.plan import Plan, forgetful
+from yolodeploy.planning import Plan, forgetful
 from yolodeploy.system import Report, StatCache, digest_of
 from yolodeploy.tasks import USUAL, Key, Measure, one
 from yolodeploy.worker.turns import Timing

@@ -15,7 +15,7 @@ from yolodeploy.errors import StepFailed
 from yolodeploy.execution import Runner, as_artifact
 from yolodeploy.hosts import Host, Timed
 from yolodeploy.measure.results import conditions_at, is_there, remember_as, timed, timed_result
-from yolodeploy.plan import Plan
+from yolodeploy.planning import Plan
 from yolodeploy.store import Stored
 from yolodeploy.system import Report, digest_of
 from yolodeploy.tasks import Key, Measure

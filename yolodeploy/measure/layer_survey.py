@@ -16,7 +16,7 @@ from yolodeploy.errors import DataError, EnvironmentProblem, PlanRefused
 from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.hosts import LOCAL, Host
 from yolodeploy.measure.place import require_claim
-from yolodeploy.plan import PlannedStep
+from yolodeploy.planning import PlannedStep
 from yolodeploy.system import file_digest
 
 if TYPE_CHECKING:

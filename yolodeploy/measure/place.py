@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from yolodeploy.backend import Hardware, Place, Runtime, load_registry, not_device, place_at
 from yolodeploy.errors import HostProblem, PlanRefused
 from yolodeploy.hosts import Host
-from yolodeploy.plan import Plan
+from yolodeploy.planning import Plan
 from yolodeploy.system import shown
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from yolodeploy.backend import Backend, Counting, Counts, Predictor, Runtime, ba
 from yolodeploy.errors import StepFailed, YolodeployError
 from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.hosts import LOCAL, Host
-from yolodeploy.plan import Plan, PlannedStep, gpu_here, require_views
+from yolodeploy.planning import Plan, PlannedStep, gpu_here, require_views
 from yolodeploy.store import Stored
 from yolodeploy.system import Report, StatCache, digest_of
 from yolodeploy.tasks import Measure

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from yolodeploy.backend import Inspected, PartCount, Place
-from yolodeploy.plan import Option, Possible
+from yolodeploy.planning import Option, Possible
 from yolodeploy.report.report import details_of
 from yolodeploy.system import GREY, WIDTH, quotable
 from yolodeploy.tasks import COLUMNS

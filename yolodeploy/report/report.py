@@ -11,7 +11,7 @@ import yolodeploy
 from yolodeploy.backend import Place
 from yolodeploy.execution import Runner
 from yolodeploy.measure import Check, Evidence, Row, count_of_threads
-from yolodeploy.plan import Plan, PlannedStep, calibration_count, named_target
+from yolodeploy.planning import Plan, PlannedStep, calibration_count, named_target
 from yolodeploy.tasks import Key, Measure, grouped, one, plain_measures, six_digits
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from yolodeploy.backend import CodeFolder, PinnedFile, code_files
 from yolodeploy.data import Dataset, label_file, numbers_of
-from yolodeploy.plan import Plan
+from yolodeploy.planning import Plan
 
 
 def relocate(plan: Plan, folder: Path) -> Path:

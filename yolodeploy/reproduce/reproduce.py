@@ -16,7 +16,7 @@ from pathlib import Path
 from yolodeploy.backend import Artifact
 from yolodeploy.errors import ChecksFailed, NotReproduced, StepFailed, YolodeployError
 from yolodeploy.execution import failing_as
-from yolodeploy.plan import LockFile, Plan, PlannedStep
+from yolodeploy.planning import LockFile, Plan, PlannedStep
 from yolodeploy.reproduce.artifact_diff import differing
 from yolodeploy.reproduce.relocate import relocate
 from yolodeploy.reproduce.variations import Variations

@@ -56,7 +56,7 @@ class StatCache:
     A file whose inode, size, mtime or ctime differs is read again, and one that changed within the last two
     seconds, or in the future by this clock, is not remembered. The kernel sets the ctime, so no program
     can set it back. Writing through a memory mapping changes neither at once, so a step's inputs are
-    read again when it is done: see plan/inputs.py. The cache may be lost: see `Memo`.
+    read again when it is done: see planning/inputs.py. The cache may be lost: see `Memo`.
     """
 
     def __init__(self, file: Path) -> None:

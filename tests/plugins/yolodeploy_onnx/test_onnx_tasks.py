@@ -22,7 +22,7 @@ from torch_support import TARGET, context
 import yolodeploy_onnx
 from yolodeploy.backend import OUTPUT, PROTOTYPES, Artifact, ModelInfo
 from yolodeploy.errors import ModelError, PlanRefused
-from yolodeploy.plan import plan_recipe
+from yolodeploy.planning import plan_recipe
 from yolodeploy.recipe import Preprocess
 from yolodeploy.recipe.model_input import StatedHead
 from yolodeploy.system import ImageShape

@@ -21,7 +21,7 @@ from torch_support import DEMO, context
 import yolodeploy_openvino as backend
 from yolodeploy.backend import Artifact, Target
 from yolodeploy.errors import PlanRefused
-from yolodeploy.plan import plan_recipe
+from yolodeploy.planning import plan_recipe
 from yolodeploy_openvino.params import Export
 
 pytestmark = pytest.mark.skipif(

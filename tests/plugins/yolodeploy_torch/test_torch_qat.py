@@ -22,8 +22,8 @@ from yolodeploy.compress.layers import choose
 from yolodeploy.compress.learned_ranges import RANGES_FILE, Range, Ranges, read_ranges
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.errors import PlanRefused, StepFailed
-from yolodeploy.plan.inputs import Inputs
-from yolodeploy.plan.planner import make_plan
+from yolodeploy.planning.inputs import Inputs
+from yolodeploy.planning.planner import make_plan
 from yolodeploy.recipe.fields import View
 from yolodeploy.recipe.load import load_recipe
 from yolodeploy.system import ImageShape

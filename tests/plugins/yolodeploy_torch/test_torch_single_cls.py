@@ -13,7 +13,7 @@ from real_model import DEMO, ROOT
 
 import yolodeploy_torch
 from yolodeploy.cli.main import main
-from yolodeploy.plan import plan_recipe
+from yolodeploy.planning import plan_recipe
 from yolodeploy.tasks import primary_score
 from yolodeploy.tasks.detection import Detect
 from yolodeploy_torch import model

@@ -22,7 +22,7 @@ import yolodeploy_ultralytics
 from yolodeploy.backend import Artifact, CodeFolder, Target
 from yolodeploy.cli import main as cli
 from yolodeploy.errors import ModelError, PlanRefused, RecipeError, YolodeployError
-from yolodeploy.plan import plan_recipe
+from yolodeploy.planning import plan_recipe
 from yolodeploy_ultralytics.edited import edited
 from yolodeploy_ultralytics.export import export
 from yolodeploy_ultralytics.params import LoadUltralytics
@@ -221,7 +221,7 @@ def test_ids_follow_the_modules_and_nothing_beside_them(project: Path) -> None:
 
 def _digest(project: Path) -> str:
     from yolodeploy.backend import with_digests
-    from yolodeploy.plan import forgetful
+    from yolodeploy.planning import forgetful
     from yolodeploy.recipe import Position, allowed_paths
 
     params = LoadUltralytics(path=CodeFolder(folder=project / "mods"))

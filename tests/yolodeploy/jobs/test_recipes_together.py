@@ -78,7 +78,7 @@ def test_check_ends_with_the_code_of_the_worst(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.write("broken.yaml", "model: [")
-    monkeypatch.setattr("yolodeploy.plan.planner.find_export", lambda *_: 1 / 0)
+    monkeypatch.setattr("yolodeploy.planning.planner.find_export", lambda *_: 1 / 0)
     result = world.run("check", "broken.yaml", "pot.yaml")
     assert result.code == 70
     assert result.err.count("error: ") == 2

@@ -218,7 +218,7 @@ GOLDEN_IDS = [
 
 _PRINT = """
 import sys, pathlib
-from yolodeploy.plan import plan_recipe
+from yolodeploy.planning import plan_recipe
 from yolodeploy.store import Store
 plan = plan_recipe(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 print([step.id for step in plan.steps])

@@ -18,7 +18,7 @@ add_options = add_building
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Make the artifacts and say where they are."""
-    from yolodeploy.deploy import Request
+    from yolodeploy.deployment import Request
     from yolodeploy.jobs import make_recipes
     from yolodeploy.report import summary_table
 

@@ -15,7 +15,7 @@ from yolodeploy.system import Console, shown
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from yolodeploy.plan import Plan, Planner
+    from yolodeploy.planning import Plan, Planner
     from yolodeploy.store import Store
 
 HELP = "check whether recipes can be built"
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     Returns the exit code of the worst error.
     """
-    from yolodeploy.plan import Planner
+    from yolodeploy.planning import Planner
 
     errors: list[YolodeployError] = []
     plans, rows, said = [], [], set[str]()
@@ -68,7 +68,7 @@ def _planned(
     console: Console,
 ) -> Plan:
     """The plan of a recipe, described in its row."""
-    from yolodeploy.plan import label_warnings
+    from yolodeploy.planning import label_warnings
 
     if options.data:
         _require_sound(planner, recipe, row, console)
@@ -87,7 +87,7 @@ def _ask_cluster(
     console: Console,
 ) -> None:
     """Put into each row why a worker of the cluster could not run the recipe, instead of why this machine could not."""
-    from yolodeploy.deploy import Request
+    from yolodeploy.deployment import Request
     from yolodeploy.jobs import plan_job
 
     jobs = {}
@@ -110,7 +110,7 @@ def _require_sound(planner: Planner, recipe: Path, row: dict[str, Any], console:
 
 
 def _described(plan: Plan) -> dict[str, Any]:
-    from yolodeploy.plan import problem_here
+    from yolodeploy.planning import problem_here
 
     views = {name: view.counts.plain() for name, view in plan.views.items()}
     return {

@@ -19,7 +19,7 @@ from yolodeploy.errors import ChecksFailed
 from yolodeploy.system import Console, shown
 
 if TYPE_CHECKING:
-    from yolodeploy.deploy import Deployed
+    from yolodeploy.deployment import Deployed
     from yolodeploy.jobs import Result
 
 HELP = "make, measure and check artifacts, and write their bundles"
@@ -46,7 +46,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Deploy recipes; a failed check still shows the table."""
     from yolodeploy.bundle.attest import read_private
-    from yolodeploy.deploy import Request
+    from yolodeploy.deployment import Request
     from yolodeploy.jobs import make_recipes
     from yolodeploy.report import summary_table
 

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def _model(path: Path, registry: Registry) -> tuple[dict[str, Any], str]:
     """A weights file or an artifact, and what recipes can do with it."""
     from yolodeploy.backend import inspect_file
-    from yolodeploy.plan import possibilities
+    from yolodeploy.planning import possibilities
     from yolodeploy.report import described, inspection_table, possible
 
     found = inspect_file(path, registry)

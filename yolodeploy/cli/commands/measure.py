@@ -42,7 +42,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Measure; a failed check still shows the table."""
     from yolodeploy.backend import MANIFEST
     from yolodeploy.bundle.attest import read_private
-    from yolodeploy.deploy import Request
+    from yolodeploy.deployment import Request
     from yolodeploy.prove import prove_bundle, prove_recipe
     from yolodeploy.report import report_table, set_table
 

@@ -11,7 +11,7 @@ from yolodeploy.cli.common import add_recipe, open_store, print_result
 from yolodeploy.system import WIDTH, Console, shown
 
 if TYPE_CHECKING:
-    from yolodeploy.plan import Plan
+    from yolodeploy.planning import Plan
 
 HELP = "show the steps, their ids, and what is cached"
 add_options = add_recipe
@@ -21,7 +21,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Show the steps in order."""
     from yolodeploy.hosts import LOCAL
     from yolodeploy.measure import evidence_id
-    from yolodeploy.plan import plan_recipe, problem_here
+    from yolodeploy.planning import plan_recipe, problem_here
 
     store = open_store(options, console)
     plan = plan_recipe(options.recipe, store.root, options.allow, trusted=options.trusted)

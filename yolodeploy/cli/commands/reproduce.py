@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     The recipes share one store that is empty at first, so that common steps run once.
     """
-    from yolodeploy.plan import plan_recipe
+    from yolodeploy.planning import plan_recipe
     from yolodeploy.reproduce import reproduce, vary
     from yolodeploy.store import Store
 

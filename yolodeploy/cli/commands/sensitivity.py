@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Measure single layers, and write the table and the plot."""
     from yolodeploy.execution import Runner
     from yolodeploy.measure import survey_layers
-    from yolodeploy.plan import plan_recipe
+    from yolodeploy.planning import plan_recipe
     from yolodeploy.report import layer_page, layer_table
 
     require_own(options.output, FOLDER, "-o")

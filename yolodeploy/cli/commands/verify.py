@@ -35,7 +35,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Check every bundle; return the exit code of the first error."""
     from yolodeploy.bundle import inspect_bundle, lock_problems
     from yolodeploy.bundle.attest import read_public
-    from yolodeploy.plan import read_lock
+    from yolodeploy.planning import read_lock
 
     lock = read_lock(options.lock) if options.lock else None
     key = read_public(options.key) if options.key else None

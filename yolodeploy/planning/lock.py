@@ -18,7 +18,7 @@ from yolodeploy.errors import EnvironmentProblem, LockMismatch
 from yolodeploy.system import quotable, read_json, replace_file, shown, shown_json
 
 if TYPE_CHECKING:
-    from yolodeploy.plan.plan import Plan
+    from yolodeploy.planning.plan import Plan
 
 FORMAT = 1
 _OTHER_INPUTS = "Restore what changed, or deploy without --locked and commit the new lock."
@@ -66,7 +66,9 @@ def lock_of(
     plan: Plan, outputs: Mapping[str, str], bundle: Mapping[str, str] | None = None
 ) -> Lock:
     """The lock of a plan, from output digests by step id (as far as known) and those of the app's files by name."""
-    from yolodeploy.plan.plan import named_target  # late: `verify` reads locks, and needs no plan
+    from yolodeploy.planning.plan import (
+        named_target,  # late: `verify` reads locks, and needs no plan
+    )
 
     return Lock(
         recipe=plan.file.recipe.name,

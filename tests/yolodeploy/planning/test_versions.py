@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from world import World
 
-from yolodeploy.plan.lock import lock_of
-from yolodeploy.plan.plan import Plan
+from yolodeploy.planning.lock import lock_of
+from yolodeploy.planning.plan import Plan
 from yolodeploy.system.distributions import installed
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Self
 
 from yolodeploy.backend import Backend, ModelInfo, Registry, Step, Target, load_registry
-from yolodeploy.plan.facts import Loader, chosen_imgsz
-from yolodeploy.plan.inputs import Inputs
-from yolodeploy.plan.known_parts import refuse_unfit
-from yolodeploy.plan.loading import find_loader, reading, with_code
-from yolodeploy.plan.model_choice import choose, loaded, stated
-from yolodeploy.plan.plan import Plan, PlannedStep, described_target, step_versions
-from yolodeploy.plan.resolve import (
+from yolodeploy.planning.facts import Loader, chosen_imgsz
+from yolodeploy.planning.inputs import Inputs
+from yolodeploy.planning.known_parts import refuse_unfit
+from yolodeploy.planning.loading import find_loader, reading, with_code
+from yolodeploy.planning.model_choice import choose, loaded, stated
+from yolodeploy.planning.plan import Plan, PlannedStep, described_target, step_versions
+from yolodeploy.planning.resolve import (
     ResolvedStep,
     find_export,
     find_target,
@@ -26,7 +26,7 @@ from yolodeploy.plan.resolve import (
     refuse_unknown_checks,
     resolve_steps,
 )
-from yolodeploy.plan.views import check_names, read_digests, task_in
+from yolodeploy.planning.views import check_names, read_digests, task_in
 from yolodeploy.recipe import RecipeFile, load_recipe
 from yolodeploy.system import Console, ImageShape, digest_of
 

@@ -14,7 +14,7 @@ from world import World
 
 from yolodeploy.backend import ModelInfo, Params
 from yolodeploy.errors import ModelError, PlanRefused
-from yolodeploy.plan.planner import plan_recipe
+from yolodeploy.planning.planner import plan_recipe
 from yolodeploy.reproduce.relocate import relocate
 
 INFO = ModelInfo("detect", ("red", "green", "blue"), (8, 16, 32), 42, imgsz=96)

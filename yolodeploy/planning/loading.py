@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from yolodeploy.backend import Backend, Params, Registry, Step, loader_options, with_digests
 from yolodeploy.errors import PlanRefused, RecipeError
-from yolodeploy.plan.resolve import ResolvedStep
+from yolodeploy.planning.resolve import ResolvedStep
 from yolodeploy.recipe import LoaderRequest, RecipeFile, describe_errors, suggestion
 from yolodeploy.system import StatCache, quotable
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from yolodeploy.backend import ModelInfo, Params, Quantize
 from yolodeploy.data import Dataset, same_name
 from yolodeploy.errors import DataError, PlanRefused
-from yolodeploy.plan.plan import Plan
-from yolodeploy.plan.resolve import ResolvedStep
+from yolodeploy.planning.plan import Plan
+from yolodeploy.planning.resolve import ResolvedStep
 from yolodeploy.recipe import RecipeFile, View
 from yolodeploy.system import digest_of, shown
 

@@ -27,10 +27,10 @@ from yolodeploy.data import (
     survey_view,
 )
 from yolodeploy.errors import DataError, ModelError
-from yolodeploy.plan.facts import Loader, WeightsFacts
-from yolodeploy.plan.plan import Plan, PlannedStep
-from yolodeploy.plan.resolve import ResolvedStep
-from yolodeploy.plan.views import (
+from yolodeploy.planning.facts import Loader, WeightsFacts
+from yolodeploy.planning.plan import Plan, PlannedStep
+from yolodeploy.planning.resolve import ResolvedStep
+from yolodeploy.planning.views import (
     LABELLED,
     naming_data_set,
     require_usable,

@@ -11,7 +11,7 @@ import pytest
 from world import World
 
 from yolodeploy.backend import Params
-from yolodeploy.plan.planner import plan_recipe
+from yolodeploy.planning.planner import plan_recipe
 from yolodeploy.reproduce.relocate import relocate
 
 BOTH = ["one-to-one", "one-to-many"]

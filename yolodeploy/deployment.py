@@ -28,7 +28,7 @@ from yolodeploy.measure import (
     require_device,
     run_checks,
 )
-from yolodeploy.plan import LockFile, Planner, label_warnings, lock_of, require_gpu
+from yolodeploy.planning import LockFile, Planner, label_warnings, lock_of, require_gpu
 from yolodeploy.report import make_report, report_page
 from yolodeploy.store import Store, Stored
 from yolodeploy.store.remote import shared_store

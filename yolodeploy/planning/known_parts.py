@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from yolodeploy.backend import ModelInfo, Registry
 from yolodeploy.errors import PlanRefused
-from yolodeploy.plan.resolve import ResolvedStep
+from yolodeploy.planning.resolve import ResolvedStep
 from yolodeploy.recipe import RecipeFile
 from yolodeploy.system import quotable
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from yolodeploy.backend import Inspecting, ModelInfo, Params, problem_of
 from yolodeploy.data import numbers_of
 from yolodeploy.errors import EnvironmentProblem, PlanRefused
-from yolodeploy.plan.facts import Loader
+from yolodeploy.planning.facts import Loader
 from yolodeploy.recipe import RecipeFile
 from yolodeploy.system import quotable
 

@@ -19,8 +19,8 @@ from yolodeploy.backend import (
 )
 from yolodeploy.data import Dataset
 from yolodeploy.errors import EnvironmentProblem
-from yolodeploy.plan.facts import size_note, size_warning
-from yolodeploy.plan.model_choice import loaded, model_notes
+from yolodeploy.planning.facts import size_note, size_warning
+from yolodeploy.planning.model_choice import loaded, model_notes
 from yolodeploy.recipe import Position, RecipeFile
 from yolodeploy.system import ImageShape, installed
 

@@ -8,7 +8,7 @@ import pytest
 from world import World
 
 from yolodeploy.errors import EnvironmentProblem, PlanRefused
-from yolodeploy.plan.lock import lock_of
+from yolodeploy.planning.lock import lock_of
 
 ON_GPU = ("target: kiln-a", "target: {device: kiln-b, gpu: embers}")
 
