@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from real_model import DEMO
 
-from yolodeploy.backend.pinned_file import PinnedFile
+from yolodeploy.backend.named_files import PinnedFile
 from yolodeploy.backend.registry import load_registry
 from yolodeploy.errors import YolodeployError
 from yolodeploy.planning.planner import plan_recipe

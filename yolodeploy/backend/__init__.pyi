@@ -10,7 +10,6 @@ from .bundle_files import (
     RESERVED,
     SIGNATURE,
 )
-from .code_folder import CodeFolder, code_files, loader_options, with_digests
 from .contract import (
     Artifact,
     Backend,
@@ -29,8 +28,15 @@ from .device import Accelerated, Device, GpuHere, Identity, Target
 from .inspected import Examining, Inspected, PartCount, inspect_file
 from .interface import Interface, Tensor
 from .model_info import INFO_FILE, NO_MODEL, ONNX_FILE, Inspecting, ModelInfo, misfit
+from .named_files import (
+    CodeFolder,
+    PinnedFile,
+    code_files,
+    loader_options,
+    verify_pinned,
+    with_digests,
+)
 from .params import Export, Load, Params, Quantize, Selector
-from .pinned_file import PinnedFile, verify_pinned
 from .place import Hardware, Place, not_device, place_at
 from .predictor import (
     OUTPUT,

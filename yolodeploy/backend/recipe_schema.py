@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from yolodeploy.backend.code_folder import loader_options
+from yolodeploy.backend.named_files import loader_options
 from yolodeploy.backend.params import Params
 from yolodeploy.backend.registry import Registry
 from yolodeploy.recipe import Head, Recipe
