@@ -28,6 +28,7 @@ from every_family import BACKENDS, families
 from fire import fire
 from fuzz import fuzz
 from hostile_files import hostile
+from init import init
 from intel import openvino
 from latency import clocks, itself, speeds, verdicts
 from measuring import measuring
@@ -216,6 +217,7 @@ SECTIONS = {
     "agreement": agreement,
     "memory": memory,
     "measuring": measuring,
+    "init": init,
     "sensitivity": sensitivity,
     "openvino": openvino,
     "ncnn": ncnn,

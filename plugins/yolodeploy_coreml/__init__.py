@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, cast
 from yolodeploy.backend import Step, Worker
 from yolodeploy.system import installed, missing
 from yolodeploy_coreml import activations, export, mlpackage, runtime, weights
+from yolodeploy_coreml.advice import SUGGESTED as SUGGESTED
+from yolodeploy_coreml.advice import advise as advise
 from yolodeploy_coreml.devices import DEVICES as DEVICES
 from yolodeploy_coreml.devices import nms_refusal, refusal
 from yolodeploy_coreml.params import CoreMLExport, Palettize, Quantize, QuantizeWeights, Sparsify

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from yolodeploy.backend import Step, Worker
 from yolodeploy.compress import refuse_missing
 from yolodeploy.system import installed, missing
+from yolodeploy_ncnn import advice
+from yolodeploy_ncnn.advice import SUGGESTED as SUGGESTED
 from yolodeploy_ncnn.devices import DEVICES as DEVICES
 from yolodeploy_ncnn.export import NcnnExport, run_export
 from yolodeploy_ncnn.int8 import probe_quantize, run_quantize
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from yolodeploy.backend import (
+        Advice,
         Artifact,
         GpuHere,
         Inspected,
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
         Params,
         Predictor,
         Remote,
+        Situation,
         Target,
     )
 
@@ -106,6 +110,12 @@ def refuse(step: Step, params: Params, target: Target) -> str | None:  # noqa: A
             "not faster than float. Use `w8`: the file gets as small, the arithmetic stays float."
         )
     return refuse_missing(params.keep_float, "box decoding in int8 loses every box")
+
+
+def advise(situation: Situation, target: Target) -> Advice:
+    """Say what to begin with."""
+    int8 = refuse(STEPS[-1], Quantize(), target) is None
+    return advice.advise(situation, target, int8=int8)
 
 
 def open(artifact: Artifact, target: Target, threads: int) -> Predictor:  # noqa: A001 - the contract's name

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from yolodeploy.backend import Step, Worker
 from yolodeploy.compress import refuse_missing
 from yolodeploy.system import installed, missing
+from yolodeploy_onnxruntime.advice import SUGGESTED as SUGGESTED
+from yolodeploy_onnxruntime.advice import advise as advise
 from yolodeploy_onnxruntime.devices import DEVICES as DEVICES
 from yolodeploy_onnxruntime.int8 import probe_quantize, run_quantize
 from yolodeploy_onnxruntime.params import W8, Export, Quantize

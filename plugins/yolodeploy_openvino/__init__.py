@@ -22,6 +22,8 @@ from yolodeploy.backend import (
 )
 from yolodeploy.compress import refuse_missing
 from yolodeploy.system import installed, missing
+from yolodeploy_openvino.advice import SUGGESTED as SUGGESTED
+from yolodeploy_openvino.advice import advise as advise
 from yolodeploy_openvino.compress import probe_compress_weights, run_compress_weights
 from yolodeploy_openvino.devices import DEVICES as DEVICES
 from yolodeploy_openvino.export import run_export

@@ -1,3 +1,4 @@
+from .advice import Advice, AdvisedStep, Advising, Situation
 from .bundle_files import (
     APP_FILES,
     BILL,
@@ -73,6 +74,9 @@ __all__ = [
     "ROWS",
     "SIGNATURE",
     "Accelerated",
+    "Advice",
+    "AdvisedStep",
+    "Advising",
     "Artifact",
     "Backend",
     "CodeFolder",
@@ -112,6 +116,7 @@ __all__ = [
     "Selector",
     "Server",
     "Serving",
+    "Situation",
     "Step",
     "Target",
     "Tensor",

@@ -13,6 +13,7 @@ toolchain: heavy imports go inside its functions. docs/adding-a-backend.md walks
   step to the reason, as the rest of a sentence;
 * `REFUSED_PARAMETERS`, likewise: parameters of its steps that other backends have. It maps the name of a step to a
   mapping from parameters to reasons;
+* `SUGGESTED` and `advise`, see `Advising` in advice.py: what `yolodeploy init` begins with on its devices;
 * `gpu_here`, see `Accelerated` in device.py: the GPU of this machine, from a plugin whose devices have `gpus`;
 * `WORKER` and `remote`, see `Portable` in remote.py: a module that runs artifacts on hosts with Python;
 * `find_native` and `native_job`, see `Native` in remote.py: a program that runs them where there is none;

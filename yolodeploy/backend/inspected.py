@@ -40,7 +40,7 @@ class Inspected:
 
     `kind` is what the file is, for people, and `format` the artifact format or suffix that steps accept. `family` and
     `scale` are such as "YOLO11" and "n". `macs` are the multiply-accumulates for one image of `imgsz`; `stored` is the
-    size of the weights in bytes, by form. `weights_checked` says that every weight was read and is finite. `notes` are sentences on what else matters.
+    size of the weights in bytes, by form. `trained_on` is the data set as the training named it: a path or a name. `weights_checked` says that every weight was read and is finite. `notes` are sentences on what else matters.
     """
 
     kind: str
@@ -53,6 +53,7 @@ class Inspected:
     imgsz: ImageShape | None = None
     parts: tuple[PartCount, ...] = ()
     stored: Mapping[str, int] = field(default_factory=dict)
+    trained_on: str = ""
     weights_checked: bool = False
     notes: tuple[str, ...] = ()
 

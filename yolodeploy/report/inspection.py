@@ -29,6 +29,7 @@ def described(found: Inspected) -> dict[str, Any]:
         "task": info.task if info else None,
         "classes": list(info.names) if info else None,
         "trained_at": info.imgsz if info else None,
+        "trained_on": found.trained_on or None,
         "channels": info.channels if info else found.imgsz and found.imgsz.channels,
         "strides": list(info.strides) if info else None,
         "head": info.head if info else None,
@@ -129,6 +130,8 @@ def _rows(value: Mapping[str, Any]) -> Iterator[Row]:
             yield "head", _head(value)
     elif value["imgsz"]:
         yield "image", f"{_size(value['imgsz'])}, {_colours(value['channels'])}"
+    if value["trained_on"]:
+        yield "trained on", quotable(value["trained_on"], 300)
     if value["parameters"] is not None:
         yield "parameters", f"{value['parameters']:,}"
     if value["flops"] is not None:

@@ -52,6 +52,7 @@ def _described(opened: Opened) -> Inspected:
             opened.graph, imgsz, {name: forms.get(name, "fp32") for name in opened.weights}
         ),
         stored,
+        opened.checkpoint.data,
         weights_checked=True,
         notes=(*features, *filter(None, [unknown])),
     )

@@ -49,6 +49,7 @@ _TYPE = re.compile(
 _WRAPPERS = ("DataParallel", "DistributedDataParallel")
 _OPENMMLAB = re.compile(r"mm\w{1,20}_version")  # what its checkpoints say of their makers
 _MAX_AXES, _MAX_WRAPPERS = 8, 4
+_PATH = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,1024}")
 _MAX_SIDE = 1 << 16  # pixels
 
 
@@ -63,6 +64,12 @@ class Checkpoint:
     def imgsz(self) -> int | tuple[int, int] | None:
         """The size that the model was trained at; None if the file does not say it."""
         return _size_of(self.arguments.get("imgsz"))
+
+    @property
+    def data(self) -> str:
+        """The data set that the training was told: a path or a name; empty if the file does not say it."""
+        named = self.arguments.get("data")
+        return named if isinstance(named, str) and _PATH.fullmatch(named) else ""
 
     @property
     def single_cls(self) -> bool:

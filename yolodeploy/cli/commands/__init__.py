@@ -4,6 +4,7 @@ All of them are imported for `--help`, so what a command needs is imported when 
 """
 
 COMMANDS = (
+    "init",
     "check",
     "plan",
     "build",

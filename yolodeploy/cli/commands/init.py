@@ -1,0 +1,126 @@
+"""`yolodeploy init`: from a checkpoint to recipes that can be deployed as they are."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolodeploy.cli.common import open_store, print_result
+from yolodeploy.system import Console, shown
+
+if TYPE_CHECKING:
+    from yolodeploy.proposal import Proposal, Written
+
+HELP = "write recipes for a checkpoint, one for each device, which can be deployed as they are"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """The weights, the data set, the devices, and where the recipes go."""
+    command.add_argument(
+        "weights", type=Path, metavar="WEIGHTS", help="a checkpoint (best.pt) or an ONNX file"
+    )
+    command.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="the data.yaml, or for classification the folder (default: the one that the weights name, or one beside them)",
+    )
+    command.add_argument(
+        "--device",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="DEVICE",
+        help="the devices to ship to, see `yolodeploy devices` (default: one of every installed backend)",
+    )
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("recipes"),
+        metavar="DIR",
+        help="where the recipes go (default: recipes)",
+    )
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Write the recipes, and print the command that deploys them."""
+    from yolodeploy.proposal import Wish, propose
+
+    there = sys.stdin.isatty() and sys.stderr.isatty() and not options.json
+    wish = Wish(
+        options.weights,
+        options.data,
+        options.device,
+        options.output,
+        ask=_ask if there else None,
+        choose=_choose if there else None,
+    )
+    proposal = propose(wish, open_store(options, console).root)
+    for written in proposal.recipes:
+        for warning in written.warnings:
+            console.warn(warning)
+    print_result(console, options, _value(proposal), _text(proposal))
+    return 0
+
+
+def _ask(question: str) -> str:
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline()
+
+
+def _choose(suggested: Sequence[str]) -> Sequence[str]:
+    """The devices that are wanted: the suggested ones if nothing is answered."""
+    names = " ".join(suggested)
+    return (
+        _ask(f"Devices, see `yolodeploy devices` [{names}]: ").replace(",", " ").split()
+        or suggested
+    )
+
+
+def _value(proposal: Proposal) -> dict[str, Any]:
+    images = proposal.images
+    return {
+        "weights": str(proposal.model.path),
+        "model": str(proposal.model),
+        "data": str(proposal.source.path),
+        "data_found": proposal.source.how,
+        "evaluation_images": images.evaluated,
+        "calibration_images": images.calibrated,
+        "labelled": images.labelled,
+        "recipes": [_row(written) for written in proposal.recipes],
+        "left_out": proposal.left_out,
+        "allow": [str(folder) for folder in proposal.allow],
+        "next": proposal.command,
+    }
+
+
+def _row(written: Written) -> dict[str, Any]:
+    return {
+        "recipe": str(written.path),
+        "device": written.advised.device.name,
+        "steps": written.steps,
+        "checks": {limit.key: limit.value for limit in written.limits},
+    }
+
+
+def _text(proposal: Proposal) -> str:
+    images = proposal.images
+    calibrated = f", {images.calibrated} to calibrate with" if images.calibration else ""
+    lines = [
+        f"model  {shown(proposal.model.path)}: {proposal.model}",
+        f"data   {shown(proposal.source.path)}, {proposal.source.how}: {images.evaluated:,} images to measure on{calibrated}",
+        "",
+    ]
+    width = max(len(shown(written.path)) for written in proposal.recipes)
+    lines += [f"{shown(each.path):<{width}}  {', '.join(each.steps)}" for each in proposal.recipes]
+    lines += [f"no recipe for {name}: {reason}" for name, reason in proposal.left_out.items()]
+    lines.append("")
+    if proposal.allow:
+        lines.append(
+            f"Weights or data lie outside of the recipes' project, {proposal.project}, so --allow names where."
+        )
+    return "\n".join([*lines, f"Next: {proposal.command}"])
