@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ def measured(report: Mapping[str, Any], task: str) -> list[Limit]:
     return list(_measured(report, read_measures(report["measures"]), task))
 
 
-def _measured(report: Mapping[str, Any], measures: list[Measure], task: str) -> Iterator[Limit]:
+def _measured(report: Mapping[str, Any], measures: Sequence[Measure], task: str) -> Iterator[Limit]:
     size = report["artifact"]["bytes"] / 1e6
     yield Limit("size_mb", up(size * _SIZE_MARGIN), f"measured: {size:.3g} MB")
     primary = one(measures, Key(report["scores"][0]))

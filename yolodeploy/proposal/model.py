@@ -92,14 +92,16 @@ def _sized(model: Model) -> Model:
     if trained is None:
         because = f"the file does not say at which size it was trained; {_DEFAULT} px is usual"
         return replace(model, stated=ImageShape.square(_DEFAULT), because=because)
-    sides = [
-        min(max(-(-side // step) * step, step, _LEAST), _MOST)
-        for side in (trained.height, trained.width)
-    ]
-    if sides == [trained.height, trained.width]:
+    size = ImageShape(_rounded(trained.height, step), _rounded(trained.width, step))
+    if size == trained:
         return model
-    because = f"trained at {trained.height} px, and a side must be a multiple of {step}"
-    return replace(model, stated=ImageShape(*sides), because=because)
+    because = f"trained at {trained.plain} px, and a side must be a multiple of {step}"
+    return replace(model, stated=size, because=because)
+
+
+def _rounded(side: int, step: int) -> int:
+    """The next multiple above, as Ultralytics takes it, among the sizes that recipes may have."""
+    return min(max(-(-side // step) * step, step, _LEAST), _MOST)
 
 
 def _shape(info: ModelInfo) -> ImageShape | None:

@@ -5,9 +5,11 @@ best.pt ──read_model──▶ Model ──find_data──▶ Source ──ch
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,7 +112,23 @@ def propose(wish: Wish, store: Path) -> Proposal:
     situation = Situation(model.info, model.imgsz, images.calibrated)
     suffix, chosen = model.path.suffix.lower(), bool(wish.devices)
     advised = [advise(name, registry, situation, suffix, chosen=chosen) for name in devices]
-    return _written(wish, registry, store, model, source, images, advised)
+    paths = [wish.folder / f"{recipe_name(model, name)}.yaml" for name in devices]
+    _refuse_existing(paths)
+    project = allowed_paths(wish.folder / SCHEMA, ())
+    allow = outside([*images.read, _real_folder(model.path)], project)
+    schema = _schema(wish.folder, project.project)
+    named = Paths(
+        _from(wish.folder, model.path, project.project),
+        _from(wish.folder, source.path, project.project),
+        schema,
+    )
+    with Planner.of_store(store, allow) as planner:
+        recipes, left_out = _written(
+            _Author(model, images, named, planner), zip(paths, advised, strict=True)
+        )
+    if schema == SCHEMA and not (wish.folder / SCHEMA).exists():
+        create(wish.folder / SCHEMA, f"{shown_json(recipe_schema(registry))}\n")
+    return Proposal(model, source, images, recipes, project.project, allow, left_out)
 
 
 def _names(data: Path | None) -> Callable[[], Sequence[str]] | None:
@@ -124,52 +142,51 @@ def _devices(wish: Wish, registry: Registry) -> list[str]:
     return known_devices(wish.choose(found), registry) if wish.choose else found
 
 
+@dataclass(frozen=True)
+class _Author:
+    """What the recipes share."""
+
+    model: Model
+    images: Images
+    named: Paths
+    planner: Planner
+
+    def write(self, path: Path, advised: Advised) -> Written:
+        """Write a recipe and plan it; it is removed again if that fails."""
+        task, labelled = self.model.info.task, self.images.labelled
+        limits = guessed(advised.advice, task, labelled=labelled)
+        create(
+            path,
+            recipe_text(path.stem, self.model, self.images, advised, limits, self.named, GUESSED),
+        )
+        try:
+            plan = self.planner.plan(path)
+        except BaseException:
+            path.unlink()
+            raise
+        return Written(path, advised, limits, plan.warnings)
+
+
 def _written(
-    wish: Wish,
-    registry: Registry,
-    store: Path,
-    model: Model,
-    source: Source,
-    images: Images,
-    advised: Sequence[Advised],
-) -> Proposal:
-    """Write the recipes and plan them; those that cannot be planned are removed again."""
-    paths = {
-        each.device.name: wish.folder / f"{recipe_name(model, each.device.name)}.yaml"
-        for each in advised
-    }
-    _refuse_existing(paths.values())
-    project = allowed_paths(wish.folder / "recipe.yaml", ())
-    allow = outside([*images.read, _real_folder(model.path)], project)
-    named = Paths(
-        _from(wish.folder, model.path, project.project),
-        _from(wish.folder, source.path, project.project),
-        _schema(wish.folder, project.project, registry),
-    )
+    author: _Author, wanted: Iterable[tuple[Path, Advised]]
+) -> tuple[Sequence[Written], dict[str, str]]:
+    """The recipes, and why devices that nobody named have none. If one cannot be written, none is."""
     recipes, left_out = list[Written](), dict[str, str]()
-    with Planner.of_store(store, allow) as planner:
-        for each in advised:
-            limits = guessed(each.advice, model.info.task, labelled=images.labelled)
-            path = paths[each.device.name]
-            text = recipe_text(path.stem, model, images, each, limits, named, GUESSED)
-            try:
-                warnings = _planned(path, text, planner)
-            except PlanRefused as error:
-                if each.chosen:
-                    _remove(recipes)
-                    raise
-                left_out[each.device.name] = str(error)
-                continue
-            except YolodeployError:
-                _remove(recipes)
-                raise
-            recipes.append(Written(path, each, limits, warnings))
+    for path, advised in wanted:
+        try:
+            recipes.append(author.write(path, advised))
+        except YolodeployError as error:
+            reason = re.sub(rf"{re.escape(shown(path))}:\d+:\d+: ", "", str(error))
+            if advised.chosen or not isinstance(error, PlanRefused):
+                _remove(recipes, path.parent)
+                raise type(error)(f"{advised.device.name}: {reason}") from error
+            left_out[advised.device.name] = reason
     if not recipes:
         raise PlanRefused("\n".join(f"{name}: {reason}" for name, reason in left_out.items()))
-    return Proposal(model, source, images, recipes, project.project, allow, left_out)
+    return recipes, left_out
 
 
-def _refuse_existing(paths: Iterator[Path] | Sequence[Path]) -> None:
+def _refuse_existing(paths: Iterable[Path]) -> None:
     there = [path for path in paths if os.path.lexists(path)]
     if there:
         names = ", ".join(map(shown, there))
@@ -178,16 +195,6 @@ def _refuse_existing(paths: Iterator[Path] | Sequence[Path]) -> None:
             f"{names} {verb} already, and init overwrites nothing. Name another folder (-o), or devices that have no recipe yet "
             "(--device)."
         )
-
-
-def _planned(path: Path, text: str, planner: Planner) -> tuple[str, ...]:
-    """Write a recipe and plan it; remove it if that fails. Returns what the plan warns of."""
-    create(path, text)
-    try:
-        return planner.plan(path).warnings
-    except BaseException:
-        path.unlink()
-        raise
 
 
 def create(path: Path, text: str) -> None:
@@ -200,9 +207,11 @@ def create(path: Path, text: str) -> None:
         raise EnvironmentProblem(f"{shown(path)}: cannot be written: {error.strerror}") from None
 
 
-def _remove(recipes: Sequence[Written]) -> None:
+def _remove(recipes: Sequence[Written], folder: Path) -> None:
     for written in recipes:
         written.path.unlink()
+    with contextlib.suppress(OSError):  # it holds something
+        folder.rmdir()
 
 
 def _real_folder(path: Path) -> Path:
@@ -216,10 +225,12 @@ def _from(folder: Path, path: Path, project: Path) -> str:
     return Path(os.path.relpath(whole, start)).as_posix() if near else whole.as_posix()
 
 
-def _schema(folder: Path, project: Path, registry: Registry) -> str:
-    """Where editors find the schema, from the folder; it is written there if the project has none."""
-    for place in (folder, project, project / "docs"):
-        if (place / SCHEMA).is_file():
-            return Path(os.path.relpath(place / SCHEMA, os.path.realpath(folder))).as_posix()
-    create(folder / SCHEMA, f"{shown_json(recipe_schema(registry))}\n")
-    return SCHEMA
+def _schema(folder: Path, project: Path) -> str:
+    """Where editors find the schema of recipes, from the folder: in the project, else in the folder itself."""
+    places = (folder, project, project / "docs")
+    found = next((place for place in places if (place / SCHEMA).is_file()), folder)
+    return (
+        Path(os.path.relpath(found / SCHEMA, os.path.realpath(folder))).as_posix()
+        if found != folder
+        else SCHEMA
+    )

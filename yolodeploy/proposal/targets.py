@@ -14,6 +14,7 @@ from yolodeploy.backend import (
     Advising,
     Backend,
     Device,
+    Params,
     Registry,
     Situation,
     Step,
@@ -39,7 +40,7 @@ class Advised:
         """Whether one of the steps reads a data view."""
         return any(view in step.needs(params) for step, params in self._resolved())
 
-    def _resolved(self) -> Iterator[tuple[Step, object]]:
+    def _resolved(self) -> Iterator[tuple[Step, Params]]:
         for advised in self.advice.steps:
             for step in self.backend.STEPS:
                 if step.name == advised.name:

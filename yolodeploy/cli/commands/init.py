@@ -86,7 +86,7 @@ def _value(proposal: Proposal) -> dict[str, Any]:
     return {
         "weights": str(proposal.model.path),
         "model": str(proposal.model),
-        "data": str(proposal.source.path),
+        "data": shown(proposal.source.path),
         "data_found": proposal.source.how,
         "evaluation_images": images.evaluated,
         "calibration_images": images.calibrated,
