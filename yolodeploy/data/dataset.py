@@ -92,13 +92,16 @@ def _survey_folders(
 
 def _chosen(found: set[Path], view: View, seed: int, file: Path) -> tuple[Path, ...]:
     """The images of a view, in the order of their names; DataError if it asks for more than there are."""
-    if view.images is not None and view.images > len(found):
-        raise DataError(
-            f"{shown(file)}: the recipe asks for {view.images} images of `{view.split}`, which has "
-            f"{len(found)}. Ask for fewer, or leave `images` out to take all."
-        )
     ordered = sorted(found)  # gives images of the same name in two folders a fixed order
-    chosen = sorted(ordered, key=lambda image: _rank(image, seed))[: view.images]
+    number, count = view.fold
+    ranked = sorted(ordered, key=lambda image: _rank(image, seed))[number - 1 :: count]
+    if len(ranked) < (view.images or (1 if found else 0)):
+        part = f"part {view.part} of " if view.part else ""
+        raise DataError(
+            f"{shown(file)}: the recipe asks for {view.images or 'the'} images of {part}`{view.split}`, which has "
+            f"{len(ranked)}. Ask for fewer, or leave `{'images' if view.images else 'part'}` out to take all."
+        )
+    chosen = ranked[: view.images]
     return tuple(sorted(chosen, key=lambda image: image.name))
 
 

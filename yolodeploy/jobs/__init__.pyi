@@ -1,15 +1,17 @@
 from .cluster import RayCluster
-from .executor import Executor, Here, is_cluster
+from .executor import Executor, Here, Kept, is_cluster
 from .graph import plan_job
-from .job import Fault, Job, Outcome, What, Work
+from .job import Fault, Goal, Job, Outcome, What, Work
 from .local import LocalChild
 from .recipes import Result, make_recipes
 
 __all__ = [
     "Executor",
     "Fault",
+    "Goal",
     "Here",
     "Job",
+    "Kept",
     "LocalChild",
     "Outcome",
     "RayCluster",

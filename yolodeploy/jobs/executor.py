@@ -66,3 +66,18 @@ class Here:
         """As in `Executor`."""
         for job in filter(wanted, jobs.values()):
             done(job, Outcome(job.id))
+
+
+class Kept:
+    """An executor that stays open from one use to the next, until its own block ends."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self.beside = executor.beside
+        self.plan, self.run = executor.plan, executor.run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the executor open: whoever made it closes it."""

@@ -9,8 +9,16 @@ from pathlib import Path
 
 from yolodeploy.deployment import Found, Ready, Request, measure
 from yolodeploy.hosts import LOCAL
-from yolodeploy.jobs.job import Job, What, Work
-from yolodeploy.measure import TIMED, evidence_id, in_detail
+from yolodeploy.jobs.job import Goal, Job, What, Work
+from yolodeploy.measure import (
+    TIMED,
+    Comparison,
+    Evidence,
+    evidence_id,
+    in_detail,
+    obtain_comparison,
+    obtain_evidence,
+)
 from yolodeploy.planning import Plan
 from yolodeploy.store import NotStored
 from yolodeploy.system import conditions, digest_of
@@ -21,20 +29,30 @@ class Need:
     """What a recipe needs: jobs, each after those whose results it takes; or none, and its figures."""
 
     jobs: tuple[Job, ...]
-    found: Found | None = None
+    found: Found | Comparison | Evidence | None = None
 
 
-def need_of(ready: Ready, *, measures: bool, source: bool = False) -> Need:
+def need_of(ready: Ready, goal: Goal, *, source: bool = False) -> Need:
     """The jobs of a recipe that is ready, which the store lacks the results of.
 
     Artifacts are measured on another host by this process, so jobs only make them. With `source`, the source model's findings are
     a job of their own, for several recipes to share; else the first comparison measures both models in one pass.
     """
-    if measures and (found := _measured(ready)):
+    measures = goal != Goal.BUILD
+    if measures and (found := _measured(ready, goal)):
         return Need((), found)
     whole = measures or ready.request.locked
-    here = measures and ready.request.host is LOCAL
-    return Need(tuple(_jobs(ready, whole=whole, measures=here, source=source)))
+    here = goal if ready.request.host is LOCAL else Goal.BUILD
+    return Need(tuple(_jobs(ready, here, whole=whole, source=source)))
+
+
+def figures(ready: Ready, goal: Goal) -> Found | Comparison | Evidence:
+    """What a goal asks to be measured: from the store, or measured now."""
+    if goal == Goal.COMPARE:
+        return obtain_comparison(ready.runner, ready.request.host)[0]
+    if goal == Goal.TIME:
+        return obtain_evidence(ready.runner, ready.request.host)
+    return measure(ready)
 
 
 def merged(needs: Iterable[Need]) -> dict[str, Job]:
@@ -45,11 +63,11 @@ def merged(needs: Iterable[Need]) -> dict[str, Job]:
     return jobs
 
 
-def _measured(ready: Ready) -> Found | None:
+def _measured(ready: Ready, goal: Goal) -> Found | Comparison | Evidence | None:
     """The figures of an artifact if the store has all of them."""
     try:
         with ready.runner.store.reading():
-            return measure(ready)
+            return figures(ready, goal)
     except NotStored:
         return None
 
@@ -67,7 +85,7 @@ def work_of(request: Request, store: Path) -> Work:
     )
 
 
-def _jobs(ready: Ready, *, whole: bool, measures: bool, source: bool) -> Iterator[Job]:
+def _jobs(ready: Ready, goal: Goal, *, whole: bool, source: bool) -> Iterator[Job]:
     """The jobs of a recipe, each after those that it needs; `whole` says that all results are wanted, not only the last."""
     runner, work = ready.runner, work_of(ready.request, ready.runner.store.root)
     plan, peek = runner.plan, runner.store.peek
@@ -80,11 +98,11 @@ def _jobs(ready: Ready, *, whole: bool, measures: bool, source: bool) -> Iterato
             title = f"{name}: {planned.step.name} {planned.step.produces}"
             gpu = str(getattr(planned.params, "device", "")).startswith("cuda")
             yield Job(planned.id, What.STEP, index, needs, title, work, gpu=gpu)
-    if measures:
-        yield from _measurements(ready, work, source=source)
+    if goal != Goal.BUILD:
+        yield from _measurements(ready, work, goal, source=source)
 
 
-def _measurements(ready: Ready, work: Work, *, source: bool) -> Iterator[Job]:
+def _measurements(ready: Ready, work: Work, goal: Goal, *, source: bool) -> Iterator[Job]:
     plan, peek = ready.runner.plan, ready.runner.store.peek
     name, here = plan.file.recipe.name, digest_of(conditions())
     model, findings = plan.steps[0].id, source_id(plan)
@@ -94,6 +112,8 @@ def _measurements(ready: Ready, work: Work, *, source: bool) -> Iterator[Job]:
     measured = partial(Job, work=work, conditions=here)
     seen = plan.final.id, model, findings
     yield measured(compared, What.COMPARE, 0, seen, f"{name}: compare")
+    if goal == Goal.COMPARE:
+        return
     if not peek(plan.reference.id):
         title = f"{name}: {plan.reference.step.name} fp32"
         needs = plan.steps[reference].id, model
@@ -101,7 +121,8 @@ def _measurements(ready: Ready, work: Work, *, source: bool) -> Iterator[Job]:
     needs = compared, plan.reference.id
     alone = any(getattr(plan.file.recipe.checks, check) is not None for check in TIMED)
     yield measured(_id(plan, What.TIME, 0), What.TIME, 0, needs, f"{name}: time", alone=alone)
-    for index in range(1, len(plan.steps) - 1) if in_detail(plan) else ():
+    detail = goal == Goal.DEPLOY and in_detail(plan)
+    for index in range(1, len(plan.steps) - 1) if detail else ():
         planned = plan.steps[index]
         id_, title = _id(plan, What.STAGE, index), f"{name}: compare {planned.step.name}"
         yield measured(id_, What.STAGE, index, (planned.id, *seen, compared), title)

@@ -26,6 +26,15 @@ class What(StrEnum):
     PLAN = "plan"  # nothing: the machine plans the recipe
 
 
+class Goal(StrEnum):
+    """How far a recipe is brought."""
+
+    BUILD = "build"  # the artifact
+    COMPARE = "compare"  # what it loses, without a look at time
+    TIME = "time"  # what it loses and costs
+    DEPLOY = "deploy"  # the checks, the bundle and the lock
+
+
 @dataclass(frozen=True)
 class Work:
     """Where jobs of a recipe work. Paths are absolute; `said` is the path that the user gave in the folder `folder`.

@@ -34,7 +34,7 @@ _LAST = object()
 class LocalChild:
     """An executor: a child process that does jobs. Close it, or use it as a context manager: nothing is left running.
 
-    The child has this process's environment and current folder, or those that are given.
+    The child has this process's environment and current folder, or those that are given. It ends after the last job of a run, unless it is `lasting`.
     """
 
     beside = False  # one job after the other
@@ -45,7 +45,10 @@ class LocalChild:
         run: Run,
         environment: dict[str, str] | None = None,
         folder: str | None = None,
+        *,
+        lasting: bool = False,
     ) -> None:
+        self._lasting = lasting
         self._run, self._environment, self._folder = run, environment, folder
         self._replay = Replay(console)
         self._child: _Child | None = None
@@ -107,7 +110,7 @@ class LocalChild:
 
     def _end_later(self) -> None:
         """Let the child end by itself, while this process goes on; another job gets another child."""
-        if self._child:
+        if self._child and not self._lasting:
             if self._ending:
                 self._ending.end()
             self._child.finish()

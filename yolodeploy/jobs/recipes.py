@@ -12,16 +12,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yolodeploy.deployment import Deployed, Ready, Request, make_artifact, measure, prepare, ship
+from yolodeploy.deployment import Deployed, Found, Ready, Request, make_artifact, prepare, ship
 from yolodeploy.errors import RecipeError, YolodeployError
 from yolodeploy.execution import Run, as_error
 from yolodeploy.jobs.executor import Executor
 from yolodeploy.jobs.faults import error_of
-from yolodeploy.jobs.graph import Need, merged, need_of, source_id, work_of
-from yolodeploy.jobs.job import Job, Outcome
+from yolodeploy.jobs.graph import Need, figures, merged, need_of, source_id, work_of
+from yolodeploy.jobs.job import Goal, Job, Outcome
+from yolodeploy.measure import Comparison, Evidence
 from yolodeploy.planning import Planner
 from yolodeploy.store import Store, Stored
 from yolodeploy.system import Console, shown
+
+Made = Deployed | Stored | Comparison | Evidence
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Result:
 
     recipe: Path
     name: str
-    made: Deployed | Stored | None
+    made: Made | None
     error: YolodeployError | None
     seconds: float
 
@@ -43,7 +46,7 @@ class _Recipe:
     ready: Ready | None = None
     need: Need = field(default_factory=lambda: Need(()))
     waiting: set[str] = field(default_factory=set)
-    made: Deployed | Stored | None = None
+    made: Made | None = None
     error: YolodeployError | None = None
     seconds: float = 0.0
     finished: bool = False
@@ -61,17 +64,15 @@ def make_recipes(
     executor: Executor,
     run: Run,
     *,
-    bundles: bool,
+    goal: Goal,
 ) -> list[Result]:
-    """Deploy recipes, or build them without `bundles`; a recipe that fails does not stop the others.
+    """Bring recipes to a goal: build, compare, time or deploy them. A recipe that fails does not stop the others.
 
     Raises RecipeError if two are the same, or would write the same bundle. An exception that is a bug is raised if there is but
     one recipe, else reported in its result.
     """
     _refuse_twice([request.recipe for request in requests])
-    batch = _Batch(
-        [_Recipe(request) for request in requests], store, console, executor, run, bundles
-    )
+    batch = _Batch([_Recipe(request) for request in requests], store, console, executor, run, goal)
     try:
         with executor:
             batch.prepare()
@@ -96,7 +97,12 @@ class _Batch:
     console: Console
     executor: Executor
     run: Run
-    bundles: bool
+    goal: Goal
+
+    @property
+    def bundles(self) -> bool:
+        """Whether bundles are written."""
+        return self.goal == Goal.DEPLOY
 
     def prepare(self) -> None:
         """Plan all recipes, and refuse what can be refused before anything runs."""
@@ -133,15 +139,14 @@ class _Batch:
     def work(self) -> None:
         """Let the executor do the jobs; finish each recipe when its jobs are done."""
         plans = [recipe.ready.runner.plan for recipe in self.recipes if recipe.ready]
-        sources = (
-            [source_id(plan) for plan in plans] if self.executor.beside and self.bundles else []
-        )
+        shared = self.executor.beside and self.goal != Goal.BUILD
+        sources = [source_id(plan) for plan in plans] if shared else []
         for recipe in self.recipes:
             if recipe.ready is None:
                 continue
-            shared = bool(sources) and sources.count(source_id(recipe.ready.runner.plan)) > 1
+            source = shared and sources.count(source_id(recipe.ready.runner.plan)) > 1
             with self._failing(recipe):
-                recipe.need = need_of(recipe.ready, measures=self.bundles, source=shared)
+                recipe.need = need_of(recipe.ready, self.goal, source=source)
                 recipe.waiting = {job.id for job in recipe.need.jobs}
         for recipe in self.recipes:
             self._finish_if_done(recipe)
@@ -169,9 +174,12 @@ class _Batch:
             recipe.made = self._finish(recipe.ready, recipe.need)
         recipe.seconds += time.monotonic() - start
 
-    def _finish(self, ready: Ready, need: Need) -> Deployed | Stored:
+    def _finish(self, ready: Ready, need: Need) -> Made:
         artifact = make_artifact(ready)
-        return ship(ready, need.found or measure(ready)) if self.bundles else artifact
+        if self.goal == Goal.BUILD:
+            return artifact
+        found = need.found or figures(ready, self.goal)
+        return ship(ready, found) if isinstance(found, Found) else found
 
     @contextlib.contextmanager
     def _failing(self, recipe: _Recipe) -> Iterator[None]:

@@ -1,6 +1,6 @@
 from .breakdown import Row, obtain_breakdown
 from .checks import TIMED, Check, Verdict, number, run_checks
-from .evidence import Evidence, evidence_id, obtain_comparison, obtain_evidence
+from .evidence import Comparison, Evidence, evidence_id, obtain_comparison, obtain_evidence
 from .golden_check import GoldenCheck, check_golden
 from .latency import count_of_threads
 from .layer_survey import survey_layers
@@ -11,6 +11,7 @@ from .source import obtain_source
 __all__ = [
     "TIMED",
     "Check",
+    "Comparison",
     "Evidence",
     "GoldenCheck",
     "Row",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator
 
 from yolodeploy.recipe.image_size import ImageSize
-from yolodeploy.recipe.messages import NAME, SHA256, VERSION
+from yolodeploy.recipe.messages import NAME, PART, SHA256, VERSION
 from yolodeploy.recipe.model_input import Head, Layout, Preprocess, StatedHead
 from yolodeploy.recipe.part import Part
 from yolodeploy.system import quotable
@@ -99,6 +99,22 @@ class View(Part):
     """Key of the split in data.yaml: train, val or test."""
     images: int | None = Field(default=None, ge=1)
     """How many images, chosen by the seed; all of the split if left out."""
+    part: str | None = Field(default=None, pattern=PART)
+    """One of several parts of the split that have no image in common, drawn by the seed: "1/2" and "2/2" are its halves; `images` counts within it."""
+
+    @field_validator("part")
+    @classmethod
+    def _one_that_there_is(cls, part: str | None) -> str | None:
+        number, _, count = (part or "1/1").partition("/")
+        if not 1 <= int(number) <= int(count):
+            raise ValueError(f'`part: "{part}"` must lie between "1/{count}" and "{count}/{count}"')
+        return part
+
+    @property
+    def fold(self) -> tuple[int, int]:
+        """Which part (from 1) of how many."""
+        number, _, count = (self.part or "1/1").partition("/")
+        return int(number), int(count)
 
 
 class Data(Part):

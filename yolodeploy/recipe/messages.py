@@ -20,9 +20,11 @@ _MAX_LINES = 20
 NAME = "^[a-z0-9][a-z0-9._-]*$"
 SHA256 = "^[0-9a-f]{64}$"
 VERSION = r"^[0-9]{1,4}(\.[0-9]{1,4}){0,3}$"
+PART = "^[0-9]{1,3}/[0-9]{1,3}$"
 _PATTERNS = {
     NAME: "must be lower-case letters, digits, `.`, `_` or `-`, beginning with a letter or digit",
     SHA256: "must be a sha256: 64 lower-case hex digits",
+    PART: 'must be a part of so many, such as "1/2"',
     VERSION: 'must be a version, such as "16" or "17.4"',
 }
 _REASONS = {  # by the types of errors in Pydantic, with their `ctx`

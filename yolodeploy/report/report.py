@@ -78,6 +78,7 @@ def _view(plan: Plan, name: str) -> dict[str, Any]:
         **(view.counts.plain() if name == "evaluation" else {}),
         "images": total,
         "split": getattr(plan.file.recipe.data, name).split,
+        **({"part": part} if (part := getattr(plan.file.recipe.data, name).part) else {}),
         "digest": plan.view_digests[name],
         "read_by": {p.step.name: calibration_count(p.params) or total for p in readers},
     }

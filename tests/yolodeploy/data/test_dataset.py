@@ -304,3 +304,38 @@ def test_unreadable_label(dataset: Path) -> None:
         DataError, match=r"val000\.txt: cannot be read as a label file: not UTF-8 text"
     ):
         load_view(dataset, View(), 0)
+
+
+def test_parts_have_no_image_in_common_and_are_the_view_together(world: World) -> None:
+    def images(view: View, seed: int = 0) -> list[str]:
+        return [image.name for image in load_view(Path("data/data.yaml"), view, seed).images]
+
+    whole = images(View())
+    halves = images(View(part="1/2")), images(View(part="2/2"))
+    assert sorted([*halves[0], *halves[1]]) == whole
+    assert abs(len(halves[0]) - len(halves[1])) <= 1
+    assert images(View(part="1/2"), seed=1) != halves[0]  # drawn, not cut by name
+    some = images(View(images=4))
+    assert (
+        sorted([*images(View(images=2, part="1/2")), *images(View(images=2, part="2/2"))]) == some
+    )
+    count = len(halves[0])
+    with pytest.raises(
+        DataError,
+        match=rf"asks for 99 images of part 1/2 of `val`, which has {count}\. Ask for fewer",
+    ):
+        images(View(images=99, part="1/2"))
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ('"3/2"', '`part: "3/2"` must lie between "1/2" and "2/2".'),
+        ('"0/2"', '`part: "0/2"` must lie between "1/2" and "2/2".'),
+        ("half", '`data.evaluation.part: half` must be a part of so many, such as "1/2".'),
+    ],
+)
+def test_a_part_that_there_is_not(world: World, part: str, message: str) -> None:
+    world.recipe(("{split: val}", f"{{split: val, part: {part}}}"))
+    result = world.run("plan", "pot.yaml")
+    assert (result.code, result.error) == (2, f"pot.yaml:6:28: {message}")

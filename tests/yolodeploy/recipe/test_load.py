@@ -35,7 +35,7 @@ WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
     "deep": (
         [("{split: val}", "{splitt: val}")],
         2,
-        "pot.yaml:6:16: unknown key `splitt`. Perhaps you meant `split`. Allowed: split, images.",
+        "pot.yaml:6:16: unknown key `splitt`. Perhaps you meant `split`. Allowed: split, images, part.",
     ),
     "quoted number": (
         [("imgsz: 64", 'imgsz: "64"')],

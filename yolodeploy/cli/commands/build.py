@@ -19,7 +19,7 @@ add_options = add_building
 def run(options: argparse.Namespace, console: Console) -> int:
     """Make the artifacts and say where they are."""
     from yolodeploy.deployment import Request
-    from yolodeploy.jobs import make_recipes
+    from yolodeploy.jobs import Goal, make_recipes
     from yolodeploy.report import summary_table
 
     requests = [
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     ]
     store = open_store(options, console)
     executor = open_executor(options, store, console)
-    results = make_recipes(requests, store, console, executor, options.described, bundles=False)
+    results = make_recipes(requests, store, console, executor, options.described, goal=Goal.BUILD)
     if len(results) > 1:
         rows = [described(result, _value) for result in results]
         print_result(console, options, rows, summary_table(rows))

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Deploy recipes; a failed check still shows the table."""
     from yolodeploy.bundle.attest import read_private
     from yolodeploy.deployment import Request
-    from yolodeploy.jobs import make_recipes
+    from yolodeploy.jobs import Goal, make_recipes
     from yolodeploy.report import summary_table
 
     require_own(options.dist, DIST, "--dist")
@@ -70,7 +70,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
             for recipe in options.recipes
         ]
         executor = open_executor(options, store, console, elsewhere=bool(host.name))
-        results = make_recipes(requests, store, console, executor, options.described, bundles=True)
+        results = make_recipes(
+            requests, store, console, executor, options.described, goal=Goal.DEPLOY
+        )
     if len(results) > 1:
         rows = [described(result, _value) for result in results]
         print_result(console, options, rows, summary_table(rows))
