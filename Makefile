@@ -13,7 +13,7 @@ OTHER   = $(VENV)$(if $(filter command,$(word 1,$(origin PYTHON))),-$(notdir $(P
 NAMES   = $(patsubst recipes/%.yaml,%,$(wildcard recipes/*.yaml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev deploy reproduce reproduce-here lint type test test-here bench schema clean
+.PHONY: help setup dev deploy reproduce reproduce-here lint type test test-here bench schema docs clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -60,8 +60,11 @@ bench: $(VENV)/.dev ## Measure against what a user would run instead
 schema: $(VENV)/.setup ## Write docs/recipe.schema.json again
 	@$(BIN)/yolodeploy schema -o docs/recipe.schema.json
 
-clean: ## Remove .venv, dist and tool caches; the store stays (see `yolodeploy cache`)
-	rm -rf $(VENV) $(VENV)-* dist .mypy_cache .pytest_cache .ruff_cache
+docs: $(VENV)/.dev ## Build the documentation as a site: open site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
+
+clean: ## Remove .venv, dist, site and tool caches; the store stays (see `yolodeploy cache`)
+	rm -rf $(VENV) $(VENV)-* dist site .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "yolodeploy needs Python 3.11 or newer; choose one with PYTHON=")'

@@ -19,6 +19,8 @@ from yolodeploy.recipe.fields import Checks, Data, Model, Recipe, Target, View
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 REGISTRY = load_registry()
+GENERATED = re.compile(r"^(\.\./)*(reference/\w+\.md|project/.*|decisions/index\.md)$")
+"""Pages that only the site has; building it fails if one is missing."""
 
 
 def shipped():
@@ -88,5 +90,5 @@ def test_links_between_documents_lead_somewhere():
         *(ROOT / "models").glob("*.md"),
     ]:
         for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
-            if "://" not in target:
+            if "://" not in target and not GENERATED.search(target):
                 assert (document.parent / target).exists(), f"{document}: {target}"

@@ -39,13 +39,15 @@ def _folder(text: str) -> Path:
 
 def add_recipe(command: argparse.ArgumentParser) -> None:
     """One recipe, what it may read outside its project, and whether its weights may be executed."""
-    command.add_argument("recipe", type=Path, metavar="RECIPE")
+    command.add_argument("recipe", type=Path, metavar="RECIPE", help="the recipe, a YAML file")
     _add_access(command)
 
 
 def add_recipes(command: argparse.ArgumentParser) -> None:
     """Several recipes, with the same options."""
-    command.add_argument("recipes", nargs="+", type=Path, metavar="RECIPE")
+    command.add_argument(
+        "recipes", nargs="+", type=Path, metavar="RECIPE", help="recipes, YAML files"
+    )
     _add_access(command)
 
 

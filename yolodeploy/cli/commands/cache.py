@@ -21,7 +21,13 @@ _DAYS = 30.0
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """What to do, and what `prune` removes."""
-    command.add_argument("action", nargs="?", choices=("show", "verify", "prune"), default="show")
+    command.add_argument(
+        "action",
+        nargs="?",
+        choices=("show", "verify", "prune"),
+        default="show",
+        help="what to do with the store",
+    )
     command.add_argument("--all", action="store_true", help="prune: remove everything")
     command.add_argument("--days", type=float, help="prune: remove what is older (default: 30)")
 

@@ -23,7 +23,13 @@ _AT_A_TIME = 16
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """What to do, and whose hosts.toml to read."""
-    command.add_argument("action", nargs="?", choices=("list", "check"), default="list")
+    command.add_argument(
+        "action",
+        nargs="?",
+        choices=("list", "check"),
+        default="list",
+        help="list all hosts, or check one",
+    )
     command.add_argument("name", nargs="?", metavar="NAME", help="check: the host")
     where = "also read the hosts.toml beside this recipe (default: only your own)"
     command.add_argument("--recipe", type=Path, metavar="RECIPE", help=where)
