@@ -26,7 +26,7 @@ from yolodeploy.planning.resolve import (
     refuse_unknown_checks,
     resolve_steps,
 )
-from yolodeploy.planning.views import check_names, read_digests, task_in
+from yolodeploy.planning.views import check_names, read_digests
 from yolodeploy.recipe import RecipeFile, load_recipe
 from yolodeploy.system import Console, ImageShape, digest_of
 
@@ -122,9 +122,10 @@ def make_plan(
     weights_digest = inputs.weights_digest(file)
     loader = _owned(registry, first[0])
     resolved[0], facts = _inspected(file, inputs, loader, first, weights_digest)
-    refuse_checks_of_other_tasks(file, task_in(facts))
-    views = inputs.views(file, resolved, facts)
     imgsz = chosen_imgsz(file, loader, facts)
+    if facts:
+        refuse_checks_of_other_tasks(file, facts.task)
+    views = inputs.views(file, resolved, facts)
     step, params, at = resolved[0]
     resolved[0] = step, choose(file, loader, facts, params), at
     model = loaded(facts, resolved[0][1]) if facts else None

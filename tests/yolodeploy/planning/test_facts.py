@@ -222,6 +222,8 @@ def test_a_plugin_that_cannot_run_here(
     assert world.run("check", "stated.yaml").out == (
         "stated.yaml: ok, but not here: no clay. Run: pip install clay\n"
     )
+    world.recipe(name="task.yaml", extra="checks: {top1_drop: 0.01}\n")  # what it does is not known
+    assert world.run("check", "task.yaml").out.startswith("task.yaml: ok, but not here")
     assert read == []
 
 
