@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = (ROOT / "yolodeploy", *sorted((ROOT / "plugins").glob("yolodeploy_*")))
-MOST_FILES, MOST_LEVELS = 15, 12
+MOST_FILES, MOST_LEVELS = 15, 14
 
 
 def _drawing() -> ModuleType:
@@ -55,7 +55,7 @@ def _imports(file: Path) -> Iterator[tuple[str, int]]:
 
 @cache
 def _faces() -> list[str]:
-    """Packages with a face, the innermost first."""
+    """Packages with a face, the innermost first; that of `yolodeploy`, the Python API, is for users."""
     found = [
         ".".join(file.parent.relative_to(root.parent).parts)
         for root in CODE
@@ -66,10 +66,11 @@ def _faces() -> list[str]:
 
 @pytest.mark.parametrize("root", CODE, ids=lambda root: root.name)
 def test_chapters_are_entered_through_their_faces(root: Path) -> None:
+    inner = [face for face in _faces() if face != "yolodeploy"]
     for file in root.rglob("*.py"):
         here = ".".join(file.relative_to(root.parent).with_suffix("").parts)
         for name, line in _imports(file):
-            face = next((face for face in _faces() if name.startswith(f"{face}.")), None)
+            face = next((face for face in inner if name.startswith(f"{face}.")), None)
             inside = face is None or name in _faces() or here.startswith(f"{face}.")
             assert inside, f"{file}:{line}: import from the face {face}, not from {name}"
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolodeploy.backend import RESERVED
 from yolodeploy.bundle import Contents, app_digests, app_files, place_bundle
-from yolodeploy.errors import ChecksFailed, LockMismatch, StoreProblem, Undecided
+from yolodeploy.errors import ChecksFailed, LockMismatch, PlanRefused, StoreProblem, Undecided
 from yolodeploy.execution import Runner
 from yolodeploy.hosts import LOCAL, Host
 from yolodeploy.measure import (
@@ -28,7 +29,7 @@ from yolodeploy.measure import (
     require_device,
     run_checks,
 )
-from yolodeploy.planning import LockFile, Planner, label_warnings, lock_of, require_gpu
+from yolodeploy.planning import LockFile, Plan, Planner, label_warnings, lock_of, require_gpu
 from yolodeploy.report import make_report, report_page
 from yolodeploy.store import Store, Stored
 from yolodeploy.store.remote import shared_store
@@ -40,12 +41,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for.
+    """What the command line or the Python API asks for.
 
     `allowed` are files and folders outside the project that the recipe may read, `shared` is the address of
     a team's store (None: the one that the environment names), `locked` makes the lock binding.
     `accept_undecided` ships an artifact even if noise could turn the verdict of a check over. `trusted` lets the
-    loader that the recipe names execute the weights. `host` is where the artifact is measured.
+    loader that the recipe names execute the weights. `host` is where the artifact is measured. `planned` are the ids of the steps
+    that the caller was shown (empty: it has seen none); if the recipe would do something else now, it is refused.
     """
 
     recipe: Path
@@ -57,6 +59,7 @@ class Request:
     accept_undecided: bool = False
     trusted: bool = False
     host: Host = LOCAL
+    planned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ def prepare(
 ) -> Ready:
     """Plan the recipe, read its lock, and refuse what contradicts it; `bundles` says that a bundle is wanted."""
     plan = planner.plan(request.recipe)
+    _require_as_planned(plan, request.planned)
     for warning in [*label_warnings(plan), *plan.warnings]:
         console.warn(warning)
     lock = LockFile.beside(plan)
@@ -161,6 +165,19 @@ def ship(ready: Ready, found: Found) -> Deployed:
     if not request.locked:
         ready.lock.replace(built, ready.warn)
     return Deployed(report, bundle)
+
+
+def _require_as_planned(plan: Plan, planned: tuple[str, ...]) -> None:
+    """Refuse a recipe that would do something else than its caller was shown."""
+    ids = tuple(step.id for step in plan.steps)
+    if not planned or ids == planned:
+        return
+    pairs = zip_longest(plan.steps, planned)
+    step = next((step for step, id_ in pairs if step and step.id != id_), plan.final)
+    raise PlanRefused(
+        f"{shown(plan.file.path)}: is not what was planned: `{step.step.name}` has another id now, so the recipe, its inputs or "
+        "its tools were changed in between. Plan it again."
+    )
 
 
 def _refuse_other_bytes(runner: Runner, lock: LockFile, *, locked: bool) -> None:

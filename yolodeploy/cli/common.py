@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shlex
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolodeploy.errors import EnvironmentProblem, RecipeError
-from yolodeploy.system import IN_PROCESS, Console, one_line, shown, shown_json
+from yolodeploy.errors import EnvironmentProblem
+from yolodeploy.system import Console, one_line, shown_json
 
 if TYPE_CHECKING:
-    from yolodeploy.hosts import Host
-    from yolodeploy.jobs import Executor, RayCluster
+    from yolodeploy.api import Session
     from yolodeploy.store import Store
 
 
@@ -79,31 +76,22 @@ def add_host(command: argparse.ArgumentParser) -> None:
     command.add_argument("--on", metavar="HOST", help=where)
 
 
-@contextlib.contextmanager
-def chosen_host(options: argparse.Namespace, folders: Sequence[Path]) -> Iterator[Host]:
-    """The host that `--on` names, of the user's hosts.toml or of those in the folders of recipes; else this machine.
+def session_of(options: argparse.Namespace, console: Console) -> Session:
+    """What the command's options say that calls of the Python API share.
 
-    It is closed at the end, whatever happens. A cluster, which runs jobs, measures here.
+    For a caller that gave `main` its arguments, tools run in this process.
     """
-    from yolodeploy.hosts import LOCAL
-    from yolodeploy.jobs import is_cluster
+    from yolodeploy.api import Session
 
-    if options.on is None or is_cluster(options.on):
-        yield LOCAL
-        return
-    from yolodeploy.hosts import find_host
-
-    found = [find_host(options.on, folder) for folder in folders]
-    if other := next((each for each in found if each != found[0]), None):
-        raise RecipeError(
-            f"--on: {shown(found[0].file)} and {shown(other.file)} mean different machines by `{other.name}`. Deploy the recipes "
-            "of one folder at a time, or name the host in your own hosts.toml."
-        )
-    host = found[0].open()
-    try:
-        yield host
-    finally:
-        host.close()
+    return Session(
+        cache=options.cache,
+        store=getattr(options, "store", None),
+        allow=options.allow,
+        trusted=options.trusted,
+        in_process=not options.apart,
+        printer=console,
+        command=options.described,
+    )
 
 
 def open_store(options: argparse.Namespace, console: Console) -> Store:
@@ -117,33 +105,6 @@ def add_cluster(command: argparse.ArgumentParser, more: str = "") -> None:
     """Where jobs run; `more` is what else `--on` does."""
     where = "run jobs on a cluster: ray (one of this command's own on this machine), auto, host:port or ray://host:port"
     command.add_argument("--on", metavar="HOST" if more else "CLUSTER", help=where + more)
-
-
-def open_executor(
-    options: argparse.Namespace, store: Store, console: Console, *, elsewhere: bool = False
-) -> Executor:
-    """What makes what recipes need: a cluster that --on names; else a child process, or this one.
-
-    `elsewhere` says that --on names a host that measures, so that it names no cluster. It is this one for a caller in Python, and where the environment says so. Raises RecipeError if --on names no cluster.
-    """
-    from yolodeploy.jobs import Here, LocalChild
-
-    if options.on and not elsewhere:
-        return open_cluster(options, store, console)
-    if not options.apart or os.environ.get(IN_PROCESS):
-        return Here()
-    return LocalChild(console, options.described)
-
-
-def open_cluster(options: argparse.Namespace, store: Store, console: Console) -> RayCluster:
-    """The cluster that --on names; raises RecipeError if it names none, EnvironmentProblem if Ray is not installed."""
-    from yolodeploy.jobs import RayCluster, is_cluster
-
-    if not is_cluster(options.on):
-        raise RecipeError(
-            f"--on {one_line(options.on)} does not name a cluster. Write ray, auto, host:port or ray://host:port."
-        )
-    return RayCluster(options.on, console, options.described, store)
 
 
 def print_result(console: Console, options: argparse.Namespace, value: object, text: str) -> None:

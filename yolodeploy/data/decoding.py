@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-HEIF_SUFFIXES = frozenset({".heic", ".heif"})
+HEIF_SUFFIXES: frozenset[str] = frozenset({".heic", ".heif"})
 HEIF_REMEDY = "Install the extra yolodeploy[heif] to read it."
 EMPTY = "the image is empty. Remove it or restore the file."
 MIN_SIDE = 10  # pixels; Ultralytics leaves out smaller images

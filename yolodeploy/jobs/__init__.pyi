@@ -1,6 +1,6 @@
 from .cluster import RayCluster
 from .executor import Executor, Here, Kept, is_cluster
-from .graph import plan_job
+from .graph import plan_job, work_of
 from .job import Fault, Goal, Job, Outcome, What, Work
 from .local import LocalChild
 from .recipes import Result, make_recipes
@@ -21,4 +21,5 @@ __all__ = [
     "is_cluster",
     "make_recipes",
     "plan_job",
+    "work_of",
 ]

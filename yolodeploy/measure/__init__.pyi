@@ -1,5 +1,5 @@
 from .breakdown import Row, obtain_breakdown
-from .checks import TIMED, Check, Verdict, number, run_checks
+from .checks import TIMED, Check, Verdict, number, read_checks, run_checks
 from .evidence import Comparison, Evidence, evidence_id, obtain_comparison, obtain_evidence
 from .golden_check import GoldenCheck, check_golden
 from .latency import count_of_threads
@@ -27,6 +27,7 @@ __all__ = [
     "obtain_source",
     "obtain_stage",
     "place_of",
+    "read_checks",
     "require_claim",
     "require_device",
     "run_checks",

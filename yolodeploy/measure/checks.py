@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from typing import Any
 
 from yolodeploy.measure.breakdown import BLIND, Row
 from yolodeploy.measure.evidence import Evidence
@@ -202,6 +203,17 @@ _KINDS: Mapping[str, _Kind] = {
     ),
     "step_drop": _Kind("Let the step train longer, cut or compress less; or allow a larger drop."),
 }
+
+
+def read_checks(rows: Iterable[Mapping[str, Any]]) -> tuple[Check, ...]:
+    """Checks from plain data, as reports have them."""
+    known = {each.name for each in fields(Check)}
+    found = []
+    for row in rows:
+        values = {name: value for name, value in row.items() if name in known}
+        interval = tuple(row["interval"]) if row.get("interval") else None
+        found.append(Check(**{**values, "verdict": Verdict(row["verdict"]), "interval": interval}))
+    return tuple(found)
 
 
 def run_checks(wanted: Checks, evidence: Evidence, breakdown: Sequence[Row]) -> tuple[Check, ...]:

@@ -1,3 +1,4 @@
+from .compact import Figure, Verdicts, figures, verdicts
 from .html import report_page
 from .inspection import bundle_rows, described, inspection_table, possible
 from .layer_page import layer_page, layer_table
@@ -7,8 +8,11 @@ from .summary import summary_table
 from .table import report_table
 
 __all__ = [
+    "Figure",
+    "Verdicts",
     "bundle_rows",
     "described",
+    "figures",
     "inspection_table",
     "layer_page",
     "layer_table",
@@ -18,4 +22,5 @@ __all__ = [
     "report_table",
     "set_table",
     "summary_table",
+    "verdicts",
 ]

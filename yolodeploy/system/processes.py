@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import MutableMapping
 
 PASSPHRASE = "YOLODEPLOY_KEY_PASSPHRASE"  # noqa: S105 - the name of the variable
 IN_PROCESS = "YOLODEPLOY_IN_PROCESS"  # if set, steps run in the command's own process
@@ -38,11 +39,11 @@ def end_with_parent(parent: int) -> None:
             os._exit(128 + signal.SIGKILL)
 
 
-def wait_passively() -> None:
-    """Let idle OpenMP threads sleep, unless the user chose otherwise; call it before they can start.
+def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let idle OpenMP threads sleep, unless the user chose otherwise; call it before they can start, here or in a child.
 
     By default they spin while they wait for each other. Beside any other busy process two of them then take
     many times as long as one. Latencies are not measured like this, see `child_environment`.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    environment.setdefault("GOMP_SPINCOUNT", "0")

@@ -297,7 +297,7 @@ def test_a_bug_writes_a_log_and_one_line(world: World, monkeypatch: pytest.Monke
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("two\nlines")
 
-    monkeypatch.setattr("yolodeploy.planning.plan_recipe", broken)
+    monkeypatch.setattr("yolodeploy.planning.Planner.plan", broken)
     result = world.run("plan", "pot.yaml")
     assert result.code == 70
     found = re.fullmatch(
@@ -320,7 +320,7 @@ def test_a_bug_writes_a_log_and_one_line(world: World, monkeypatch: pytest.Monke
 def test_the_log_of_a_bug_quotes_what_a_recipe_extends_beside_it_and_nothing_else(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yolodeploy.planning.plan_recipe", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("yolodeploy.planning.Planner.plan", lambda *_, **__: 1 / 0)
     world.write("../secret", "key: value")
     world.write("base.yaml", "extends: '../secret'\nseed: 1\n")
     world.write("more.yaml", "extends: base.yaml\nname: more\n")
@@ -359,7 +359,7 @@ def test_the_log_of_a_bug_holds_no_secret_and_is_for_its_owner(
 def test_the_log_of_a_bug_quotes_no_other_file(
     world: World, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr("yolodeploy.planning.plan_recipe", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("yolodeploy.planning.Planner.plan", lambda *_, **__: 1 / 0)
     secret = world.write("../secret" if kind in ("link", "outside") else "secret", "seed: 12345\n")
     name = {"outside": "../secret", "folder": "sub/secret"}.get(kind, "secret")
     text = f"extends: {name}\n"
@@ -389,7 +389,7 @@ def test_a_bug_with_a_plugin_that_cannot_even_say_its_versions(
     def broken(*_: object, **__: object) -> None:
         raise OSError("no plugins today")
 
-    monkeypatch.setattr("yolodeploy.planning.plan_recipe", broken)
+    monkeypatch.setattr("yolodeploy.planning.Planner.plan", broken)
     monkeypatch.setattr("yolodeploy.backend.load_registry", broken)
     error = world.run("plan", "pot.yaml").error
     found = re.search(r"The trace is in (.+); please", error)
@@ -398,20 +398,20 @@ def test_a_bug_with_a_plugin_that_cannot_even_say_its_versions(
 
 
 def test_memory_that_runs_out_is_no_bug(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yolodeploy.planning.plan_recipe", lambda *_, **__: bytes(1 << 60))
+    monkeypatch.setattr("yolodeploy.planning.Planner.plan", lambda *_, **__: bytes(1 << 60))
     result = world.run("plan", "pot.yaml")
     assert result.code == 4
     assert result.error.startswith("this machine ran out of memory.")
 
 
 def test_errors_print_json_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yolodeploy.planning.plan_recipe", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("yolodeploy.planning.Planner.plan", lambda *_, **__: 1 / 0)
     result = world.run("plan", "pot.yaml", "--json")
     assert result.json["error"]["exit_code"] == 70
 
 
 def test_a_bug_with_no_place_for_a_log(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yolodeploy.planning.plan_recipe", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("yolodeploy.planning.Planner.plan", lambda *_, **__: 1 / 0)
     monkeypatch.setattr("yolodeploy.execution.bug_report._folders", lambda _: [Path("/proc/none")])
     result = world.run("plan", "pot.yaml")
     assert (result.code, result.error) == (

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
 import pytest
 
+from yolodeploy.api.session import chosen_host
 from yolodeploy.cli import main as cli
-from yolodeploy.cli.common import chosen_host
 from yolodeploy.errors import RecipeError
 
 _HOSTS = """
@@ -88,9 +87,9 @@ def _host(folder: Path, address: str) -> Path:
 def test_recipes_of_several_folders_must_mean_the_same_machine(tmp_path: Path) -> None:
     folders = [_host(tmp_path / name, name) for name in ("one", "two")]
     with pytest.raises(RecipeError, match=r"one/hosts.toml and .*two/hosts.toml mean different"):
-        chosen_host(argparse.Namespace(on="lab"), folders).__enter__()
-    with chosen_host(argparse.Namespace(on="lab"), folders[:1]) as host:
+        chosen_host("lab", folders).__enter__()
+    with chosen_host("lab", folders[:1]) as host:
         assert host.name == "lab"
     for nowhere in (None, "ray", "10.0.0.1:6379"):
-        with chosen_host(argparse.Namespace(on=nowhere), folders) as host:
+        with chosen_host(nowhere, folders) as host:
             assert host.name == ""

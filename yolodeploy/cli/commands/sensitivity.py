@@ -8,7 +8,6 @@ from pathlib import Path
 from yolodeploy.cli.common import (
     add_host,
     add_recipe,
-    chosen_host,
     open_store,
     print_result,
     require_own,
@@ -44,6 +43,7 @@ def _count(text: str) -> int:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure single layers, and write the table and the plot."""
+    from yolodeploy.api import chosen_host
     from yolodeploy.execution import Runner
     from yolodeploy.measure import survey_layers
     from yolodeploy.planning import plan_recipe
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     plan = plan_recipe(options.recipe, store.root, options.allow, trusted=options.trusted)
     runner = Runner(plan, store, console)
     name = runner.plan.file.recipe.name
-    with chosen_host(options, [options.recipe.parent]) as host:
+    with chosen_host(options.on, [options.recipe.parent]) as host:
         tables = survey_layers(runner, options.images, by_map=options.map, host=host)
     page = options.output / f"{name}.html"
     value = {"name": name, "images": tables[0]["images"], "steps": tables, "page": str(page)}

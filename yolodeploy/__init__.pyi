@@ -1,0 +1,29 @@
+from .api.batch import Failures, Results
+from .api.built import Built, build
+from .api.checked import Checked, check
+from .api.deployed import Result, deploy
+from .api.planned import Plan, PlanStep, plan
+from .api.remeasured import Proof, remeasure
+from .api.session import Session
+from .api.verified import Verified, verify
+
+__version__: str
+
+__all__ = [
+    "Built",
+    "Checked",
+    "Failures",
+    "Plan",
+    "PlanStep",
+    "Proof",
+    "Result",
+    "Results",
+    "Session",
+    "Verified",
+    "build",
+    "check",
+    "deploy",
+    "plan",
+    "remeasure",
+    "verify",
+]

@@ -1,0 +1,29 @@
+from .batch import Ended, Failures, Results
+from .built import Built, build
+from .checked import Checked, check
+from .deployed import Result, deploy
+from .planned import Plan, PlanStep, plan
+from .remeasured import Proof, remeasure
+from .session import Session, chosen_host
+from .verified import Verified, verify
+
+__all__ = [
+    "Built",
+    "Checked",
+    "Ended",
+    "Failures",
+    "Plan",
+    "PlanStep",
+    "Proof",
+    "Result",
+    "Results",
+    "Session",
+    "Verified",
+    "build",
+    "check",
+    "chosen_host",
+    "deploy",
+    "plan",
+    "remeasure",
+    "verify",
+]
