@@ -47,7 +47,8 @@ class Request:
     a team's store (None: the one that the environment names), `locked` makes the lock binding.
     `accept_undecided` ships an artifact even if noise could turn the verdict of a check over. `trusted` lets the
     loader that the recipe names execute the weights. `host` is where the artifact is measured. `planned` are the ids of the steps
-    that the caller was shown (empty: it has seen none); if the recipe would do something else now, it is refused.
+    that the caller was shown (empty: it has seen none); if the recipe would do something else now, it is refused. `images` puts pictures into the bundle: evaluation images, small,
+    with what was found in them.
     """
 
     recipe: Path
@@ -60,6 +61,7 @@ class Request:
     trusted: bool = False
     host: Host = LOCAL
     planned: tuple[str, ...] = ()
+    images: bool = True
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def ship(ready: Ready, found: Found) -> Deployed:
     for check in checks:
         if check.doubt:
             ready.warn(f"{check.name}: {check.in_doubt()}")
-    contents = _contents(runner, evidence, report)
+    contents = _contents(runner, evidence, report, images=request.images)
     built = lock_of(runner.plan, contents.outputs, app_digests(contents.app_files))
     if request.locked:
         ready.lock.require_outputs(built)
@@ -227,7 +229,9 @@ def _not_passed(runner: Runner, checks: Iterable[Check]) -> str:
     return f"{shown(runner.plan.file.path)}: no bundle was written.{lines}"
 
 
-def _contents(runner: Runner, evidence: Evidence, report: dict[str, Any]) -> Contents:
+def _contents(
+    runner: Runner, evidence: Evidence, report: dict[str, Any], *, images: bool
+) -> Contents:
     """What goes into the bundle."""
     info = runner.info()
     return Contents(
@@ -236,6 +240,7 @@ def _contents(runner: Runner, evidence: Evidence, report: dict[str, Any]) -> Con
         outputs=runner.outputs(),
         app_files=app_files(runner.plan, info, evidence.interface, evidence.layout),
         golden=evidence.folder / "golden",
+        pictures=evidence.pictures if images else None,
         report=report,
         page=partial(report_page, report),
         task=info.task,

@@ -267,6 +267,7 @@ def test_bundle_contents_and_manifest(deployed: World) -> None:
             "labels.txt",
             "contract.json",
             "plan.json",
+            "pictures.json",
             "report.json",
             "report.html",
             "manifest.json",

@@ -121,6 +121,7 @@ def deploy(  # type: ignore[overload-overlap] # a str is one path, not several
     dist: PathLike = DIST,
     key: PathLike | None = None,
     undecided: Literal["refuse", "accept"] = "refuse",
+    images: bool = True,
     raises: bool = True,
     session: Session | None = None,
 ) -> Result: ...
@@ -135,6 +136,7 @@ def deploy(
     dist: PathLike = DIST,
     key: PathLike | None = None,
     undecided: Literal["refuse", "accept"] = "refuse",
+    images: bool = True,
     raises: bool = True,
     session: Session | None = None,
 ) -> Results[Result]: ...
@@ -148,6 +150,7 @@ def deploy(
     dist: PathLike = DIST,
     key: PathLike | None = None,
     undecided: Literal["refuse", "accept"] = "refuse",
+    images: bool = True,
     raises: bool = True,
     session: Session | None = None,
 ) -> Result | Results[Result]:
@@ -155,7 +158,7 @@ def deploy(
 
     `on` is a host of hosts.toml that measures, or a cluster that runs jobs; `locked` refuses whatever differs from the lock file; bundles
     go to `dist`; `key` is the Ed25519 private key (PEM) that signs them; `undecided="accept"` ships an artifact although noise could turn
-    the verdict of a check over.
+    the verdict of a check over; `images` puts small copies of evaluation images, with what was found in them, into the bundle.
 
     Raises ChecksFailed, with `.report`, if a check fails, and the other errors of `yolodeploy.errors`; of several recipes all are worked
     on first, and then Failures has an error each. `raises=False` returns them in `Result.error` instead. What was
@@ -177,6 +180,7 @@ def deploy(
             dist=Path(dist),
             signer=signer,
             accept_undecided=undecided == "accept",
+            images=images,
             host=host,
         )
         made = make(asked, request, None if host.name else on, "deploy", Goal.DEPLOY)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yolodeploy
-from yolodeploy.backend import PROVENANCE, SIGNATURE
+from yolodeploy.backend import PICTURES, PROVENANCE, SIGNATURE
 from yolodeploy.bundle.attest import with_subjects
 from yolodeploy.bundle.bundle import digests, replacing, seal_bundle, warn_of_other_key
 from yolodeploy.bundle.evidence_sets import MAX_SETS, EvidenceSet, plain_set, read_sets, set_file
@@ -16,11 +16,12 @@ from yolodeploy.bundle.integrity import Inspection, inspect_bundle
 from yolodeploy.bundle.manifest import set_names
 from yolodeploy.errors import EnvironmentProblem, VerificationFailed
 from yolodeploy.system import encoded, read_json, shown, write_json
+from yolodeploy.tasks import Pictures, read_pictures
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
 
-Page = Callable[[Mapping[str, Any], Sequence[EvidenceSet]], str]
+Page = Callable[[Mapping[str, Any], Sequence[EvidenceSet], Pictures | None], str]
 
 
 def add_evidence(
@@ -32,7 +33,7 @@ def add_evidence(
 ) -> Path:
     """Add a set of evidence to a bundle, instead of what the same host gave before; returns its file.
 
-    `page` renders report and sets. The bundle appears complete, or stays as it was. Raises VerificationFailed if it is not
+    `page` renders report, sets and pictures. The bundle appears complete, or stays as it was. Raises VerificationFailed if it is not
     intact, or of another artifact than the set; EnvironmentProblem if it is signed and there is no key.
     """
     name = set_file(value["place"]["host"], alone=value["plan"] is None)
@@ -87,4 +88,5 @@ def _write_page(new: Path, found: Inspection, page: Page) -> None:
         return
     artifact, device = found.report["artifact"]["digest"], found.plan["target"]["device"]
     sets, _ = read_sets(new, digests(new), artifact, device)
-    (new / "report.html").write_text(page(found.report, sets), encoding="utf-8")
+    pictures = read_pictures(new / PICTURES) if PICTURES in found.digests else None
+    (new / "report.html").write_text(page(found.report, sets, pictures), encoding="utf-8")

@@ -2,7 +2,7 @@
 
 <artifact files>   labels.txt        contract.json           golden/    report.json   report.html
 plan.json          provenance.json   provenance.dsse.json    bom.cdx.json
-evidence/          manifest.json (sha256 of every other file)
+pictures.json      evidence/          manifest.json (sha256 of every other file)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from yolodeploy.backend import BILL, MANIFEST, PLAN, PROVENANCE, REPORT, SIGNATURE
+from yolodeploy.backend import BILL, MANIFEST, PICTURES, PLAN, PROVENANCE, REPORT, SIGNATURE
 from yolodeploy.bundle.app_contract import app_digests
 from yolodeploy.bundle.attest import envelope, key_ids
 from yolodeploy.bundle.integrity import inspect_bundle
@@ -27,11 +27,13 @@ from yolodeploy.errors import EnvironmentProblem
 from yolodeploy.planning import Plan, named_target
 from yolodeploy.store import DISK_FULL, Stored
 from yolodeploy.system import digest_of, file_digest, read_json, shown, swap, tree_files, write_json
+from yolodeploy.tasks import read_pictures
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, SSlibKey
 
     from yolodeploy.bundle.evidence_sets import EvidenceSet
+    from yolodeploy.tasks import Pictures
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Contents:
     """What goes into a bundle.
 
     `outputs` are the digests of the steps' results by step id, `app_files` the files that an app reads beside
-    the artifact, by name, `golden` is the folder of the golden vectors, and `page` renders the report and sets of evidence as HTML.
+    the artifact, by name, `golden` is the folder of the golden vectors, `pictures` the file of the pictures (None: the bundle shall have
+    none), and `page` renders the report, sets of evidence and pictures as HTML.
     """
 
     plan: Plan
@@ -47,8 +50,9 @@ class Contents:
     outputs: Mapping[str, str]
     app_files: Mapping[str, bytes]
     golden: Path
+    pictures: Path | None
     report: Mapping[str, Any]
-    page: Callable[[Sequence[EvidenceSet]], str]
+    page: Callable[[Sequence[EvidenceSet], Pictures | None], str]
     task: str
 
 
@@ -60,6 +64,8 @@ def place_bundle(
     id_ = identify(plan, contents.report)
     found = inspect_bundle(home, signer.public_key if signer else None)
     same = found.id == id_ and app_digests(contents.app_files).items() <= found.digests.items()
+    wanted = file_digest(contents.pictures) if contents.pictures else None
+    same = same and found.digests.get(PICTURES) == wanted
     if same and not found.problems:
         return home
     if signer:
@@ -162,7 +168,8 @@ def _fill(
         (folder / name).write_bytes(data)
     write_json(folder / PLAN, plan)
     write_json(folder / REPORT, contents.report)
-    (folder / "report.html").write_text(contents.page(sets), encoding="utf-8")
+    page = contents.page(sets, _copy_pictures(contents.pictures, folder))
+    (folder / "report.html").write_text(page, encoding="utf-8")
     build = BuildRecord(
         id=id_,
         plan=plan,
@@ -174,6 +181,14 @@ def _fill(
     )
     write_json(folder / BILL, bill_of_materials(build, contents.task))
     write_json(folder / PROVENANCE, statement(replace(build, files=digests(folder))))
+
+
+def _copy_pictures(file: Path | None, folder: Path) -> Pictures | None:
+    """Copy the pictures into a bundle, and read them for its page."""
+    if file is None:
+        return None
+    shutil.copyfile(file, folder / PICTURES)
+    return read_pictures(folder / PICTURES)
 
 
 def digests(folder: Path) -> dict[str, str]:

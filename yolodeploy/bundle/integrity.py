@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from yolodeploy.backend import APP_FILES, CONTRACT, MANIFEST, PLAN, PROVENANCE, REPORT, SIGNATURE
+from yolodeploy.backend import (
+    APP_FILES,
+    CONTRACT,
+    MANIFEST,
+    PICTURES,
+    PLAN,
+    PROVENANCE,
+    REPORT,
+    SIGNATURE,
+)
 from yolodeploy.bundle.attest import (
     canonical_envelope,
     payload_of,
@@ -21,7 +30,7 @@ from yolodeploy.bundle.attest import (
 from yolodeploy.bundle.manifest import identify, is_artifact, is_known, read_manifest, set_names
 from yolodeploy.planning import Lock, differences
 from yolodeploy.system import BUNDLE_BYTES, digest_of, encoded, file_digest, read_json
-from yolodeploy.tasks import golden_file
+from yolodeploy.tasks import golden_file, read_pictures
 
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
@@ -65,6 +74,8 @@ def inspect_bundle(folder: Path, key: SSlibKey | None = None) -> Inspection:
     problems += wrong
     if not problems:
         problems += _golden_problems(folder)
+    if not problems and PICTURES in digests:
+        problems += _picture_problems(folder, report)
     if not problems and not _is_written_as(
         folder / MANIFEST, {"id": manifest.id, "files": digests}
     ):
@@ -195,6 +206,19 @@ def _golden_problems(folder: Path) -> Iterator[str]:
         yield f"{file} follows other thresholds than {CONTRACT}"
     elif layout != "detections" and layout != golden.get("layout"):
         yield f"{file} is of another output than {CONTRACT}"
+
+
+def _picture_problems(folder: Path, report: Mapping[str, Any]) -> Iterator[str]:
+    """Whether the pictures can be shown, and are of the task that was measured."""
+    try:
+        pictures = read_pictures(folder / PICTURES)
+    except (OSError, ValueError) as error:
+        yield f"{PICTURES} cannot be read: {_reason(error)}"
+        return
+    model = report.get("model")
+    task = model.get("task") if isinstance(model, dict) else None
+    if pictures.task != task:
+        yield f"{PICTURES} is of the task {pictures.task}, and {REPORT} of {task}"
 
 
 def _is_written_as(file: Path, value: object) -> bool:

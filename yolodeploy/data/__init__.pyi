@@ -1,6 +1,6 @@
 from .counts import Counts
 from .dataset import TASKS, load_view, read_class_names, survey_view
-from .images import Letterboxed, Pixels, letterboxed_file, to_tensor
+from .images import Letterboxed, Pixels, letterboxed_file, read_image, to_tensor
 from .keypoints import KeypointShape
 from .label_rows import Box, Corners, Label, Polygon, Pose
 from .labels import label_file
@@ -26,6 +26,7 @@ __all__ = [
     "load_view",
     "numbers_of",
     "read_class_names",
+    "read_image",
     "same_name",
     "survey_view",
     "to_tensor",

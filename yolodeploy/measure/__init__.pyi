@@ -1,6 +1,6 @@
 from .breakdown import Row, obtain_breakdown
 from .checks import TIMED, Check, Verdict, number, read_checks, run_checks
-from .evidence import Comparison, Evidence, evidence_id, obtain_comparison, obtain_evidence
+from .evidence import Comparison, Curves, Evidence, evidence_id, obtain_comparison, obtain_evidence
 from .golden_check import GoldenCheck, check_golden
 from .latency import count_of_threads
 from .layer_survey import survey_layers
@@ -12,6 +12,7 @@ __all__ = [
     "TIMED",
     "Check",
     "Comparison",
+    "Curves",
     "Evidence",
     "GoldenCheck",
     "Row",

@@ -7,10 +7,12 @@ pre- and post-processing with.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from yolodeploy.backend import Interface, Layout, Place
+from yolodeploy.backend import PICTURES, Interface, Layout, Place
 from yolodeploy.errors import StoreProblem
 from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.hosts import Host
@@ -20,10 +22,22 @@ from yolodeploy.measure.results import Facts, Opened, conditions_at, remember_as
 from yolodeploy.measure.source import Pass
 from yolodeploy.planning import Plan, forgetful
 from yolodeploy.system import Report, StatCache, digest_of
-from yolodeploy.tasks import USUAL, Key, Measure, one
+from yolodeploy.tasks import USUAL, Curve, Key, Measure, one
 from yolodeploy.worker.turns import Timing
 
-REVISION = 14
+if TYPE_CHECKING:
+    from yolodeploy.tasks import Tally
+
+REVISION = 15
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What source and artifact score on labels as curves by name; empty where there are none, with the reason."""
+
+    source: Mapping[str, Curve] = field(default_factory=dict)
+    artifact: Mapping[str, Curve] = field(default_factory=dict)
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ class Comparison:
     interface: Interface
     layout: Layout
     tensor: str
+    curves: Curves
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,12 @@ class Evidence:
     timings: Timings
     folder: Path
     place: Place
+    curves: Curves
+
+    @property
+    def pictures(self) -> Path:
+        """The file of the evaluation images, small, with what was found in them: see `tasks.Pictures`."""
+        return self.folder / PICTURES
 
     @property
     def primary(self) -> Measure:
@@ -104,7 +125,16 @@ def obtain_evidence(runner: Runner, host: Host) -> Evidence:
     plan, interface, layout = runner.plan, found.interface, found.layout
     place = place_of(plan.backend, plan.target, host, found.artifact.runtime)
     return Evidence(
-        found.images, found.scores, measures, *pair, interface, layout, timings, folder, place
+        found.images,
+        found.scores,
+        measures,
+        *pair,
+        interface,
+        layout,
+        timings,
+        folder,
+        place,
+        found.curves,
     )
 
 
@@ -155,8 +185,8 @@ class _Pair:
         self.artifact = Opened(plan, plan.final, runner.final(), name, host)
 
     def measure(self, folder: Path, report: Report, checked: StatCache) -> Comparison:
-        """The comparison; golden vectors are written below `folder`."""
-        from yolodeploy.tasks import Golden, accuracy, task_of
+        """The comparison; golden vectors and pictures are written below `folder`."""
+        from yolodeploy.tasks import Golden, accuracy, take_pictures, task_of
 
         with failing_as(self.plan.final.at, f"describing {self.artifact.name}"):
             interface = self.plan.backend.describe(as_artifact(self.artifact.result))
@@ -171,6 +201,8 @@ class _Pair:
         measures = accuracy(
             images.tally, labelled=self.view.labelled, confidence=_confidence(self.plan)
         )
+        pictures = take_pictures(images.tally, self.view, self.plan.imgsz.channels)
+        (folder / PICTURES).write_bytes(pictures.encoded())
         return Comparison(
             images=len(self.view),
             scores=task.scores,
@@ -180,4 +212,19 @@ class _Pair:
             interface=interface,
             layout=self.artifact.layout,
             tensor=golden.tensor.relative_to(folder).as_posix(),
+            curves=_curves(images.tally, labelled=self.view.labelled),
         )
+
+
+def _curves(tally: Tally, *, labelled: bool) -> Curves:
+    """The curves of both models, where there are labels."""
+    from yolodeploy.tasks import UNLABELLED
+
+    if not labelled:
+        return Curves(reason=UNLABELLED)
+    source, artifact = (
+        tally.task.curves(tally.truths, found) for found in (tally.source, tally.artifact)
+    )
+    if source is None or artifact is None:
+        return Curves(reason="no evaluation image shows an object")
+    return Curves(source, artifact)

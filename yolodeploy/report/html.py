@@ -18,7 +18,17 @@ from yolodeploy.report.report import (
     requests_in_flight,
     where_timed,
 )
-from yolodeploy.tasks import FINDINGS, TITLES, Key, Measure, grouped, one, percent, read_measures
+from yolodeploy.tasks import (
+    FINDINGS,
+    TITLES,
+    Key,
+    Measure,
+    Pictures,
+    grouped,
+    one,
+    percent,
+    read_measures,
+)
 
 _ELSEWHERE = {
     Key.FIDELITY: "fidelity",
@@ -54,8 +64,12 @@ def _four(value: float | None) -> str:
     return "not measured" if value is None else f"{round(value, 4) + 0.0:.4f}"
 
 
-def report_page(report: Mapping[str, Any], sets: Sequence[EvidenceSet] = ()) -> str:
-    """The page of a report, and of what was measured elsewhere, or later."""
+def report_page(
+    report: Mapping[str, Any],
+    sets: Sequence[EvidenceSet] = (),
+    pictures: Pictures | None = None,
+) -> str:
+    """The page of a report, of what was measured elsewhere, or later, and of its pictures, if there are some."""
     measures = read_measures(report["measures"])
     scores = [(TITLES[key], one(measures, Key(key))) for key in report["scores"]]
     title, overall = scores[0]
@@ -77,6 +91,7 @@ def report_page(report: Mapping[str, Any], sets: Sequence[EvidenceSet] = ()) -> 
         rows=[breakdown_table.cells(row) for row in report["chain"]],
         bars=breakdown_table.bars(report),
         notes=list(breakdown_table.notes(report)),
+        pictures=pictures,
         sets=[_elsewhere(each, Key(report["scores"][0])) for each in sets],
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import yolodeploy
 from yolodeploy.backend import Place
 from yolodeploy.execution import Runner
-from yolodeploy.measure import Check, Evidence, Row, count_of_threads
+from yolodeploy.measure import Check, Curves, Evidence, Row, count_of_threads
 from yolodeploy.planning import Plan, PlannedStep, calibration_count, named_target
 from yolodeploy.tasks import Key, Measure, grouped, one, plain_measures, six_digits
 
@@ -35,6 +35,7 @@ def make_report(
         "measures": plain_measures(evidence.measures),
         "conditions": {"images": evidence.images, **_conditions(evidence)},
         "evidence": _evidence_block(evidence),
+        **_curves(evidence.curves),
         "chain": [asdict(row) for row in breakdown],
         "interface": asdict(evidence.interface),
         "checks": [{**asdict(check), "ok": check.ok} for check in checks],
@@ -81,6 +82,17 @@ def _view(plan: Plan, name: str) -> dict[str, Any]:
         **({"part": part} if (part := getattr(plan.file.recipe.data, name).part) else {}),
         "digest": plan.view_digests[name],
         "read_by": {p.step.name: calibration_count(p.params) or total for p in readers},
+    }
+
+
+def _curves(curves: Curves) -> dict[str, Any]:
+    if curves.reason:
+        return {"curves_reason": curves.reason}
+    models = (("source", curves.source), ("artifact", curves.artifact))
+    return {
+        "curves": {
+            model: {name: dict(curve) for name, curve in found.items()} for model, found in models
+        }
     }
 
 

@@ -6,7 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from yolodeploy.tasks.average_precision import Interval, drop_intervals, precision
+from yolodeploy.tasks.curves import image_precision
 from yolodeploy.tasks.matching import Matches
 from yolodeploy.tasks.measures import USUAL, Key, Measure
 
@@ -64,3 +67,13 @@ def _between(measure: Measure, interval: Interval | None, confidence: float) -> 
         return measure
     low, high = interval
     return replace(measure, interval=(round(low, 6), round(high, 6)), confidence=confidence)
+
+
+def image_fidelity(artifact: Matches, source: Matches) -> list[float | None]:
+    """How well two models agree in each image alone: the AP50-95 of either against what the other finds with confidence.
+
+    The artifact is matched with what the source found, and the source with what the artifact found: the first shows what
+    was lost, the second what was made up. The lower one counts; None where neither finds anything with confidence.
+    """
+    lower = np.fmin(image_precision(artifact), image_precision(source))
+    return [None if math.isnan(value) else round(value, 6) for value in lower.tolist()]

@@ -63,6 +63,25 @@ class Ranked:
 
 
 @dataclass(frozen=True)
+class Outcomes:
+    """What became of all findings at all thresholds, whatever their size: by image, and best first in each.
+
+    `images`, `classes` and `scores` [n] are those of the findings; `rows` [k] are the places of those that are similar to a
+    label, and `hits` and `ignored` [k, thresholds] say where these are right, and where they do not count. All others are wrong.
+    `label_images` and `label_classes` [m] are those of the labels that count.
+    """
+
+    images: NDArray[np.int32]
+    classes: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    rows: Ints
+    hits: Flags
+    ignored: Flags
+    label_images: NDArray[np.int32]
+    label_classes: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
 class _Rows:
     """Labels or findings of all images, one row each, findings of an image by score; labels have no score."""
 
@@ -99,6 +118,14 @@ class Matches:
         self.counts: Ints = np.bincount(self._labels.classes[~self._ignored], minlength=classes)[
             :classes
         ]
+
+    def outcomes(self) -> Outcomes:
+        """Every finding of every image."""
+        found, labels, counts = self._found, self._labels, ~self._ignored
+        first = _take_turns(self._pairs, self._ignored[self._pairs.labels], found, len(counts))
+        outcomes = _outcomes(first, self._pairs, self._ignored)
+        shown = labels.images[counts], labels.classes[counts]
+        return Outcomes(found.images, found.classes, found.scores, *outcomes, *shown)
 
     def ranked(self, area: int = 0) -> Iterator[Ranked]:
         """Every class in order, in one of the ranges of `AREAS`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 
 class Key(StrEnum):
@@ -36,6 +36,7 @@ class Key(StrEnum):
     THROUGHPUT_RATIO = "throughput_ratio"
 
 
+Curve: TypeAlias = Mapping[str, list[float]]  # columns of one length by name, numbers in 0..1
 USUAL = 0.9  # confidence of an interval unless the recipe asks for another
 
 

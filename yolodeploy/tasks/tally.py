@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from yolodeploy.backend import Outputs
     from yolodeploy.tasks.task import Task
 
-_UNLABELLED = "the evaluation images have no labels"
+UNLABELLED = "the evaluation images have no labels"
 
 
 @dataclass
@@ -126,7 +126,7 @@ def accuracy(tally: Tally, *, labelled: bool, confidence: float = USUAL) -> tupl
     if labelled:
         scored = task.against_labels(tally.truths, tally.source, tally.artifact, confidence)
     else:
-        scored = (Measure(key, None, None, reason=_UNLABELLED) for key in task.scores)
+        scored = (Measure(key, None, None, reason=UNLABELLED) for key in task.scores)
     return (*scored, *tally.fidelity(), *tally.output_measures())
 
 
@@ -134,7 +134,7 @@ def scores(tally: Tally, *, labelled: bool) -> tuple[Measure, ...]:
     """The primary measure and the fidelity of the artifact alone."""
     fidelity = tally.fidelity()[0]
     if not labelled:
-        return Measure(tally.task.primary, None, None, reason=_UNLABELLED), fidelity
+        return Measure(tally.task.primary, None, None, reason=UNLABELLED), fidelity
     value = tally.task.score(tally.truths, tally.artifact)
     return known_or_reason(tally.task.primary, None, value, "an object"), fidelity
 

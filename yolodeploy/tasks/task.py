@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from yolodeploy.backend import Layout, Outputs
-    from yolodeploy.data import Dataset, Letterboxed, Pixels
-    from yolodeploy.tasks.measures import Key, Measure
+    from yolodeploy.data import Dataset, Letterboxed
+    from yolodeploy.tasks.measures import Curve, Key, Measure
+    from yolodeploy.tasks.shapes import Marks, Shape
     from yolodeploy.tasks.thresholds import Rules
 
     Floats = NDArray[np.float32]
@@ -107,5 +108,22 @@ class Task(Protocol[Truth, Found]):
     def golden(self, found: Found) -> Mapping[str, Any]:
         """What was found in the golden image, as plain data that an app team can compare with its own."""
 
-    def draw(self, image: Pixels, found: Found) -> Pixels:
-        """The image with what was found in it."""
+    def confident(self, found: Found) -> Found:
+        """What was found with the confidence that an app asks for."""
+
+    def shapes(self, found: Found) -> tuple[Shape, ...]:
+        """What was found as shapes, best first; of a class of the whole image the best few."""
+
+    def truth_shapes(self, truth: Truth) -> tuple[Shape, ...]:
+        """What is labelled as shapes."""
+
+    def marks(self, source: Found, artifact: Found) -> Marks:
+        """Which of these findings in one image the two do not share, in the order of their shapes."""
+
+    def image_fidelity(
+        self, truths: Sequence[Truth], source: Sequence[Found], artifact: Sequence[Found]
+    ) -> list[float | None]:
+        """How well both agree in each image alone, in 0..1; None where neither finds anything with confidence."""
+
+    def curves(self, truths: Sequence[Truth], found: Sequence[Found]) -> Mapping[str, Curve] | None:
+        """What one model scores on labels as curves by name; None without labels."""

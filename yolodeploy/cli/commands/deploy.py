@@ -28,6 +28,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
         default="refuse",
         help="ship the artifact although noise could turn the verdict of a check over (default: refuse)",
     )
+    command.add_argument(
+        "--no-images",
+        action="store_false",
+        dest="images",
+        help="leave pictures out of the bundle and its page; the golden image, which apps test with, stays",
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -43,6 +49,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         dist=options.dist,
         key=options.key,
         undecided=options.undecided,
+        images=options.images,
         raises=False,
         session=session_of(options, console),
     )

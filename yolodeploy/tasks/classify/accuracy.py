@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from yolodeploy.tasks.average_precision import LEAST_IMAGES, draws
 from yolodeploy.tasks.classify.probabilities import Floats, best_classes
-from yolodeploy.tasks.measures import Key, Measure
+from yolodeploy.tasks.curves import GRID, plain
+from yolodeploy.tasks.measures import Curve, Key, Measure
 
 FEW = 5  # classes, among which the right one is always one of the five best
 _ALWAYS = "of 5 classes or fewer, the right one is always among the five best"
@@ -32,6 +33,17 @@ def right(truths: Sequence[int], found: Sequence[Floats], best: int = 1) -> Flag
 def share(hits: Flags) -> float:
     """The share of images that are right; NaN without images."""
     return float(hits.mean()) if len(hits) else math.nan
+
+
+def accuracy_curve(hits: Flags, found: Sequence[Floats]) -> dict[str, Curve]:
+    """Accuracy of, and share of, the images whose best class has a probability of at least 0, 0.01, ... as far as there are some."""
+    confidence = np.array([each.max() for each in found], np.float64)
+    flags = confidence[:, None] + 1e-6 >= GRID
+    counts = flags.sum(axis=0)
+    some = counts > 0
+    accurate = (flags & hits[:, None]).sum(axis=0)[some] / counts[some]
+    columns = {"confidence": GRID[some], "accuracy": accurate, "share": counts[some] / len(hits)}
+    return {"confidence": {name: plain(column) for name, column in columns.items()}}
 
 
 def against_labels(

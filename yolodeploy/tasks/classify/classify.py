@@ -10,22 +10,30 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from yolodeploy.backend import OUTPUT
-from yolodeploy.tasks.classify.accuracy import NO_IMAGES, against_labels, right, share
+from yolodeploy.tasks.classify.accuracy import (
+    NO_IMAGES,
+    accuracy_curve,
+    against_labels,
+    right,
+    share,
+)
 from yolodeploy.tasks.classify.contract import OUTPUT_TEXT, PROBABILITIES
-from yolodeploy.tasks.classify.drawing import draw_bars
 from yolodeploy.tasks.classify.probabilities import (
     Floats,
     best_classes,
+    class_marks,
     divergence,
     log_noise,
+    overlap,
     probability_fault,
 )
-from yolodeploy.tasks.measures import Key, Measure
+from yolodeploy.tasks.measures import Curve, Key, Measure
+from yolodeploy.tasks.shapes import Marks, Shape, shapes_of
 from yolodeploy.tasks.thresholds import BEST_CLASSES, Rules, app_rules, evaluation_rules
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout, Outputs
-    from yolodeploy.data import Dataset, Letterboxed, Pixels
+    from yolodeploy.data import Dataset, Letterboxed
 
 
 @dataclass(frozen=True)
@@ -140,10 +148,32 @@ class Classify:
             ],
         }
 
-    def draw(self, image: Pixels, found: Floats) -> Pixels:
-        """The image with the five most probable classes as bars."""
-        best = best_classes(found, BEST_CLASSES).tolist()
-        return draw_bars(image, [(self.names[cls], float(found[cls])) for cls in best])
+    def confident(self, found: Floats) -> Floats:
+        """All: every image has a class."""
+        return found
+
+    def shapes(self, found: Floats) -> tuple[Shape, ...]:
+        """The five most probable classes."""
+        best = best_classes(found, BEST_CLASSES)
+        return shapes_of(self.names, best, found[best], [()] * len(best))
+
+    def truth_shapes(self, truth: int) -> tuple[Shape, ...]:
+        """The class."""
+        return shapes_of(self.names, np.array([truth]), None, [()])
+
+    def marks(self, source: Floats, artifact: Floats) -> Marks:
+        """Whether the most probable class changed."""
+        return class_marks(best_classes(source, BEST_CLASSES), best_classes(artifact, BEST_CLASSES))
+
+    def image_fidelity(
+        self, _truths: Sequence[int], source: Sequence[Floats], artifact: Sequence[Floats]
+    ) -> list[float | None]:
+        """The share of the probability that both give to the same classes."""
+        return [overlap(*pair) for pair in zip(source, artifact, strict=True)]
+
+    def curves(self, truths: Sequence[int], found: Sequence[Floats]) -> Mapping[str, Curve] | None:
+        """The top-1 accuracy of the images at or above a confidence, and their share."""
+        return accuracy_curve(right(truths, found), found) if len(truths) else None
 
     def _plain(self, found: Floats, cls: int) -> dict[str, Any]:
         return {

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from yolodeploy.tasks.shapes import Mark, Marks
+
 Floats = NDArray[np.float32]
 Floats64 = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -42,6 +44,19 @@ def divergence(source: Floats, artifact: Floats) -> float:
     """
     wanted, got = _floored(source), _floored(artifact)
     return float((wanted * np.log(wanted / got)).sum(axis=1).mean())
+
+
+def overlap(source: Floats, artifact: Floats) -> float:
+    """The share of the probability that both give to the same classes `[classes]`: 1 less their total variation."""
+    shared = np.minimum(_floored(source), _floored(artifact)).sum()
+    return round(float(shared), 6)
+
+
+def class_marks(source: Ints, artifact: Ints) -> Marks:
+    """Marks of the best classes of both, `[n]` each: the first are "changed" if they differ, the others have none."""
+    rest = (None,) * (len(source) - 1)
+    first: Mark | None = None if source[0] == artifact[0] else "changed"
+    return Marks((first, *rest), (first, *rest))
 
 
 def log_noise(reference: Iterable[Floats], compressed: Iterable[Floats]) -> float:

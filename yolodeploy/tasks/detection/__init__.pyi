@@ -1,7 +1,6 @@
 from .contract import EXACT_BEST, box_postprocess, exact_postprocess, output_text
-from .drawing import colour_of, draw_boxes, line_width, write
 from .extras import best_extras, main_part, part_differences
-from .matching import box_fits, boxes_of
+from .matching import box_fits, box_iou, boxes_of, corners_of, sides_of
 from .noise import TINY, Noise, output_noise
 from .postprocess import Detections, Floats, choose, to_original
 from .rows import Paired, pair_rows, rows_fault
@@ -17,19 +16,18 @@ __all__ = [
     "Paired",
     "best_extras",
     "box_fits",
+    "box_iou",
     "box_postprocess",
     "boxes_of",
     "choose",
-    "colour_of",
-    "draw_boxes",
+    "corners_of",
     "exact_postprocess",
-    "line_width",
     "main_part",
     "output_noise",
     "output_text",
     "pair_rows",
     "part_differences",
     "rows_fault",
+    "sides_of",
     "to_original",
-    "write",
 ]

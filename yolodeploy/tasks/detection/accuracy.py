@@ -14,15 +14,18 @@ from yolodeploy.tasks.measures import Measure
 from yolodeploy.tasks.thresholds import APP
 
 
+def confident(found: Detections) -> Detections:
+    """Detections with the confidence that an app asks for."""
+    return found.take(np.flatnonzero(found.scores > APP.confidence))
+
+
 def as_truth(found: Detections, image: Truth) -> Truth:
     """Confident detections as labels."""
-    confident = found.scores > APP.confidence
+    sure = confident(found)
     size = np.array([image.width, image.height])
-    corners = found.boxes[confident].astype(np.float64)
+    corners = sure.boxes.astype(np.float64)
     centres, sides = (corners[:, 2:] + corners[:, :2]) / 2 / size, corners[:, 2:] - corners[:, :2]
-    rows = zip(
-        found.classes[confident].tolist(), centres.tolist(), (sides / size).tolist(), strict=True
-    )
+    rows = zip(sure.classes.tolist(), centres.tolist(), (sides / size).tolist(), strict=True)
     boxes = tuple(Box(cls, *centre, *side) for cls, centre, side in rows)
     return Truth(boxes, image.width, image.height)
 

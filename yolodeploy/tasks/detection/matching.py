@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from yolodeploy.data import Box
 from yolodeploy.tasks.average_precision import Precision, precision
@@ -48,10 +49,20 @@ def box_fits(labels: Floats64, classes: Ints, found: Detections) -> Fits:
 
     An object's size is the area of its box.
     """
-    corners = found.boxes.astype(np.float64)
-    ours = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    ours = sides_of(found.boxes)
     areas, our_areas = labels[:, 2] * labels[:, 3], ours[:, 2] * ours[:, 3]
     return Fits(classes, areas, found.classes, our_areas, found.scores, box_iou(ours, labels))
+
+
+def sides_of(corners: NDArray[np.floating]) -> Floats64:
+    """Left, top, width and height `[n, 4]` of boxes given as left, top, right and bottom."""
+    wide = corners.astype(np.float64)
+    return np.concatenate([wide[:, :2], wide[:, 2:] - wide[:, :2]], axis=1)
+
+
+def corners_of(boxes: Floats64) -> Floats64:
+    """Left, top, right and bottom `[n, 4]` of boxes given as left, top, width and height."""
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
 def boxes_of(boxes: Sequence[Box], width: int, height: int) -> tuple[Floats64, Ints]:

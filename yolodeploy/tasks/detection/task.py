@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from yolodeploy.backend import OUTPUT
 from yolodeploy.tasks.average_precision import mean_precision
-from yolodeploy.tasks.detection.accuracy import against_labels, as_truth
+from yolodeploy.tasks.comparison import image_fidelity
+from yolodeploy.tasks.curves import curves_of
+from yolodeploy.tasks.detection.accuracy import against_labels, as_truth, confident
 from yolodeploy.tasks.detection.contract import output_text
-from yolodeploy.tasks.detection.drawing import draw_boxes
-from yolodeploy.tasks.detection.matching import Truth, matches
+from yolodeploy.tasks.detection.matching import (
+    Truth,
+    box_iou,
+    boxes_of,
+    corners_of,
+    matches,
+    sides_of,
+)
 from yolodeploy.tasks.detection.noise import output_noise
 from yolodeploy.tasks.detection.postprocess import (
     Detections,
@@ -22,12 +30,13 @@ from yolodeploy.tasks.detection.postprocess import (
     save_detections,
 )
 from yolodeploy.tasks.detection.rows import best_rows, row_differences, rows_fault
-from yolodeploy.tasks.measures import Key, Measure
+from yolodeploy.tasks.measures import Curve, Key, Measure
+from yolodeploy.tasks.shapes import Marks, Shape, box_outlines, marks_of, shapes_of
 from yolodeploy.tasks.thresholds import APP, EVALUATION, Rules
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout, Outputs
-    from yolodeploy.data import Dataset, Letterboxed, Pixels
+    from yolodeploy.data import Dataset, Letterboxed
 
 
 @dataclass(frozen=True)
@@ -131,9 +140,40 @@ class Detect:
             ]
         }
 
-    def draw(self, image: Pixels, found: Detections) -> Pixels:
-        """The image with boxes, classes and scores."""
-        return draw_boxes(image, found.boxes, found.classes, found.scores, self.names)
+    def confident(self, found: Detections) -> Detections:
+        """Those with the confidence that an app asks for."""
+        return confident(found)
+
+    def shapes(self, found: Detections) -> tuple[Shape, ...]:
+        """Boxes."""
+        return shapes_of(self.names, found.classes, found.scores, box_outlines(found.boxes))
+
+    def truth_shapes(self, truth: Truth) -> tuple[Shape, ...]:
+        """The labelled boxes."""
+        boxes, classes = boxes_of(truth.boxes, truth.width, truth.height)
+        return shapes_of(self.names, classes, None, box_outlines(corners_of(boxes)))
+
+    def marks(self, source: Detections, artifact: Detections) -> Marks:
+        """What both share, by IoU."""
+        similarity = box_iou(sides_of(source.boxes), sides_of(artifact.boxes))
+        return marks_of(source.classes, artifact.classes, similarity)
+
+    def image_fidelity(
+        self, truths: Sequence[Truth], source: Sequence[Detections], artifact: Sequence[Detections]
+    ) -> list[float | None]:
+        """The AP of either against the other, see `comparison.image_fidelity`."""
+        ours, theirs = (
+            [as_truth(*pair) for pair in zip(found, truths, strict=True)]
+            for found in (artifact, source)
+        )
+        classes = len(self.names)
+        return image_fidelity(matches(theirs, artifact, classes), matches(ours, source, classes))
+
+    def curves(
+        self, truths: Sequence[Truth], found: Sequence[Detections]
+    ) -> Mapping[str, Curve] | None:
+        """Precision and recall at an IoU of 0.5."""
+        return curves_of(matches(truths, found, len(self.names)))
 
 
 def _main(outputs: Iterable[Outputs]) -> Iterator[Floats]:

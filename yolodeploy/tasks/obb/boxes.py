@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.tasks.obb.contract import PROB_IOU_EPS
+from yolodeploy.tasks.shapes import Point, point
 
 if TYPE_CHECKING:
     from yolodeploy.data import Letterboxed
@@ -55,6 +56,11 @@ def to_corners(boxes: NDArray[np.floating]) -> Floats64:
     centre = np.stack([x, y], axis=1)
     signs = ((1, 1), (1, -1), (-1, -1), (-1, 1))
     return np.stack([centre + i * across + j * down for i, j in signs], axis=1)
+
+
+def rotated_outlines(boxes: NDArray[np.floating]) -> list[tuple[tuple[Point, ...], ...]]:
+    """The outline of each box `[n, 5]`, for pictures."""
+    return [(tuple(point(x, y) for x, y in corners),) for corners in to_corners(boxes).tolist()]
 
 
 def prob_iou(one: NDArray[np.floating], two: NDArray[np.floating]) -> Floats64:

@@ -9,20 +9,29 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from yolodeploy.backend import OUTPUT
 from yolodeploy.tasks.average_precision import mean_precision
-from yolodeploy.tasks.comparison import against_labels
+from yolodeploy.tasks.comparison import against_labels, image_fidelity
+from yolodeploy.tasks.curves import curves_of
 from yolodeploy.tasks.detection import rows_fault
-from yolodeploy.tasks.measures import Key, Measure
-from yolodeploy.tasks.obb.boxes import Floats, Rotated, load, save, to_corners
+from yolodeploy.tasks.measures import Curve, Key, Measure
+from yolodeploy.tasks.obb.boxes import (
+    Floats,
+    Rotated,
+    load,
+    prob_iou,
+    rotated_outlines,
+    save,
+    to_corners,
+)
 from yolodeploy.tasks.obb.contract import output_text
-from yolodeploy.tasks.obb.drawing import draw_rotated
 from yolodeploy.tasks.obb.labels import Truth, confident_truth, matches, truth_of
 from yolodeploy.tasks.obb.outputs import differences, noise
 from yolodeploy.tasks.obb.postprocess import rotated
+from yolodeploy.tasks.shapes import Marks, Shape, marks_of, shapes_of
 from yolodeploy.tasks.thresholds import APP, Rules, evaluation_rules
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Layout, Outputs
-    from yolodeploy.data import Dataset, Letterboxed, Pixels
+    from yolodeploy.data import Dataset, Letterboxed
 
 
 @dataclass(frozen=True)
@@ -118,9 +127,39 @@ class Obb:
         rows = zip(found.classes.tolist(), found.scores.tolist(), found.boxes.tolist(), corners, strict=True)  # fmt: skip
         return {"detections": [_plain(*row) for row in rows]}
 
-    def draw(self, image: Pixels, found: Rotated) -> Pixels:
-        """The image with boxes, classes and scores."""
-        return draw_rotated(image, found, self.names)
+    def confident(self, found: Rotated) -> Rotated:
+        """Those with the confidence that an app asks for."""
+        return found.take(found.scores > self.app.confidence)
+
+    def shapes(self, found: Rotated) -> tuple[Shape, ...]:
+        """Rotated boxes."""
+        return shapes_of(self.names, found.classes, found.scores, rotated_outlines(found.boxes))
+
+    def truth_shapes(self, truth: Truth) -> tuple[Shape, ...]:
+        """The labelled rotated boxes."""
+        return shapes_of(self.names, truth.classes, None, rotated_outlines(truth.boxes))
+
+    def marks(self, source: Rotated, artifact: Rotated) -> Marks:
+        """What both share, by ProbIoU."""
+        similarity = prob_iou(source.boxes[:, None], artifact.boxes[None])
+        return marks_of(source.classes, artifact.classes, similarity)
+
+    def image_fidelity(
+        self, truths: Sequence[Truth], source: Sequence[Rotated], artifact: Sequence[Rotated]
+    ) -> list[float | None]:
+        """The AP of either against the other, see `comparison.image_fidelity`."""
+        ours, theirs = (
+            [self.as_truth(*pair) for pair in zip(found, truths, strict=True)]
+            for found in (artifact, source)
+        )
+        classes = len(self.names)
+        return image_fidelity(matches(theirs, artifact, classes), matches(ours, source, classes))
+
+    def curves(
+        self, truths: Sequence[Truth], found: Sequence[Rotated]
+    ) -> Mapping[str, Curve] | None:
+        """Precision and recall at a ProbIoU of 0.5."""
+        return curves_of(matches(truths, found, len(self.names)))
 
 
 def _main(outputs: Iterable[Outputs]) -> Iterator[Floats]:

@@ -37,6 +37,11 @@ class Poses:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def take(self, places: NDArray[np.int64]) -> Poses:
+        """Some of them, by their places `[k]`."""
+        rest = self.scores[places], self.classes[places], self.keypoints[places]
+        return Poses(self.boxes[places], *rest)
+
     @property
     def boxed(self) -> Detections:
         """Without their keypoints."""

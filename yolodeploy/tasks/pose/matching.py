@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolodeploy.data import Pose
-from yolodeploy.tasks.detection import box_fits, boxes_of
+from yolodeploy.tasks.detection import box_fits, box_iou, boxes_of, sides_of
 from yolodeploy.tasks.matching import Fits, Matches
 from yolodeploy.tasks.pose.found import Poses
 from yolodeploy.tasks.thresholds import APP
@@ -57,13 +57,15 @@ def read_poses(labels: Sequence[Pose], count: int, width: int, height: int) -> P
 
 
 def as_truth(found: Poses) -> PoseTruth:
-    """What was found with confidence as labels; keypoints count as labelled if they are rather visible than not."""
-    kept = found.scores > APP.confidence
-    corners = found.boxes[kept].astype(np.float64)
-    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-    keypoints = found.keypoints[kept].astype(np.float64)
+    """What was found with confidence as labels, see `as_labels`."""
+    return as_labels(found.take(np.flatnonzero(found.scores > APP.confidence)))
+
+
+def as_labels(found: Poses) -> PoseTruth:
+    """What was found as labels; keypoints count as labelled if they are rather visible than not."""
+    keypoints = found.keypoints.astype(np.float64)
     keypoints[..., 2] = keypoints[..., 2] > LABELLED
-    return PoseTruth(found.classes[kept], boxes, keypoints)
+    return PoseTruth(found.classes, sides_of(found.boxes), keypoints)
 
 
 def pose_matches(truths: Sequence[PoseTruth], found: Sequence[Poses], classes: int) -> Matches:
@@ -94,6 +96,15 @@ def _fits(truth: PoseTruth, found: Poses) -> Fits:
         similarity,
         ~truth.labelled,
     )
+
+
+def similarity(source: Poses, artifact: Poses) -> Floats64:
+    """How similar what two models found is `[n, m]`: OKS, or the IoU of the boxes where the source sees no keypoint."""
+    labels = as_labels(source)
+    found = oks(artifact.keypoints.astype(np.float64), labels).T
+    boxes = box_iou(labels.boxes, sides_of(artifact.boxes))
+    result: Floats64 = np.where(labels.labelled[:, None], found, boxes)
+    return result
 
 
 def oks(keypoints: Floats64, truth: PoseTruth) -> Floats64:

@@ -7,30 +7,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from yolodeploy.backend import OUTPUT
 from yolodeploy.tasks.average_precision import mean_precision
-from yolodeploy.tasks.comparison import against_labels, of_boxes
-from yolodeploy.tasks.detection import main_part, part_differences, rows_fault
-from yolodeploy.tasks.measures import Key, Measure
+from yolodeploy.tasks.comparison import against_labels, image_fidelity, of_boxes
+from yolodeploy.tasks.curves import curves_of
+from yolodeploy.tasks.detection import corners_of, main_part, part_differences, rows_fault
+from yolodeploy.tasks.measures import Curve, Key, Measure
 from yolodeploy.tasks.pose.contract import pose_output_text
-from yolodeploy.tasks.pose.drawing import draw_poses
 from yolodeploy.tasks.pose.found import Poses, load_poses, poses, save_poses
 from yolodeploy.tasks.pose.matching import (
+    LABELLED,
     PoseTruth,
     as_truth,
     box_matches,
     pose_matches,
     read_poses,
+    similarity,
 )
 from yolodeploy.tasks.pose.noise import pose_noise
+from yolodeploy.tasks.pose.skeletons import with_skeletons
+from yolodeploy.tasks.shapes import Marks, Shape, box_outlines, marks_of, shapes_of
 from yolodeploy.tasks.thresholds import APP, EVALUATION, Rules
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from yolodeploy.backend import Layout, Outputs
-    from yolodeploy.data import Dataset, Letterboxed, Pixels
+    from yolodeploy.data import Dataset, Letterboxed
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,38 @@ class Pose:
             ]
         }
 
-    def draw(self, image: Pixels, found: Poses) -> Pixels:
-        """The image with boxes, classes, scores and keypoints."""
-        return draw_poses(image, found, self.names)
+    def confident(self, found: Poses) -> Poses:
+        """Those with the confidence that an app asks for."""
+        return found.take(np.flatnonzero(found.scores > APP.confidence))
+
+    def shapes(self, found: Poses) -> tuple[Shape, ...]:
+        """Boxes with the keypoints that are rather visible than not."""
+        boxes = shapes_of(self.names, found.classes, found.scores, box_outlines(found.boxes))
+        return with_skeletons(boxes, found.keypoints, LABELLED)
+
+    def truth_shapes(self, truth: PoseTruth) -> tuple[Shape, ...]:
+        """The labelled boxes with their labelled keypoints."""
+        outlines = box_outlines(corners_of(truth.boxes))
+        return with_skeletons(
+            shapes_of(self.names, truth.classes, None, outlines), truth.keypoints, 0
+        )
+
+    def marks(self, source: Poses, artifact: Poses) -> Marks:
+        """What both share, by OKS."""
+        return marks_of(source.classes, artifact.classes, similarity(source, artifact))
+
+    def image_fidelity(
+        self, _truths: Sequence[PoseTruth], source: Sequence[Poses], artifact: Sequence[Poses]
+    ) -> list[float | None]:
+        """The AP of either's poses against the other's, see `comparison.image_fidelity`."""
+        ours, theirs = ([as_truth(each) for each in found] for found in (artifact, source))
+        classes = len(self.names)
+        return image_fidelity(
+            pose_matches(theirs, artifact, classes), pose_matches(ours, source, classes)
+        )
+
+    def curves(
+        self, truths: Sequence[PoseTruth], found: Sequence[Poses]
+    ) -> Mapping[str, Curve] | None:
+        """Precision and recall of the poses at an OKS of 0.5."""
+        return curves_of(pose_matches(truths, found, len(self.names)))

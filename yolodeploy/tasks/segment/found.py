@@ -38,6 +38,11 @@ class Segments:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def take(self, places: NDArray[np.int64]) -> Segments:
+        """Some of them, by their places `[k]`."""
+        rest = self.scores[places], self.classes[places], self.masks.take(places)
+        return Segments(self.boxes[places], *rest)
+
     @property
     def boxed(self) -> Detections:
         """Without their masks."""

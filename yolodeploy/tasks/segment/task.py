@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from yolodeploy.backend import OUTPUT, PROTOTYPES
 from yolodeploy.tasks.average_precision import mean_precision
-from yolodeploy.tasks.comparison import against_labels, of_boxes
-from yolodeploy.tasks.detection import main_part, part_differences, rows_fault
-from yolodeploy.tasks.measures import Key, Measure
+from yolodeploy.tasks.comparison import against_labels, image_fidelity, of_boxes
+from yolodeploy.tasks.curves import curves_of
+from yolodeploy.tasks.detection import corners_of, main_part, part_differences, rows_fault
+from yolodeploy.tasks.measures import Curve, Key, Measure
 from yolodeploy.tasks.segment.contract import COEFFICIENTS, segment_output_text
-from yolodeploy.tasks.segment.drawing import draw_segments
 from yolodeploy.tasks.segment.found import (
     Segments,
     load_segments,
@@ -23,14 +25,15 @@ from yolodeploy.tasks.segment.found import (
 from yolodeploy.tasks.segment.labels import SegmentTruth, paint
 from yolodeploy.tasks.segment.matching import as_truth, box_matches, mask_matches
 from yolodeploy.tasks.segment.noise import segment_noise
+from yolodeploy.tasks.segment.outlines import mask_outlines
+from yolodeploy.tasks.shapes import Marks, Shape, box_outlines, marks_of, shapes_of
 from yolodeploy.tasks.thresholds import APP, EVALUATION, Rules
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from yolodeploy.backend import Layout, Outputs
-    from yolodeploy.data import Dataset, Letterboxed, Pixels
+    from yolodeploy.data import Dataset, Letterboxed
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,41 @@ class Segment:
             ]
         }
 
-    def draw(self, image: Pixels, found: Segments) -> Pixels:
-        """The image with translucent masks, boxes, classes and scores."""
-        return draw_segments(image, found, self.names)
+    def confident(self, found: Segments) -> Segments:
+        """Those with the confidence that an app asks for."""
+        return found.take(np.flatnonzero(found.scores > APP.confidence))
+
+    def shapes(self, found: Segments) -> tuple[Shape, ...]:
+        """Masks; of one without a pixel its box."""
+        outlines = mask_outlines(found.masks, found.boxes.astype(np.float64))
+        boxes = box_outlines(found.boxes)
+        shown = (outline or box for outline, box in zip(outlines, boxes, strict=True))
+        return shapes_of(self.names, found.classes, found.scores, shown)
+
+    def truth_shapes(self, truth: SegmentTruth) -> tuple[Shape, ...]:
+        """The labelled masks; of one without a pixel nothing but the class."""
+        outlines = mask_outlines(truth.masks, corners_of(truth.boxes))
+        return shapes_of(self.names, truth.classes, None, outlines)
+
+    def marks(self, source: Segments, artifact: Segments) -> Marks:
+        """What both share, by IoU of the masks."""
+        return marks_of(source.classes, artifact.classes, source.masks.iou(artifact.masks))
+
+    def image_fidelity(
+        self,
+        _truths: Sequence[SegmentTruth],
+        source: Sequence[Segments],
+        artifact: Sequence[Segments],
+    ) -> list[float | None]:
+        """The AP of either's masks against the other's, see `comparison.image_fidelity`."""
+        ours, theirs = ([as_truth(each) for each in found] for found in (artifact, source))
+        classes = len(self.names)
+        return image_fidelity(
+            mask_matches(theirs, artifact, classes), mask_matches(ours, source, classes)
+        )
+
+    def curves(
+        self, truths: Sequence[SegmentTruth], found: Sequence[Segments]
+    ) -> Mapping[str, Curve] | None:
+        """Precision and recall of the masks at an IoU of 0.5."""
+        return curves_of(mask_matches(truths, found, len(self.names)))

@@ -131,11 +131,24 @@ def test_golden_data_and_contract_name_every_keypoint() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_drawing_marks_what_is_visible(shape: tuple[int, int]) -> None:
-    task, image = _task(shape), np.full((192, 128, 3), 90, np.uint8)
+def test_shapes_have_the_keypoints_that_are_visible_and_the_limbs_of_coco(
+    shape: tuple[int, int],
+) -> None:
+    task = _task(shape)
     found = task.found(_outputs(shape), APP, BOX, "anchors")
-    drawn = task.draw(image, found)
-    assert (image == 90).all()
-    assert (drawn != 90).any()
+    for each, box, keypoints in zip(task.shapes(found), found.boxes, found.keypoints, strict=True):
+        assert each.outlines[0][0] == pytest.approx(box[:2], abs=0.051)
+        assert each.outlines[0][2] == pytest.approx(box[2:], abs=0.051)
+        seen = keypoints[keypoints[:, 2] > 0.5]
+        assert np.array(each.points).reshape(-1, 2) == pytest.approx(seen[:, :2], abs=0.051)
+        ends = {end for x, y, far, low in each.lines for end in ((x, y), (far, low))}
+        assert ends <= set(each.points)
+        assert bool(each.lines) <= (shape[0] == 17)
+    assert any(each.lines for each in task.shapes(found)) == (shape[0] == 17)
     hidden = replace(found, keypoints=found.keypoints * np.array([1, 1, 0], np.float32))
-    assert (task.draw(image, hidden) != drawn).any()
+    assert not any(each.points or each.lines for each in task.shapes(hidden))
+    labels = task.truth_shapes(task.as_truth(found, None))  # type: ignore[arg-type]
+    expected = [(each.name, each.points) for each in task.shapes(found)]
+    assert [(each.name, each.points) for each in labels] == expected
+    assert set(task.marks(found, found).source) == {None}
+    assert set(task.marks(found, found.take(np.arange(0))).source) == {"lost"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from faster_coco_eval import mask_api_new_cpp as mask_api
@@ -14,6 +15,8 @@ from yolodeploy.data import Letterboxed
 from yolodeploy.tasks import APP, EVALUATION
 from yolodeploy.tasks.detection.rows import best_rows
 from yolodeploy.tasks.segment import Segment, Segments, segment_postprocess
+from yolodeploy.tasks.segment.masks import Packing
+from yolodeploy.tasks.segment.outlines import MAX_POINTS
 
 TASK = Segment(("one", "two"))
 BOX = Letterboxed(np.empty(0, np.uint8), (0.5, 0.5), 0, 8, 128, 96)  # in an input of 64 x 64
@@ -145,11 +148,30 @@ def test_the_contract_says_how_a_mask_is_assembled(layout: str, columns: str) ->
     assert "32 numbers" in TASK.output_text(APP, layout)  # type: ignore[arg-type]
 
 
-def test_a_drawing_tints_what_masks_cover() -> None:
-    found = TASK.found(_outputs(), APP, BOX, "anchors")
-    image = np.full((96, 128, 3), 90, np.uint8)
-    drawn = TASK.draw(image, found)
-    inside = np.any([found.masks.pixels(place) for place in range(len(found))], axis=0)
-    assert drawn.shape == image.shape
-    assert (image == 90).all()
-    assert (drawn[inside] != 90).any(1).mean() > 0.99
+def test_outlines_of_masks_are_bounded_and_close_to_them() -> None:
+    """A disc with a dent, a small part far away, one pixel, and a comb with more teeth than an outline has points."""
+    size, packing = (300, 400), Packing(300, 400)
+    across, down = np.meshgrid(np.arange(400), np.arange(300))
+    disc = (across - 150) ** 2 + (down - 150) ** 2 < 100**2
+    disc &= (across - 250) ** 2 + (down - 150) ** 2 > 40**2
+    comb = (down < 20) | ((down < 200) & (across % 6 < 3))
+    for flags in (disc | ((across > 380) & (down < 30)), (across == 7) & (down == 9), comb):
+        packing.add(flags.T, 0, 0)
+    masks = packing.masks()
+    boxes = np.array([[50, 50, 250, 250], [7, 9, 8, 10], [0, 0, 400, 200]], np.float32)
+    found = Segments(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 1, 0]), masks)
+    first, pixel, teeth = TASK.shapes(found)
+    assert len(first.outlines) == 2
+    drawn = np.zeros(size, np.uint8)
+    for outline in first.outlines:
+        cv2.fillPoly(drawn, [np.array(outline).astype(np.int32)], (1,))
+    both, either = (drawn > 0) & masks.pixels(0), (drawn > 0) | masks.pixels(0)
+    assert both.sum() / either.sum() > 0.97
+    assert pixel.outlines == (((7.5, 9.5),),)
+    assert sum(map(len, teeth.outlines)) <= MAX_POINTS
+    empty = Packing(*size)
+    empty.add(np.zeros((1, 1), np.bool_), 0, 0)
+    lost = Segments(boxes[:1], np.ones(1, np.float32), np.array([1]), empty.masks())
+    assert TASK.shapes(lost)[0].outlines == (((50, 50), (250, 50), (250, 250), (50, 250)),)
+    marks = TASK.marks(found, replace(found, classes=np.array([1, 1, 0])))
+    assert marks.source == marks.artifact == ("changed", None, None)
