@@ -106,6 +106,7 @@ def _write_answers(folder: Path) -> None:
         "timing": {
             **asdict(timing),
             "image": ratio,
+            "samples_ms": {"": [5.0, 5.5], "float": [9.0]},
             "throughput": {"rate": ratio, "reference": ratio, "ratio": ratio, **waits},
             "climate": {"before": {"celsius": 41.5, "governors": ["schedutil"]}},
         },

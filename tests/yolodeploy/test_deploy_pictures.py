@@ -28,6 +28,7 @@ def test_a_bundle_has_pictures_and_curves_unless_images_are_to_stay(world: World
     for model in ("source", "artifact"):
         recall = report["curves"][model]["precision_recall"]["recall"]
         assert recall == [step / 100 for step in range(101)]
+    assert all(0 < len(report["latencies"][model]) <= 200 for model in ("artifact", "float"))
     before = world.state()
     world.good("--no-images")
     assert "pictures.json" not in json.loads((world.bundle / "manifest.json").read_text())["files"]

@@ -12,7 +12,7 @@ from yolodeploy.errors import HostProblem
 from yolodeploy.system import quotable
 from yolodeploy.worker.noise import Ratio
 from yolodeploy.worker.throughput import Throughput
-from yolodeploy.worker.turns import Timing
+from yolodeploy.worker.turns import SAMPLES, Timing
 
 TEXT = 300  # characters of a name or note
 _MOST = 1 << 20  # of anything that is counted: images of a batch, threads, runs
@@ -102,6 +102,7 @@ def _wrong(timing: Timing, others: Sequence[str], threads: int, serving: int) ->
         "peak_memory_mb": _positive(timing.peak_memory_mb),
         "others_ms": set(timing.others_ms) == set(others) and _positive(*timing.others_ms.values()),
         "ratios": set(timing.ratios) == set(others) and all(map(_is_ratio, timing.ratios.values())),
+        "samples_ms": _are_samples(timing.samples_ms, others),
         "image": timing.image is not None and _is_ratio(timing.image),
         "runs": 0 < timing.runs <= _MOST and 0 < timing.batch <= _MOST,
         "threads": timing.threads == threads,
@@ -111,6 +112,11 @@ def _wrong(timing: Timing, others: Sequence[str], threads: int, serving: int) ->
         "throughput": _serves(served, serving) if served else not serving,
     }
     return next((name for name, is_sound in sound.items() if not is_sound), None)
+
+
+def _are_samples(samples: Mapping[str, Sequence[float]], others: Sequence[str]) -> bool:
+    few = all(0 < len(each) <= SAMPLES and _positive(*each) for each in samples.values())
+    return few and set(samples) == {"", *others}
 
 
 def _serves(found: Throughput, threads: int) -> bool:

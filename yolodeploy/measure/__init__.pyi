@@ -2,7 +2,7 @@ from .breakdown import Row, obtain_breakdown
 from .checks import TIMED, Check, Verdict, number, read_checks, run_checks
 from .evidence import Comparison, Curves, Evidence, evidence_id, obtain_comparison, obtain_evidence
 from .golden_check import GoldenCheck, check_golden
-from .latency import count_of_threads
+from .latency import count_of_threads, latency_samples
 from .layer_survey import survey_layers
 from .place import place_of, require_claim, require_device
 from .results import in_detail, obtain_stage
@@ -21,6 +21,7 @@ __all__ = [
     "count_of_threads",
     "evidence_id",
     "in_detail",
+    "latency_samples",
     "number",
     "obtain_breakdown",
     "obtain_comparison",

@@ -22,7 +22,7 @@ from yolodeploy.tasks import Key, Measure
 from yolodeploy.worker.noise import CONFIDENCE, Ratio
 from yolodeploy.worker.turns import Timing
 
-REVISION = 4
+REVISION = 5
 _COSTS = (
     *(Key.LATENCY, Key.LATENCY_P90, Key.PEAK_MEMORY, Key.LATENCY_RATIO),
     *(Key.SPEEDUP, Key.THROUGHPUT, Key.THROUGHPUT_RATIO),
@@ -151,6 +151,13 @@ def _time(plan: Plan, host: Host, timed_: Timed) -> Timing:
         raise StepFailed(
             f"{plan.final.at}: timing the artifact in a process of its own failed: {error}"
         ) from None
+
+
+def latency_samples(plan: Plan, timing: Timing | None) -> dict[str, list[float]]:
+    """Single runs of the artifact and of its fp32 export, milliseconds per image, in the order of measuring."""
+    found = timing.samples_ms if timing else {}
+    names = {"artifact": "", "float": plan.reference.id}
+    return {name: list(found[id_]) for name, id_ in names.items() if id_ in found}
 
 
 def costs(plan: Plan, host: Host, runtime: Runtime, timings: Timings) -> Iterator[Measure]:

@@ -10,7 +10,7 @@ from typing import Any
 import yolodeploy
 from yolodeploy.backend import Place
 from yolodeploy.execution import Runner
-from yolodeploy.measure import Check, Curves, Evidence, Row, count_of_threads
+from yolodeploy.measure import Check, Curves, Evidence, Row, count_of_threads, latency_samples
 from yolodeploy.planning import Plan, PlannedStep, calibration_count, named_target
 from yolodeploy.tasks import Key, Measure, grouped, one, plain_measures, six_digits
 
@@ -36,6 +36,7 @@ def make_report(
         "conditions": {"images": evidence.images, **_conditions(evidence)},
         "evidence": _evidence_block(evidence),
         **_curves(evidence.curves),
+        **_latencies(plan, evidence),
         "chain": [asdict(row) for row in breakdown],
         "interface": asdict(evidence.interface),
         "checks": [{**asdict(check), "ok": check.ok} for check in checks],
@@ -94,6 +95,12 @@ def _curves(curves: Curves) -> dict[str, Any]:
             model: {name: dict(curve) for name, curve in found.items()} for model, found in models
         }
     }
+
+
+def _latencies(plan: Plan, evidence: Evidence) -> dict[str, Any]:
+    """Single runs, unless nothing was timed or the runtime's speed says nothing about the device."""
+    found = latency_samples(plan, evidence.timing) if evidence.artifact.runtime.timing else {}
+    return {"latencies": found} if found else {}
 
 
 def _evidence_block(evidence: Evidence) -> dict[str, Any]:

@@ -24,6 +24,7 @@ ROUNDS = (12, 24, 48, 96, 192)  # after which the figures are looked at
 SECONDS = 60.0  # in all; no round begins later
 BRIEF = 2  # rounds, where the speed says nothing about the device
 DISTURBED = 0.02  # share of a run that waited; others are preferred
+SAMPLES = 200  # runs of each model that are kept one by one
 NARROW = 0.05  # half of the sign test's interval, relative to the ratio: precise enough
 
 
@@ -43,6 +44,8 @@ class Timing:
     per image, `ratios` the artifact's latency per image relative to theirs; `runs` are the timed runs of the artifact. `waited` is the
     share of the time for which the process waited for a processor (None: not known). `climate` is what slows the machine down, before
     and after (see `machine.climate`). `image` is the latency per image from the medians of the bursts, with its interval.
+    `samples_ms` are single runs in the order in which they were measured, per image, those of the artifact by the name "": at most
+    `SAMPLES` of each, evenly spread over all that count.
     """
 
     median_ms: float
@@ -58,6 +61,7 @@ class Timing:
     throughput: Throughput | None = None
     climate: Mapping[str, Any] = field(default_factory=dict)
     image: Ratio | None = None
+    samples_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def image_ms(self) -> float:
@@ -121,7 +125,13 @@ def figures(names: Sequence[str], times: Sequence[Sequence[Burst]], batch: int =
         waited=None,
         batch=batch,
         image=_latency(times[0]),
+        samples_ms={name: _sample(each) for name, each in zip(["", *names], runs)},
     )
+
+
+def _sample(runs: Sequence[float]) -> list[float]:
+    count = min(SAMPLES, len(runs))
+    return [round(runs[place * len(runs) // count], 4) for place in range(count)]
 
 
 def batch_of(model: object) -> int:

@@ -186,6 +186,7 @@ TIMING = {
     "throughput": SERVED,
     "climate": {"before": {"celsius": 41.5}},
     "image": {"value": 5.0, "low": 4.5, "high": 5.5},
+    "samples_ms": {"": [5.0, 5.5], "float": [9.0]},
 }
 NAN, ENDLESS = float("nan"), float("inf")
 TIMINGS: list[tuple[str, Mapping[str, Any]]] = [
@@ -201,6 +202,10 @@ TIMINGS: list[tuple[str, Mapping[str, Any]]] = [
     ("ratios", {"ratios": {"float": {**RATIO, "low": 0.0}}}),
     ("image", {"image": None}),
     ("image", {"image": {**RATIO, "value": NAN}}),
+    ("samples_ms", {"samples_ms": {"": [5.0]}}),
+    ("samples_ms", {"samples_ms": {"": [5.0], "float": [NAN]}}),
+    ("samples_ms", {"samples_ms": {"": [], "float": [9.0]}}),
+    ("samples_ms", {"samples_ms": {"": [5.0] * 201, "float": [9.0]}}),
     ("runs", {"runs": 0}),
     ("runs", {"batch": 0}),
     ("threads", {"threads": 8}),

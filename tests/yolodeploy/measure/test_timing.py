@@ -73,6 +73,13 @@ def test_the_interval_is_that_of_the_sign_test(count: int) -> None:
     assert found.value == pytest.approx(np.median(ours / theirs), abs=1e-4)
 
 
+def test_single_runs_are_kept_in_their_order_and_not_too_many() -> None:
+    runs = [float(number) for number in range(1, 1001)]
+    bursts = turns.Burst(runs, []), turns.Burst([1.0, 9.0, 2.0], [1.0, 2.0])
+    found = turns.figures(["other"], [[burst] for burst in bursts]).samples_ms
+    assert found == {"": runs[::5], "other": [1.0, 2.0]}  # of a burst those that hardly waited
+
+
 def test_with_few_pairs_the_interval_spans_them_all() -> None:
     assert ratio_of([2, 4, 3], [2, 2, 2]) == Ratio(1.5, round(1 / LAUNCH, 4), round(2 * LAUNCH, 4))
     assert Ratio(1.5, 1.0, 2.0).inverse() == Ratio(0.6667, 0.5, 1.0)

@@ -251,6 +251,10 @@ def test_figures_of_a_device(there: Path, tmp_path: Path, tools: Mapping[str, st
     assert (found.median_ms, found.peak_memory_mb, found.threads) == (2.0, 5, 1)
     assert found.cpu == "Tensor G3 (core 0)"
     assert found.others_ms == {"float": 2.0}
+    assert {name: set(runs) for name, runs in found.samples_ms.items()} == {
+        "": {2.0},
+        "float": {2.0},
+    }
     assert found.climate["before"]["thermal_status"] == 1
 
 
