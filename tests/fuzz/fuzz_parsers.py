@@ -227,14 +227,14 @@ def _evidence_set(folder: Path) -> object:
     from yolodeploy.bundle.claims import _claim
     from yolodeploy.bundle.evidence_sets import read_sets
     from yolodeploy.errors import VerificationFailed
-    from yolodeploy.report.html import _elsewhere
+    from yolodeploy.report.page.elsewhere import elsewhere
     from yolodeploy.tasks import Key
 
     sets, problems = read_sets(folder / "sets", {SET: ""}, "a" * 64, "n100")
     if problems:
         raise VerificationFailed(problems[0])
     found = sets[0]
-    return found.place.words(), _claim(found, ["map50_95"]), _elsewhere(found, Key.MAP50_95)
+    return found.place.words(), _claim(found, ["map50_95"]), elsewhere(found, Key.MAP50_95)
 
 
 def bundle_signer() -> Any:

@@ -51,6 +51,12 @@ def quick_measurements(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
         monkeypatch.setattr("yolodeploy.tasks.average_precision.MIN_DRAWS", 20)
 
 
+@pytest.fixture(autouse=True)
+def charts_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave charts empty: most tests of a deployment do not look at them. Those of `report/` draw them."""
+    monkeypatch.setattr("yolodeploy.report.charts.drawing._drawn", lambda spec: "")
+
+
 @pytest.fixture
 def only_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the real plugins from this process: messages that list everything stay the same."""

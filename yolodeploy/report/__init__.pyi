@@ -1,7 +1,7 @@
 from .compact import Figure, Verdicts, figures, verdicts
-from .html import report_page
 from .inspection import bundle_rows, described, inspection_table, possible
 from .layer_page import layer_page, layer_table
+from .page.assembly import report_page
 from .report import make_report
 from .set_table import set_table
 from .summary import summary_table

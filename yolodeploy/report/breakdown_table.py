@@ -1,4 +1,4 @@
-"""The breakdown by step as lines for a terminal of 80 columns, and as a picture for the page."""
+"""The breakdown by step as lines for a terminal of 80 columns, and as cells for the page."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from yolodeploy.tasks import COLUMNS, FINDINGS, TITLES
 
 Row = Mapping[str, Any]  # a `measure.Row` as plain data
 Report = Mapping[str, Any]
-
-_LABEL, _PANEL, _BAR, _STEP = 130, 190, 110, 22  # pixels of the picture
 
 
 def _short(number: float) -> str:
@@ -36,7 +34,6 @@ _COLUMNS: dict[str, tuple[str, int, Callable[[float], str]]] = {
     "latency_ms": ("ms", 7, lambda number: f"{number:.2f}"),
     "speedup": ("speed", 6, lambda number: f"{number:.2f}x"),
 }
-_PANELS = {"flops": "FLOPs", "bytes": "size, MB", "latency_ms": "latency, ms", "score": ""}
 
 
 def titles(report: Report) -> tuple[str, ...]:
@@ -113,25 +110,3 @@ def _missing(rows: Sequence[Row]) -> dict[str, dict[str, list[str]]]:
             if row is not rows[0] or field not in ("drop", "fidelity"):
                 found.setdefault(reason, {}).setdefault(field, []).append(row["step"])
     return found
-
-
-def bars(report: Report) -> dict[str, Any]:
-    """A picture of four panels with a bar for every step: sizes, rectangles and labels, in pixels."""
-    rows = report["chain"]
-    labels = [_label(0, number, row["step"]) for number, row in enumerate(rows, 1)]
-    rectangles = []
-    for place, (field, title) in enumerate(_PANELS.items()):
-        left = _LABEL + _PANEL * place
-        labels.append(_label(left, 0, _title(report, field, title)))
-        top = max((row[field] for row in rows if row[field] is not None), default=0) or 1
-        for number, row in enumerate(rows, 1):
-            width = _BAR * (row[field] or 0) / top
-            at = {"x": left, "y": _STEP * number + 4}
-            rectangles.append({**at, "width": width, "height": _STEP - 8})
-            labels.append(_label(left + round(width) + 6, number, _text(row, field)))
-    size = {"width": _LABEL + _PANEL * len(_PANELS), "height": _STEP * (len(rows) + 1)}
-    return {**size, "rectangles": rectangles, "labels": labels}
-
-
-def _label(x: int, number: int, text: str) -> dict[str, Any]:
-    return {"x": x, "y": _STEP * number + 15, "text": text}

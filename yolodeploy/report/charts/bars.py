@@ -38,10 +38,16 @@ class _Span:
         return self.bar.text or short(self.bar.value)
 
 
-def bar_chart(title: str, bars: Sequence[Bar], x: Axis, *, sort: bool = True) -> Markup:
-    """A bar from zero for every figure, the largest on top unless told otherwise; at least one."""
+def bar_chart(
+    title: str, bars: Sequence[Bar], x: Axis, *, sort: bool = True, letters: int = _MOST_NAME
+) -> Markup:
+    """A bar from zero for every figure, the largest on top unless told otherwise; at least one.
+
+    Names are cut to so many `letters`; the hover text has the whole.
+    """
     order = sorted(bars, key=lambda bar: -bar.value) if sort else bars
-    return _chart(title, [_Span(bar, min(0.0, bar.value), max(0.0, bar.value)) for bar in order], x)
+    spans = [_Span(bar, min(0.0, bar.value), max(0.0, bar.value)) for bar in order]
+    return _chart(title, spans, x, letters=letters)
 
 
 def waterfall(title: str, steps: Sequence[Bar], x: Axis) -> Markup:
@@ -54,18 +60,24 @@ def waterfall(title: str, steps: Sequence[Bar], x: Axis) -> Markup:
     return _chart(title, spans, x, links=[step.value for step in steps[:-1]])
 
 
-def _chart(title: str, spans: Sequence[_Span], x: Axis, links: Sequence[float] = ()) -> Markup:
+def _chart(
+    title: str,
+    spans: Sequence[_Span],
+    x: Axis,
+    links: Sequence[float] = (),
+    letters: int = _MOST_NAME,
+) -> Markup:
     ends = [end for span in spans for end in (span.low, span.high, *(span.bar.interval or ()))]
     domain = x.domain([0.0, *ends])
     margins = Margins(
-        left=_room([span.bar.name for span in spans], _MOST_NAME),
+        left=_room([span.bar.name for span in spans], letters),
         right=_room([span.text for span in spans], _MOST_TEXT),
     )
     encoding: Spec = {
         "x": {"field": "low", "type": "quantitative", "scale": scale(domain), "axis": axis(x)},
         "y": {"field": "row", "type": "quantitative", "scale": scale((len(spans), 0)), "axis": None},
     }  # fmt: skip
-    values = [_values(span, row) for row, span in enumerate(spans)]
+    values = [_values(span, row, letters) for row, span in enumerate(spans)]
     layers = [
         _rectangles(values, encoding),
         _links(links, encoding),
@@ -85,7 +97,7 @@ def _cut(text: str, most: int) -> str:
     return clean(text if len(text) <= most else f"{text[: most - 1].rstrip()}…")
 
 
-def _values(span: _Span, row: int) -> Mapping[str, Any]:
+def _values(span: _Span, row: int, letters: int) -> Mapping[str, Any]:
     bar = span.bar
     return {
         "low": span.low,
@@ -93,7 +105,7 @@ def _values(span: _Span, row: int) -> Mapping[str, Any]:
         "row": row + 0.15,
         "below": row + 0.85,
         "middle": row + 0.5,
-        "name": _cut(bar.name, _MOST_NAME),
+        "name": _cut(bar.name, letters),
         "text": _cut(span.text, _MOST_TEXT),
         "note": clean(bar.note or f"{bar.name}: {span.text}{_interval_text(bar)}"),
         "colour": colour_of(bar.colour),

@@ -30,7 +30,8 @@ def line_chart(title: str, series: Sequence[Series], x: Axis, y: Axis) -> Markup
 
 def axis(each: Axis) -> Spec:
     """How an axis is written."""
-    return {"title": clean(each.title), "format": each.form}
+    form = {"format": each.form} if each.form else {}
+    return {"title": clean(each.title), **form}
 
 
 def line_key(each: Series, place: int) -> Key:

@@ -13,13 +13,13 @@ _PLACES = ("artifact", "source", "third", "fourth", "fifth", "sixth")  # colours
 class Axis:
     """An axis: its title with the unit, its ends where they are not those of the data, and how ticks are written.
 
-    `form` is a format of d3 (https://d3js.org/d3-format), such as ".0%"; `log` makes the scale logarithmic, for figures above 0.
+    `form` is a format of d3 (https://d3js.org/d3-format), such as ".0%" ("": whatever the ticks need); `log` makes the scale logarithmic, for figures above 0.
     """
 
     title: str
     low: float | None = None
     high: float | None = None
-    form: str = "~g"
+    form: str = ""
     log: bool = False
 
     def domain(self, figures: Iterable[float]) -> Interval:

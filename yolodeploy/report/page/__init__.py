@@ -1,0 +1,1 @@
+"""The page of a report: what its parts say, in the order in which a reader meets them."""
