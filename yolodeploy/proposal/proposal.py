@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from yolodeploy.backend import Registry, Situation, load_registry, recipe_schema
@@ -52,11 +52,12 @@ class Wish:
 
 @dataclass(frozen=True)
 class Written:
-    """A recipe that was written, and what it was made of."""
+    """A recipe that was written, and what it was made of; `note` says where its limits come from."""
 
     path: Path
     advised: Advised
     limits: Sequence[Limit]
+    note: str = GUESSED
     warnings: tuple[str, ...] = ()
 
     @property
@@ -76,6 +77,7 @@ class Proposal:
     source: Source
     images: Images
     recipes: Sequence[Written]
+    named: Paths
     project: Path
     allow: tuple[Path, ...]
     left_out: dict[str, str] = field(default_factory=dict)
@@ -128,7 +130,7 @@ def propose(wish: Wish, store: Path) -> Proposal:
         )
     if schema == SCHEMA and not (wish.folder / SCHEMA).exists():
         create(wish.folder / SCHEMA, f"{shown_json(recipe_schema(registry))}\n")
-    return Proposal(model, source, images, recipes, project.project, allow, left_out)
+    return Proposal(model, source, images, recipes, named, project.project, allow, left_out)
 
 
 def _names(data: Path | None) -> Callable[[], Sequence[str]] | None:
@@ -155,16 +157,20 @@ class _Author:
         """Write a recipe and plan it; it is removed again if that fails."""
         task, labelled = self.model.info.task, self.images.labelled
         limits = guessed(advised.advice, task, labelled=labelled)
-        create(
-            path,
-            recipe_text(path.stem, self.model, self.images, advised, limits, self.named, GUESSED),
-        )
+        written = Written(path, advised, limits)
+        create(path, text_of(self, written))
         try:
-            plan = self.planner.plan(path)
+            return replace(written, warnings=self.planner.plan(path).warnings)
         except BaseException:
             path.unlink()
             raise
-        return Written(path, advised, limits, plan.warnings)
+
+
+def text_of(shared: _Author | Proposal, written: Written) -> str:
+    """The text of a recipe."""
+    model, images, named = shared.model, shared.images, shared.named
+    name, advised = written.path.stem, written.advised
+    return recipe_text(name, model, images, advised, written.limits, named, written.note)
 
 
 def _written(

@@ -201,3 +201,29 @@ def test_a_device_that_cannot_run_the_model_is_left_out_unless_it_was_named(
     assert named.code == 3
     assert "it would crack" in named.error
     assert not Path("others").exists()
+
+
+def test_measured_limits_hold_at_once(potter: World) -> None:
+    """A model that loses a class to fp16 fails the first limits; measured ones allow for it."""
+    potter.weights(damage={"fp16": {"shift": 2.0}})
+    (said,) = init(potter, "--device", "kiln-a", "--measure")["recipes"]  # type: ignore[misc]
+    text = Path("recipes/kiln-a.yaml").read_text()
+    assert "  # Limits with a margin around what was measured on " in text
+    assert "First limits" not in text
+    assert said["checks"]["size_mb"] < 0.05
+    assert said["checks"]["map_drop"] > 0.02
+    assert not Path("dist").exists()
+    assert not Path("recipes/kiln-a.lock").exists()
+    deployed = potter.run("deploy", "recipes/kiln-a.yaml")
+    assert deployed.code == 0, deployed.err
+
+
+def test_a_recipe_that_cannot_be_measured_keeps_its_first_limits(
+    potter: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("oven"), "problem", lambda: None)
+    found = potter.run("init", "model.clay", "--measure")
+    assert found.code == 0, found.err
+    assert "Limits with a margin" in Path("recipes/kiln-b.yaml").read_text()
+    assert "First limits" in Path("recipes/oven-x.yaml").read_text()
+    assert "oven-x" in found.error

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolodeploy.cli.common import open_store, print_result
+from yolodeploy.cli.common import open_executor, open_store, print_result
 from yolodeploy.system import Console, shown
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="the devices to ship to, see `yolodeploy devices` (default: one of every installed backend)",
     )
     command.add_argument(
+        "--measure",
+        action="store_true",
+        help="build and measure every recipe, and set its checks by what was measured; takes minutes",
+    )
+    command.add_argument(
         "-o",
         "--output",
         type=Path,
@@ -44,11 +49,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the recipes go (default: recipes)",
     )
+    command.set_defaults(on=None)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Write the recipes, and print the command that deploys them."""
-    from yolodeploy.proposal import Wish, propose
+    from yolodeploy.proposal import Wish, measure_proposal, propose
 
     there = sys.stdin.isatty() and sys.stderr.isatty() and not options.json
     wish = Wish(
@@ -59,10 +65,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
         ask=_ask if there else None,
         choose=_choose if there else None,
     )
-    proposal = propose(wish, open_store(options, console).root)
-    for written in proposal.recipes:
-        for warning in written.warnings:
-            console.warn(warning)
+    store = open_store(options, console)
+    proposal = propose(wish, store.root)
+    for warning in (text for written in proposal.recipes for text in written.warnings):
+        console.warn(warning)
+    if options.measure:
+        executor = open_executor(options, store, console)
+        proposal = measure_proposal(proposal, store, console, executor, options.described)
     print_result(console, options, _value(proposal), _text(proposal))
     return 0
 
