@@ -1,6 +1,7 @@
 from .breakdown import Row, obtain_breakdown
 from .checks import TIMED, Check, Verdict, number, read_checks, run_checks
 from .evidence import Comparison, Curves, Evidence, evidence_id, obtain_comparison, obtain_evidence
+from .front import pareto_front
 from .golden_check import GoldenCheck, check_golden
 from .latency import count_of_threads, latency_samples
 from .layer_survey import survey_layers
@@ -28,6 +29,7 @@ __all__ = [
     "obtain_evidence",
     "obtain_source",
     "obtain_stage",
+    "pareto_front",
     "place_of",
     "read_checks",
     "require_claim",

@@ -1,4 +1,4 @@
-from .measuring import measure_proposal
+from .measuring import with_limits
 from .proposal import Proposal, Wish, Written, propose
 
-__all__ = ["Proposal", "Wish", "Written", "measure_proposal", "propose"]
+__all__ = ["Proposal", "Wish", "Written", "propose", "with_limits"]

@@ -2,56 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 from yolodeploy.backend import Place
-from yolodeploy.deployment import Judged, Request
-from yolodeploy.errors import YolodeployError
-from yolodeploy.execution import Run
-from yolodeploy.jobs import Executor, make_recipes
 from yolodeploy.proposal.limits import measured
 from yolodeploy.proposal.proposal import Proposal, Written, text_of
-from yolodeploy.store import Store
-from yolodeploy.system import Console, quotable, replace_file, shown
+from yolodeploy.system import quotable, replace_file, shown
 
 
-def measure_proposal(
-    proposal: Proposal, store: Store, console: Console, executor: Executor, run: Run
+def with_limits(
+    proposal: Proposal, reports: Mapping[Path, Mapping[str, Any]], warn: Callable[[str], None]
 ) -> Proposal:
-    """Build and measure every recipe, and write limits with a margin into it; no bundle is written.
+    """Write limits with a margin around what was measured into the recipes; `reports` has what was, by recipe.
 
-    A recipe that cannot be measured keeps its first limits, and the console says why.
+    A recipe without a report keeps its first limits, and so does one that somebody has changed meanwhile.
     """
-    requests = [Request(written.path, proposal.allow) for written in proposal.recipes]
-    results = make_recipes(requests, store, console, executor, run, bundles=True, ships=False)
-    recipes = []
-    for written, result in zip(proposal.recipes, results, strict=True):
-        if result.error and len(results) == 1:
-            raise result.error
-        recipes.append(
-            written if result.error else _limited(proposal, written, result.made, console)
-        )
+    recipes = [
+        _limited(proposal, each, reports[each.path], warn) if each.path in reports else each
+        for each in proposal.recipes
+    ]
     return replace(proposal, recipes=recipes)
 
 
-def _limited(proposal: Proposal, written: Written, made: object, console: Console) -> Written:
-    """The recipe with limits around what was measured, unless somebody has changed it meanwhile."""
-    report = cast("Judged", made).report
+def _limited(
+    proposal: Proposal, written: Written, report: Mapping[str, Any], warn: Callable[[str], None]
+) -> Written:
     limits = measured(report, proposal.model.info.task)
     limited = replace(written, limits=limits, note=_note(report))
     try:
         if written.path.read_text(encoding="utf-8") != text_of(proposal, written):
-            console.warn(f"{shown(written.path)} was changed meanwhile and keeps its checks.")
+            warn(f"{shown(written.path)} was changed meanwhile and keeps its checks.")
             return written
         replace_file(written.path, text_of(proposal, limited).encode())
-    except (OSError, YolodeployError) as error:
-        console.warn(f"{shown(written.path)} keeps its first checks: {error}")
+    except OSError as error:
+        warn(
+            f"{shown(written.path)} keeps its first checks: it cannot be written: {error.strerror}"
+        )
         return written
     return limited
 
 
 def _note(report: Mapping[str, Any]) -> str:
-    images, place = report["conditions"]["images"], Place(**report["conditions"]["place"])
-    return f"Limits with a margin around what was measured on {images:,} images, on {quotable(place.words(), 200)}."
+    conditions = report["conditions"]
+    place = quotable(Place(**conditions["place"]).words(), 200)
+    return f"Limits with a margin around what was measured on {conditions['images']:,} images, on {place}."

@@ -16,6 +16,7 @@ COMMANDS = (
     "inspect",
     "doctor",
     "listings.hosts",
+    "compare",
     "verify",
     "reproduce",
     "schema",

@@ -13,6 +13,7 @@ from yolodeploy.system import Console, shown
 
 if TYPE_CHECKING:
     from yolodeploy.proposal import Proposal, Written
+    from yolodeploy.store import Store
 
 HELP = "write recipes for a checkpoint, one for each device, which can be deployed as they are"
 
@@ -54,7 +55,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Write the recipes, and print the command that deploys them."""
-    from yolodeploy.proposal import Wish, measure_proposal, propose
+    from yolodeploy.proposal import Wish, propose
 
     there = sys.stdin.isatty() and sys.stderr.isatty() and not options.json
     wish = Wish(
@@ -70,10 +71,29 @@ def run(options: argparse.Namespace, console: Console) -> int:
     for warning in (text for written in proposal.recipes for text in written.warnings):
         console.warn(warning)
     if options.measure:
-        executor = open_executor(options, store, console)
-        proposal = measure_proposal(proposal, store, console, executor, options.described)
+        proposal = _measured(proposal, options, store, console)
     print_result(console, options, _value(proposal), _text(proposal))
     return 0
+
+
+def _measured(
+    proposal: Proposal, options: argparse.Namespace, store: Store, console: Console
+) -> Proposal:
+    """The recipes with checks around what is measured of each; one that cannot be measured keeps those it has."""
+    from yolodeploy.deployment import Judged, Request
+    from yolodeploy.jobs import make_recipes
+    from yolodeploy.proposal import with_limits
+
+    requests = [Request(written.path, proposal.allow) for written in proposal.recipes]
+    executor = open_executor(options, store, console)
+    results = make_recipes(
+        requests, store, console, executor, options.described, bundles=True, ships=False
+    )
+    if len(results) == 1 and results[0].error:
+        raise results[0].error
+    made = {result.recipe: result.made for result in results}
+    reports = {path: each.report for path, each in made.items() if isinstance(each, Judged)}
+    return with_limits(proposal, reports, console.warn)
 
 
 def _ask(question: str) -> str:

@@ -1,0 +1,151 @@
+"""`yolodeploy compare`: bundles beside each other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from world import World
+
+PUNCTUATION = '<img src=x onerror="alert(1)">|*cup*'
+
+
+@pytest.fixture
+def two(deployed: World) -> World:
+    """Two bundles of the same model and data: `pot`, and `firm`, which is pressed less."""
+    deployed.recipe(("strength: 0.25", "strength: 0.5"), name="firm.yaml")
+    found = deployed.run("deploy", "firm.yaml")
+    assert found.code == 0, found.err
+    return deployed
+
+
+def change(folder: str, **changes: Any) -> Path:
+    """The report of a bundle as a file of its own, with some of it replaced."""
+    report = json.loads(Path(folder, "report.json").read_text())
+    report.update(changes)
+    file = Path(f"{Path(folder).name}-changed.json")
+    file.write_text(json.dumps(report))
+    return file
+
+
+def test_a_folder_of_bundles_is_one_table(two: World) -> None:
+    found = two.run("compare", "dist")
+    assert found.code == 0, found.err
+    lines = found.out.splitlines()
+    assert lines[0] == "detect, 6 images, source model 0.9720"
+    assert [line.replace("*", "").split()[:3] for line in lines[2:4]] == [
+        ["firm", "0.01", "0.9720"],
+        ["pot", "0.01", "0.9720"],
+    ]
+    assert max(map(len, lines)) <= 80
+    assert "  step press.strength" in lines
+    assert "    0.25: pot" in lines
+    assert "    0.5: firm" in lines
+    assert "target.device" not in found.out  # the same
+    assert "tool " not in found.out
+
+
+def test_the_front_is_of_those_that_one_app_could_ship(two: World) -> None:
+    report = json.loads(Path("dist/pot/report.json").read_text())
+    artifact = {**report["artifact"], "bytes": report["artifact"]["bytes"] + 1}
+    larger = change("dist/pot", name="larger", artifact=artifact)
+    value = two.run("compare", "dist/pot", str(larger), "--json").json
+    (group,) = value["groups"]
+    assert {each["label"]: each["front"] for each in group["artifacts"]} == {
+        "pot": True,
+        "larger": False,
+    }
+    other = change("dist/firm", name="other", backend="oven")
+    value = two.run("compare", "dist/pot", str(other), "--json").json
+    assert [each["front"] for each in value["groups"][0]["artifacts"]] == [None, None]
+
+
+def test_other_models_data_and_tasks_are_apart(two: World) -> None:
+    report = json.loads(Path("dist/pot/report.json").read_text())
+    data = {"evaluation": {**report["data"]["evaluation"], "digest": "f" * 64}}
+    other = change("dist/pot", name="elsewhere", data=data)
+    found = two.run("compare", "dist/pot", "dist/firm", str(other))
+    assert found.code == 0
+    assert "(other evaluation images: not compared with the above)" in (" ".join(found.out.split()))
+    value = two.run("compare", "dist/pot", "dist/firm", str(other), "--json").json
+    assert [len(group["artifacts"]) for group in value["groups"]] == [2, 1]
+
+
+def test_latencies_of_two_machines_are_not_one_list(two: World) -> None:
+    report = json.loads(Path("dist/pot/report.json").read_text())
+    conditions = report["conditions"]
+    conditions["place"] = {**conditions["place"], "cpu": "Cortex-A76"}
+    other = change("dist/pot", name="arm", conditions=conditions)
+    out = two.run("compare", "dist/firm", str(other)).out
+    assert "ms on Cortex-A76: arm " in out
+    assert out.count("ms on ") == 2
+
+
+def test_the_same_recipe_twice_is_told_apart_by_its_folder(two: World) -> None:
+    shutil.copytree("dist/pot", "before/pot")
+    artifacts = two.run("compare", "before", "dist/pot", "dist/pot", "--json").json["groups"][0][
+        "artifacts"
+    ]
+    assert [each["label"] for each in artifacts] == ["before/pot", "dist/pot"]
+
+
+def test_what_cannot_be_read_is_a_sentence_and_the_rest_is_compared(two: World) -> None:
+    Path("dist/firm/labels.txt").write_text("nothing\n")
+    two.write("mine.json", json.dumps({"name": "mine", "target": [], "measures": 3}))
+    found = two.run("compare", "dist", "mine.json", "nowhere", "data")
+    assert found.code == 10
+    told = found.err.splitlines()
+    assert told[0].startswith(
+        "error: dist/firm is not what was deployed and is left out: labels.txt was changed"
+    )
+    assert told[1] == (
+        "error: mine.json is no report.json that yolodeploy wrote and is left out: its lists of measures or checks are damaged."
+    )
+    assert told[2].startswith("error: nowhere does not exist. Name bundles")
+    assert told[3].startswith(
+        "error: data holds no bundle: neither it nor a folder in it has a manifest.json."
+    )
+    assert "  pot " in found.out
+    assert two.run("compare", "nowhere").code == 10
+
+
+def test_an_older_report_is_compared_by_what_it_has(two: World) -> None:
+    report = json.loads(Path("dist/pot/report.json").read_text())
+    for key in ("model", "scores", "chain", "evidence", "notes"):
+        del report[key]
+    report["conditions"] = {"cpu": "an old one"}
+    two.write("old.json", json.dumps({**report, "name": "old"}))
+    found = two.run("compare", "old.json")
+    assert found.code == 0, found.err
+    assert found.out.startswith("detect, source model 0.9720\n")
+    assert "ms on an old one: old " in found.out
+    assert (
+        "all: a report alone says neither its recipe nor its pictures; name the bundle for these"
+        in (" ".join(found.out.split()))
+    )
+
+
+def test_markdown_leaves_nothing_of_a_name_to_be_read_as_markup(two: World) -> None:
+    other = change("dist/pot", name=PUNCTUATION)
+    out = two.run("compare", "dist/firm", str(other), "--markdown").out
+    row = next(line for line in out.splitlines() if "onerror" in line)
+    assert "<img" not in row
+    assert "\\*cup\\*" in row
+    assert row.replace("\\|", "").count("|") == 10
+
+
+def test_ten_bundles_need_no_heavy_library(two: World) -> None:
+    for number in range(9):
+        shutil.copytree("dist/pot", f"many/pot{number}")
+    code = (
+        "import sys; from yolodeploy.cli.main import main\n"
+        "code = main(['compare', 'many', 'dist', '--markdown', '-q'])\n"
+        "print(code, sorted({'torch', 'numpy', 'cv2', 'pydantic', 'jinja2'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "0 []\n"

@@ -1,0 +1,32 @@
+"""`yolodeploy compare`: bundles beside each other."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from yolodeploy.cli.common import print_result
+from yolodeploy.errors import VerificationFailed
+from yolodeploy.system import Console
+
+HELP = "compare bundles: size, accuracy, latency, recipes"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """What to compare, and in which form."""
+    what = "bundles (dist/NAME), report.json files, or folders of bundles (dist)"
+    command.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE", help=what)
+    form = "print a table in Markdown, for a pull request"
+    command.add_argument("--markdown", action="store_true", help=form)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Print the comparison; what could not be read is left out, and decides the exit code."""
+    from yolodeploy.comparison import read_comparison
+
+    found = read_comparison(options.bundles)
+    for problem in found.problems:
+        console.error(problem)
+    text = "" if options.json else found.markdown() if options.markdown else found.table()
+    print_result(console, options, found.value() if options.json else None, text)
+    return VerificationFailed.exit_code if found.problems else 0

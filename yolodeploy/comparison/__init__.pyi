@@ -1,0 +1,3 @@
+from .comparison import Comparison, read_comparison
+
+__all__ = ["Comparison", "read_comparison"]
