@@ -62,7 +62,8 @@ class Context:
     `work` is an empty folder; the step returns that folder or one below it. `imgsz` is the height and width
     of the input in pixels, and its channels. `model` is what the loading step says of the model (`NO_MODEL` for that step
     itself); `names` are its class names and `head` is the head that gives its output. `data` holds
-    the views that the step named in `reads`. `progress(done, text)` takes a fraction in 0..1.
+    the views that the step named in `reads`. `progress(done, text)` takes a fraction in 0..1; a text
+    that begins with "12/300 images" or "epoch 3/10" gets a rate. `note(text)` says something that stays, such as the figures of an epoch.
     `memo(key, compute)` returns plain data (what JSON can hold) that an earlier run computed for the same
     key, input, tool versions and image size, or computes and keeps it; the key must name everything else
     that the data depends on. `source` is the model as loaded from the recipe's weights (None for the
@@ -82,6 +83,7 @@ class Context:
     memo: Callable[[Mapping[str, Any], Callable[[], Any]], Any] = lambda _key, compute: compute()
     source: Artifact | None = None
     resume: Path | None = None
+    note: Callable[[str], None] = lambda _text: None
 
     @property
     def names(self) -> tuple[str, ...]:

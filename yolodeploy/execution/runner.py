@@ -201,6 +201,7 @@ class Runner:
             model=NO_MODEL if loading else self.info(),
             data={name: self.plan.views[name] for name in planned.data},
             progress=report,
+            note=report.note,
             memo=lambda key, compute: self._memo(planned, {**about, "key": key}, compute),
             source=None if loading else as_artifact(self.source()),
             resume=self.store.resume(planned.id),

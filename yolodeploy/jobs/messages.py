@@ -17,7 +17,7 @@ from typing import Any
 
 from yolodeploy.system import Console, Report
 
-SAY, BEGIN, REPORT, END, DONE = "say", "begin", "report", "end", "done"
+SAY, BEGIN, REPORT, NOTE, END, DONE = "say", "begin", "report", "note", "end", "done"
 _KINDS = ("info", "detail", "warn", "error")
 _INTERVAL = 0.1  # seconds between two reports of one task
 
@@ -52,24 +52,40 @@ class SendingConsole(Console):
     @contextlib.contextmanager
     def task(self, name: str) -> Iterator[Report]:
         """As in `Console`."""
-        number, last = next(self._numbers), 0.0
-        unsent: list[Any] = []
-
-        def report(done: float, text: str = "") -> None:
-            nonlocal last
-            unsent[:] = [REPORT, number, done, text]
-            if time.monotonic() - last >= _INTERVAL:
-                last = time.monotonic()
-                self._send(unsent[:])
-                unsent.clear()
-
-        self._send([BEGIN, number, name])
+        report = _SentReport(next(self._numbers), self._send)
+        self._send([BEGIN, report.number, name])
+        ended = False
         try:
             yield report
+            ended = True
         finally:
-            if unsent:
-                self._send(unsent)
-            self._send([END, number])
+            report.flush()
+            self._send([END, report.number, ended])
+
+
+class _SentReport:
+    """Sends reports, not too many of them."""
+
+    def __init__(self, number: int, send: Callable[[list[Any]], None]) -> None:
+        self.number, self._send = number, send
+        self._unsent: list[Any] = []
+        self._last = 0.0
+
+    def __call__(self, done: float, text: str = "") -> None:
+        self._unsent = [REPORT, self.number, done, text]
+        if time.monotonic() - self._last >= _INTERVAL:
+            self._last = time.monotonic()
+            self.flush()
+
+    def note(self, text: str) -> None:
+        self.flush()
+        self._send([NOTE, self.number, text])
+
+    def flush(self) -> None:
+        """Send what was held back."""
+        if self._unsent:
+            self._send(self._unsent)
+        self._unsent = []
 
 
 class Replay:
@@ -95,17 +111,32 @@ class Replay:
             self._tasks[rest[0]] = stack.enter_context(self.console.task(f"{prefix}{rest[1]}"))
         elif word == REPORT:
             self._tasks[rest[0]](float(rest[1]), str(rest[2]))
+        elif word == NOTE:
+            self._tasks[rest[0]].note(str(rest[1]))
         elif word == END:
             del self._tasks[rest[0]]
-            self._open.pop(rest[0]).close()
+            _close(self._open.pop(rest[0]), ended=bool(rest[1]))
         else:
             raise ValueError(f"an unknown message: {str(word)[:40]}")
 
     def end_tasks(self) -> None:
         """Close what a process that has ended left open."""
         for stack in self._open.values():
-            stack.close()
+            _close(stack, ended=False)
         self._open, self._tasks = {}, {}
+
+
+class _Unfinished(Exception):
+    """The work of a task did not end well."""
+
+
+def _close(stack: ExitStack, *, ended: bool) -> None:
+    """End a task as it ended in the other process."""
+    if ended:
+        stack.close()
+        return
+    with contextlib.suppress(_Unfinished), stack:
+        raise _Unfinished
 
 
 class Sender:

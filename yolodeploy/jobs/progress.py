@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from yolodeploy.jobs.job import Job, Outcome
-from yolodeploy.jobs.messages import BEGIN, REPORT, SAY, Replay
-from yolodeploy.system import Console
+from yolodeploy.jobs.messages import BEGIN, NOTE, REPORT, SAY, Replay
+from yolodeploy.system import Console, Pace, new_bars, progress_text, shows_bars
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -26,13 +26,14 @@ class Progress:
         self._recipes = Counter(job.recipe for job in self._jobs.values())
         self._rows: dict[str, TaskID] = {}
         self._stack = contextlib.ExitStack()
+        self._paces: dict[str, Pace] = {}
         self._bars: Any = None
 
     def __enter__(self) -> Self:
-        if self._console.level >= 0 and sys.stderr.isatty():
-            self._bars = self._stack.enter_context(_bars())
+        if self._console.level >= 0 and shows_bars():
+            self._bars = self._stack.enter_context(new_bars(counts=True))
             for name, total in self._recipes.items():
-                self._rows[name] = self._bars.add_task(name, total=total, detail="")
+                self._rows[name] = self._bars.add_task(name, total=total, text="", pace=None)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,22 +44,32 @@ class Progress:
         for id_, message in said:
             if message and message[0] == SAY:
                 self._replay.take(message)
+            elif message and message[0] == NOTE and id_ in self._jobs:
+                self._note(f"{self._jobs[id_].title}: {message[2]}")
             elif message and message[0] in (BEGIN, REPORT) and id_ in self._jobs:
                 self._doing(self._jobs[id_], message)
 
+    def _note(self, text: str) -> None:
+        """A line that stays; on a terminal, where the row says it, with -v."""
+        (self._console.detail if self._bars else self._console.info)(text)
+
     def _doing(self, job: Job, message: list[Any]) -> None:
-        if self._bars:
-            text = str(message[2]) if message[0] == BEGIN else f"{float(message[2]):.0%}"
-            step = _step(job)
-            detail = text if message[0] == BEGIN else f"{step} {text}"
-            self._bars.update(self._rows[job.recipe], detail=detail[:40])
+        if not self._bars:
+            return
+        text = str(message[2])
+        if message[0] == REPORT:
+            done, now = float(message[2]), time.monotonic()
+            pace = self._paces.setdefault(job.id, Pace())
+            pace.take(now, done, str(message[3]))
+            text = f"{_step(job)} {done:.0%} {progress_text(pace, now, str(message[3]))}"
+        self._bars.update(self._rows[job.recipe], text=text)
 
     def done(self, job: Job, outcome: Outcome) -> None:
         """Show that a job has ended."""
         self._count += 1
         if self._bars:
             row = self._rows[job.recipe]
-            self._bars.update(row, advance=1, detail="" if outcome.ok else "failed")
+            self._bars.update(row, advance=1, text="" if outcome.ok else "failed")
             return
         end = f"({outcome.seconds:.1f} s)" if outcome.ok else "did not end well"
         self._console.info(f"{self._count} of {len(self._jobs)}: {job.title} {end}")
@@ -66,18 +77,3 @@ class Progress:
 
 def _step(job: Job) -> str:
     return job.title.partition(": ")[2]
-
-
-def _bars() -> Any:
-    from rich.console import Console as RichConsole
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
-
-    return Bars(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=12),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}"),
-        console=RichConsole(stderr=True),
-    )

@@ -1,3 +1,4 @@
+from .bars import new_bars, shows_bars
 from .console import WIDTH, Console, Report
 from .digest import StatCache, digest_of, file_digest, tree_bytes, tree_digest, tree_files
 from .distributions import installed, missing
@@ -14,6 +15,7 @@ from .image_shape import FILL, GREY, RGB, Fit, ImageShape
 from .json_files import encoded, read_json, shown_json, write_json
 from .machine import conditions, cpu_name, described, peak_memory_mb, threads
 from .memo import Memo
+from .pace import Pace, progress_text
 from .process_tree import descendants, end_processes
 from .processes import (
     IN_PROCESS,
@@ -39,6 +41,7 @@ __all__ = [
     "Fit",
     "ImageShape",
     "Memo",
+    "Pace",
     "Report",
     "StatCache",
     "child_environment",
@@ -53,9 +56,11 @@ __all__ = [
     "file_digest",
     "installed",
     "missing",
+    "new_bars",
     "one_line",
     "open_plain",
     "peak_memory_mb",
+    "progress_text",
     "python_command",
     "quotable",
     "read_json",
@@ -63,6 +68,7 @@ __all__ = [
     "replace_file",
     "shown",
     "shown_json",
+    "shows_bars",
     "swap",
     "threads",
     "tree_bytes",

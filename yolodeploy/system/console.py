@@ -13,20 +13,30 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import Protocol, TextIO
 
 from yolodeploy.errors import EnvironmentProblem
+from yolodeploy.system.bars import new_bars, shows_bars
 from yolodeploy.system.json_files import shown_json
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from yolodeploy.system.pace import Pace, clock, progress_text
 
 # Control codes of a terminal, other line ends, and marks that turn the direction of text.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-Report = Callable[[float, str], None]
 
 WIDTH = 80  # columns
-_PLAIN_INTERVAL = 5.0  # seconds between lines of one task where there is no terminal
+_SOON, _LATE = 5.0, 60.0  # seconds between two lines of one task where there is no terminal
+_OFTEN = 0.1  # of the time that a task has taken passes between two lines
+_LONG = 5.0  # seconds after which the end of a task is worth a line
+
+
+class Report(Protocol):
+    """How far a piece of work is."""
+
+    def __call__(self, done: float, text: str = "") -> None:
+        """Report the share that is done, in 0..1, and what is being done ("12/300 images")."""
+
+    def note(self, text: str) -> None:
+        """Say something that stays: an epoch's loss and score. A terminal, whose bar says it, shows it with -v."""
 
 
 class Console:
@@ -78,28 +88,21 @@ class Console:
     @contextlib.contextmanager
     def task(self, name: str) -> Iterator[Report]:
         """Show the progress of one piece of work; yields the function that reports it."""
-        if self.level >= 0 and sys.stderr.isatty():
-            with _bar() as bar:
-                task = bar.add_task(name, total=1.0, detail="")
+        if self.level < 0 or not shows_bars():
+            report = _Lines(name, self.info)
+            yield report
+            report.end()
+            return
+        with new_bars() as bars:
+            pace = Pace()
+            task = bars.add_task(name, total=1.0, text="", pace=pace)
 
-                def report(done: float, text: str = "") -> None:
-                    bar.update(task, completed=done, detail=text)
+            def show(done: float, text: str) -> None:
+                pace.take(time.monotonic(), done, text)
+                bars.update(task, completed=min(done, 0.999), text=text)
 
-                yield report
-        else:
-            yield self._plain(name)
-
-    def _plain(self, name: str) -> Report:
-        self.info(f"{name} ...")
-        last = time.monotonic()
-
-        def report(done: float, text: str = "") -> None:
-            nonlocal last
-            if time.monotonic() - last >= _PLAIN_INTERVAL:
-                last = time.monotonic()
-                self.info(f"{name} {done:4.0%} {text}".rstrip())
-
-        return report
+            yield _Bar(show, lambda text: self.detail(f"{name}: {text}"))
+            bars.update(task, completed=1.0)
 
     def _line(self, text: str) -> None:
         _write(sys.stderr, _printable(text) + "\n")
@@ -122,15 +125,37 @@ def _printable(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def _bar() -> Progress:
-    from rich.console import Console as RichConsole
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+class _Bar:
+    """Reports to a bar."""
 
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}"),
-        console=RichConsole(stderr=True),
-    )
+    def __init__(self, show: Callable[[float, str], None], note: Callable[[str], None]) -> None:
+        self._show, self.note = show, note
+
+    def __call__(self, done: float, text: str = "") -> None:
+        self._show(done, text)
+
+
+class _Lines:
+    """Reports as lines, the rarer the longer the work takes."""
+
+    def __init__(self, name: str, print_: Callable[[str], None]) -> None:
+        self._name, self._print = name, print_
+        self._start = self._last = time.monotonic()
+        self._pace = Pace()
+        print_(f"{name} ...")
+
+    def __call__(self, done: float, text: str = "") -> None:
+        now = time.monotonic()
+        self._pace.take(now, done, text)
+        if now - self._last >= min(_LATE, max(_SOON, _OFTEN * (now - self._start))):
+            self._last = now
+            said = progress_text(self._pace, now, text)
+            self._print(f"{self._name} {done:4.0%} {said}".rstrip())
+
+    def note(self, text: str) -> None:
+        self._last = time.monotonic()
+        self._print(f"{self._name}: {text}")
+
+    def end(self) -> None:
+        if (seconds := time.monotonic() - self._start) >= _LONG:
+            self._print(f"{self._name} done in {clock(seconds)}")

@@ -85,14 +85,17 @@ class _Goal:
 
 def _round_part(context: Context, params: Prune, number: int, start: float, end: float) -> Context:
     """The context for a part of a round: its share of the progress, and its own folder for resuming."""
+    round_ = f"round {number + 1}/{params.iterations}: " if params.iterations > 1 else ""
 
     def progress(done: float, text: str) -> None:
-        round_ = f"round {number + 1}/{params.iterations}: " if params.iterations > 1 else ""
         share = (number + start + done * (end - start)) / params.iterations
         context.progress(share, f"{round_}{text}")
 
+    def note(text: str) -> None:
+        context.note(f"{round_}{text}")
+
     resume = context.resume / f"round-{number + 1}" if context.resume else None
-    return replace(context, progress=progress, resume=resume)
+    return replace(context, progress=progress, note=note, resume=resume)
 
 
 def _cut_to(share: float, model: GraphModule, goal: _Goal, context: Context) -> GraphModule:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from yolodeploy.backend import Context
 from yolodeploy.data import Dataset
 from yolodeploy.errors import DataError, EnvironmentProblem, StepFailed
-from yolodeploy.tasks import primary_score, task_of
+from yolodeploy.tasks import TITLES, primary_score, task_of
 from yolodeploy_torch.model import TorchPredictor, threads
 from yolodeploy_torch.params import Training
 from yolodeploy_torch.training.batches import Batch, Batches
@@ -101,9 +101,9 @@ class _TrainingRun:
         for step, batch in enumerate(self._batches.epoch(epoch, self._params.batch)):
             on_device = batch._replace(images=batch.images.to(self._params.device))
             total += self._step(on_device, epoch, step)
-            text = f"epoch {epoch + 1}/{self._params.epochs} loss {total / (step + 1):.3f}"
+            text = f"epoch {epoch + 1}/{self._params.epochs}, loss {total / (step + 1):.3f}"
             done = (epoch + (step + 1) / self._steps) / self._params.epochs
-            self._context.progress(0.99 * done, f"{text}{self.progress.history.summary()}")
+            self._context.progress(0.99 * done, f"{text}{self._scored()}")
         self.progress.history.loss.append(round(total / self._steps, 6))
 
     def _step(self, batch: Batch, epoch: int, step: int) -> float:
@@ -139,8 +139,19 @@ class _TrainingRun:
         """Validate the epoch and save the state."""
         score = self._validate() if len(self._held_out) else None
         self.progress.end_epoch(epoch, score)
+        loss = self.progress.history.loss[-1]
+        text = f"epoch {epoch + 1}/{self._params.epochs}, loss {loss:.3f}{self._scored()}"
+        self._context.note(text)
         if self._context.resume:
             write_state(self._context.resume, self.progress)
+
+    def _scored(self) -> str:
+        """The last score on the held-out images, and the best, for progress."""
+        history = self.progress.history
+        if not history.score:
+            return ""
+        name = TITLES[task_of(self._context.model).primary]
+        return f", {name} {history.score[-1]:.3f}, best {history.score[history.best - 1]:.3f}"
 
     def _validate(self) -> float:
         predictor = TorchPredictor(self.progress.average, self._params.threads, self._params.device)

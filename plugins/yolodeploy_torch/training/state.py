@@ -36,12 +36,6 @@ class History:
         if not all(type(number) is float for number in numbers) or type(self.best) is not int:
             raise TypeError("a history holds nothing but numbers")
 
-    def summary(self) -> str:
-        """The last score and the best, for the progress line."""
-        if not self.score:
-            return ""
-        return f" score {self.score[-1]:.3f} (best {self.score[self.best - 1]:.3f})"
-
 
 class Progress:
     """Model, moving average, optimizer, best weights and history of a training under way."""

@@ -64,7 +64,11 @@ def history(result: Path) -> Any:
 
 def test_the_same_bytes_twice(loaded: Artifact, view: Dataset, tmp_path: Path) -> None:
     params = Distill.model_validate(SMALL)
-    results = [distill(loaded, params, given(tmp_path / n, view, loaded)) for n in ("a", "b")]
+    notes: list[str] = []
+    results = [
+        distill(loaded, params, given(tmp_path / n, view, loaded, note=notes.append))
+        for n in ("a", "b")
+    ]
     assert tree_digest(results[0]) == tree_digest(results[1])
     before, after = (read(path).state_dict() for path in (loaded.path, results[0]))
     assert not torch.equal(before["model.0.conv.weight"], after["model.0.conv.weight"])
@@ -72,6 +76,9 @@ def test_the_same_bytes_twice(loaded: Artifact, view: Dataset, tmp_path: Path) -
     told = history(results[0])
     assert (len(told["loss"]), len(told["map50_95"])) == (3, 3)
     assert told["map50_95"][told["best"] - 1] == max(told["map50_95"])
+    loss, score, best = told["loss"][2], told["map50_95"][2], max(told["map50_95"])
+    assert notes[2] == f"epoch 3/3, loss {loss:.3f}, mAP50-95 {score:.3f}, best {best:.3f}"
+    assert notes[:3] == notes[3:]
 
 
 @pytest.mark.slow
