@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yolodeploy.backend import Advice
-from yolodeploy.tasks import Key, Measure, grouped, one, read_measures
+from yolodeploy.tasks import Key, Measure, grouped, one
+
+if TYPE_CHECKING:
+    from yolodeploy.measure import Evidence
 
 _DIGITS = 2  # of a limit
 _SIZE_MARGIN, _TIME_MARGIN = 1.05, 1.15
@@ -40,15 +43,15 @@ def guessed(advice: Advice, task: str, *, labelled: bool) -> list[Limit]:
     return found
 
 
-def measured(report: Mapping[str, Any], task: str) -> list[Limit]:
-    """Limits with a margin around the figures of a report."""
-    return list(_measured(report, read_measures(report["measures"]), task))
+def measured(evidence: Evidence, task: str) -> list[Limit]:
+    """Limits with a margin around what was measured."""
+    return list(_measured(evidence, task))
 
 
-def _measured(report: Mapping[str, Any], measures: Sequence[Measure], task: str) -> Iterator[Limit]:
-    size = report["artifact"]["bytes"] / 1e6
+def _measured(evidence: Evidence, task: str) -> Iterator[Limit]:
+    measures, primary = evidence.measures, evidence.primary
+    size = evidence.artifact.bytes / 1e6
     yield Limit("size_mb", up(size * _SIZE_MARGIN), f"measured: {size:.3g} MB")
-    primary = one(measures, Key(report["scores"][0]))
     if primary.loss is not None and primary.source:
         yield Limit(_drop_key(task), _above(primary), f"measured: {_lost(primary)}")
     lost = [m for m in grouped(measures, Key.CLASS_AP) if m.loss is not None and m.source]

@@ -5,33 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from yolodeploy.backend import Place
 from yolodeploy.proposal.limits import measured
 from yolodeploy.proposal.proposal import Proposal, Written, text_of
 from yolodeploy.system import quotable, replace_file, shown
 
+if TYPE_CHECKING:
+    from yolodeploy.measure import Evidence
+
 
 def with_limits(
-    proposal: Proposal, reports: Mapping[Path, Mapping[str, Any]], warn: Callable[[str], None]
+    proposal: Proposal, found: Mapping[Path, Evidence], warn: Callable[[str], None]
 ) -> Proposal:
-    """Write limits with a margin around what was measured into the recipes; `reports` has what was, by recipe.
+    """Write limits with a margin around what was measured into the recipes; `found` has what was, by recipe.
 
-    A recipe without a report keeps its first limits, and so does one that somebody has changed meanwhile.
+    A recipe that was not measured keeps its first limits, and so does one that somebody has changed meanwhile.
     """
     recipes = [
-        _limited(proposal, each, reports[each.path], warn) if each.path in reports else each
+        _limited(proposal, each, found[each.path], warn) if each.path in found else each
         for each in proposal.recipes
     ]
     return replace(proposal, recipes=recipes)
 
 
 def _limited(
-    proposal: Proposal, written: Written, report: Mapping[str, Any], warn: Callable[[str], None]
+    proposal: Proposal, written: Written, evidence: Evidence, warn: Callable[[str], None]
 ) -> Written:
-    limits = measured(report, proposal.model.info.task)
-    limited = replace(written, limits=limits, note=_note(report))
+    limits = measured(evidence, proposal.model.info.task)
+    limited = replace(written, limits=limits, note=_note(evidence))
     try:
         if written.path.read_text(encoding="utf-8") != text_of(proposal, written):
             warn(f"{shown(written.path)} was changed meanwhile and keeps its checks.")
@@ -45,7 +47,8 @@ def _limited(
     return limited
 
 
-def _note(report: Mapping[str, Any]) -> str:
-    conditions = report["conditions"]
-    place = quotable(Place(**conditions["place"]).words(), 200)
-    return f"Limits with a margin around what was measured on {conditions['images']:,} images, on {place}."
+def _note(evidence: Evidence) -> str:
+    place = quotable(evidence.place.words(), 200)
+    return (
+        f"Limits with a margin around what was measured on {evidence.images:,} images, on {place}."
+    )

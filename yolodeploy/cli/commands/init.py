@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolodeploy.cli.common import open_executor, open_store, print_result
+from yolodeploy.cli.common import open_store, print_result
 from yolodeploy.system import Console, shown
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the recipes go (default: recipes)",
     )
-    command.set_defaults(on=None)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -80,20 +79,21 @@ def _measured(
     proposal: Proposal, options: argparse.Namespace, store: Store, console: Console
 ) -> Proposal:
     """The recipes with checks around what is measured of each; one that cannot be measured keeps those it has."""
-    from yolodeploy.deployment import Judged, Request
-    from yolodeploy.jobs import make_recipes
+    from yolodeploy.api import Session
+    from yolodeploy.deployment import Request
+    from yolodeploy.jobs import Goal, make_recipes
+    from yolodeploy.measure import Evidence
     from yolodeploy.proposal import with_limits
 
+    apart = Session(in_process=not options.apart, printer=console, command=options.described)
     requests = [Request(written.path, proposal.allow) for written in proposal.recipes]
-    executor = open_executor(options, store, console)
-    results = make_recipes(
-        requests, store, console, executor, options.described, bundles=True, ships=False
-    )
+    executor = apart.executor(None, options.described, store)
+    results = make_recipes(requests, store, console, executor, options.described, goal=Goal.TIME)
     if len(results) == 1 and results[0].error:
         raise results[0].error
     made = {result.recipe: result.made for result in results}
-    reports = {path: each.report for path, each in made.items() if isinstance(each, Judged)}
-    return with_limits(proposal, reports, console.warn)
+    found = {path: each for path, each in made.items() if isinstance(each, Evidence)}
+    return with_limits(proposal, found, console.warn)
 
 
 def _ask(question: str) -> str:
