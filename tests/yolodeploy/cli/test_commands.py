@@ -109,6 +109,8 @@ def test_plan_text_and_json(deployed: World) -> None:
                 "conditions",
                 "evidence",
                 "chain",
+                "curves",
+                "latencies",
                 "interface",
                 "checks",
                 "versions",
