@@ -6,14 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from yolodeploy.backend import MANIFEST
+from yolodeploy.backend import MANIFEST, PICTURES
 from yolodeploy.bundle import inspect_bundle
 from yolodeploy.comparison.parsing import described
 from yolodeploy.comparison.subject import Subject
 from yolodeploy.errors import VerificationFailed
 from yolodeploy.system import read_json, shown
-
-PICTURES = "pictures.json"
 
 
 def read_subjects(paths: Sequence[Path]) -> tuple[list[Subject], list[str]]:

@@ -57,6 +57,10 @@ def read_model(path: Path, registry: Registry, names: Callable[[], Sequence[str]
     Raises ModelError for what no installed plugin loads.
     """
     loadable = sorted(_suffixes(registry))
+    if path.is_dir():
+        raise ModelError(
+            f"{shown(path)} is a folder. Name the weights in it ({', '.join(loadable)})."
+        )
     if path.exists() and path.suffix.lower() not in loadable:
         raise ModelError(
             f"{shown(path)} is no weights file that a recipe can begin with. Name one of these kinds: {', '.join(loadable)}."

@@ -70,6 +70,9 @@ def _head(name: str, model: Model, advised: Advised, paths: Paths) -> Iterator[s
 def _model(model: Model, paths: Paths) -> Iterator[str]:
     yield "model:"
     yield f"  weights: {scalar(paths.weights)}"
+    if len(model.info.heads) > 1 and model.info.head == "one-to-one":
+        head = "The one-to-one head runs, which needs no non-maximum suppression in the app; `head: one-to-many` takes the other."
+        yield from comment(head, "  ")
     if model.stated is not None:
         yield from comment(f"{model.because[:1].upper()}{model.because[1:]}.", "  ")
         yield f"  imgsz: {_plain(model.stated.plain)}"
