@@ -1,6 +1,7 @@
 from .compact import Figure, Verdicts, figures, verdicts
 from .inspection import bundle_rows, described, inspection_table, possible
 from .layer_page import layer_page, layer_table
+from .page.again import BundlePage, bundle_page
 from .page.assembly import report_page
 from .report import make_report
 from .set_table import set_table
@@ -8,8 +9,10 @@ from .summary import summary_table
 from .table import report_table
 
 __all__ = [
+    "BundlePage",
     "Figure",
     "Verdicts",
+    "bundle_page",
     "bundle_rows",
     "described",
     "figures",

@@ -13,6 +13,7 @@ COMMANDS = (
     "sensitivity",
     "listings.backends",
     "listings.devices",
+    "report",
     "inspect",
     "doctor",
     "listings.hosts",

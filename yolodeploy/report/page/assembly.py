@@ -11,6 +11,7 @@ from yolodeploy.report.html import render
 from yolodeploy.report.page.costs import costs
 from yolodeploy.report.page.elsewhere import elsewhere
 from yolodeploy.report.page.gallery import gallery
+from yolodeploy.report.page.older import completed, completed_measures
 from yolodeploy.report.page.verdict import cards, verdict
 from yolodeploy.report.report import details_of, forms_of_layers, place_words
 from yolodeploy.tasks import (
@@ -22,7 +23,6 @@ from yolodeploy.tasks import (
     grouped,
     one,
     percent,
-    read_measures,
 )
 
 MOST_ROWS = 500  # of the table of classes; report.json has all
@@ -34,7 +34,8 @@ def report_page(
     pictures: Pictures | None = None,
 ) -> str:
     """The page of a report, of what was measured elsewhere, or later, and of its pictures, if there are some."""
-    measures = read_measures(report["measures"])
+    report = completed(report)
+    measures = completed_measures(report)
     return render(
         "report.html",
         report=report,

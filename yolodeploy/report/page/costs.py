@@ -20,10 +20,13 @@ def costs(report: Mapping[str, Any], measures: Sequence[Measure]) -> list[tuple[
     conditions = report["conditions"]
     runtime, differences = conditions["runtime"], (Key.OUTPUT_DIFF, Key.OUTPUT_DIFF_MEAN)
     difference, mean = (one(measures, key).artifact for key in differences)
-    compared = one(measures, Key.OUTPUT_DIFF).count
+    compared = one(measures, Key.OUTPUT_DIFF)
+    different = compared.reason
+    if difference is not None and mean is not None:
+        different = f"max {difference:.4g}, mean {mean:.3g} (on {compared.count} images)"
     return [
         ("size", f"{report['artifact']['bytes'] / 1e6:.3f} MB"),
-        ("output difference", f"max {difference:.4g}, mean {mean:.3g} (on {compared} images)"),
+        ("output difference", different),
         *_times(conditions, measures),
         *([("climate", climate)] if (climate := climate_words(conditions)) else []),
         ("runtime", f"{runtime['name']} {runtime['version']} on {runtime['device']}"),
@@ -35,19 +38,19 @@ def _times(conditions: Mapping[str, Any], measures: Sequence[Measure]) -> list[t
     """Latency, images per second and memory, or why nothing was timed."""
     if reason := _untimed(measures):
         return [("latency", f"not measured: {reason}")]
-    median, p90 = (one(measures, key).artifact for key in (Key.LATENCY, Key.LATENCY_P90))
-    where = where_timed(conditions)
-    memory, more = one(measures, Key.PEAK_MEMORY).artifact, grouped(measures, Key.LATENCY)
+    latency, p90 = one(measures, Key.LATENCY), one(measures, Key.LATENCY_P90)
+    memory, more = one(measures, Key.PEAK_MEMORY), grouped(measures, Key.LATENCY)
     ratio, speedup = one(measures, Key.LATENCY_RATIO), one(measures, Key.SPEEDUP)
     batch = conditions["batch"]
-    each = " per image" if batch > 1 else ""
+    each, where = " per image" if batch > 1 else "", where_timed(conditions)
+    median = f"median {_figure(latency, '.2f', ' ms')}, p90 {_figure(p90, '.2f', ' ms')}"
     return [
-        ("latency", f"median {median:.2f} ms, p90 {p90:.2f} ms{per_batch(batch)} ({where})"),
+        ("latency", f"{median}{per_batch(batch)} ({where})"),
         *((f"latency on {m.group}", _figure(m, ".2f", " ms")) for m in more),
         (f"latency{each} / fp32 export of the same model", _figure(ratio, ".3f")),
         ("speedup over the fp32 export of the model as loaded", _figure(speedup, ".2f", "x")),
         *_served(conditions, measures),
-        ("peak memory", f"{memory:.0f} MB (whole process)"),
+        ("peak memory", _figure(memory, ".0f", " MB (whole process)")),
     ]
 
 
