@@ -70,7 +70,8 @@ def _bounds(schema: Schema) -> Iterator[str]:
 
 def _kind(schema: Schema) -> str:
     if schema.get("type") == "array":
-        items = schema.get("items") or next(iter(schema.get("prefixItems", [])), None)
+        items = schema.get("items")
+        items = items[0] if isinstance(items, list) else items  # all of a tuple are alike
         return f"list of ({allowed(items)})" if items else "list"
     if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"mapping from names to ({allowed(schema['additionalProperties'])})"

@@ -1,4 +1,8 @@
-"""The JSON Schema of recipes, for completion and checking in editors."""
+"""The JSON Schema of recipes, for completion and checking in editors.
+
+It is of draft-07, which editors support best (https://github.com/SchemaStore/schemastore/blob/master/CONTRIBUTING.md), where
+Pydantic writes a later one: they differ in the tuples.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from yolodeploy.recipe import Head, Recipe
 
 
 def recipe_schema(registry: Registry) -> dict[str, Any]:
-    """Build the schema (draft 2020-12) of a recipe with the registry's steps and devices."""
+    """Build the schema of a recipe with the registry's steps and devices."""
     schema = Recipe.model_json_schema()
     definitions = schema["$defs"]
     definitions.pop("StepRequest")
@@ -35,10 +39,23 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
         "description": "Another recipe whose values this one starts from.",
     }
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **schema,
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "$id": "urn:yolodeploy:recipe",
+        **{key: _with_plain_tuples(value) for key, value in schema.items()},
         "title": "yolodeploy recipe",
         "required": [],  # `extends` may supply any of them
+    }
+
+
+def _with_plain_tuples(value: Any) -> Any:
+    """The part of a schema with `items` in place of `prefixItems`, which draft-07 does not have."""
+    if isinstance(value, list):
+        return [_with_plain_tuples(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        "items" if key == "prefixItems" else key: _with_plain_tuples(each)
+        for key, each in value.items()
     }
 
 
