@@ -61,7 +61,7 @@ schema: $(VENV)/.setup ## Write docs/recipe.schema.json again
 	@$(BIN)/yolodeploy schema -o docs/recipe.schema.json
 
 docs: $(VENV)/.dev ## Build the documentation as a site: open site/index.html
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 clean: ## Remove .venv, dist, site and tool caches; the store stays (see `yolodeploy cache`)
 	rm -rf $(VENV) $(VENV)-* dist site .mypy_cache .pytest_cache .ruff_cache

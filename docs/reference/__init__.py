@@ -5,6 +5,7 @@ from __future__ import annotations
 from reference.commands import commands_page
 from reference.devices import devices_page
 from reference.measures import measures_page
+from reference.python import python_page
 from reference.recipe import recipe_page
 from reference.steps import steps_page
 from yolodeploy.backend import load_registry
@@ -19,4 +20,5 @@ def generated_pages() -> dict[str, str]:
         "reference/steps.md": steps_page(registry),
         "reference/devices.md": devices_page(registry),
         "reference/measures.md": measures_page(),
+        "reference/python.md": python_page(),
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import yolodeploy
 from yolodeploy.backend import load_registry
 from yolodeploy.cli.main import parser
 from yolodeploy.tasks import Key
@@ -22,8 +23,9 @@ def site(tmp_path_factory):
     pytest.importorskip("material", reason="pip install 'yolodeploy[docs]'")
     pytest.importorskip("mkdocstrings", reason="pip install 'yolodeploy[docs]'")
     folder = tmp_path_factory.mktemp("site")
+    # Not --quiet, which drops warnings before --strict counts them.
     built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -104,6 +106,12 @@ def test_every_parameter_device_and_measure_is_documented(site):
             assert device.name in devices
     measures = text_of(site / "reference" / "measures.html")
     assert all(key.value in measures for key in Key)
+
+
+def test_every_name_of_the_python_api_is_documented(site):
+    text = (site / "reference" / "python.html").read_text(encoding="utf-8")
+    for name in yolodeploy.__all__:
+        assert re.search(rf'id="yolodeploy(\.\w+)*\.{name}"', text), name
 
 
 def test_the_schema_for_editors_is_published(site):
