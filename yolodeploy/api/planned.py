@@ -112,9 +112,10 @@ def plan(recipe: PathLike, *, session: Session | None = None) -> Plan:
 
     Raises RecipeError, PlanRefused, ModelError or DataError for what cannot be deployed.
     """
+    from yolodeploy.execution import explain
     from yolodeploy.hosts import LOCAL
     from yolodeploy.measure import evidence_id
-    from yolodeploy.planning import problem_here
+    from yolodeploy.planning import LockFile, problem_here
 
     session, path = session or Session(), Path(recipe)
     store = session.open_store()
@@ -126,6 +127,9 @@ def plan(recipe: PathLike, *, session: Session | None = None) -> Plan:
         resolved = planner.plan(path)
     for text in resolved.warnings:
         session.console.warn(text)
+    if session.console.level >= 1:
+        for line in explain(resolved, store, LockFile.beside(resolved)):
+            session.console.detail(line)
     steps = tuple(_step(planned, cached=store.peek(planned.id)) for planned in resolved.steps)
     asked, target = resolved.file.recipe, resolved.target
     return Plan(

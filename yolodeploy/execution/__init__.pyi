@@ -9,6 +9,7 @@ from .bug_report import (
     write_log,
 )
 from .crash import Crash, describe_crash
+from .explain import explain
 from .plugin_errors import failing_as
 from .runner import Runner, as_artifact
 
@@ -24,6 +25,7 @@ __all__ = [
     "bug_text",
     "describe_crash",
     "doing",
+    "explain",
     "failing_as",
     "log_sentence",
     "report_bug",

@@ -125,8 +125,6 @@ class Runner:
         if differs and index and self.store.peek(self.plan.steps[index - 1].id):
             given = self.result(index - 1).meta.digest
             found = self.store.find(planned.id, locked, given)
-        if found:
-            self.console.detail(f"{planned.step.name}: {planned.id[:12]} is in the store")
         return found
 
     def _fetch(self, planned: PlannedStep) -> Stored | None:

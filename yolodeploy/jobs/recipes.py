@@ -14,7 +14,7 @@ from pathlib import Path
 
 from yolodeploy.deployment import Deployed, Found, Ready, Request, make_artifact, prepare, ship
 from yolodeploy.errors import RecipeError, YolodeployError
-from yolodeploy.execution import Run, as_error
+from yolodeploy.execution import Run, as_error, explain
 from yolodeploy.jobs.executor import Executor
 from yolodeploy.jobs.faults import error_of
 from yolodeploy.jobs.graph import Need, figures, merged, need_of, source_id, work_of
@@ -116,8 +116,27 @@ class _Batch:
                     recipe.ready = prepare(
                         recipe.request, self.store, self.console, planner, bundles=self.bundles
                     )
+                    self._explain(recipe.ready)
         if self.bundles:
             self._refuse_same_bundle()
+
+    def _explain(self, ready: Ready) -> None:
+        """Say with -v why each step is reused or runs."""
+        if self.console.level >= 1:
+            for line in explain(ready.runner.plan, self.store, ready.lock):
+                self._detail(ready, line)
+
+    def _say_measured(self, recipe: _Recipe) -> None:
+        """Say with -v whether the figures are reused."""
+        if recipe.ready and self.goal != Goal.BUILD:
+            there = "reused, all figures of this artifact on this machine are in the store"
+            missing = "not all figures of this artifact on this machine are in the store"
+            self._detail(recipe.ready, f"measure: {there if recipe.need.found else missing}")
+
+    def _detail(self, ready: Ready, text: str) -> None:
+        several = len(self.recipes) > 1
+        name = ready.runner.plan.file.recipe.name
+        self.console.detail(f"{name}: {text}" if several else text)
 
     def _plan(self, recipe: Path) -> None:
         request = next(r.request for r in self.recipes if r.request.recipe == recipe)
@@ -148,6 +167,7 @@ class _Batch:
             with self._failing(recipe):
                 recipe.need = need_of(recipe.ready, self.goal, source=source)
                 recipe.waiting = {job.id for job in recipe.need.jobs}
+                self._say_measured(recipe)
         for recipe in self.recipes:
             self._finish_if_done(recipe)
         self.executor.run(merged(recipe.need for recipe in self.recipes), self._done, self._wanted)

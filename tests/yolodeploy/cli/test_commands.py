@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -146,8 +147,35 @@ def test_quiet_and_verbose(deployed: World) -> None:
     assert quiet.err == ""
     deployed.recipe(("0.25", "0.75"))
     assert "press brick ...\nmeasure 6 images ...\n" in deployed.good().err
-    assert "press: " in deployed.good("-v").err
-    assert "is in the store" in deployed.good("-v").err
+    verbose = deployed.good("-v").err
+    assert "press " in verbose
+    assert "press brick" not in verbose
+
+
+def test_verbose_says_why_each_step_is_reused_or_runs(deployed: World) -> None:
+    reused = deployed.good("-v").err.splitlines()
+    assert [re.sub(r" [0-9a-f]{12}: .*", "", line) for line in reused[:3]] == [
+        "load",
+        "export",
+        "press",
+    ]
+    assert re.fullmatch(
+        r"press \w{12}: reused, made here on [-0-9]+ [0-9:]+, in [0-9.]+ s", reused[2]
+    )
+    assert reused[3].startswith("measure: reused, ")
+    deployed.recipe(("0.25", "0.5"), ("fp16", "fp32"))  # which was made to compare latencies with
+    changed = deployed.run("plan", "pot.yaml", "-v").err.splitlines()
+    assert re.match(r"export \w{12}: reused", changed[1])
+    assert "other than in pot.lock: params.strength: locked 0.25, now 0.5" in changed[2]
+    shutil.rmtree(deployed.cache / "objects")
+    deployed.recipe()
+    gone = deployed.run("plan", "pot.yaml", "-v").err
+    assert "not in the store; pot.lock names it, so it was made elsewhere, or removed since" in gone
+    deployed.recipe(("target: kiln-a", "seed: 7\ntarget: kiln-a"))
+    seed = deployed.run("plan", "pot.yaml", "-v").err.splitlines()
+    assert all("seed: locked 0, now 7" in line for line in seed)
+    deployed.lock.unlink()
+    assert deployed.run("plan", "pot.yaml", "-v").err.count("not in the store\n") == 3
 
 
 def test_everything_fits_80_columns(deployed: World) -> None:
