@@ -103,7 +103,11 @@ class Result:
         where = f", {shown(self.bundle)}" if self.bundle else ", no bundle"
         parts = [head(self.name, self._verdict, where, good=self.passed)]
         if self.report is not None:
-            parts.append(table(("", "source", "artifact", "change"), figures(self.report)))
+            figures_ = [
+                (f"{each.title} {each.group}", each.source, each.artifact, each.change)
+                for each in figures(self.report)
+            ]
+            parts.append(table(("", "source", "artifact", "change"), figures_))
             rows = verdicts(self.report)
             titles = "check", "verdict", "measured", "limit"
             parts += [table(titles, rows, left=(1,))] if rows else []

@@ -3,6 +3,7 @@ from .inspection import bundle_rows, described, inspection_table, possible
 from .layer_page import layer_page, layer_table
 from .page.again import BundlePage, bundle_page
 from .page.assembly import report_page
+from .markdown import deployments_markdown, markdown_code, markdown_folded, markdown_table
 from .report import make_report
 from .set_table import set_table
 from .summary import summary_table
@@ -14,12 +15,16 @@ __all__ = [
     "Verdicts",
     "bundle_page",
     "bundle_rows",
+    "deployments_markdown",
     "described",
     "figures",
     "inspection_table",
     "layer_page",
     "layer_table",
     "make_report",
+    "markdown_code",
+    "markdown_folded",
+    "markdown_table",
     "possible",
     "report_page",
     "report_table",

@@ -13,9 +13,10 @@ _ABSENT = "-"
 
 
 class Figure(NamedTuple):
-    """One row: what was measured, of the source model, of the artifact, and the change with its interval."""
+    """One row: what was measured, of which class if not of all, of the source model, of the artifact, and the change with its interval."""
 
     title: str
+    group: str
     source: str
     artifact: str
     change: str
@@ -54,29 +55,29 @@ def _accuracies(report: Mapping[str, Any]) -> Iterator[Figure]:
         yield _compared(TITLES[key], one(measures, Key(key)))
     fidelity = one(measures, Key.FIDELITY)
     if fidelity.artifact is not None:
-        yield Figure("fidelity", _ABSENT, f"{fidelity.artifact:.4f}", _ABSENT)
+        yield Figure("fidelity", "", _ABSENT, f"{fidelity.artifact:.4f}", _ABSENT)
     lost = [m for m in grouped(measures, Key.CLASS_AP) if round(m.loss or 0.0, 4) > 0]
     if worst := max(lost, key=lambda measure: measure.loss or 0.0, default=None):
-        yield _compared(f"worst class: {worst.group}", worst)
+        yield _compared("worst class:", worst)
 
 
 def _compared(title: str, measure: Measure) -> Figure:
     if measure.source is None or measure.artifact is None:
-        return Figure(title, _ABSENT, f"not measured: {measure.reason}", _ABSENT)
+        return Figure(title, measure.group, _ABSENT, f"not measured: {measure.reason}", _ABSENT)
     change = signed(-(measure.loss or 0.0))
     if measure.interval:
         low, high = sorted(-each for each in measure.interval)
         change += f" ({signed(low)} to {signed(high)})"
-    return Figure(title, f"{measure.source:.4f}", f"{measure.artifact:.4f}", change)
+    return Figure(title, measure.group, f"{measure.source:.4f}", f"{measure.artifact:.4f}", change)
 
 
 def _costs(report: Mapping[str, Any]) -> Iterator[Figure]:
     measures = read_measures(report["measures"])
-    yield Figure("size", _ABSENT, f"{report['artifact']['bytes'] / 1e6:.2f} MB", _ABSENT)
+    yield Figure("size", "", _ABSENT, f"{report['artifact']['bytes'] / 1e6:.2f} MB", _ABSENT)
     latency, ratio = one(measures, Key.LATENCY), one(measures, Key.LATENCY_RATIO)
     if latency.artifact is None:
-        yield Figure("latency", _ABSENT, f"not measured: {latency.reason}", _ABSENT)
+        yield Figure("latency", "", _ABSENT, f"not measured: {latency.reason}", _ABSENT)
         return
     before = _ABSENT if latency.source is None else f"{latency.source:.1f} ms (fp32 export)"
     times = _ABSENT if ratio.artifact is None else f"{ratio.artifact:.2f} times"
-    yield Figure("latency", before, f"{latency.artifact:.1f} ms", times)
+    yield Figure("latency", "", before, f"{latency.artifact:.1f} ms", times)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yolodeploy.cli.common import add_building, print_result, require_own, session_of
 from yolodeploy.cli.several import exit_code
+from yolodeploy.errors import RecipeError
 from yolodeploy.system import Console
+
+if TYPE_CHECKING:
+    from yolodeploy.api import Result
 
 HELP = "make, measure and check artifacts, and write their bundles"
 DIST = Path("dist")
@@ -34,13 +39,17 @@ def add_options(command: argparse.ArgumentParser) -> None:
         dest="images",
         help="leave pictures out of the bundle and its page; the golden image, which apps test with, stays",
     )
+    form = "print the figures in Markdown, for a comment on a pull request, instead of the table"
+    command.add_argument("--markdown", action="store_true", help=form)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Deploy recipes; a failed check still shows the table."""
     from yolodeploy.api import deploy
-    from yolodeploy.report import report_table, summary_table
+    from yolodeploy.report import deployments_markdown, summary_table
 
+    if options.markdown and options.json:
+        raise RecipeError("--markdown and --json are two forms of the result: give one of them.")
     require_own(options.dist, DIST, "--dist")
     found = deploy(
         options.recipes,
@@ -53,15 +62,24 @@ def run(options: argparse.Namespace, console: Console) -> int:
         raises=False,
         session=session_of(options, console),
     )
-    if len(found) > 1:
-        rows = [each.plain() for each in found]
+    rows = [each.plain() for each in found]
+    if options.markdown:
+        console.result(deployments_markdown(rows))
+    elif len(found) > 1:
         print_result(console, options, rows, summary_table(rows))
-        return exit_code(found)
-    (only,) = found
-    if only.error:
-        if only.report is not None and not options.json:
-            console.result(report_table(only.report))
-        raise only.error
-    value = {**(only.report or {}), "bundle": str(only.bundle)}
-    print_result(console, options, value, str(only))
-    return 0
+    else:
+        _print(options, console, found[0])
+    if len(found) == 1 and found[0].error:
+        raise found[0].error
+    return exit_code(found)
+
+
+def _print(options: argparse.Namespace, console: Console, only: Result) -> None:
+    """Print the report of the only recipe, also of one that failed its checks."""
+    from yolodeploy.report import report_table
+
+    if not only.error:
+        value = {**(only.report or {}), "bundle": str(only.bundle)}
+        print_result(console, options, value, str(only))
+    elif only.report is not None and not options.json:
+        console.result(report_table(only.report))
