@@ -1,37 +1,22 @@
 """The images of a bundle as panels side by side: what is labelled, what the source model found, what the artifact found.
 
-Shapes become paths over one reduced copy of the image, in pixels of the original. What differs has a mark, which the page
-shows by dashes and signs as well as by colour.
+Shapes lie over one reduced copy of the image. What differs has a mark, which the page shows by dashes and signs as well as
+by colour.
 """
 
 from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from yolodeploy.report.page.shapes import SIGNS, Drawn, Frame, Label, drawn, labels, score
 from yolodeploy.tasks import Picture, Pictures, Shape
 
 _MARKS = ("lost", "added", "changed")
-_SIGNS = {"lost": "✕ ", "added": "+ ", "changed": "≠ "}
 _MOST_LABELS = 12  # shapes of a panel that are named even if nothing about them differs
-_LETTERS = 26  # as wide as they are high, across an image
 _PANELS = {"truth": "labels", "source": "source model", "artifact": "artifact"}
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A shape: paths of its outlines and lines, its points, and its label and where that begins or, at the right edge, ends."""
-
-    mark: str
-    outlines: str
-    lines: str
-    points: Sequence[tuple[float, float]]
-    label: str
-    at: tuple[float, float]
-    ends: bool
-    title: str
 
 
 @dataclass(frozen=True)
@@ -52,7 +37,9 @@ class Panel:
     kind: str
     title: str
     words: str
-    shapes: Sequence[Drawn]
+    count: int
+    shapes: Sequence[Drawn] = ()
+    labels: Sequence[Label] = ()
     answers: Sequence[Answer] = ()
 
 
@@ -90,6 +77,7 @@ def gallery(pictures: Pictures) -> Gallery:
 
 def _shown(picture: Picture, *, classify: bool) -> Shown:
     truth = {shape.name for shape in picture.truth or ()} if classify else None
+    frame = Frame(picture.width, picture.height)
     found = {"truth": picture.truth, "source": picture.source, "artifact": picture.artifact}
     return Shown(
         image=picture.image,
@@ -99,12 +87,12 @@ def _shown(picture: Picture, *, classify: bool) -> Shown:
         note=_note(picture),
         truth=", ".join(sorted(truth or ())),
         panels=[
-            _panel(kind, shapes, picture.width, truth)
+            _panel(kind, shapes, frame, truth)
             for kind, shapes in found.items()
             if shapes is not None
         ],
-        letter=round(picture.width / _LETTERS, 1),
-        dot=round(picture.width / 120, 1),
+        letter=round(frame.letter, 1),
+        dot=round(frame.letter / 5, 1),
     )
 
 
@@ -118,15 +106,25 @@ def _note(picture: Picture) -> str:
     return ", ".join(parts)
 
 
-def _panel(kind: str, shapes: Sequence[Shape], width: int, right: Collection[str] | None) -> Panel:
+def _panel(
+    kind: str, shapes: Sequence[Shape], frame: Frame, right: Collection[str] | None
+) -> Panel:
     """A panel; `right` are the labelled classes where the answers are classes, not shapes."""
     title = _PANELS[kind]
     words = f"{title}: {_words(shapes)}"
     if right is not None:
-        return Panel(kind, title, words, (), [_answer(shape, right) for shape in shapes])
-    few = len(shapes) <= _MOST_LABELS
-    drawn = [_drawn(shape, width, named=few) for shape in shapes]
-    return Panel(kind, title, words, sorted(drawn, key=lambda each: bool(each.mark)))
+        answers = [_answer(shape, right) for shape in shapes]
+        return Panel(kind, title, words, len(shapes), answers=answers)
+    order = sorted(shapes, key=lambda shape: shape.mark is not None)  # what differs lies on top
+    named = [shape for shape in order if shape.mark or len(shapes) <= _MOST_LABELS]
+    return Panel(
+        kind,
+        title,
+        words,
+        len(shapes),
+        shapes=[drawn(shape, frame) for shape in order],
+        labels=labels(list(reversed(named)), frame),
+    )
 
 
 def _words(shapes: Sequence[Shape]) -> str:
@@ -138,53 +136,6 @@ def _words(shapes: Sequence[Shape]) -> str:
 
 
 def _answer(shape: Shape, right: Collection[str]) -> Answer:
-    sign = _SIGNS.get(shape.mark or "", "") + ("✓ " if shape.name in right else "")
+    sign = SIGNS.get(shape.mark or "", "") + ("✓ " if shape.name in right else "")
     length = f"{100 * (shape.score or 0):.1f}"
-    return Answer(shape.mark or "", sign, shape.name, _score(shape), length)
-
-
-def _score(shape: Shape) -> str:
-    return "" if shape.score is None else f"{shape.score:.2f}"
-
-
-def _drawn(shape: Shape, width: int, *, named: bool) -> Drawn:
-    digits, mark = (0 if width > 300 else 1), shape.mark or ""
-    label = f"{_SIGNS.get(mark, '')}{shape.name} {_score(shape)}".rstrip()
-    corners = [point for outline in shape.outlines for point in outline]
-    at, ends = _place(corners or shape.points, width)
-    return Drawn(
-        mark=mark,
-        outlines="".join(_closed(outline, digits) for outline in shape.outlines),
-        lines="".join(
-            f"M{_pair(x1, y1, digits)}L{_pair(x2, y2, digits)}" for x1, y1, x2, y2 in shape.lines
-        ),
-        points=shape.points,
-        label=label if named or mark else "",
-        at=at,
-        ends=ends,
-        title=f"{label} ({mark})" if mark else label,
-    )
-
-
-def _place(points: Iterable[tuple[float, float]], width: int) -> tuple[tuple[float, float], bool]:
-    """Where a label begins: above the leftmost of the highest corners; in the last third of the image it ends at the edge."""
-    letter = width / _LETTERS
-    y, x = min(((y, x) for x, y in points), default=(0.0, 0.0))
-    y = y - 0.3 * letter if y > 1.2 * letter else y + letter
-    ends = x > 0.68 * width
-    return (
-        _rounded(width - 0.2 * letter if ends else max(x, 0.2 * letter), 1),
-        _rounded(y, 1),
-    ), ends
-
-
-def _closed(outline: Sequence[tuple[float, float]], digits: int) -> str:
-    return "M" + "L".join(_pair(x, y, digits) for x, y in outline) + "Z"
-
-
-def _pair(x: float, y: float, digits: int) -> str:
-    return f"{_rounded(x, digits):g} {_rounded(y, digits):g}"
-
-
-def _rounded(value: float, digits: int) -> float:
-    return round(value, digits) + 0.0
+    return Answer(shape.mark or "", sign, shape.name, score(shape), length)
