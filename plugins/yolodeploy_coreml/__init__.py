@@ -6,7 +6,7 @@ An artifact is a folder with one `model.mlpackage`, an ML program for iOS 15 to 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Context,
         Inspected,
         Interface,
+        LayerBytes,
         Params,
         Predictor,
         Probe,
@@ -156,6 +157,11 @@ def describe(artifact: Artifact) -> Interface:
 def inspect(path: Path) -> Inspected | None:
     """What a package is, from its files alone."""
     return mlpackage.inspect(path)
+
+
+def layer_bytes(artifact: Artifact) -> Sequence[LayerBytes]:
+    """List what each layer takes in the artifact's files."""
+    return mlpackage.layer_bytes(artifact.path)
 
 
 def parts(artifact: Artifact) -> Mapping[str, Mapping[str, str]]:

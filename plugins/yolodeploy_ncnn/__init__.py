@@ -6,7 +6,7 @@ An artifact is a folder with two files: `model.ncnn.param` (the graph, as text) 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from yolodeploy.backend import Step, Worker
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         GpuHere,
         Inspected,
         Interface,
+        LayerBytes,
         NativeJob,
         NativeWork,
         Params,
@@ -168,6 +169,13 @@ def inspect(path: Path) -> Inspected | None:
     from yolodeploy_ncnn.inspection import inspect
 
     return inspect(path)
+
+
+def layer_bytes(artifact: Artifact) -> Sequence[LayerBytes]:
+    """List what each layer takes in the artifact's files."""
+    from yolodeploy_ncnn.inspection import layer_bytes
+
+    return layer_bytes(artifact)
 
 
 def parts(artifact: Artifact) -> Mapping[str, Mapping[str, str]]:

@@ -27,6 +27,7 @@ FP16 = 0x01306B47
 INT8 = 0x000D4B38
 CODEBOOK = 1  # any number but ncnn's own will do; this is the one that is written and read here
 ENTRIES = 256
+TAG_BYTES = 4
 FLOATS = frozenset({FP32, FP16})
 _BYTES: Mapping[int, int] = {FP32: 4, FP16: 2, INT8: 1, CODEBOOK: 1}
 

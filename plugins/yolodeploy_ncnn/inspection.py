@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from yolodeploy.backend import Artifact, Inspected
-from yolodeploy.compress import count_parts
+from yolodeploy.backend import Artifact, Inspected, LayerBytes
+from yolodeploy.compress import count_parts, weigh
 from yolodeploy.system import ImageShape
 from yolodeploy_ncnn import model
+from yolodeploy_ncnn.bin_file import TAG_BYTES
 from yolodeploy_ncnn.interface import task_in
 from yolodeploy_ncnn.param_file import PARAM_FILE
 
@@ -43,3 +44,11 @@ def inspect(path: Path) -> Inspected | None:
             "A network of ncnn does not say the sizes of its maps, so FLOPs are not counted.",
         ),
     )
+
+
+def layer_bytes(artifact: Artifact) -> tuple[LayerBytes, ...]:
+    """What every layer takes in the `.bin` file: kernel and its tag, bias and scales."""
+    read, sizes = model.read(artifact), Counter[str]()
+    for block in read.blocks:
+        sizes[block.layer.name] += block.stop - block.start + TAG_BYTES * block.tagged
+    return weigh(read.parts, read.forms(), sizes)

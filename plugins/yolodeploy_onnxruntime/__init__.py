@@ -5,7 +5,7 @@ Its artifact format is "onnxruntime": a folder with `model.onnx`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from yolodeploy.backend import Step, Worker
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Context,
         Inspected,
         Interface,
+        LayerBytes,
         Params,
         Predictor,
         Probe,
@@ -149,6 +150,13 @@ def describe(artifact: Artifact) -> Interface:
     from yolodeploy_onnxruntime.runtime import describe
 
     return describe(artifact.path)
+
+
+def layer_bytes(artifact: Artifact) -> Sequence[LayerBytes]:
+    """List what each layer takes in the artifact's files."""
+    from yolodeploy_onnxruntime.sizes import layer_bytes
+
+    return layer_bytes(artifact.path)
 
 
 def parts(artifact: Artifact) -> Mapping[str, Mapping[str, str]]:

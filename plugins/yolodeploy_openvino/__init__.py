@@ -5,13 +5,14 @@ Its artifact format is "openvino": a folder with `model.xml` and `model.bin`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from yolodeploy.backend import (
     Artifact,
     Inspected,
     Interface,
+    LayerBytes,
     Params,
     Predictor,
     Remote,
@@ -140,6 +141,13 @@ def inspect(path: Path) -> Inspected | None:
     from yolodeploy_openvino.runtime import inspect
 
     return inspect(path)
+
+
+def layer_bytes(artifact: Artifact) -> Sequence[LayerBytes]:
+    """List what each layer takes in the artifact's files."""
+    from yolodeploy_openvino.sizes import layer_bytes
+
+    return layer_bytes(artifact.path)
 
 
 def parts(artifact: Artifact) -> Mapping[str, Mapping[str, str]]:

@@ -173,5 +173,11 @@ def _bias_port(convolution: Any) -> Any:
     return port if _source(port).get_type_name() in ("Constant", "Convert") else None
 
 
+def bias_source(convolution: Any) -> list[Any]:
+    """The node that gives a convolution its bias, if it has one."""
+    port = _bias_port(convolution)
+    return [] if port is None else [_source(port)]
+
+
 def _source(port: Any) -> Any:
     return port.get_source_output().get_node()

@@ -30,6 +30,7 @@ from yolodeploy.backend import (
     ModelInfo,
     Step,
     Target,
+    Weighing,
 )
 from yolodeploy.backend.params import Params
 from yolodeploy.data.dataset import Dataset
@@ -106,6 +107,19 @@ def check_inspection(plugin: Backend, artifact: Artifact, macs: int) -> None:
     assert found.macs in (None, macs)
     largest = sum(file.stat().st_size for file in artifact.path.rglob("*") if file.is_file())
     assert 0 < sum(found.stored.values()) < largest
+    _check_bytes(plugin, artifact, described.layers, sum(found.stored.values()), largest)
+
+
+def _check_bytes(
+    plugin: Backend, artifact: Artifact, forms: Mapping[str, str], stored: int, largest: int
+) -> None:
+    """Every layer takes some bytes, and together they are nearly all that is stored."""
+    if not isinstance(plugin, Weighing):
+        return
+    rows = plugin.layer_bytes(artifact)
+    assert {row.layer: row.form for row in rows} == dict(forms)
+    assert min(row.bytes for row in rows) > 0
+    assert 0.9 * stored < sum(row.bytes for row in rows) < largest
 
 
 def variants(step: Step) -> list[Params]:

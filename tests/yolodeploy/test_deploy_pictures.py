@@ -29,6 +29,7 @@ def test_a_bundle_has_pictures_and_curves_unless_images_are_to_stay(world: World
         recall = report["curves"][model]["precision_recall"]["recall"]
         assert recall == [step / 100 for step in range(101)]
     assert all(0 < len(report["latencies"][model]) <= 200 for model in ("artifact", "float"))
+    assert report["bytes_by_layer_reason"] == "kiln does not say where the bytes are"
     before = world.state()
     world.good("--no-images")
     assert "pictures.json" not in json.loads((world.bundle / "manifest.json").read_text())["files"]

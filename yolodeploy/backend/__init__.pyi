@@ -24,11 +24,12 @@ from .contract import (
     Serving,
     Step,
     Trial,
+    Weighing,
     content,
 )
 from .device import Accelerated, Device, GpuHere, Identity, Target
 from .inspected import Examining, Inspected, PartCount, inspect_file
-from .interface import Interface, Tensor
+from .interface import Interface, LayerBytes, Tensor
 from .model_info import INFO_FILE, NO_MODEL, ONNX_FILE, Inspecting, ModelInfo, misfit
 from .named_files import (
     CodeFolder,
@@ -94,6 +95,7 @@ __all__ = [
     "Inspected",
     "Inspecting",
     "Interface",
+    "LayerBytes",
     "Layout",
     "Load",
     "ModelInfo",
@@ -123,6 +125,7 @@ __all__ = [
     "Target",
     "Tensor",
     "Trial",
+    "Weighing",
     "Worker",
     "batch_of",
     "code_files",

@@ -8,6 +8,7 @@ toolchain: heavy imports go inside its functions. docs/adding-a-backend.md walks
 * `count`, see `Counting`: parameters and operations of a model, from a plugin that changes models;
 * `facts`, see `Inspecting` in model_info.py: what a weights file says of its model, from a plugin that loads weights;
 * `inspect`, see `Examining` in inspected.py: what a weights file or an artifact is, for `yolodeploy inspect`;
+* `layer_bytes`, see `Weighing`: what each layer takes in an artifact's files, for the report;
 * `parts`, see `Parted`: the parts of an artifact's files, for `yolodeploy reproduce`;
 * `REFUSED_STEPS`, on a plugin with devices: the steps that gain nothing on them. It maps the name of a
   step to the reason, as the rest of a sentence;
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from yolodeploy.backend.device import Device, Target
-from yolodeploy.backend.interface import Interface
+from yolodeploy.backend.interface import Interface, LayerBytes
 from yolodeploy.backend.predictor import Predictor, Server
 from yolodeploy.system import ImageShape, installed
 
@@ -231,6 +232,14 @@ class Serving(Protocol):
 
     def serve(self, artifact: Artifact, target: Target, threads: int) -> Server:
         """Open the artifact for throughput on so many threads, where `open` opens it for latency."""
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """A plugin that can say where the bytes of its artifacts are."""
+
+    def layer_bytes(self, artifact: Artifact) -> Sequence[LayerBytes]:
+        """List the layers of `describe` with what each takes; what several share counts once, at the first."""
 
 
 Parts = Mapping[str, str]

@@ -17,6 +17,19 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class LayerBytes:
+    """The bytes that a layer takes in an artifact's files: its kernel, bias, and whatever expands them.
+
+    `part` is the part of the model that it belongs to, `form` how its kernel is stored, as `Interface.layers` has it.
+    """
+
+    layer: str
+    part: str
+    form: str
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Interface:
     """How an app feeds an artifact and reads it; becomes part of `contract.json`.
 

@@ -6,7 +6,7 @@ from .layer_cost import Cost, alone, measure_layers
 from .layers import PARTS, Part, choose
 from .learned_ranges import Range, Ranges, read_ranges
 from .named_layers import LAYERS_FILE, carry, carry_layers, layer_named, read_layers, write_layers
-from .part_counts import KERNELS_ONLY, count_parts
+from .part_counts import KERNELS_ONLY, count_parts, weigh
 from .told_outputs import told_outputs, told_task
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "told_outputs",
     "told_task",
     "uniform",
+    "weigh",
     "within_drop",
     "within_noise",
     "write_layers",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from yolodeploy.backend import PartCount
+from yolodeploy.backend import LayerBytes, PartCount
 from yolodeploy.compress.layers import PARTS, Part
 
 KERNELS_ONLY = "Parameters and FLOPs are those of the layers with kernels, without biases."
@@ -27,3 +27,13 @@ def count_parts(
             stored = Counter(forms[name] for name in names)
             found.append(PartCount(part, len(names), held, cost, stored))
     return tuple(found)
+
+
+def weigh(
+    parts: Mapping[str, Part], forms: Mapping[str, str], sizes: Mapping[str, int]
+) -> tuple[LayerBytes, ...]:
+    """The layers of `forms` with their bytes; all tables are by name of the layer. What has no part decodes distances."""
+    return tuple(
+        LayerBytes(name, parts.get(name, "dfl"), form, sizes.get(name, 0))
+        for name, form in forms.items()
+    )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolodeploy.backend import PICTURES, Interface, Layout, Place
+from yolodeploy.backend import PICTURES, Backend, Interface, LayerBytes, Layout, Place, Weighing
 from yolodeploy.errors import StoreProblem
 from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.hosts import Host
@@ -28,7 +28,7 @@ from yolodeploy.worker.turns import Timing
 if TYPE_CHECKING:
     from yolodeploy.tasks import Tally
 
-REVISION = 15
+REVISION = 16
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Curves:
 class Comparison:
     """How the artifact compares with the source model, and on which bytes, images and runtimes.
 
+    `layer_bytes` is empty if the plugin cannot say where the bytes are.
+
     `scores` are what the task scores on labels, the one that decides first. `layout` is what the artifact returns. `tensor` is the input of the golden vectors (.npy), relative to the folder that holds them.
     """
 
@@ -56,6 +58,7 @@ class Comparison:
     layout: Layout
     tensor: str
     curves: Curves
+    layer_bytes: tuple[LayerBytes, ...]
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Evidence:
     folder: Path
     place: Place
     curves: Curves
+    layer_bytes: tuple[LayerBytes, ...]
 
     @property
     def pictures(self) -> Path:
@@ -135,6 +139,7 @@ def obtain_evidence(runner: Runner, host: Host) -> Evidence:
         folder,
         place,
         found.curves,
+        found.layer_bytes,
     )
 
 
@@ -190,6 +195,7 @@ class _Pair:
 
         with failing_as(self.plan.final.at, f"describing {self.artifact.name}"):
             interface = self.plan.backend.describe(as_artifact(self.artifact.result))
+            layer_bytes = _layer_bytes(self.plan.backend, self.artifact)
         info = self.runner.info()
         task = task_of(info)
         app = task.app.for_head(info.head)
@@ -213,7 +219,15 @@ class _Pair:
             layout=self.artifact.layout,
             tensor=golden.tensor.relative_to(folder).as_posix(),
             curves=_curves(images.tally, labelled=self.view.labelled),
+            layer_bytes=layer_bytes,
         )
+
+
+def _layer_bytes(backend: Backend, opened: Opened) -> tuple[LayerBytes, ...]:
+    """What each layer of an artifact takes, where its plugin can say."""
+    if not isinstance(backend, Weighing):
+        return ()
+    return tuple(backend.layer_bytes(as_artifact(opened.result)))
 
 
 def _curves(tally: Tally, *, labelled: bool) -> Curves:

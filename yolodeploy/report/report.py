@@ -37,6 +37,7 @@ def make_report(
         "evidence": _evidence_block(evidence),
         **_curves(evidence.curves),
         **_latencies(plan, evidence),
+        **_bytes_by_layer(plan, evidence, artifact.bytes),
         "chain": [asdict(row) for row in breakdown],
         "interface": asdict(evidence.interface),
         "checks": [{**asdict(check), "ok": check.ok} for check in checks],
@@ -101,6 +102,16 @@ def _latencies(plan: Plan, evidence: Evidence) -> dict[str, Any]:
     """Single runs, unless nothing was timed or the runtime's speed says nothing about the device."""
     found = latency_samples(plan, evidence.timing) if evidence.artifact.runtime.timing else {}
     return {"latencies": found} if found else {}
+
+
+def _bytes_by_layer(plan: Plan, evidence: Evidence, whole: int) -> dict[str, Any]:
+    """What each layer takes, and last, without a name, what is left of all files; or why nobody can say."""
+    rows = [asdict(row) for row in evidence.layer_bytes]
+    if not rows:
+        return {"bytes_by_layer_reason": f"{plan.backend.NAME} does not say where the bytes are"}
+    left = max(0, whole - sum(row["bytes"] for row in rows))
+    rest = {"layer": "", "part": "other", "form": "other", "bytes": left}
+    return {"bytes_by_layer": [*rows, rest]}
 
 
 def _evidence_block(evidence: Evidence) -> dict[str, Any]:

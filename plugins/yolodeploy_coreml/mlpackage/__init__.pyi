@@ -1,7 +1,7 @@
 from .diff import parts
 from .editor import Editor, set_value
 from .encodings import Array, Encoded, Mask, Operand, floats, integers, palette, sparse
-from .inspection import inspect
+from .inspection import inspect, layer_bytes
 from .interface import LABEL, LABELLED, OUTPUT, RAW_OUTPUTS, SECOND, read_interface
 from .layers import (
     CLASSIFY,
@@ -57,6 +57,7 @@ __all__ = [
     "integers",
     "is_quantized",
     "labels_of",
+    "layer_bytes",
     "main_function",
     "messages",
     "names_read",

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from yolodeploy.backend import Inspected
-from yolodeploy.compress import KERNELS_ONLY, count_parts, read_layers
+from yolodeploy.backend import Inspected, LayerBytes
+from yolodeploy.compress import KERNELS_ONLY, count_parts, read_layers, weigh
 from yolodeploy.system import ImageShape
 from yolodeploy_coreml.mlpackage.interface import read_interface
-from yolodeploy_coreml.mlpackage.layers import TRANSPOSED, block_of, layers
+from yolodeploy_coreml.mlpackage.layers import TRANSPOSED, block_of, layers, stored_layers
 from yolodeploy_coreml.mlpackage.package import PACKAGE, data_types, read_package, report_damage
 from yolodeploy_coreml.mlpackage.values import shape_of
-from yolodeploy_coreml.mlpackage.weight_file import WeightFiles
+from yolodeploy_coreml.mlpackage.weight_file import WeightFiles, record_size
 
 
 @report_damage("the saved program")
@@ -62,11 +63,48 @@ def _stored(block: Any, files: WeightFiles) -> Counter[str]:
     found = Counter[str]()
     for op in block.operations:
         form = next((it for kind, it in _COMPRESSED.items() if op.type.startswith(kind)), None)
-        bound = [argument.value for each in op.inputs.values() for argument in each.arguments]
-        for value in (*op.attributes.values(), *bound):
-            if value.WhichOneof("value") == "blobFileValue":
-                blob = value.blobFileValue
-                kind = data_types()[value.type.tensorType.dataType].lower().replace("float", "fp")
-                _, _, data = files.record(blob.fileName, blob.offset)
-                found[form or kind] += data.size
+        for value in _in_file(op):
+            blob = value.blobFileValue
+            kind = data_types()[value.type.tensorType.dataType].lower().replace("float", "fp")
+            _, _, data = files.record(blob.fileName, blob.offset)
+            found[form or kind] += data.size
     return found
+
+
+def _in_file(op: Any) -> Iterator[Any]:
+    """The values of an operation that lie in a weight file."""
+    bound = [argument.value for each in op.inputs.values() for argument in each.arguments]
+    for value in (*op.attributes.values(), *bound):
+        if value.WhichOneof("value") == "blobFileValue":
+            yield value
+
+
+@report_damage("the saved program")
+def layer_bytes(folder: Path) -> tuple[LayerBytes, ...]:
+    """What every layer takes in the weight file: the records of its weights and bias, padding included.
+
+    Values of a few bytes are in the program and do not count; records that several share count with the first.
+    """
+    package, parts = read_package(folder / PACKAGE), read_layers(folder)
+    block, files = block_of(package.spec), WeightFiles(package.weights)
+    made = {out.name: op for op in block.operations for out in op.outputs}
+    seen, sizes = set[tuple[str, int]](), Counter[str]()
+    for layer in layers(block, parts):
+        queue = [layer.weight, layer.bias or ""]
+        while queue:
+            op = made.get(queue.pop())
+            if op is not None and op.type.startswith("const"):
+                sizes[layer.name] += _record_bytes(op, files, seen)
+                queue += [arg.name for each in op.inputs.values() for arg in each.arguments]
+    return weigh(parts, stored_layers(block, parts), sizes)
+
+
+def _record_bytes(op: Any, files: WeightFiles, seen: set[tuple[str, int]]) -> int:
+    """Bytes of the records that an operation holds, but those in `seen`, to which these are added."""
+    total = 0
+    for value in _in_file(op):
+        blob = value.blobFileValue
+        if (blob.fileName, blob.offset) not in seen:
+            seen.add((blob.fileName, blob.offset))
+            total += record_size(files.record(blob.fileName, blob.offset)[2].size)
+    return total
