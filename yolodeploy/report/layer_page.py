@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from yolodeploy.report.html import render
 from yolodeploy.tasks import TITLES, Key
 
 MAX_ROWS = 20  # on a terminal; the page shows all
-_COLOURS = {
-    "backbone": "#4c8bf5",
-    "neck": "#9a6dd7",
-    "head": "#e08a2e",
-    "head.last": "#cf222e",
-    "dfl": "#1a7f37",
-}
-_OTHER = "#888"
-_HEIGHT, _STEP, _LEFT = 220, 12, 40
 
 Row = Mapping[str, Any]  # layer, part, scheme, weights, sqnr_db, map_drop
 
@@ -67,36 +60,25 @@ def _step(table: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "step": table["step"],
         "backend": table["backend"],
-        "plots": [(s, _plot([row for row in rows if row["scheme"] == s])) for s in schemes],
+        "plots": [_plot(s, [row for row in rows if row["scheme"] == s]) for s in schemes],
         "score": _score(table),
         "with_map": any(row["map_drop"] is not None for row in rows),
         "rows": [{**row, "level": _decibels(row)} for row in _costliest(rows)],
     }
 
 
-def _plot(rows: Sequence[Row]) -> dict[str, Any]:
-    """A bar for the SQNR of each layer, in order of execution, coloured by part."""
+def _plot(scheme: str, rows: Sequence[Row]) -> Markup:
+    """A column for the SQNR of each layer, in order of execution, coloured by part; as high as the highest where nothing changes."""
+    from yolodeploy.report.charts import Axis, Bar, column_chart
+
     top = max([10.0, *(row["sqnr_db"] for row in rows if row["sqnr_db"] is not None)])
-    base, parts = _HEIGHT + 10, {row["part"] for row in rows}
-    levels = range(0, int(top) + 1, 10)
-    return {
-        "left": _LEFT,
-        "width": _LEFT + _STEP * len(rows),
-        "height": _HEIGHT + 20,
-        "lines": [{"level": level, "y": base - _HEIGHT * level / top} for level in levels],
-        "bars": [_bar(number, row, top, base) for number, row in enumerate(rows)],
-        "legend": [(part, colour) for part, colour in _COLOURS.items() if part in parts],
-    }
-
-
-def _bar(number: int, row: Row, top: float, base: int) -> dict[str, Any]:
-    height = _HEIGHT * (top if row["sqnr_db"] is None else max(row["sqnr_db"], 0.0)) / top
-    return {
-        "x": _LEFT + _STEP * number,
-        "y": base - height,
-        "width": _STEP - 3,
-        "height": height,
-        "colour": _COLOURS.get(row["part"], _OTHER),
-        "layer": row["layer"],
-        "level": _decibels(row),
-    }
+    bars = [
+        Bar(
+            row["layer"],
+            top if row["sqnr_db"] is None else row["sqnr_db"],
+            note=f"{row['layer']}: {_decibels(row)} dB ({row['part']})",
+            group=row["part"] or "other",
+        )
+        for row in rows
+    ]
+    return column_chart(scheme, bars, "layers in order of execution", Axis("SQNR, dB"))

@@ -1,4 +1,5 @@
 from .bars import bar_chart, waterfall
+from .columns import column_chart
 from .distributions import ecdf, histogram
 from .lines import line_chart
 from .points import scatter
@@ -10,6 +11,7 @@ __all__ = [
     "Point",
     "Series",
     "bar_chart",
+    "column_chart",
     "ecdf",
     "histogram",
     "line_chart",

@@ -46,7 +46,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar with its interval; `text` is written behind it (default: the figure), `note` is its hover text."""
+    """A bar with its interval; `text` is written behind it (default: the figure), `note` is its hover text.
+
+    Columns of one `group` share a colour, unless they have one of their own.
+    """
 
     name: str
     value: float
@@ -54,6 +57,7 @@ class Bar:
     text: str = ""
     note: str = ""
     colour: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)

@@ -145,27 +145,30 @@ def latencies(report: Report, measures: Sequence[Measure]) -> Group:
 
 
 def weights(report: Report) -> Group:
-    """Where the bytes of the artifact are: by form, by part, and the heaviest layers."""
+    """Where the bytes of the artifact are: by form, by part, and the heaviest layers.
+
+    Rows without a layer are what no layer takes.
+    """
     rows = report.get("bytes_by_layer")
     if rows is None:
         return Group(notes=[_absence(report, "bytes_by_layer")])
-    total = sum(row["bytes"] for row in rows)
+    layers = [row for row in rows if row["layer"]]
+    total = sum(row["bytes"] for row in layers)
     if not total:
         return Group(notes=["No layer has weights of its own."])
-    heaviest = sorted(rows, key=lambda row: -row["bytes"])[:_MOST_LAYERS]
+    heaviest = sorted(layers, key=lambda row: -row["bytes"])[:_MOST_LAYERS]
     bars = [
         Bar(row["layer"], row["bytes"] / 1e6, text=row["form"], note=_layer_note(row, total))
         for row in heaviest
     ]
     charts = [
-        _sums("Bytes by form", rows, "form", total),
-        _sums("Bytes by part", rows, "part", total),
-        bar_chart(f"The heaviest of {len(rows)} layers", bars, Axis("MB", 0), letters=24),
+        _sums("Bytes of weights by form", layers, "form", total),
+        _sums("Bytes of weights by part", layers, "part", total),
+        bar_chart(f"The heaviest of {len(layers)} layers", bars, Axis("MB", 0), letters=24),
     ]
-    rest = report["artifact"]["bytes"] - total
-    return Group(
-        charts, [f"Weights are {total / 1e6:.2f} MB; graph and metadata are {rest / 1e6:.2f} MB."]
-    )
+    size = report["artifact"]["bytes"]
+    rest = f"The layers take {total / 1e6:.2f} MB of {size / 1e6:.2f} MB; the rest is the graph and what it needs."
+    return Group(charts, [rest])
 
 
 def _sums(title: str, rows: Sequence[Report], field: str, total: int) -> Markup:

@@ -13,6 +13,7 @@ from yolodeploy.report.charts import (
     Point,
     Series,
     bar_chart,
+    column_chart,
     drawing,
     ecdf,
     histogram,
@@ -32,6 +33,7 @@ DRAWN = {
     "ecdf": lambda: ecdf(EVIL, LINES, AXIS),
     "histogram": lambda: histogram(EVIL, LINES, AXIS),
     "bars": lambda: bar_chart(EVIL, BARS, AXIS),
+    "columns": lambda: column_chart(EVIL, BARS, EVIL, AXIS),
     "waterfall": lambda: waterfall(EVIL, BARS, AXIS),
     "scatter": lambda: scatter(EVIL, POINTS, AXIS, AXIS, front=POINTS),
     "one": lambda: histogram("one", [Series("a", [(3.0, 0)])], AXIS),
@@ -99,6 +101,14 @@ def test_a_histogram_counts_every_sample_once():
     drawn = histogram("ms", [Series("a", [(v, 0) for v in (1, 1, 2, 5, 9, 9, 9)])], Axis("ms"))
     counts = [int(t.split()[1]) for t in texts(drawn) if t.startswith("a: ")]
     assert sum(counts) == 7
+
+
+def test_columns_of_a_group_share_a_colour_and_every_one_has_its_name_under_the_pointer():
+    bars = [Bar("a", 3, group="head"), Bar("b", 1, group="neck"), Bar("c", 2, group="head")]
+    drawn = column_chart("levels", bars, "layers", Axis("dB"))
+    fills = [e.get("fill") for e in tree(drawn).iter("path") if e.find("title") is not None]
+    assert fills == ["var(--artifact)", "var(--source)", "var(--artifact)"]
+    assert [t for t in texts(drawn) if ": " in t] == ["a: 3", "b: 1", "c: 2"]
 
 
 def test_nothing_is_loaded_from_anywhere():
