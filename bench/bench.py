@@ -35,6 +35,7 @@ from measuring import measuring
 from onnx_sources import onnx_sources
 from onnxruntime_quantization import onnxruntime_quantization
 from over_ssh import cuts, over_ssh
+from page import page
 from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
 from sensitivity import sensitivity
@@ -243,6 +244,7 @@ SECTIONS = {
     "cached": cached,
     "ssh": over_ssh,
     "cuts": cuts,
+    "page": page,
     "demos": demos,
     "tasks": demo_tasks,
 }
