@@ -237,6 +237,19 @@ def _evidence_set(folder: Path) -> object:
     return found.place.words(), _claim(found, ["map50_95"]), elsewhere(found, Key.MAP50_95)
 
 
+def _pictures(folder: Path) -> object:
+    """As `verify`, `compare` and the page read the pictures of a bundle; what is accepted can be written again."""
+    from yolodeploy.errors import VerificationFailed
+    from yolodeploy.tasks import parse_pictures, read_pictures
+
+    try:
+        pictures = read_pictures(folder / "pictures.json")
+    except (OSError, ValueError) as fault:
+        raise VerificationFailed(f"pictures.json cannot be read: {fault}") from None
+    assert parse_pictures(pictures.encoded()) == pictures
+    return pictures
+
+
 def bundle_signer() -> Any:
     """A signer that is the same in every process."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -341,6 +354,7 @@ PARSERS = {
     "ONNX": Parser(["small.onnx"], _onnx, BLIND, lambda: [protobuf(_onnx_messages())] * 6),
     "training state": Parser(["state.pt"], _state, (zip_entries, *BLIND)),
     "bundle": Parser([f"bundle/{name}" for name in BUNDLE], _bundle, JSON),
+    "pictures": Parser(["pictures.json"], _pictures, JSON),
     "evidence set": Parser([f"sets/{SET}"], _evidence_set, JSON),
     "store: meta, data": Parser(
         [f"{OBJECT}/meta.json", f"{OBJECT}/data/data.json"], _store, SEALED

@@ -25,6 +25,7 @@ from yolodeploy.store.objects import Entry
 from yolodeploy.store.remote.tarball import pack
 from yolodeploy.store.store import Store
 from yolodeploy.system import ImageShape
+from yolodeploy.tasks import Picture, Pictures, Shape
 from yolodeploy.worker.frames import write_frame
 from yolodeploy.worker.machine import described
 from yolodeploy.worker.noise import Ratio
@@ -88,6 +89,17 @@ def make_seeds(folder: Path, backends: Iterable[str] = TARGETS) -> None:
     _write_bundle(folder / "bundle")
     _write_answers(folder)
     _write_set(folder / "sets" / SET)
+    _write_pictures(folder / "pictures.json")
+
+
+def _write_pictures(file: Path) -> None:
+    """One image with a shape of every kind."""
+    box = Shape("circle", 0.9, (((1, 1), (9, 1), (9, 9), (1, 9)),), mark="lost")
+    pose = Shape("square", None, (), ((1, 2, 3, 4),), ((1, 2), (3, 4)))
+    _, jpeg = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))
+    about = "a.png", f"sha256:{'0' * 64}", 8, 8, "worst", 0.25, jpeg.tobytes()
+    picture = Picture(*about, truth=(pose,), source=(box, box), artifact=())
+    file.write_bytes(Pictures("detect", (picture,)).encoded())
 
 
 def _write_answers(folder: Path) -> None:

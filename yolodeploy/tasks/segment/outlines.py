@@ -51,4 +51,4 @@ def _simplified(contour: object, fine: float) -> list[list[float]]:
         points = cv2.approxPolyDP(array, fine, True)[:, 0]
         if len(points) <= MAX_POINTS:
             return [[float(x), float(y)] for x, y in points.tolist()]
-        fine *= 1.5
+        fine *= 1.25
