@@ -1,9 +1,9 @@
 from .compact import Figure, Verdicts, figures, verdicts
 from .inspection import bundle_rows, described, inspection_table, possible
 from .layer_page import layer_page, layer_table
+from .markdown import deployments_markdown, markdown_code, markdown_folded, markdown_table
 from .page.again import BundlePage, bundle_page
 from .page.assembly import report_page
-from .markdown import deployments_markdown, markdown_code, markdown_folded, markdown_table
 from .report import make_report
 from .set_table import set_table
 from .summary import summary_table

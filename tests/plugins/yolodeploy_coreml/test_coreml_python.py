@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from real_model import DEMO, ROOT
 
 import yolodeploy_coreml
-from yolodeploy.cli.commands import doctor
+from yolodeploy.cli.commands.upkeep import doctor
 from yolodeploy.cli.main import main
 
 SENTENCE = (

@@ -1,0 +1,1 @@
+"""The commands that look after the machine, the store and the editor."""
