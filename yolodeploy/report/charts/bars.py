@@ -74,7 +74,8 @@ def _chart(
         right=_room([span.text for span in spans], _MOST_TEXT),
     )
     encoding: Spec = {
-        "x": {"field": "low", "type": "quantitative", "scale": scale(domain), "axis": axis(x)},
+        "x": {"field": "low", "type": "quantitative", "scale": scale(domain),
+              "axis": {**axis(x), "tickCount": 3}},
         "y": {"field": "row", "type": "quantitative", "scale": scale((len(spans), 0)), "axis": None},
     }  # fmt: skip
     values = [_values(span, row, letters) for row, span in enumerate(spans)]
