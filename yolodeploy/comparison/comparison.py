@@ -29,6 +29,12 @@ class Comparison:
         """For a pull request."""
         return comparison_markdown(self.groups, self.problems)
 
+    def page(self) -> str:
+        """As one self-contained HTML file."""
+        from yolodeploy.comparison.page import comparison_page
+
+        return comparison_page(self.groups, self.problems)
+
     def value(self) -> dict[str, Any]:
         """As plain data."""
         return comparison_value(self.groups, self.problems)

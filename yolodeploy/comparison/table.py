@@ -80,7 +80,7 @@ def _latencies(group: Group) -> Iterator[str]:
     """The latencies by place: those of two places are no comparison."""
     for timings in group.places().values():
         ordered = sorted(timings, key=lambda item: item[1].latency.value or 0.0)
-        device = " (the device)" if timings[0][1].on_device else ""
+        device = " (the device)" if all(timing.on_device for _, timing in timings) else ""
         told = ", ".join(f"{label} {timing.latency.value:.2f}" for label, timing in ordered)
         yield ""
         yield _wrapped("", f"ms on {quotable(timings[0][1].machine, 300)}{device}: {told}")

@@ -1,9 +1,11 @@
 from .compact import Figure, Verdicts, figures, verdicts
+from .html import render
 from .inspection import bundle_rows, described, inspection_table, possible
 from .layer_page import layer_page, layer_table
 from .markdown import deployments_markdown, markdown_code, markdown_folded, markdown_table
 from .page.again import BundlePage, bundle_page
 from .page.assembly import report_page
+from .page.gallery import Gallery, Shown, gallery
 from .report import make_report
 from .set_table import set_table
 from .summary import summary_table
@@ -12,12 +14,15 @@ from .table import report_table
 __all__ = [
     "BundlePage",
     "Figure",
+    "Gallery",
+    "Shown",
     "Verdicts",
     "bundle_page",
     "bundle_rows",
     "deployments_markdown",
     "described",
     "figures",
+    "gallery",
     "inspection_table",
     "layer_page",
     "layer_table",
@@ -26,6 +31,7 @@ __all__ = [
     "markdown_folded",
     "markdown_table",
     "possible",
+    "render",
     "report_page",
     "report_table",
     "set_table",

@@ -6,11 +6,18 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from world import World
+
+from yolodeploy.comparison.groups import Entry, Group
+from yolodeploy.comparison.page import comparison_page
+from yolodeploy.comparison.reading import read_subjects
+from yolodeploy.comparison.sides import side_by_side
+from yolodeploy.tasks import Pictures, read_pictures
 
 PUNCTUATION = '<img src=x onerror="alert(1)">|*cup*'
 
@@ -149,3 +156,56 @@ def test_ten_bundles_need_no_heavy_library(two: World) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "0 []\n"
+
+
+def test_the_page_shows_the_same_images_and_escapes_every_name(two: World) -> None:
+    other = change("dist/pot", name=PUNCTUATION)
+    found = two.run("compare", "dist", str(other), "-o", "page.html")
+    assert found.code == 0, found.err
+    page = Path("page.html").read_text()
+    assert "The same images through all of them" in page
+    assert "&lt;img src=x" in page
+    assert "<img" not in page
+    assert "<script" not in page
+    assert page.count("<image") == len(
+        json.loads(Path("dist/pot/pictures.json").read_text())["pictures"]
+    )
+    assert "firm, fidelity" in page
+
+
+def renamed(found: Pictures) -> Pictures:
+    """The same with markup in the names of images and classes."""
+    some = []
+    for picture in found.pictures:
+        shapes = {
+            kind: tuple(replace(shape, name=PUNCTUATION) for shape in getattr(picture, kind))
+            for kind in ("truth", "source", "artifact")
+        }
+        some.append(replace(picture, image=PUNCTUATION, **shapes))
+    return Pictures(found.task, tuple(some))
+
+
+def test_pictures_of_classes_with_markup_in_their_names(two: World, tmp_path: Path) -> None:
+    (subject, *_), _ = read_subjects([Path("dist/pot")])
+    entries = []
+    for label in ("one", "other"):
+        file = tmp_path / f"{label}.json"
+        file.write_bytes(renamed(read_pictures(Path("dist/pot/pictures.json"))).encoded())
+        entries.append(Entry(label, replace(subject, pictures=file), best=None))
+    shown, notes = side_by_side(entries)
+    assert notes == []
+    assert [panel.title.split(",")[0] for panel in shown[0].panels][-2:] == ["one", "other"]
+    assert all(not shape.mark for panel in shown[0].panels[:-2] for shape in panel.shapes)
+    page = comparison_page([Group(entries, [])], ["<b>"])
+    assert "<img" not in page
+    assert "&lt;b&gt;" in page
+
+
+def test_damaged_pictures_are_said_and_the_rest_is_shown(two: World, tmp_path: Path) -> None:
+    (subject, *_), _ = read_subjects([Path("dist/pot")])
+    file = tmp_path / "pictures.json"
+    file.write_text("[]")
+    page = comparison_page(
+        [Group([Entry("pot", replace(subject, pictures=file), best=None)], [])], []
+    )
+    assert "pictures.json cannot be read: " in page

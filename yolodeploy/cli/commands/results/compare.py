@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from yolodeploy.cli.common import print_result
+from yolodeploy.cli.common import print_result, write_new
 from yolodeploy.errors import VerificationFailed
-from yolodeploy.system import Console
+from yolodeploy.system import Console, shown
 
 HELP = "compare bundles: size, accuracy, latency, recipes"
 
@@ -16,6 +16,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """What to compare, and in which form."""
     what = "bundles (dist/NAME), report.json files, or folders of bundles (dist)"
     command.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE", help=what)
+    command.add_argument(
+        "-o",
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write a page, too: charts, and the same images through all of them",
+    )
     form = "print a table in Markdown, for a pull request"
     command.add_argument("--markdown", action="store_true", help=form)
 
@@ -28,5 +35,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     for problem in found.problems:
         console.error(problem)
     text = "" if options.json else found.markdown() if options.markdown else found.table()
+    if options.html:
+        write_new(options.html, found.page())
+        console.info(f"page: {shown(options.html)}")
     print_result(console, options, found.value() if options.json else None, text)
     return VerificationFailed.exit_code if found.problems else 0
