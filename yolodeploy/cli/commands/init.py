@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolodeploy.cli.common import open_store, print_result
-from yolodeploy.system import Console, shown
+from yolodeploy.system import WIDTH, Console, shown
 
 if TYPE_CHECKING:
     from yolodeploy.proposal import Proposal, Written
@@ -139,17 +140,27 @@ def _row(written: Written) -> dict[str, Any]:
 def _text(proposal: Proposal) -> str:
     images = proposal.images
     calibrated = f", {images.calibrated} to calibrate with" if images.calibration else ""
+    source = f"{shown(proposal.source.path)}, {proposal.source.how}"
     lines = [
-        f"model  {shown(proposal.model.path)}: {proposal.model}",
-        f"data   {shown(proposal.source.path)}, {proposal.source.how}: {images.evaluated:,} images to measure on{calibrated}",
+        _row_of("model", f"{shown(proposal.model.path)}: {proposal.model}"),
+        _row_of("data", f"{source}: {images.evaluated:,} images to measure on{calibrated}"),
         "",
     ]
     width = max(len(shown(written.path)) for written in proposal.recipes)
     lines += [f"{shown(each.path):<{width}}  {', '.join(each.steps)}" for each in proposal.recipes]
-    lines += [f"no recipe for {name}: {reason}" for name, reason in proposal.left_out.items()]
+    lines += [
+        _wrapped(f"no recipe for {name}: {reason}") for name, reason in proposal.left_out.items()
+    ]
     lines.append("")
     if proposal.allow:
-        lines.append(
-            f"Weights or data lie outside of the recipes' project, {proposal.project}, so --allow names where."
-        )
+        why = f"Weights or data lie outside of the recipes' project, {shown(proposal.project)}, so --allow names where."
+        lines.append(_wrapped(why))
     return "\n".join([*lines, f"Next: {proposal.command}"])
+
+
+def _row_of(label: str, text: str) -> str:
+    return _wrapped(f"{label:<7}{text}", " " * 7)
+
+
+def _wrapped(text: str, indent: str = "  ") -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
