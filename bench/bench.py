@@ -271,7 +271,9 @@ def main() -> None:
     options.add_argument("--runs", type=int, default=3, help="runs of each command in `export`")
     options.add_argument("--inputs", type=int, default=10_000, help="of each parser in `fuzz`")
     options.add_argument(
-        "--models", nargs="+", help="of `families` and `onnx`, such as yolo26n; all if left out"
+        "--models",
+        nargs="+",
+        help="of `families` and `onnx`, such as yolo26n, and of `init`; all if left out",
     )
     options.add_argument("--backends", nargs="*", default=BACKENDS, help="of `families` and `onnx`")
     options.add_argument("--kills", type=int, default=200, help="of deploys in `fire`")

@@ -1,7 +1,7 @@
 """From a checkpoint and its data to bundles that passed their checks, in two commands, for every family and task.
 
 `yolodeploy init best.pt --data DATA`, then the command that it prints, as it stands. Nothing is edited in between. And how long
-`init` takes, in turns with `yolodeploy --version`.
+`init` and `compare` of ten of the bundles take, in turns with `yolodeploy --version`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from process import BIN, Run, in_turns, median, run
 
 SHAPES = ROOT / "examples" / "shapes"
 DATA = {"cls": "data-classify", "obb": "data-obb/data.yaml", "pose": "data-pose/data.yaml", "seg": "data-segment/data.yaml"}  # fmt: skip
-LIMIT = 1.5  # seconds of `init`
+LIMIT, LIMIT_OF_TEN = 1.5, 1.0  # seconds of `init`, of `compare` with ten bundles
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def init(bench: Bench) -> None:
     print("| model | init, s | deploy, s | bundles | checks missed |")
     print("|---|---|---|---|---|")
     whole = 0
-    cases = list(_cases(bench))
+    wanted = bench.options.models
+    cases = [each for each in _cases(bench) if not wanted or each.name in wanted]
     for case in cases:
         row = _two_commands(bench, case)
         whole += row["made"] == row["recipes"]
@@ -49,6 +50,7 @@ def init(bench: Bench) -> None:
     for case in cases:
         if case.name in ("shapes-yolov8n", "COCO"):
             _timed(bench, case)
+    _compared(bench)
 
 
 def _cases(bench: Bench) -> Iterator[_Case]:
@@ -62,6 +64,7 @@ def _cases(bench: Bench) -> Iterator[_Case]:
 def _two_commands(bench: Bench, case: _Case) -> dict[str, Any]:
     """Both commands in a folder that holds nothing but the checkpoint."""
     folder = bench.work / "init" / case.name
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copy(case.weights, folder / "best.pt")
     start = time.perf_counter()
@@ -99,6 +102,7 @@ def _yolodeploy(bench: Bench, words: list[str], folder: Path, *, may_fail: bool 
 def _timed(bench: Bench, case: _Case) -> None:
     """`init` in a store that has not seen the model or the images, in turns with `--version`."""
     folder = bench.work / "init" / f"{case.name}-timed"
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     shutil.copy(case.weights, folder / "best.pt")
 
@@ -112,4 +116,19 @@ def _timed(bench: Bench, case: _Case) -> None:
     print(
         f"{case.name}: init {median(first, 'wall'):.2f} s wall, {median(first, 'cpu'):.2f} s CPU (limit {LIMIT}); --version "
         f"{median(version, 'wall'):.2f} s; 7 runs each, in turns"
+    )
+
+
+def _compared(bench: Bench) -> None:
+    """`compare` of ten bundles, every file of which is held against its manifest."""
+    ten = sorted((bench.work / "init").glob("*/dist/*/manifest.json"))[:10]
+    words = ["compare", *(file.parent for file in ten), "-q"]
+    whole, version = in_turns(
+        7,
+        lambda: run([BIN / "yolodeploy", *words], bench.work),
+        lambda: run([BIN / "yolodeploy", "--version"], bench.work),
+    )
+    print(
+        f"compare of {len(ten)} bundles: {median(whole, 'wall'):.2f} s wall, {median(whole, 'cpu'):.2f} s CPU "
+        f"(limit {LIMIT_OF_TEN}); --version {median(version, 'wall'):.2f} s; 7 runs each, in turns"
     )
