@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         command = subparsers.add_parser(name, parents=[common], help=module.HELP)
         if hasattr(module, "add_options"):
             module.add_options(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, top=top)
     return top
 
 

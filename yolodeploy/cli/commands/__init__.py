@@ -22,4 +22,5 @@ COMMANDS = (
     "reproduce",
     "upkeep.schema",
     "upkeep.cache",
+    "upkeep.completion",
 )
