@@ -38,6 +38,7 @@ from over_ssh import cuts, over_ssh
 from page import page
 from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
+from search import search
 from sensitivity import sensitivity
 from training import training
 from verification import verify
@@ -225,6 +226,7 @@ SECTIONS = {
     "onnxruntime": onnxruntime_quantization,
     "coreml": coreml,
     "coreml_w8a8": coreml_w8a8,
+    "search": search,
     "training": training,
     "qat": qat,
     "fire": fire,

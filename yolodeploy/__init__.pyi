@@ -4,6 +4,7 @@ from .api.checked import Checked, check
 from .api.deployed import Result, deploy
 from .api.planned import Plan, PlanStep, plan
 from .api.remeasured import Proof, remeasure
+from .api.searched import Searched, search
 from .api.session import Session
 from .api.verified import Verified, verify
 
@@ -18,6 +19,7 @@ __all__ = [
     "Proof",
     "Result",
     "Results",
+    "Searched",
     "Session",
     "Verified",
     "build",
@@ -25,5 +27,6 @@ __all__ = [
     "deploy",
     "plan",
     "remeasure",
+    "search",
     "verify",
 ]

@@ -4,6 +4,7 @@ from .checked import Checked, check
 from .deployed import Result, deploy
 from .planned import Plan, PlanStep, plan
 from .remeasured import Proof, remeasure
+from .searched import Searched, search
 from .session import Session, chosen_host
 from .verified import Verified, verify
 
@@ -17,6 +18,7 @@ __all__ = [
     "Proof",
     "Result",
     "Results",
+    "Searched",
     "Session",
     "Verified",
     "build",
@@ -25,5 +27,6 @@ __all__ = [
     "deploy",
     "plan",
     "remeasure",
+    "search",
     "verify",
 ]

@@ -80,8 +80,12 @@ class Session:
 
         return Store(Path(self.cache) if self.cache else default_root(), self.console.warn)
 
-    def executor(self, on: str | None, run: Run, store: Store) -> Executor:
+    def executor(
+        self, on: str | None, run: Run, store: Store, *, lasting: bool = False
+    ) -> Executor:
         """What makes what recipes need: the cluster `on`; else a child process, or this one where the session or the environment says so.
+
+        A child that is `lasting` lives until it is closed, not only until the last job of a set of recipes is done.
 
         Raises RecipeError if `on` does not name a cluster.
         """
@@ -93,7 +97,7 @@ class Session:
             return Here()
         environment = child_environment()
         wait_passively(environment)
-        return LocalChild(self.console, run, environment)
+        return LocalChild(self.console, run, environment, lasting=lasting)
 
     def planner(self, store: Store, executor: Executor) -> Planner:
         """A planner whose executor reads weights that nobody has read yet."""

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from yolodeploy.backend.named_files import loader_options
 from yolodeploy.backend.params import Params
 from yolodeploy.backend.registry import Registry
-from yolodeploy.recipe import Head, Recipe
+from yolodeploy.recipe import NOTHING, Head, Recipe
 
 
 def recipe_schema(registry: Registry) -> dict[str, Any]:
@@ -20,6 +20,7 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
     definitions = schema["$defs"]
     definitions.pop("StepRequest")
     definitions["Step"] = _steps(registry, definitions)
+    definitions["SearchStep"] = _search_steps(registry)
     devices = {"enum": sorted(registry.devices())}
     definitions["Target"]["properties"]["device"].update(devices)
     gpus = {gpu for device in registry.devices().values() for gpu in device.gpus}
@@ -90,6 +91,23 @@ def _mapping(name: str, options: dict[str, Any]) -> dict[str, Any]:
         "required": [name],
         "additionalProperties": False,
     }
+
+
+def _search_steps(registry: Registry) -> dict[str, Any]:
+    """Describe an entry of the steps to search: a step whose parameters may be open, or several ways to go on."""
+    steps = {step.name: step for backend in registry.backends.values() for step in backend.STEPS}
+    names = sorted(name for name, step in steps.items() if not step.accepts.startswith("."))
+    entry = {"$ref": "#/$defs/SearchStep"}
+    way = {"anyOf": [{"const": NOTHING}, entry, {"type": "array", "items": entry}]}
+    ways = {"type": "array", "items": way, "minItems": 2}
+    closed = {
+        "type": "object",
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
+    known = {name: {"type": ["object", "null"]} for name in names}
+    return {"anyOf": [{"enum": names}, {**closed, "properties": {**known, "one_of": ways}}]}
 
 
 def _steps(registry: Registry, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from yolodeploy.recipe.image_size import ImageSize
 from yolodeploy.recipe.messages import NAME, PART, SHA256, VERSION
 from yolodeploy.recipe.model_input import Head, Layout, Preprocess, StatedHead
 from yolodeploy.recipe.part import Part
+from yolodeploy.recipe.search_block import Search
 from yolodeploy.system import quotable
 
 
@@ -250,3 +251,5 @@ class Recipe(Part):
     checks: Checks = Checks()
     seed: int = Field(default=0, ge=0)
     """Seed of everything random in the steps."""
+    search: Search | None = None
+    """What `yolodeploy search` may change, and what it is to improve; nothing else reads it."""

@@ -80,6 +80,7 @@ def _load_extended(path: Path, children: tuple[Path, ...], allowed: AllowedPaths
         raise RecipeError(f"{at}: `extends: {quotable(base)}`: no such file")
     above = _load_extended(parent, family, allowed)
     above.value.pop("name", None)  # or both would write the same bundle
+    above.value.pop("search", None)  # it is about that recipe
     return _merge(above, document)
 
 

@@ -1,0 +1,1 @@
+"""Commands that look for what to change in a recipe."""

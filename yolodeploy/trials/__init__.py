@@ -1,0 +1,5 @@
+"""Searches among recipes: proposes them, tries them as ordinary plans, and writes those that nothing beats."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,21 @@
+from .page import front_rows, write_results
+from .preparation import Wish
+from .results import Judged, Searched, Tried
+from .searching import search_recipe
+from .table import described, search_table
+from .talk import quietly
+from .writing import write_front
+
+__all__ = [
+    "Judged",
+    "Searched",
+    "Tried",
+    "Wish",
+    "described",
+    "front_rows",
+    "quietly",
+    "search_recipe",
+    "search_table",
+    "write_front",
+    "write_results",
+]

@@ -1,0 +1,303 @@
+"""What a search needs before anything runs: the plan, the space, where it begins; and everything that can be refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+import yolodeploy
+from yolodeploy.backend import Registry, load_registry
+from yolodeploy.deployment import Request
+from yolodeploy.errors import PlanRefused, RecipeError, YolodeployError
+from yolodeploy.planning import Plan, Planner
+from yolodeploy.recipe import (
+    Document,
+    Position,
+    RecipeFile,
+    Search,
+    SearchStep,
+    allowed_paths,
+    describe_errors,
+    load_yaml,
+)
+from yolodeploy.store import Store
+from yolodeploy.system import digest_of, installed, shown
+from yolodeploy.trials.files import Half, TrialFiles, halves
+from yolodeploy.trials.objectives import Objective, require_measurable, wanted
+from yolodeploy.trials.space import Overlay, Place, Point, Space, point_of
+from yolodeploy.trials.stages import reason_of
+from yolodeploy.trials.starts import starts
+
+_TRIES = 24  # completions of a place's value, one of which must be a recipe that can be planned
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for: the recipe, a file with the space in place of the recipe's block, the budget, a folder for the journal.
+
+    None for a budget or a seed takes that of the block.
+    """
+
+    request: Request
+    folder: Path
+    space: Path | None = None
+    trials: int | None = None
+    minutes: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A search block and where it is written."""
+
+    search: Search
+    document: Document
+    prefix: tuple[str | int, ...]
+
+    def where(self, *loc: str | int) -> Position:
+        """The position of something in the block, as near as it is written."""
+        value: Any = self.document.value
+        found = list[str | int]()
+        for key in (*self.prefix, *loc):
+            if isinstance(value, dict) and key == 0 and key not in value:
+                continue  # the only step of a way, which is not written as a list
+            try:
+                value = value[key]
+            except (TypeError, LookupError):
+                break
+            found.append(key)
+        return self.document.where(tuple(found))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A search that can begin. `own` is the recipe itself, `halves` those of its images, `where` the positions of objectives."""
+
+    wish: Wish
+    plan: Plan
+    space: Space
+    objectives: Sequence[Objective]
+    where: Mapping[str, Position]
+    own: Overlay
+    starts: Sequence[Point]
+    halves: tuple[Half, Half]
+    images: int
+    folder: Path
+    about: Mapping[str, Any]
+    trials: int
+    minutes: float | None
+    kind: str
+    seed: int
+    refused: Callable[[Overlay], str | None] = field(repr=False)
+
+    @property
+    def journal(self) -> Path:
+        """The file of the search's journal."""
+        return self.wish.folder / f"{self.plan.file.recipe.name}.journal"
+
+
+def prepare(wish: Wish, store: Store, elsewhere: Callable[[Path], None]) -> Prepared:
+    """Plan a search; raises RecipeError, PlanRefused and whatever planning the recipe raises.
+
+    `elsewhere` lets another process read weights that nobody has read yet, see `Planner`.
+    """
+    request = wish.request
+    planner = Planner.of_store(
+        store.root, request.allowed, trusted=request.trusted, elsewhere=elsewhere
+    )
+    with planner:
+        plan = planner.plan(request.recipe)
+    block = _block(wish, plan.file)
+    search = block.search
+    objectives = wanted(search.objectives)
+    where = {o.name: block.where("objectives", o.name) for o in objectives}
+    require_measurable(objectives, plan, request.host, where)
+    images = len(plan.views["evaluation"])
+    if images < 2:
+        raise PlanRefused(
+            f"{plan.file.where('data', 'evaluation')}: a search judges on half of the evaluation images, and here is {images}. Name more."
+        )
+    space = _space(block, plan)
+    seed = search.seed if wish.seed is None else wish.seed
+    kind = search.sampler or "tpe"
+    about = _about(plan, search, space, seed, kind)
+    folder = store.root / "searches" / digest_of(about)[:16]
+    trying = Trying(plan, folder, objectives, wish, store)
+    require_possible(space, block, trying)
+    recipe = plan.file.recipe
+    own = Overlay(tuple(_plain_step(plan.file, index) for index in range(len(recipe.steps))))
+    minutes = wish.minutes or (None if wish.trials else search.budget.minutes)
+    trials = wish.trials or (10_000 if wish.minutes else search.budget.trials)
+    return Prepared(
+        wish, plan, space, objectives, where, own, starts(space, recipe), halves(recipe.data.evaluation),
+        images, folder, about, trials, minutes, kind, seed, trying.refused,
+    )  # fmt: skip
+
+
+def _block(wish: Wish, file: RecipeFile) -> Block:
+    """The search block: of the file that the command line names, else the recipe's."""
+    if wish.space is None:
+        if file.recipe.search is None:
+            raise RecipeError(
+                f"{shown(file.path)}: has no `search:` block. Add one, or name a file that is one: --space FILE"
+            )
+        return Block(file.recipe.search, file.document, ("search",))
+    document = load_yaml(wish.space, short=True)
+    if not isinstance(document.value, dict):
+        raise RecipeError(
+            f"{shown(wish.space)}:1:1: must be a mapping with `steps:` and `objectives:`"
+        )
+    try:
+        return Block(Search.model_validate(document.value), document, ())
+    except ValidationError as error:
+        raise RecipeError(describe_errors(error, document, Search)) from None
+
+
+def _space(block: Block, plan: Plan) -> Space:
+    """The space; PlanRefused if it is empty, or names steps or parameters that there are not."""
+    registry = load_registry()
+    offered = [step for _, step in registry.offered(plan.backend)]
+    params = {step.name: step.params for step in reversed(offered)}
+
+    def default(step: str, name: str) -> Any:
+        found = params[step].model_fields.get(name) if step in params else None
+        return None if found is None else found.get_default(call_default_factory=True)
+
+    folder = block.where("steps").file.parent
+    own = [SearchStep(name=s.name, params=s.params) for s in plan.file.recipe.steps]
+    entries = tuple(_with_paths(entry, folder) for entry in block.search.steps or ())
+    space = Space.of(block.search.model_copy(update={"steps": entries or None}), own, default)
+    if not space.places():
+        raise PlanRefused(
+            f"{block.where()}: nothing in the search block may vary. Write a value as {{choice: [...]}} or {{from: ..., to: ...}}, or "
+            "steps as `one_of:`."
+        )
+    return space
+
+
+def _with_paths(entry: SearchStep, folder: Path) -> SearchStep:
+    """An entry with whole paths of pinned files, which are relative to the file that names them."""
+    if entry.one_of is not None:
+        ways = tuple(tuple(_with_paths(inner, folder) for inner in way) for way in entry.one_of)
+        return entry.model_copy(update={"one_of": ways})
+    return entry.model_copy(
+        update={"params": {k: _pinned(v, folder) for k, v in entry.params.items()}}
+    )
+
+
+def _pinned(value: Any, folder: Path) -> Any:
+    if isinstance(value, dict) and value.keys() == {"file", "sha256"}:
+        return {**value, "file": str(folder.absolute() / str(value["file"]))}
+    return value
+
+
+def _plain_step(file: RecipeFile, index: int) -> Any:
+    step = file.recipe.steps[index]
+    folder = file.where("steps", index).file.parent
+    params = {name: _pinned(value, folder) for name, value in step.params.items()}
+    return {step.name: params} if params else step.name
+
+
+class Trying:
+    """Plans recipes of a space, to find those that cannot be."""
+
+    def __init__(
+        self, plan: Plan, folder: Path, objectives: Sequence[Objective], wish: Wish, store: Store
+    ) -> None:
+        project = allowed_paths(wish.request.recipe, ()).project
+        self._planner = Planner.of_store(
+            store.root, (*wish.request.allowed, project), trusted=wish.request.trusted
+        )
+        self._files = TrialFiles(plan.file, folder, objectives)
+        self._half = halves(plan.file.recipe.data.evaluation)[0]
+        self._known: dict[str, str | None] = {}
+
+    def refused(self, overlay: Overlay) -> str | None:
+        """Why a recipe cannot be planned; None if it can."""
+        if overlay.key not in self._known:
+            path = self._files.write("planned", overlay, self._half)
+            try:
+                self._planner.plan(path)
+                self._known[overlay.key] = None
+            except YolodeployError as error:
+                self._known[overlay.key] = reason_of(error)
+        return self._known[overlay.key]
+
+
+def require_possible(space: Space, block: Block, trying: Trying) -> None:
+    """Raise PlanRefused for a way or a value with which no recipe can be planned, and say where it is written."""
+    for place in space.places():
+        for value in place.values():
+            reasons = list[str]()
+            for overlay in _with(space, place, value):
+                if (reason := trying.refused(overlay)) is None:
+                    break
+                reasons.append(reason)
+            else:
+                raise PlanRefused(_impossible(place, value, block, reasons[0]))
+
+
+def _impossible(place: Place, value: Any, block: Block, reason: str) -> str:
+    what = "this way" if place.ways else f"`{place.name.rpartition('.')[2]}: {value}`"
+    at = block.where(*place.loc, *([value] if place.ways else []))
+    return f"{at}: no recipe of this space is possible with {what}: {reason}"
+
+
+def _with(space: Space, place: Place, value: Any) -> Iterator[Overlay]:
+    """Recipes with a value: the usual one, then others, until whoever asks has seen enough."""
+    fixed = {**space.leading_to(place), place.name: value}
+    yield space.overlay(point_of(fixed, space.usual))
+    for number in range(_TRIES):
+
+        def choose(other: Place, number: int = number) -> Any:
+            if other.name in fixed:
+                return fixed[other.name]
+            values = other.values()
+            return values[int(digest_of([other.name, number])[:8], 16) % len(values)]
+
+        yield space.overlay(choose)
+
+
+def _about(plan: Plan, search: Search, space: Space, seed: int, kind: str) -> dict[str, Any]:
+    """What a search is about, part by part: with another, its journal is of no use."""
+    recipe = plan.file.recipe
+    own = recipe.model_dump(mode="json", exclude={"name", "checks", "search", "steps"})
+    own["model"].pop("weights")
+    own["data"].pop("path")
+    steps = recipe.model_dump(mode="json", include={"steps"})
+    parts = {
+        "recipe": own,
+        "steps": steps,
+        "space": search.model_dump(mode="json", include={"steps", "data", "target"}),
+        "objectives": search.objectives.model_dump(mode="json", exclude_unset=True),
+        "weights": plan.weights_digest,
+        "data": dict(plan.view_digests),
+        "versions": [_versions(plan, space), installed("optuna"), yolodeploy.__version__],
+        "sampler": kind,
+        "seed": seed,
+    }
+    return {"format": _FORMAT, **{name: digest_of(part)[:16] for name, part in parts.items()}}
+
+
+def _versions(plan: Plan, space: Space) -> Mapping[str, Any]:
+    """Versions of the tools of all steps that the space names."""
+    names = {name for entry in space.steps for name in _names(entry)}
+    registry: Registry = load_registry()
+    found = {
+        f"{owner.NAME}.{step.name}": dict(step.versions(owner))
+        for owner, step in registry.offered(plan.backend)
+        if step.name in names
+    }
+    return {**found, **plan.versions()}
+
+
+def _names(entry: SearchStep) -> Iterator[str]:
+    if entry.one_of is None:
+        yield entry.name
+    for inner in (inner for way in entry.one_of or () for inner in way):
+        yield from _names(inner)
