@@ -90,7 +90,7 @@ def _charts(group: Group) -> Iterator[Markup]:
     if len(scored) > 1:
         yield _plane(scored, score)
         bars = [_bar(entry.label, entry.subject.drop, "+.4f") for entry in scored]
-        yield bar_chart(f"Drop of {score}, with its interval", bars, Axis("drop", form="+.3f"))
+        yield bar_chart(f"Drop of {score}, with its interval", bars, Axis("drop", form=".3f"))
     sizes = [Bar(each.label, each.subject.megabytes, text=f"{each.subject.megabytes:.2f}") for each in entries]  # fmt: skip
     yield bar_chart("Size", sizes, Axis("MB", low=0))
     for timings in group.places().values():
@@ -120,5 +120,5 @@ def _plane(entries: Sequence[Entry], score: str) -> Markup:
     alone = len({point.group for point in points}) == 1
     front = pareto_front([(point.x, point.y) for point in points], (True, True)) if alone else []
     ordered = sorted((points[index] for index in front), key=lambda point: point.x)
-    axes = Axis("MB"), Axis(f"drop of {score}", form="+.3f")
-    return scatter("Size and drop", points, *axes, front=ordered)
+    axes = Axis("MB"), Axis("", form="+.3f")
+    return scatter(f"Drop of {score} over size", points, *axes, front=ordered)

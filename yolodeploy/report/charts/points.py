@@ -43,7 +43,7 @@ def scatter(
     if front:
         dashed = '<path d="M0 6H22" stroke="currentColor" stroke-dasharray="3 3"/>'
         keys.append(Key(dashed, "front: nothing else is better in both"))
-    return figure(title, [layer for layer in layers if layer], _HEIGHT, Margins(left=68), keys)
+    return figure(title, [layer for layer in layers if layer], _HEIGHT, Margins(), keys)
 
 
 def _key(group: str, place: int) -> Key:
