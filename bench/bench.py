@@ -36,6 +36,7 @@ from onnx_sources import onnx_sources
 from onnxruntime_quantization import onnxruntime_quantization
 from over_ssh import cuts, over_ssh
 from page import page
+from pictures import pictures
 from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
 from search import search
@@ -219,6 +220,7 @@ SECTIONS = {
     "agreement": agreement,
     "memory": memory,
     "measuring": measuring,
+    "pictures": pictures,
     "init": init,
     "sensitivity": sensitivity,
     "openvino": openvino,
