@@ -39,7 +39,7 @@ from page import page
 from pictures import pictures
 from process import BIN, Run, in_turns, median, ratio, run
 from qat import qat
-from search import search
+from search import search, search_demo
 from sensitivity import sensitivity
 from training import training
 from verification import verify
@@ -229,6 +229,7 @@ SECTIONS = {
     "coreml": coreml,
     "coreml_w8a8": coreml_w8a8,
     "search": search,
+    "search_demo": search_demo,
     "training": training,
     "qat": qat,
     "fire": fire,

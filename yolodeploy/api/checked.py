@@ -137,6 +137,7 @@ def _checked(
         if data and (faults := planner.survey(recipe, console)):
             return Checked(recipe, faults=tuple(faults), error=_unsound(recipe, faults))
         plan = planner.plan(recipe)
+        _require_searchable(plan, session)
     except Exception as found:  # noqa: BLE001
         return Checked(recipe, error=as_error(found, run))
     plans[recipe] = plan
@@ -148,6 +149,17 @@ def _checked(
     views = {name: view.counts.plain() for name, view in plan.views.items()}
     name, problem = plan.file.recipe.name, problem_here(plan)
     return Checked(recipe, name, plan.imgsz, problem, tuple(plan.warnings), views)
+
+
+def _require_searchable(plan: Plan, session: Session) -> None:
+    """Refuse a search block that cannot be searched."""
+    if plan.file.recipe.search is None:
+        return
+    from yolodeploy.deployment import Request
+    from yolodeploy.trials import require_searchable
+
+    request = Request(plan.file.path, session.allowed, trusted=session.trusted)
+    require_searchable(plan, request, session.open_store())
 
 
 def _unsound(recipe: Path, faults: Sequence[str]) -> DataError:

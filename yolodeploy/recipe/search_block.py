@@ -213,12 +213,12 @@ class Objectives(Part):
 
 
 class Budget(Part):
-    """How long to search. What is begun is finished."""
+    """How long to search: until so many trials are done, or so many minutes are over. What is begun is finished."""
 
-    trials: int = Field(default=40, ge=1, le=10_000)
-    """How many recipes to try."""
+    trials: int | None = Field(default=None, ge=1, le=10_000)
+    """How many recipes to try; 40 if neither is given."""
     minutes: Annotated[float, Field(gt=0)] | None = None
-    """How long to search; left out, until all trials are done."""
+    """How long to search."""
 
 
 class Search(Part):

@@ -1,5 +1,5 @@
 from .page import front_rows, write_results
-from .preparation import Wish
+from .preparation import Wish, require_searchable
 from .results import Judged, Searched, Tried
 from .searching import search_recipe
 from .table import described, search_table
@@ -14,6 +14,7 @@ __all__ = [
     "described",
     "front_rows",
     "quietly",
+    "require_searchable",
     "search_recipe",
     "search_table",
     "write_front",

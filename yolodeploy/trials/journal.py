@@ -14,8 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+import yolodeploy
+from yolodeploy.backend import load_registry
 from yolodeploy.errors import EnvironmentProblem, StoreProblem
-from yolodeploy.system import digest_of, missing, shown
+from yolodeploy.planning import Plan
+from yolodeploy.recipe import Search, SearchStep
+from yolodeploy.system import digest_of, installed, missing, shown
+from yolodeploy.trials.space import Space
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -152,3 +157,43 @@ def _cut_off(path: Path) -> None:
     whole = raw.rfind(b"\n") + 1
     if whole < len(raw):
         os.truncate(path, whole)
+
+
+def about_search(plan: Plan, search: Search, space: Space, seed: int, kind: str) -> dict[str, Any]:
+    """What a search is about, part by part: with another, its journal is of no use."""
+    recipe = plan.file.recipe
+    own = recipe.model_dump(mode="json", exclude={"name", "checks", "search", "steps"})
+    own["model"].pop("weights")
+    own["data"].pop("path")
+    steps = recipe.model_dump(mode="json", include={"steps"})
+    parts = {
+        "recipe": own,
+        "steps": steps,
+        "space": search.model_dump(mode="json", include={"steps", "data", "target"}),
+        "objectives": search.objectives.model_dump(mode="json", exclude_unset=True),
+        "weights": plan.weights_digest,
+        "data": dict(plan.view_digests),
+        "versions": [_versions(plan, space), installed("optuna"), yolodeploy.__version__],
+        "sampler": kind,
+        "seed": seed,
+    }
+    return {"format": FORMAT, **{name: digest_of(part)[:16] for name, part in parts.items()}}
+
+
+def _versions(plan: Plan, space: Space) -> Mapping[str, Any]:
+    """Versions of the tools of all steps that the space names."""
+    names = {name for entry in space.steps for name in _names(entry)}
+    registry = load_registry()
+    found = {
+        f"{owner.NAME}.{step.name}": dict(step.versions(owner))
+        for owner, step in registry.offered(plan.backend)
+        if step.name in names
+    }
+    return {**found, **plan.versions()}
+
+
+def _names(entry: SearchStep) -> Iterator[str]:
+    if entry.one_of is None:
+        yield entry.name
+    for inner in (inner for way in entry.one_of or () for inner in way):
+        yield from _names(inner)

@@ -77,21 +77,23 @@ def wanted(objectives: Objectives) -> tuple[Objective, ...]:
 
 
 def require_measurable(
-    objectives: Sequence[Objective], plan: Plan, host: Host, where: Mapping[str, Position]
+    objectives: Sequence[Objective], plan: Plan, host: Host | None, where: Mapping[str, Position]
 ) -> None:
-    """Raise PlanRefused for an objective that nothing measures, as far as that is known before anything runs."""
+    """Raise PlanRefused for an objective that nothing measures, as far as that is known before anything runs; `host` if that is known, too."""
     view = plan.views["evaluation"]
     for objective in objectives:
         if reason := _unmeasurable(objective.name, view.task, view.labelled, host):
             raise PlanRefused(f"{where[objective.name]}: `{objective.name}` {reason}")
 
 
-def _unmeasurable(name: str, task: str, labelled: bool, host: Host) -> str | None:
+def _unmeasurable(name: str, task: str, labelled: bool, host: Host | None) -> str | None:
     right = "top1_drop" if task == "classify" else "map_drop"
     if name in DROPS and name != right:
         return f"is nothing that a model for `{task}` has. Write `{right}` instead."
     if name in DROPS and not labelled:
         return "needs labels, and no evaluation image has any. Search for `fidelity` instead, which needs none."
+    if host is None:
+        return None
     if name == "latency_ms" and not host.name:
         return (
             "is measured on the target device alone, and no host was named. Add `--on HOST` (see `yolodeploy hosts`), or "

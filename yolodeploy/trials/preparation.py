@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-import yolodeploy
-from yolodeploy.backend import Registry, load_registry
+from yolodeploy.backend import load_registry
 from yolodeploy.deployment import Request
 from yolodeploy.errors import PlanRefused, RecipeError, YolodeployError
+from yolodeploy.hosts import Host
 from yolodeploy.planning import Plan, Planner
 from yolodeploy.recipe import (
     Document,
@@ -25,15 +25,16 @@ from yolodeploy.recipe import (
     load_yaml,
 )
 from yolodeploy.store import Store
-from yolodeploy.system import digest_of, installed, shown
+from yolodeploy.system import digest_of, shown
 from yolodeploy.trials.files import Half, TrialFiles, halves
+from yolodeploy.trials.journal import about_search
 from yolodeploy.trials.objectives import Objective, require_measurable, wanted
 from yolodeploy.trials.space import Overlay, Place, Point, Space, point_of
 from yolodeploy.trials.stages import reason_of
 from yolodeploy.trials.starts import starts
 
+_USUAL_TRIALS = 40
 _TRIES = 24  # completions of a place's value, one of which must be a recipe that can be planned
-_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Prepared:
     images: int
     folder: Path
     about: Mapping[str, Any]
-    trials: int
+    trials: int | None
     minutes: float | None
     kind: str
     seed: int
@@ -113,11 +114,8 @@ def prepare(wish: Wish, store: Store, elsewhere: Callable[[Path], None]) -> Prep
     with planner:
         plan = planner.plan(request.recipe)
     block = _block(wish, plan.file)
-    search = block.search
-    objectives = wanted(search.objectives)
-    where = {o.name: block.where("objectives", o.name) for o in objectives}
-    require_measurable(objectives, plan, request.host, where)
-    images = len(plan.views["evaluation"])
+    objectives, where = _objectives(block, plan, request.host)
+    search, images = block.search, len(plan.views["evaluation"])
     if images < 2:
         raise PlanRefused(
             f"{plan.file.where('data', 'evaluation')}: a search judges on half of the evaluation images, and here is {images}. Name more."
@@ -125,18 +123,39 @@ def prepare(wish: Wish, store: Store, elsewhere: Callable[[Path], None]) -> Prep
     space = _space(block, plan)
     seed = search.seed if wish.seed is None else wish.seed
     kind = search.sampler or "tpe"
-    about = _about(plan, search, space, seed, kind)
+    about = about_search(plan, search, space, seed, kind)
     folder = store.root / "searches" / digest_of(about)[:16]
-    trying = Trying(plan, folder, objectives, wish, store)
+    trying = Trying(plan, folder, objectives, request, store)
     require_possible(space, block, trying)
     recipe = plan.file.recipe
     own = Overlay(tuple(_plain_step(plan.file, index) for index in range(len(recipe.steps))))
-    minutes = wish.minutes or (None if wish.trials else search.budget.minutes)
-    trials = wish.trials or (10_000 if wish.minutes else search.budget.trials)
+    asked = wish.trials or wish.minutes  # the command line replaces the block's budget
+    budget = wish if asked else search.budget
+    trials = budget.trials or (None if budget.minutes else _USUAL_TRIALS)
     return Prepared(
         wish, plan, space, objectives, where, own, starts(space, recipe), halves(recipe.data.evaluation),
-        images, folder, about, trials, minutes, kind, seed, trying.refused,
+        images, folder, about, trials, budget.minutes, kind, seed, trying.refused,
     )  # fmt: skip
+
+
+def require_searchable(plan: Plan, request: Request, store: Store) -> None:
+    """Refuse a search block of a recipe that cannot be searched, as far as that does not depend on where figures are measured."""
+    if plan.file.recipe.search is None:
+        return
+    block = Block(plan.file.recipe.search, plan.file.document, ("search",))
+    objectives, _ = _objectives(block, plan, None)
+    folder = store.root / "searches" / plan.final.id[:16]
+    require_possible(_space(block, plan), block, Trying(plan, folder, objectives, request, store))
+
+
+def _objectives(
+    block: Block, plan: Plan, host: Host | None
+) -> tuple[Sequence[Objective], Mapping[str, Position]]:
+    """The objectives and where they are written; PlanRefused for one that nothing measures."""
+    objectives = wanted(block.search.objectives)
+    where = {o.name: block.where("objectives", o.name) for o in objectives}
+    require_measurable(objectives, plan, host, where)
+    return objectives, where
 
 
 def _block(wish: Wish, file: RecipeFile) -> Block:
@@ -207,11 +226,16 @@ class Trying:
     """Plans recipes of a space, to find those that cannot be."""
 
     def __init__(
-        self, plan: Plan, folder: Path, objectives: Sequence[Objective], wish: Wish, store: Store
+        self,
+        plan: Plan,
+        folder: Path,
+        objectives: Sequence[Objective],
+        request: Request,
+        store: Store,
     ) -> None:
-        project = allowed_paths(wish.request.recipe, ()).project
+        project = allowed_paths(request.recipe, ()).project
         self._planner = Planner.of_store(
-            store.root, (*wish.request.allowed, project), trusted=wish.request.trusted
+            store.root, (*request.allowed, project), trusted=request.trusted
         )
         self._files = TrialFiles(plan.file, folder, objectives)
         self._half = halves(plan.file.recipe.data.evaluation)[0]
@@ -261,43 +285,3 @@ def _with(space: Space, place: Place, value: Any) -> Iterator[Overlay]:
             return values[int(digest_of([other.name, number])[:8], 16) % len(values)]
 
         yield space.overlay(choose)
-
-
-def _about(plan: Plan, search: Search, space: Space, seed: int, kind: str) -> dict[str, Any]:
-    """What a search is about, part by part: with another, its journal is of no use."""
-    recipe = plan.file.recipe
-    own = recipe.model_dump(mode="json", exclude={"name", "checks", "search", "steps"})
-    own["model"].pop("weights")
-    own["data"].pop("path")
-    steps = recipe.model_dump(mode="json", include={"steps"})
-    parts = {
-        "recipe": own,
-        "steps": steps,
-        "space": search.model_dump(mode="json", include={"steps", "data", "target"}),
-        "objectives": search.objectives.model_dump(mode="json", exclude_unset=True),
-        "weights": plan.weights_digest,
-        "data": dict(plan.view_digests),
-        "versions": [_versions(plan, space), installed("optuna"), yolodeploy.__version__],
-        "sampler": kind,
-        "seed": seed,
-    }
-    return {"format": _FORMAT, **{name: digest_of(part)[:16] for name, part in parts.items()}}
-
-
-def _versions(plan: Plan, space: Space) -> Mapping[str, Any]:
-    """Versions of the tools of all steps that the space names."""
-    names = {name for entry in space.steps for name in _names(entry)}
-    registry: Registry = load_registry()
-    found = {
-        f"{owner.NAME}.{step.name}": dict(step.versions(owner))
-        for owner, step in registry.offered(plan.backend)
-        if step.name in names
-    }
-    return {**found, **plan.versions()}
-
-
-def _names(entry: SearchStep) -> Iterator[str]:
-    if entry.one_of is None:
-        yield entry.name
-    for inner in (inner for way in entry.one_of or () for inner in way):
-        yield from _names(inner)

@@ -126,7 +126,8 @@ class _Search:
         """The next recipes to try: those in the air when a search was stopped, then new ones; none if the budget is spent."""
         begun = self._begun()
         done = len(self._tried())
-        left = min(BATCH, self.prepared.trials - done // BATCH * BATCH)
+        trials = self.prepared.trials
+        left = BATCH if trials is None else min(BATCH, trials - done // BATCH * BATCH)
         if done % BATCH:  # all of the batch had been proposed before the first was tried
             return begun
         minutes = self.prepared.minutes

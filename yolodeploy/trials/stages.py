@@ -7,7 +7,6 @@ earlier batches alone, so that it does not matter which of a batch ends first.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -182,12 +181,10 @@ def _stage(
     """Bring the trials that are still open to a goal."""
     going = [trial for trial in trials if trial.open]
     named = [(f"{t.candidate.name}{suffix}", t.candidate.overlay) for t in going]
-    start = time.monotonic()
     results = workshop.results(named, half, goal)
-    share = (time.monotonic() - start) / max(1, len(going))
     for trial, result in zip(going, results, strict=True):
         found = trial.outcome
-        trial.outcome = replace(found, seconds=round(found.seconds + share, 1))
+        trial.outcome = replace(found, seconds=round(found.seconds + result.seconds, 1))
         if result.error or result.made is None:
             trial.end(Stage.FAILED, reason_of(result.error))
             continue

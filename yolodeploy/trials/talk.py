@@ -62,8 +62,8 @@ class BatchTalk:
         text = figures_text(self._prepared.objectives, outcome.figures)
         if outcome.stage != Stage.ALL:
             text = f"given up: {outcome.why}"
-        total = self._prepared.trials
-        self._console.info(f"{tried.number} of {total}: {text} ({outcome.seconds:.1f} s)")
+        total = f" of {self._prepared.trials}" if self._prepared.trials else ""
+        self._console.info(f"{tried.number}{total}: {text} ({outcome.seconds:.1f} s)")
 
     def front(self, front: Sequence[int], seconds: float, tried: Sequence[Tried]) -> None:
         """Say how far the search is, and which trials nothing beats."""

@@ -282,6 +282,9 @@ def test_what_cannot_be_searched_is_refused_before_anything_runs(world: World, c
     result = _search(world)
     assert (result.code, world.log) == (code, [])
     assert message in result.error
+    if block and case != "no device":
+        checked = world.run("check", "pot.yaml")
+        assert (checked.code, checked.error) == (code, result.error)
 
 
 def test_objectives_that_no_label_or_runtime_measures(

@@ -18,7 +18,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_cluster(command, "; or measure on this host of hosts.toml (see `yolodeploy hosts`)")
     space = "a file that is the search block, in place of the recipe's"
     command.add_argument("--space", type=Path, metavar="FILE", help=space)
-    trials = "how many recipes to try (default: the block's budget, or 40)"
+    trials = "how many recipes to try (default: the block's budget; 40 if that has neither)"
     command.add_argument("--trials", type=_count, metavar="N", help=trials)
     minutes = "how long to search, all runs together; what is begun is finished"
     command.add_argument("--minutes", type=_minutes, metavar="M", help=minutes)
