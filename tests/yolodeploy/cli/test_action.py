@@ -167,10 +167,16 @@ def test_a_deploy_is_summed_up_and_commented_once(runner: Any, world: World) -> 
     assert asked.splitlines()[-5:] == [*constraint, "--index-url", "https://a", f"{ROOT}[ncnn]"]
     assert action.run("run") == 0, action.printed
     assert action.outputs["run"]["exit-code"] == "0"
+    stopped = re.search(
+        r"^::stop-commands::(\w{32})$.*^::\1::$", action.printed, re.MULTILINE | re.DOTALL
+    )
+    assert stopped
+    assert "2 of 2 shipped" in stopped[0]
     assert sorted(path.name for path in world.bundle.parent.glob("[!.]*")) == ["pot", "pot-two"]
     assert (world.root.parent / "temp/yolodeploy/store/objects").is_dir()
     summary = (world.root.parent / "job.md").read_text(encoding="utf-8")
-    assert "pot-two" in summary
+    assert "**yolodeploy**: 2 of 2 shipped" in summary
+    assert "<summary>Compared with each other</summary>" in summary
     comment = "Comment on the pull request"
     assert action.run(comment) == 0, action.printed
     assert action.run(comment) == 0, action.printed
