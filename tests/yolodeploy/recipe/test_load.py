@@ -24,7 +24,7 @@ WRONG: dict[str, tuple[list[tuple[str, str]], int, str]] = {
         (
             "pot.yaml:1:1: `target` is missing: the device to ship to\n"
             "pot.yaml:8:1: unknown key `taget`. Perhaps you meant `target`. "
-            "Allowed: name, model, data, target, steps, checks, seed, extends."
+            "Allowed: name, model, data, target, steps, checks, seed, search, extends."
         ),
     ),
     "nothing alike": (
@@ -364,7 +364,7 @@ WRONG |= {
         2,
         "\n".join(
             f"pot.yaml:{8 + n}:1: unknown key `k{n}`. Allowed: name, model, data, target, steps, checks, "
-            "seed, extends."
+            "seed, search, extends."
             for n in range(20)
         )
         + "\nand 5 more",
