@@ -2,6 +2,7 @@ from .api.batch import Failures, Results
 from .api.built import Built, build
 from .api.checked import Checked, check
 from .api.deployed import Result, deploy
+from .api.logged import LoggedRun, log_mlflow
 from .api.planned import Plan, PlanStep, plan
 from .api.remeasured import Proof, remeasure
 from .api.searched import Searched, search
@@ -14,6 +15,7 @@ __all__ = [
     "Built",
     "Checked",
     "Failures",
+    "LoggedRun",
     "Plan",
     "PlanStep",
     "Proof",
@@ -25,6 +27,7 @@ __all__ = [
     "build",
     "check",
     "deploy",
+    "log_mlflow",
     "plan",
     "remeasure",
     "search",

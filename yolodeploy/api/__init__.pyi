@@ -2,6 +2,7 @@ from .batch import Ended, Failures, Results
 from .built import Built, build
 from .checked import Checked, check
 from .deployed import Result, deploy
+from .logged import LoggedRun, log_mlflow, require_mlflow
 from .planned import Plan, PlanStep, plan
 from .remeasured import Proof, remeasure
 from .searched import Searched, search
@@ -13,6 +14,7 @@ __all__ = [
     "Checked",
     "Ended",
     "Failures",
+    "LoggedRun",
     "Plan",
     "PlanStep",
     "Proof",
@@ -25,8 +27,10 @@ __all__ = [
     "check",
     "chosen_host",
     "deploy",
+    "log_mlflow",
     "plan",
     "remeasure",
     "search",
+    "require_mlflow",
     "verify",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from yolodeploy.errors import EnvironmentProblem
 from yolodeploy.system import Console, one_line, shown_json
 
 if TYPE_CHECKING:
-    from yolodeploy.api import Session
+    from yolodeploy.api import Proof, Result, Session
     from yolodeploy.store import Store
 
 
@@ -105,6 +106,39 @@ def add_cluster(command: argparse.ArgumentParser, more: str = "") -> None:
     """Where jobs run; `more` is what else `--on` does."""
     where = "run jobs on a cluster: ray (one of this command's own on this machine), auto, host:port or ray://host:port"
     command.add_argument("--on", metavar="HOST" if more else "CLUSTER", help=where + more)
+
+
+def add_mlflow(command: argparse.ArgumentParser) -> None:
+    """`--mlflow URI`: where figures are logged."""
+    where = (
+        "log the figures to this MLflow server; `env`: to the one that MLFLOW_TRACKING_URI names"
+    )
+    command.add_argument("--mlflow", metavar="URI", help=where)
+
+
+def log_results(
+    options: argparse.Namespace, console: Console, results: Iterable[Result | Proof]
+) -> None:
+    """Log what was measured. A server that is down costs a warning, not the deployment, which is done."""
+    if options.mlflow is None:
+        return
+    from yolodeploy.api import log_mlflow
+
+    uri = None if options.mlflow == "env" else options.mlflow
+    for result in results:
+        if result.measures:
+            try:
+                console.info(str(log_mlflow(result, uri)))
+            except EnvironmentProblem as problem:
+                console.warn(str(problem))
+
+
+def require_logger(options: argparse.Namespace) -> None:
+    """Refuse --mlflow where its client is missing, before anything runs."""
+    if options.mlflow is not None:
+        from yolodeploy.api import require_mlflow
+
+        require_mlflow()
 
 
 def print_result(console: Console, options: argparse.Namespace, value: object, text: str) -> None:

@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolodeploy.cli.common import add_building, print_result, require_own, session_of
+from yolodeploy.cli.common import (
+    add_building,
+    add_mlflow,
+    log_results,
+    print_result,
+    require_logger,
+    require_own,
+    session_of,
+)
 from yolodeploy.cli.several import exit_code
 from yolodeploy.errors import RecipeError
 from yolodeploy.system import Console
@@ -41,6 +49,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     form = "print the figures in Markdown, for a comment on a pull request, instead of the table"
     command.add_argument("--markdown", action="store_true", help=form)
+    add_mlflow(command)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -51,6 +60,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.markdown and options.json:
         raise RecipeError("--markdown and --json are two forms of the result: give one of them.")
     require_own(options.dist, DIST, "--dist")
+    require_logger(options)
     found = deploy(
         options.recipes,
         on=options.on,
@@ -62,6 +72,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         raises=False,
         session=session_of(options, console),
     )
+    log_results(options, console, found)
     rows = [each.plain() for each in found]
     if options.markdown:
         console.result(deployments_markdown(rows))

@@ -6,7 +6,16 @@ import argparse
 from pathlib import Path
 
 from yolodeploy.cli.commands.deploy import DIST
-from yolodeploy.cli.common import add_host, add_recipe, print_result, require_own, session_of
+from yolodeploy.cli.common import (
+    add_host,
+    add_mlflow,
+    add_recipe,
+    log_results,
+    print_result,
+    require_logger,
+    require_own,
+    session_of,
+)
 from yolodeploy.errors import ChecksFailed
 from yolodeploy.system import Console
 
@@ -23,6 +32,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--key", type=Path, metavar="FILE", help="the Ed25519 private key (PEM) to sign with"
     )
+    add_mlflow(command)
     shared = "a team's store that may have the artifact (default: YOLODEPLOY_STORE)"
     command.add_argument("--store", metavar="URL", help=shared)
 
@@ -33,6 +43,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from yolodeploy.report import report_table
 
     require_own(options.dist, DIST, "--dist")
+    require_logger(options)
     session = session_of(options, console)
     try:
         proof = remeasure(
@@ -42,5 +53,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if not options.json:
             console.result(report_table(failed.report))
         raise
+    log_results(options, console, [proof])
     print_result(console, options, proof.plain(), str(proof))
     return 0
