@@ -30,7 +30,7 @@ __all__ = [
     "log_mlflow",
     "plan",
     "remeasure",
-    "search",
     "require_mlflow",
+    "search",
     "verify",
 ]
