@@ -209,13 +209,20 @@ def _falls(report: Report) -> Iterator[Markup]:
             continue
         (first, start), (_, end) = found[0], found[-1]
         changes = [
-            Bar(step, figure, text=f"{'+' if figure > before else '-'}{text(abs(figure - before))}",
+            Bar(step, figure, text=_change(figure - before, text),
                 note=f"{step}: {text(before)} to {text(figure)}", colour=_colour(figure - before))
             for (_, before), (step, figure) in pairwise(found)
         ]  # fmt: skip
         whole = Bar(first, start, text=text(start), colour="source")
         ships = Bar("ships", end, text=text(end), colour="artifact")
         yield waterfall(f"{title}, step by step", [whole, *changes, ships], Axis(unit, 0))
+
+
+def _change(change: float, text: Callable[[float], str]) -> str:
+    size = text(abs(change))
+    if size == text(0.0):
+        return "unchanged"
+    return f"{'+' if change > 0 else '-'}{size}"
 
 
 def _losses(report: Report) -> Iterator[Markup]:

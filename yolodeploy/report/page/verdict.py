@@ -86,12 +86,11 @@ def _size(report: Mapping[str, Any]) -> Card:
 
 
 def _latency(measures: Sequence[Measure]) -> Card:
-    latency, ratio = one(measures, Key.LATENCY), one(measures, Key.LATENCY_RATIO)
+    latency, speedup = one(measures, Key.LATENCY), one(measures, Key.SPEEDUP)
     if latency.artifact is None:
         return Card("latency", "not measured", latency.reason)
-    figure = f"{latency.artifact:.2f} ms"
-    if not ratio.artifact:
-        return Card("latency", figure, ratio.reason)
-    if ratio.artifact > 1:
-        return Card("latency", figure, f"{ratio.artifact:.2f} times that of the fp32 export")
-    return Card("latency", figure, f"{1 / ratio.artifact:.2f} times as fast as the fp32 export")
+    figure, times = f"{latency.artifact:.2f} ms", speedup.artifact
+    if not times:
+        return Card("latency", figure, speedup.reason)
+    how = f"{times:.2f} times as fast as" if times >= 1 else f"{1 / times:.2f} times that of"
+    return Card("latency", figure, f"{how} the fp32 export of the model as loaded")
