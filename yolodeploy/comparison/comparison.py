@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yolodeploy.comparison.documents import comparison_markdown, comparison_value
 from yolodeploy.comparison.groups import Group, grouped
+from yolodeploy.comparison.plain import comparison_value
 from yolodeploy.comparison.reading import read_subjects
 from yolodeploy.comparison.table import comparison_table
 from yolodeploy.errors import VerificationFailed
@@ -27,6 +27,8 @@ class Comparison:
 
     def markdown(self) -> str:
         """For a pull request."""
+        from yolodeploy.comparison.markdown import comparison_markdown
+
         return comparison_markdown(self.groups, self.problems)
 
     def page(self) -> str:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from yolodeploy.cli.common import print_result, write_new
-from yolodeploy.errors import VerificationFailed
+from yolodeploy.errors import EnvironmentProblem, VerificationFailed
 from yolodeploy.system import Console, shown
 
 HELP = "compare bundles: size, accuracy, latency, recipes"
@@ -29,8 +29,15 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Print the comparison; what could not be read is left out, and decides the exit code."""
+    from yolodeploy.backend import MANIFEST
     from yolodeploy.comparison import read_comparison
 
+    if options.html and any(
+        (above / MANIFEST).is_file() for above in options.html.absolute().parents
+    ):
+        raise EnvironmentProblem(
+            f"{shown(options.html)}: lies in a bundle, which must stay as it was deployed. Choose another place for the page."
+        )
     found = read_comparison(options.bundles)
     for problem in found.problems:
         console.error(problem)
