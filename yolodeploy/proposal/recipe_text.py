@@ -81,21 +81,21 @@ def _model(model: Model, paths: Paths) -> Iterator[str]:
 def _data(images: Images, advised: Advised, paths: Paths) -> Iterator[str]:
     yield "data:"
     yield f"  path: {scalar(paths.data)}"
-    shown = f"{images.evaluated:,}"
-    if images.evaluated < images.available:
-        shown += f" of {images.available:,} images; remove `images` to take all"
-    else:
-        shown += f" image{'s' * (images.evaluated != 1)}"
-    what = (
-        "the artifact is compared on them"
-        if images.labelled
-        else "they have no labels, so only fidelity is measured"
-    )
-    yield f"  evaluation: {_view(images.evaluation)}  # {shown}: {what}"
+    yield f"  evaluation: {_view(images.evaluation)}  # {_measured_on(images)}"
     if images.calibration and advised.reads("calibration"):
         yield f"  calibration: {_view(images.calibration)}  # for the ranges of activations"
     elif images.calibration is None:
-        yield from comment(f"No `calibration:`, because {images.because}.", "  ")
+        yield from comment(f"No `calibration:`, because {images.because.rstrip('.')}.", "  ")
+
+
+def _measured_on(images: Images) -> str:
+    """How many images are measured on, and how to take more."""
+    one = "image" if images.available == 1 else "images"
+    if images.evaluated < images.available:
+        told = f"measured on {images.evaluated:,} of {images.available:,} images; remove `images` to take all"
+    else:
+        told = f"measured on {images.evaluated:,} {one}"
+    return told if images.labelled else f"{told}; without labels only fidelity tells"
 
 
 def _view(view: View) -> str:
