@@ -93,11 +93,11 @@ def deployed(project: Path, *names: str) -> list[str]:
 
 
 def report(project: Path, browser: Browser) -> None:
-    """The page of a bundle, light and dark: what ships, the pictures that differ most."""
+    """The page of a bundle: what ships, and the pictures that differ most; the charts, in the dark."""
     (bundle,) = deployed(project, "pc-int8-two-images")
     page = project / bundle / "report.html"
-    shoot(browser, page, "report.png")
-    shoot(browser, page, "report-dark.png", scheme="dark")
+    shoot(browser, page, "report.png", height=1010)
+    shoot(browser, page, "report-accuracy.png", part="#accuracy", scheme="dark")
 
 
 def compare(project: Path, browser: Browser) -> None:
@@ -114,15 +114,20 @@ def terminal(project: Path, _browser: Browser) -> None:
 
 
 def shoot(
-    browser: Browser, page: Path, name: str, height: int = 900, scheme: str = "light"
+    browser: Browser,
+    page: Path,
+    name: str,
+    height: int = 900,
+    scheme: str = "light",
+    part: str = "",
 ) -> None:
-    """A picture of the top of a page, of 1100 pixels in width."""
+    """A picture of a page from its top, or from a part of it, of 1100 pixels in width."""
     view = {"width": 1100, "height": height}
     context = browser.new_context(viewport=view, color_scheme=scheme)
     opened = context.new_page()
     problems: list[str] = []
     opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.goto(page.as_uri())
+    opened.goto(f"{page.as_uri()}{part}")
     raw = opened.screenshot()
     context.close()
     if problems:
