@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
+from faster_coco_eval import mask_api_new_cpp as mask_api
 from numpy.typing import NDArray
+
+from yolodeploy.tasks.segment import Masks
 
 RECALLS = (np.arange(100) + 0.5) / 100
 AREAS = [[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]]
@@ -51,6 +54,12 @@ def figures(average: Table) -> list[float]:
     every, *sizes = np.moveaxis(average, 2, 0)
     means = [_mean(every), _mean(every[0]), *map(_mean, sizes)]
     return [*means, *every.mean(0).tolist()]
+
+
+def pixels(masks: Masks, which: int) -> NDArray[np.bool_]:
+    """One mask as flags `[height, width]`, as COCO's code decodes it."""
+    flags: NDArray[np.bool_] = mask_api.decode([masks.coco()[which]])[:, :, 0].astype(np.bool_)
+    return flags
 
 
 def _mean(values: Table) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from forging import mend
 from world import World
 
@@ -42,6 +43,19 @@ def test_a_bundle_has_pictures_and_curves_unless_images_are_to_stay(world: World
     assert read_pictures(world.bundle / "pictures.json") == pictures
     stored = {path: value for path, value in before.items() if str(world.cache) in path}
     assert stored.items() <= world.state().items()  # nothing was measured again
+
+
+def test_names_with_markup_pass_through_as_they_are(world: World) -> None:
+    names = ["<script>alert(1)</script>", "&amp;'\"><img src=x>", "blue"]
+    world.weights(names=names)
+    data = yaml.safe_load((world.root / "data/data.yaml").read_text())
+    data["names"] = dict(enumerate(names))
+    (world.root / "data/data.yaml").write_text(yaml.safe_dump(data))
+    world.good()
+    pictures = read_pictures(world.bundle / "pictures.json").pictures
+    shown = {shape.name for each in pictures for shape in (*(each.truth or ()), *each.source)}
+    assert {*names[:2]} <= shown <= {*names}
+    assert "<script>alert" not in (world.bundle / "report.html").read_text(encoding="utf-8")
 
 
 def test_without_labels_there_are_pictures_but_no_curves(world: World) -> None:

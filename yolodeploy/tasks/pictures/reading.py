@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from yolodeploy.tasks.pictures.picture import (
     MAX_JPEG,
     MAX_PICTURES,
     MAX_SHAPES,
+    MAX_SIDE,
     Picture,
     Pictures,
 )
@@ -26,9 +28,10 @@ _TASKS = ("detect", "segment", "pose", "obb", "classify")
 _MARKS = (None, "lost", "added", "changed")
 _CHOSEN = ("worst", "sample")
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
-_JPEG = b"\xff\xd8\xff"
+_START, _MARK = b"\xff\xd8", 0xFF  # of a JPEG, and of each of its segments
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the others are tables
 _MAX_PARTS, _MAX_POINTS, _MAX_LINES = 16, 256, 256
-_MAX_SIDE, _FAR = 1 << 20, 1e6  # pixels of an image, and of a point
+_MAX_PIXELS, _FAR = 1 << 20, 1e6  # pixels of an image, and of a point
 T = TypeVar("T")
 
 
@@ -139,7 +142,7 @@ def _share(raw: Any, where: str) -> float | None:
 
 
 def _side(raw: Any, where: str) -> int:
-    if isinstance(raw, bool) or not isinstance(raw, int) or not 1 <= raw <= _MAX_SIDE:
+    if isinstance(raw, bool) or not isinstance(raw, int) or not 1 <= raw <= _MAX_PIXELS:
         raise ValueError(
             f"{where} must be a whole number of pixels, at least 1, but is {_short(raw)}"
         )
@@ -174,9 +177,23 @@ def _image(raw: Any, where: str) -> bytes:
         data = base64.b64decode(raw, validate=True) if isinstance(raw, str) else b""
     except (binascii.Error, ValueError):
         data = b""
-    if not data.startswith(_JPEG) or len(data) > MAX_JPEG:
-        raise ValueError(f"{where} must be a JPEG of at most {MAX_JPEG >> 10} KiB in base64")
+    if not 1 <= max(_jpeg_size(data)) <= MAX_SIDE or len(data) > MAX_JPEG:
+        raise ValueError(
+            f"{where} must be a JPEG of at most {MAX_SIDE} pixels and {MAX_JPEG >> 10} KiB in base64"
+        )
     return data
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Height and width as the first frame of a JPEG says (ITU T.81, annex B); zeros if it has none."""
+    place = len(_START)
+    while data.startswith(_START) and place + 9 <= len(data) and data[place] == _MARK:
+        kind, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        if kind in _FRAMES:
+            height, width = struct.unpack_from(">HH", data, place + 5)
+            return int(height), int(width)
+        place += 2 + length
+    return 0, 0
 
 
 def _no_number(text: str) -> float:

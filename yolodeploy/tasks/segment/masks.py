@@ -50,11 +50,17 @@ class Masks:
         size = [self.height, self.width]
         return [{"size": size, "counts": runs.decode("ascii")} for runs in self.runs]
 
-    def pixels(self, which: int) -> Flags:
-        """One mask as flags `[height, width]`."""
-        decoded = mask_api.decode([self.coco()[which]])
-        flags: Flags = decoded[:, :, 0].astype(np.bool_)
-        return flags
+    def part(self, which: int) -> tuple[Flags, int, int]:
+        """The smallest part `[rows, columns]` of the image that one mask lies in, with its left and top."""
+        (mask,) = self.coco()[which : which + 1]
+        left, top, across, down = map(int, mask_api.toBbox([mask])[0])
+        edges = np.cumsum(mask_api.toUncompressedRLE([mask])[0]["counts"]) - left * self.height
+        changes = np.zeros(across * self.height + 1, np.int8)
+        changes[edges[:-1:2]] = 1  # outside ends here, and inside behind the next
+        changes[edges[1::2]] -= 1
+        columns = np.cumsum(changes[:-1], dtype=np.int8).astype(np.bool_)
+        flags: Flags = columns.reshape(across, self.height)[:, top : top + down].T
+        return flags, left, top
 
 
 @dataclass(frozen=True)

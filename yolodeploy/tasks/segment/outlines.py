@@ -3,52 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
 
-from yolodeploy.tasks.segment.masks import Floats64, Masks
+from yolodeploy.tasks.segment.masks import Masks
 from yolodeploy.tasks.shapes import Point, point
 
 MAX_PARTS, MAX_POINTS = 4, 40  # of a mask: its largest parts, and points of each
-_FINE = 1 / 500  # of the longer side of the image, which pages show that small
-_LEAST = 0.01  # of a mask: smaller parts are left out
+_FINE = 1000  # pixels of the longer side of an image, at which masks of larger ones are looked at
+_OFF = (
+    2 / _FINE
+)  # of the longer side, by which a polygon may lie beside the edge: pages show images that small
+_LEAST = 0.01  # of the largest part: smaller ones are left out
 
 
-def mask_outlines(masks: Masks, boxes: Floats64) -> Iterator[tuple[tuple[Point, ...], ...]]:
-    """The outer edges of each mask; none of a mask without a pixel. Holes are not shown.
-
-    `boxes` `[n, 4]` are left, top, right and bottom of where the masks lie.
-    """
+def mask_outlines(masks: Masks) -> Iterator[tuple[tuple[Point, ...], ...]]:
+    """The outer edges of each mask; none of a mask without a pixel. Holes are not shown."""
     for which in range(len(masks)):
-        yield _outlines(masks, which, boxes[which]) if masks.areas[which] else ()
+        yield _outlines(masks, which) if masks.areas[which] else ()
 
 
-def _outlines(masks: Masks, which: int, box: Floats64) -> tuple[tuple[Point, ...], ...]:
-    pixels, (left, top) = masks.pixels(which), (0, 0)
-    edges = np.concatenate([np.floor(box[:2]) - 2, np.ceil(box[2:]) + 2])
-    edges = edges.clip(0, (masks.width, masks.height) * 2).astype(int)
-    part = pixels[edges[1] : edges[3], edges[0] : edges[2]]
-    if np.count_nonzero(part) == masks.areas[which]:  # else the mask leaves its box
-        pixels, (left, top) = part, edges[:2].tolist()
-    contours, _ = cv2.findContours(
-        pixels.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-    )
-    found = sorted(((cv2.contourArea(each), each) for each in contours), key=lambda pair: -pair[0])
-    least = _LEAST * masks.areas[which]
-    kept = [found[0], *(pair for pair in found[1:MAX_PARTS] if pair[0] >= least)]
-    fine = max(masks.width, masks.height) * _FINE
+def _outlines(masks: Masks, which: int) -> tuple[tuple[Point, ...], ...]:
+    flags, left, top = masks.part(which)
+    step = -(-max(masks.width, masks.height) // _FINE)
+    step = step if flags[::step, ::step].any() else 1
+    pixels = np.ascontiguousarray(flags[::step, ::step], np.uint8)
+    contours, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    sizes = np.array([cv2.contourArea(each) for each in contours])
+    order = np.argsort(-sizes, kind="stable")[:MAX_PARTS]
+    kept = [place for place in order.tolist() if sizes[place] >= _LEAST * sizes[order[0]]]
+    off = max(masks.width, masks.height) / step * _OFF
     return tuple(
-        tuple(point(x + left + 0.5, y + top + 0.5) for x, y in _simplified(contour, fine))
-        for _, contour in kept
+        tuple(
+            point(left + (x + 0.5) * step, top + (y + 0.5) * step)
+            for x, y in _simplified(contours[place], off)
+        )
+        for place in kept
     )
 
 
-def _simplified(contour: object, fine: float) -> list[list[float]]:
-    """Points that lie no farther from the contour than so many pixels, or than it takes for few points."""
-    array = np.asarray(contour)
+def _simplified(contour: Any, off: float) -> list[list[int]]:
+    """Points `[n, 2]` from which the contour lies no farther than so many pixels, or than it takes for few points."""
     while True:
-        points = cv2.approxPolyDP(array, fine, True)[:, 0]
+        points: list[list[int]] = cv2.approxPolyDP(contour, off, True)[:, 0].tolist()
         if len(points) <= MAX_POINTS:
-            return [[float(x), float(y)] for x, y in points.tolist()]
-        fine *= 1.25
+            return points
+        off *= 1.25

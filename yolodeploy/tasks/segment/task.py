@@ -13,7 +13,7 @@ from yolodeploy.backend import OUTPUT, PROTOTYPES
 from yolodeploy.tasks.average_precision import mean_precision
 from yolodeploy.tasks.comparison import against_labels, image_fidelity, of_boxes
 from yolodeploy.tasks.curves import curves_of
-from yolodeploy.tasks.detection import corners_of, main_part, part_differences, rows_fault
+from yolodeploy.tasks.detection import main_part, part_differences, rows_fault
 from yolodeploy.tasks.measures import Curve, Key, Measure
 from yolodeploy.tasks.segment.contract import COEFFICIENTS, segment_output_text
 from yolodeploy.tasks.segment.found import (
@@ -166,15 +166,14 @@ class Segment:
 
     def shapes(self, found: Segments) -> tuple[Shape, ...]:
         """Masks; of one without a pixel its box."""
-        outlines = mask_outlines(found.masks, found.boxes.astype(np.float64))
+        outlines = mask_outlines(found.masks)
         boxes = box_outlines(found.boxes)
         shown = (outline or box for outline, box in zip(outlines, boxes, strict=True))
         return shapes_of(self.names, found.classes, found.scores, shown)
 
     def truth_shapes(self, truth: SegmentTruth) -> tuple[Shape, ...]:
         """The labelled masks; of one without a pixel nothing but the class."""
-        outlines = mask_outlines(truth.masks, corners_of(truth.boxes))
-        return shapes_of(self.names, truth.classes, None, outlines)
+        return shapes_of(self.names, truth.classes, None, mask_outlines(truth.masks))
 
     def marks(self, source: Segments, artifact: Segments) -> Marks:
         """What both share, by IoU of the masks."""

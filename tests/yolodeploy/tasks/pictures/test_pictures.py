@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,12 @@ def test_whatever_is_found_the_file_stays_small(tmp_path: Path) -> None:
     assert len(json.loads(crammed)["pictures"]) < 24
 
 
+def _jpeg(height: int, width: int, more: int = 0) -> str:
+    """An image of one colour in base64, with so many bytes behind it."""
+    _, data = cv2.imencode(".jpg", np.zeros((height, width), np.uint8))
+    return base64.b64encode(data.tobytes() + bytes(more)).decode()
+
+
 GOOD: dict[str, Any] = {
     "image": "a.png",
     "digest": f"sha256:{'0' * 64}",
@@ -145,7 +152,7 @@ GOOD: dict[str, Any] = {
     "height": 3,
     "chosen": "worst",
     "fidelity": 0.5,
-    "jpeg": "/9j/4A==",
+    "jpeg": _jpeg(3, 4),
     "truth": None,
     "source": [],
     "artifact": [],
@@ -159,9 +166,11 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"height": True}, "pictures[0].height must be a whole number of pixels"),
     ({"chosen": "best"}, "pictures[0].chosen must be one of worst, sample, but is best"),
     ({"fidelity": 1.5}, "pictures[0].fidelity must be a number from 0 to 1, but is 1.5"),
-    ({"jpeg": "PHN2Zz4="}, "pictures[0].jpeg must be a JPEG of at most 96 KiB in base64"),
-    ({"jpeg": "/9j/!"}, "pictures[0].jpeg must be a JPEG of at most 96 KiB in base64"),
-    ({"jpeg": "/9j/" + "A" * 200_000}, "pictures[0].jpeg must be a JPEG of at most 96 KiB"),
+    ({"jpeg": "PHN2Zz4="}, "pictures[0].jpeg must be a JPEG of at most 480 pixels and 96 KiB"),
+    ({"jpeg": "/9j/4A=="}, "pictures[0].jpeg must be a JPEG of at most 480 pixels and 96 KiB"),
+    ({"jpeg": _jpeg(481, 4)}, "pictures[0].jpeg must be a JPEG of at most 480 pixels"),
+    ({"jpeg": _jpeg(4, 4) + "!"}, "pictures[0].jpeg must be a JPEG of at most 480 pixels"),
+    ({"jpeg": _jpeg(4, 4, 200_000)}, "pictures[0].jpeg must be a JPEG of at most 480 pixels"),
     ({"source": {}}, "pictures[0].source must be a list, but is an object"),
     ({"source": [SHAPE] * 101}, "pictures[0].source has 101 entries, and at most 100 are allowed"),
     ({"more": 1}, "pictures[0] has an unknown key more"),
@@ -187,7 +196,7 @@ def test_what_is_wrong_with_a_foreign_file_is_said(change: dict[str, Any], probl
     def written(picture: dict[str, Any]) -> bytes:
         return json.dumps({"format": 1, "task": "detect", "pictures": [picture]}).encode()
 
-    assert parse_pictures(written(GOOD)).pictures[0].jpeg == b"\xff\xd8\xff\xe0"
+    assert parse_pictures(written(GOOD)).pictures[0].jpeg == base64.b64decode(GOOD["jpeg"])
     with pytest.raises(ValueError) as caught:
         parse_pictures(written({**GOOD, **change}))
     assert str(caught.value).startswith(problem) or problem in str(caught.value)

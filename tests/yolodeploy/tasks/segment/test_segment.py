@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import coco_objects
 import cv2
 import numpy as np
 import pytest
@@ -128,7 +129,7 @@ def test_golden_data_has_masks_as_coco_writes_them() -> None:
         mask = row["mask"]
         pixels = mask_api.decode([{"size": mask["size"], "counts": mask["counts"]}])[:, :, 0]
         assert mask["size"] == [96, 128]
-        assert (pixels == found.masks.pixels(place)).all()
+        assert (pixels == coco_objects.pixels(found.masks, place)).all()
         assert mask["area"] == pixels.sum()
         assert row["class"] == found.classes[place]
         assert row["box"] == pytest.approx(found.boxes[place].tolist(), abs=1e-3)
@@ -165,7 +166,10 @@ def test_outlines_of_masks_are_bounded_and_close_to_them() -> None:
     drawn = np.zeros(size, np.uint8)
     for outline in first.outlines:
         cv2.fillPoly(drawn, [np.array(outline).astype(np.int32)], (1,))
-    both, either = (drawn > 0) & masks.pixels(0), (drawn > 0) | masks.pixels(0)
+    both, either = (
+        (drawn > 0) & coco_objects.pixels(masks, 0),
+        (drawn > 0) | coco_objects.pixels(masks, 0),
+    )
     assert both.sum() / either.sum() > 0.97
     assert pixel.outlines == (((7.5, 9.5),),)
     assert sum(map(len, teeth.outlines)) <= MAX_POINTS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import coco_objects
 import cv2
 import numpy as np
 import pytest
@@ -45,7 +46,12 @@ def test_masks_are_packed_as_coco_packs_them(seed: int, at_once: int) -> None:
     for place, each in enumerate(wanted):
         packed = mask_api.encode(np.asfortranarray(each[:, :, None]))[0]["counts"]
         assert masks.runs[place] == packed
-        assert (masks.pixels(place) == each).all()
+        assert (coco_objects.pixels(masks, place) == each).all()
+        if each.any():
+            part, left, top = masks.part(place)
+            rows, columns = np.flatnonzero(each.any(1)), np.flatnonzero(each.any(0))
+            assert (left, top) == (columns[0], rows[0])
+            assert (part == each[top : rows[-1] + 1, left : columns[-1] + 1]).all()
     iou = masks.iou(masks)
     for one, two in np.ndindex(iou.shape):
         both, either = (wanted[one] & wanted[two]).sum(), (wanted[one] | wanted[two]).sum()
@@ -88,8 +94,8 @@ def test_each_pixel_is_sampled_between_prototypes_inside_the_box(box: Letterboxe
             value = _pixel(prototypes, coefficients[place], u, v)
             wanted[y, x] = value > 0 and x0 <= x < x1 and y0 <= y < y1
             sure[y, x] = abs(value) > 0.05  # older OpenCV rounds places to 1/32
-        assert (masks.pixels(place) == wanted)[sure].all()
-        assert masks.areas[place] == masks.pixels(place).sum()
+        assert (coco_objects.pixels(masks, place) == wanted)[sure].all()
+        assert masks.areas[place] == coco_objects.pixels(masks, place).sum()
     assert masks.areas[2] == masks.areas[3] == 0  # no pixel's corner lies in these boxes
     assert masks.areas[0] > masks.areas[1] > 0
 
@@ -103,7 +109,9 @@ def test_polygons_are_painted_with_the_smaller_on_top() -> None:
     small = _polygon((10.5, 10.5), (15.5, 10.5), (15.5, 15.5), (10.5, 15.5))
     for order in ((large, small), (small, large)):
         truth = paint(order, 20, 20)
-        masks = {polygon: truth.masks.pixels(place) for place, polygon in enumerate(order)}
+        masks = {
+            polygon: coco_objects.pixels(truth.masks, place) for place, polygon in enumerate(order)
+        }
         wanted = np.zeros((2, 20, 20), np.bool_)
         wanted[0, 2:13, 2:13] = wanted[1, 10:16, 10:16] = True  # with the pixels of the outline
         wanted[0] &= ~wanted[1]
@@ -169,7 +177,7 @@ def test_masks_are_those_that_ultralytics_predicts(
     )  # it scales by whole pixels
     wrong = total = 0
     for mask, place in zip(theirs.masks.data.numpy() > 0, shown.tolist(), strict=True):
-        ours = found.masks.pixels(place)
+        ours = coco_objects.pixels(found.masks, place)
         left, top, right, bottom = np.ceil(found.boxes[place]).astype(int)
         wrong += int((ours != mask).sum())
         total += int((right - left) * (bottom - top))

@@ -40,7 +40,7 @@ def _found(masks: list[SegmentTruth], scores: list[float], classes: list[int]) -
     packing = Packing(HEIGHT, WIDTH)
     boxes = np.zeros((len(masks), 4), np.float32)
     for place, each in enumerate(masks):
-        pixels = each.masks.pixels(0)
+        pixels = coco_objects.pixels(each.masks, 0)
         packing.add(pixels.T, 0, 0)
         x, y = np.flatnonzero(pixels.any(0)), np.flatnonzero(pixels.any(1))
         if len(x):
