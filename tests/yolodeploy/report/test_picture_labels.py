@@ -14,7 +14,17 @@ def _box(x: float, y: float, name: str = "triangle") -> Shape:
 
 def test_labels_do_not_cover_each_other_and_stay_in_the_image() -> None:
     frame = Frame(640, 480)
-    corners = [(10, 100), (12, 101), (14, 99), (630, 3), (629, 5), (0, 470), (0, 300)]
+    corners = [
+        (10, 100),
+        (12, 101),
+        (14, 99),
+        (630, 3),
+        (629, 5),
+        (0, 470),
+        (0, 471),
+        (2, 472),
+        (0, 300),
+    ]
     found = labels([_box(x, y) for x, y in corners], frame)
     wide = 0.62 * frame.letter * len("triangle 0.50")
     spans = [(each.x - wide, each.x) if each.ends else (each.x, each.x + wide) for each in found]

@@ -166,12 +166,21 @@ def test_the_command_shows_a_report_alone_and_a_bundle_that_was_changed(deployed
         ("list.json", "list.json: cannot be read as a report: it is not a JSON object"),
         ("other.json", "other.json: its report is not one that this release can show (KeyError("),
         ("wrong.json", "wrong.json: its report is not one that this release can show ("),
+        (
+            "endless.json",
+            "endless.json: its report is not one that this release can show (Overflow",
+        ),
+        ("nan.json", "nan.json: its report is not one that this release can show (ValueError("),
     ],
 )
 def test_what_is_no_bundle_is_refused(deployed: World, argument: str, problem: str) -> None:
     deployed.write("list.json", "[]")
     deployed.write("other.json", '{"name": "x"}')
     deployed.write("wrong.json", '{"artifact": {"bytes": 1}, "checks": 5, "measures": "no"}')
+    deployed.write("endless.json", '{"artifact": {"bytes": 1e999}}')
+    report = json.loads((deployed.bundle / "report.json").read_text())
+    report["curves"]["source"]["precision_recall"]["precision"][0] = float("nan")
+    deployed.write("nan.json", json.dumps(report))
     result = deployed.run("report", argument)
     assert result.code == 4
     assert result.error.startswith(problem)

@@ -16,6 +16,7 @@ from yolodeploy.report.page.assembly import report_page
 from yolodeploy.system import read_json, shown
 from yolodeploy.tasks import Pictures, read_pictures
 
+_UNSHOWABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UndefinedError)
 _PARTS = {
     "curves": "curves of precision, recall and confidence",
     "latencies": "the distribution of latencies",
@@ -55,7 +56,7 @@ def bundle_page(path: Path, *, images: bool = True) -> BundlePage:
     found = _found(path, images=images)
     try:
         page = report_page(found.report, found.sets, found.pictures)
-    except (LookupError, TypeError, ValueError, AttributeError, UndefinedError) as error:
+    except _UNSHOWABLE as error:
         raise EnvironmentProblem(
             f"{shown(path)}: its report is not one that this release can show ({error!r}). Deploy the recipe again."
         ) from error

@@ -15,7 +15,7 @@ from yolodeploy.report.page.shapes import SIGNS, Drawn, Frame, Label, drawn, lab
 from yolodeploy.tasks import Picture, Pictures, Shape
 
 _MARKS = ("lost", "added", "changed")
-_MOST_LABELS = 12  # shapes of a panel that are named even if nothing about them differs
+_MOST_LABELS = 9  # shapes of a panel that are named even if nothing about them differs
 _PANELS = {"truth": "labels", "source": "source model", "artifact": "artifact"}
 
 

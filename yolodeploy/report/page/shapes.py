@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from yolodeploy.tasks import Shape
@@ -90,15 +90,25 @@ def _label(shape: Shape, frame: Frame, taken: list[tuple[float, float, float]]) 
     wide = _WIDE * letter * len(text)
     begin = min(max(left, 0.2 * letter), frame.width - wide - 0.2 * letter)
     ends = begin < left  # it would not fit otherwise
-    y = top - 0.3 * letter if top > 1.2 * letter else top + letter
-    for _ in range(_MOST_MOVES):
-        if not any(_meet((begin, begin + wide, y), other, letter) for other in taken):
-            break
-        y += 1.15 * letter
-    y = min(y, frame.height - 0.3 * letter)
+    wanted = top - 0.3 * letter if top > 1.2 * letter else top + letter
+    lines = [line for line in _lines(wanted, letter) if letter <= line <= frame.height - letter / 4]
+    free = (
+        line
+        for line in lines
+        if not any(_meet((begin, begin + wide, line), other, letter) for other in taken)
+    )
+    y = next(free, lines[0] if lines else letter)
     taken.append((begin, begin + wide, y))
     x = frame.width - 0.2 * letter if ends else begin
     return Label(shape.mark or "", text, round(x, 1), round(y, 1), ends)
+
+
+def _lines(wanted: float, letter: float) -> Iterator[float]:
+    """Where a label would be, and then the lines below and above, the nearest first."""
+    yield wanted
+    for step in range(1, _MOST_MOVES):
+        yield wanted + 1.15 * letter * step
+        yield wanted - 1.15 * letter * step
 
 
 def _meet(
