@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 
 from reference.text import code, sentence, table
@@ -52,7 +53,7 @@ def _usage(prog: str, actions: list[argparse.Action]) -> str:
         bare._add_action(action)
     formatter = argparse.HelpFormatter(prog, width=90)
     formatter.add_usage(None, bare._actions, bare._mutually_exclusive_groups)
-    return formatter.format_help().strip().removeprefix("usage: ")
+    return re.sub(r"(?m)^( {7}|usage: )", "", formatter.format_help().strip())
 
 
 def _options(command: argparse.ArgumentParser) -> str:
@@ -64,7 +65,7 @@ def _option(action: argparse.Action) -> tuple[str, str]:
     names = action.option_strings or [""]
     shown = ", ".join(code(f"{name} {value}".strip()) for name in names)
     text = sentence(action.help or "")
-    if action.choices and not isinstance(action, argparse._SubParsersAction):
+    if action.choices:
         text = f"{text} One of {', '.join(map(code, action.choices))}."
     if not action.option_strings and action.default is not None:
         text = f"{text} Default: {code(action.default)}."
@@ -74,5 +75,5 @@ def _option(action: argparse.Action) -> tuple[str, str]:
 def _value(action: argparse.Action) -> str:
     if action.nargs == 0:
         return ""
-    name = action.metavar or action.dest.upper()
+    name = action.metavar or "|".join(action.choices or ()) or action.dest.upper()
     return name if isinstance(name, str) else " ".join(name)

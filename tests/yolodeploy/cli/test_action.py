@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -139,6 +140,7 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return make
 
 
+@pytest.mark.skipif(not which("check-jsonschema"), reason="pip install 'yolodeploy[dev]'")
 def test_it_is_valid_and_takes_no_input_for_code() -> None:
     checked = subprocess.run(
         ["check-jsonschema", "--builtin-schema", "vendor.github-actions", ROOT / "action.yml"],
@@ -154,6 +156,26 @@ def test_it_is_valid_and_takes_no_input_for_code() -> None:
     for name, described in ACTION["inputs"].items():
         assert described["description"], name
         assert any(f"inputs.{name}" in json.dumps(step) for step in STEPS), name
+
+
+@pytest.mark.skipif(not which("check-jsonschema"), reason="pip install 'yolodeploy[dev]'")
+def test_the_page_about_it_is_complete(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "ci.md").read_text(encoding="utf-8")
+    for name in ACTION["inputs"]:
+        assert f"| `{name}` |" in page, name
+    for name in ACTION["outputs"]:
+        assert f"`{name}`" in page, name
+    workflow = tmp_path / "models.yml"
+    workflow.write_text(page.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    given = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"]["deploy"]["steps"][1]
+    assert set(given["with"]) <= set(ACTION["inputs"])
+    checked = subprocess.run(
+        ["check-jsonschema", "--builtin-schema", "vendor.github-workflows", workflow],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout
 
 
 def test_a_deploy_is_summed_up_and_commented_once(runner: Any, world: World) -> None:
