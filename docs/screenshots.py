@@ -39,6 +39,17 @@ FORMS: Mapping[str, str] = {  # recipes for one device, from large to small
     "pc-int8": "[{export: {precision: fp32}}, {quantize: {min_sqnr: 26}}]",
     "pc-int8-two-images": "[{export: {precision: fp32}}, {quantize: {subset: 2, spare_dominant: false}}]",
 }
+SEARCH = """
+search:
+  steps:
+    - export: {precision: fp32}
+    - one_of:
+        - w8
+        - quantize: {min_sqnr: {choice: [22, 24, 26, 28, 30]}, method: {choice: [mse, percentile]}}
+        - quantize: {subset: {choice: [2, 8, 32]}, spare_dominant: {choice: [false, true]}}
+  objectives: {size_mb, map_drop: 0.03}
+  budget: {trials: 16}
+"""
 THEME = TerminalTheme(
     (250, 250, 250),
     (40, 44, 52),
@@ -107,6 +118,14 @@ def compare(project: Path, browser: Browser) -> None:
     shoot(browser, project / "compare.html", "compare.png")
 
 
+def search(project: Path, browser: Browser) -> None:
+    """The page of a search: the front among all trials."""
+    base = (project / "pc-w8.yaml").read_text(encoding="utf-8").replace("pc-w8", "pc-search")
+    (project / "pc-search.yaml").write_text(base + SEARCH, encoding="utf-8")
+    run(project, "search", "pc-search.yaml")
+    shoot(browser, project / "search" / "pc-search.html", "search.png")
+
+
 def terminal(project: Path, _browser: Browser) -> None:
     """What a deploy prints."""
     text = run(project, "deploy", "--undecided=accept", "pc-w8.yaml")
@@ -167,6 +186,7 @@ def draw_terminal(command: str, text: str, name: str) -> None:
 PICTURES: Mapping[str, Callable[[Path, Browser], None]] = {
     "report": report,
     "compare": compare,
+    "search": search,
     "terminal": terminal,
 }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from reference.text import Schema, allowed, default, sentence, table
 from yolodeploy.backend import Registry, recipe_schema
 
@@ -20,13 +18,13 @@ def recipe_page(registry: Registry) -> str:
     """Every key of every block."""
     schema = recipe_schema(registry)
     blocks = _blocks(schema)
-    parts = [INTRODUCTION, "## Top level", _table(schema, blocks)]
+    parts = [INTRODUCTION, "## Top level", _table(schema, schema, blocks)]
     for name, keys in blocks.items():
         block = schema["$defs"][name]
         parts += [
-            f"## {' and '.join(f'`{key}`' for key in keys)} {{#{name.lower()}}}",
+            f"## {', '.join(f'`{key}`' for key in keys)} {{#{name.lower()}}}",
             sentence(block.get("description", "")),
-            _table(block, blocks),
+            _table(schema, block, blocks),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -52,34 +50,31 @@ def _references(field: Schema) -> list[str]:
     return [ref.rpartition("/")[2] for ref in refs if ref]
 
 
-def _table(block: Schema, blocks: dict[str, list[str]]) -> str:
+def _table(schema: Schema, block: Schema, blocks: dict[str, list[str]]) -> str:
     required = block.get("required", [])
-    rows = []
-    for key, field in block["properties"].items():
-        takes = allowed(field)
-        for name in _references(field):
-            takes = (
-                takes.replace(f"`{name}`", f"[mapping](#{name.lower()})")
-                if name in blocks
-                else takes
-            )
-        rows.append(
-            (
-                f"`{key}`",
-                _takes(key, takes),
-                default(field, required=key in required),
-                _meaning(field),
-            )
+    rows = [
+        (
+            f"`{key}`",
+            _takes(key, field, blocks),
+            default(field, required=key in required),
+            _meaning(schema, field),
         )
+        for key, field in block["properties"].items()
+    ]
     return table(_HEADER, rows)
 
 
-def _takes(key: str, words: str) -> str:
-    """What a key takes; long lists are on pages of their own."""
+def _takes(key: str, field: Schema, blocks: dict[str, list[str]]) -> str:
+    """What a key takes, with links to blocks; long lists are on pages of their own."""
+    words = allowed(field)
     if key == "device" or (key == "target" and "," in words):
         return "a [device](devices.md)" + (", or [mapping](#target)" if key == "target" else "")
+    for name in blocks.keys() & _references(field):
+        words = words.replace(f"`{name}`", f"[mapping](#{name.lower()})")
     return "list of [steps](steps.md)" if key == "steps" else words
 
 
-def _meaning(field: dict[str, Any]) -> str:
-    return sentence(field.get("description", ""))
+def _meaning(schema: Schema, field: Schema) -> str:
+    """The description of a key, or else of the block that it holds."""
+    blocks = (schema["$defs"][name].get("description", "") for name in _references(field))
+    return sentence(field.get("description") or next(blocks, ""))

@@ -72,10 +72,14 @@ def _kind(schema: Schema) -> str:
     if schema.get("type") == "array":
         items = schema.get("items")
         items = items[0] if isinstance(items, list) else items  # all of a tuple are alike
-        return f"list of ({allowed(items)})" if items else "list"
+        return f"list of {_bracketed(allowed(items))}" if items else "list"
     if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
-        return f"mapping from names to ({allowed(schema['additionalProperties'])})"
+        return f"mapping from names to {_bracketed(allowed(schema['additionalProperties']))}"
     return _KINDS.get(str(schema.get("type")), "any value")
+
+
+def _bracketed(words: str) -> str:
+    return f"({words})" if "," in words else words
 
 
 def default(schema: Schema, *, required: bool) -> str:
