@@ -52,7 +52,7 @@ def quick_measurements(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
 
 
 @pytest.fixture(autouse=True)
-def charts_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def charts_left_out(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave charts empty: most tests of a deployment do not look at them. Those of `report/` draw them."""
     monkeypatch.setattr("yolodeploy.report.charts.drawing._drawn", lambda spec: "")
 
