@@ -105,10 +105,7 @@ def check(
     plans: dict[Path, Plan] = {}
     results: list[Checked] = []
     look = partial(_checked, session=session, run=run, said=set[str](), plans=plans, data=data)
-    with (
-        session.executor(None, run, store) as executor,
-        session.planner(store, executor) as planner,
-    ):
+    with session.planner(store, run) as planner:
         for recipe in asked.recipes:
             results.append(look(planner, recipe))
             if (error := results[-1].error) and not asked.alone:

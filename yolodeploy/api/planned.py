@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from yolodeploy.planning import Plan as Resolved
     from yolodeploy.planning import PlannedStep
+    from yolodeploy.store import Store
 
 
 @dataclass(frozen=True)
@@ -112,24 +113,19 @@ def plan(recipe: PathLike, *, session: Session | None = None) -> Plan:
 
     Raises RecipeError, PlanRefused, ModelError or DataError for what cannot be deployed.
     """
-    from yolodeploy.execution import explain
     from yolodeploy.hosts import LOCAL
     from yolodeploy.measure import evidence_id
-    from yolodeploy.planning import LockFile, problem_here
+    from yolodeploy.planning import problem_here
 
     session, path = session or Session(), Path(recipe)
     store = session.open_store()
     run = session.run_of("plan", [path])
-    with (
-        session.executor(None, run, store) as executor,
-        session.planner(store, executor) as planner,
-    ):
+    with session.planner(store, run) as planner:
         resolved = planner.plan(path)
     for text in resolved.warnings:
         session.console.warn(text)
     if session.console.level >= 1:
-        for line in explain(resolved, store, LockFile.beside(resolved)):
-            session.console.detail(line)
+        _explain(resolved, store, session)
     steps = tuple(_step(planned, cached=store.peek(planned.id)) for planned in resolved.steps)
     asked, target = resolved.file.recipe, resolved.target
     return Plan(
@@ -151,6 +147,14 @@ def plan(recipe: PathLike, *, session: Session | None = None) -> Plan:
         warnings=resolved.warnings,
         session=session,
     )
+
+
+def _explain(resolved: Resolved, store: Store, session: Session) -> None:
+    from yolodeploy.execution import explain
+    from yolodeploy.planning import LockFile
+
+    for line in explain(resolved, store, LockFile.beside(resolved)):
+        session.console.detail(line)
 
 
 def _step(planned: PlannedStep, *, cached: bool) -> PlanStep:

@@ -99,17 +99,28 @@ class Session:
         wait_passively(environment)
         return LocalChild(self.console, run, environment, lasting=lasting)
 
-    def planner(self, store: Store, executor: Executor) -> Planner:
-        """A planner whose executor reads weights that nobody has read yet."""
-        from yolodeploy.deployment import Request
-        from yolodeploy.jobs import work_of
+    @contextlib.contextmanager
+    def planner(self, store: Store, run: Run) -> Iterator[Planner]:
+        """A planner; weights that nobody has read yet are read by an executor, which is started when it is needed."""
         from yolodeploy.planning import Planner
 
-        def elsewhere(recipe: Path) -> None:
-            request = Request(recipe, self.allowed, self.store, trusted=self.trusted)
-            executor.plan(work_of(request, store.root))
+        with contextlib.ExitStack() as stack:
+            started: list[Executor] = []
 
-        return Planner.of_store(store.root, self.allowed, trusted=self.trusted, elsewhere=elsewhere)
+            def elsewhere(recipe: Path) -> None:
+                from yolodeploy.deployment import Request
+                from yolodeploy.jobs import work_of
+
+                if not started:
+                    started.append(stack.enter_context(self.executor(None, run, store)))
+                request = Request(recipe, self.allowed, self.store, trusted=self.trusted)
+                started[0].plan(work_of(request, store.root))
+
+            yield stack.enter_context(
+                Planner.of_store(
+                    store.root, self.allowed, trusted=self.trusted, elsewhere=elsewhere
+                )
+            )
 
     def cluster(self, on: str, run: Run, store: Store) -> RayCluster:
         """A cluster; raises RecipeError if `on` does not name one, EnvironmentProblem if Ray is not installed."""
