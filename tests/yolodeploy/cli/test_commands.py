@@ -109,6 +109,7 @@ def test_plan_text_and_json(deployed: World) -> None:
                 "measures",
                 "conditions",
                 "evidence",
+                "bytes_by_layer_reason",
                 "chain",
                 "curves",
                 "latencies",
