@@ -157,6 +157,16 @@ def test_the_command_shows_a_report_alone_and_a_bundle_that_was_changed(deployed
     assert "pictures: pictures.json cannot be read: it lacks format" in result.out
 
 
+def test_the_page_of_a_deployment_that_failed(world: World) -> None:
+    world.recipe(extra="checks: {size_mb: 0.001}\n")
+    world.write("failed.json", world.deploy("--json").out)
+    result = world.run("report", "failed.json", "-o", "failed.html")
+    assert result.code == 0, result.err
+    page = (world.root / "failed.html").read_text(encoding="utf-8")
+    assert '<p class="verdict failed">' in page
+    assert "does not ship for" in page
+
+
 @pytest.mark.parametrize(
     ("argument", "problem"),
     [

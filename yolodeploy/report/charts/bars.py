@@ -21,7 +21,7 @@ from yolodeploy.report.charts.drawing import (
 from yolodeploy.report.charts.lines import axis
 from yolodeploy.report.charts.values import Axis, Bar, colour_of, short
 
-_ROW, _LETTER = 22, 0.62 * FONT  # pixels: height of a row, width of a letter of a wide font
+_ROW, _LETTER = 22, 0.6 * FONT  # pixels: height of a row, width of a letter of a wide font
 _MOST_NAME, _MOST_TEXT = 18, 14  # letters of a name, and of the text behind a bar
 
 

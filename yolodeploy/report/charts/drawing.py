@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 Spec = dict[str, Any]
 
-FONT = 12  # pixels, at the natural size of a chart
+FONT = 13  # pixels, at the natural size of a chart
 WIDTH = 420  # pixels of a whole chart at its natural size: as wide as a phone
 _SVG = "http://www.w3.org/2000/svg"
 _INVALID = re.compile(
@@ -44,8 +44,8 @@ _CONFIG: Spec = {
         "tickColor": "var(--line)",
         "labelPadding": 4,
         "titlePadding": 6,
-        "minExtent": 30,
-        "maxExtent": 30,
+        "minExtent": 35,
+        "maxExtent": 35,
         "tickCount": 5,
         "labelFlush": False,
     },
@@ -59,10 +59,10 @@ _CONFIG: Spec = {
 class Margins:
     """Pixels around the area of the data."""
 
-    left: int = 54
+    left: int = 60
     right: int = 14
     top: int = 8
-    bottom: int = 42
+    bottom: int = 44
 
 
 @dataclass(frozen=True)

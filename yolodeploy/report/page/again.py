@@ -51,7 +51,7 @@ class _Found:
 def bundle_page(path: Path, *, images: bool = True) -> BundlePage:
     """The page of a bundle, or of a `report.json` alone, of this release or an older one; `images` shows its pictures.
 
-    Raises EnvironmentProblem if it is neither.
+    What `deploy --json` prints of a deployment whose checks failed is a report, too. Raises EnvironmentProblem if it is neither.
     """
     found = _found(path, images=images)
     try:
@@ -73,7 +73,9 @@ def _found(path: Path, *, images: bool) -> _Found:
         return _of_bundle(bundle, images=images)
     file = path / REPORT if path.is_dir() else path
     try:
-        return _Found(None, read_json(file, links=True))
+        value = read_json(file, links=True)
+        failed = "error" in value and isinstance(value.get("report"), dict)
+        return _Found(None, value["report"] if failed else value)
     except FileNotFoundError:
         what = f"has no {REPORT}" if path.is_dir() else "does not exist"
         reason = f"{what}, so it is no bundle. Name a folder that `yolodeploy deploy` wrote, such as dist/NAME, or a {REPORT}."

@@ -128,7 +128,10 @@ def _class_note(m: Measure) -> str:
 
 
 def latencies(report: Report, measures: Sequence[Measure]) -> Group:
-    """How latencies of the artifact and of the float export are distributed."""
+    """How latencies of the artifact and of the float export are distributed.
+
+    Waiting for a processor is subtracted from a run; one of which nothing is left says nothing.
+    """
     if reason := one(measures, Key.LATENCY).reason:
         return Group(notes=[f"Not measured: {reason}."])
     found = report.get("latencies")
@@ -136,7 +139,7 @@ def latencies(report: Report, measures: Sequence[Measure]) -> Group:
         return Group(notes=[_absence(report, "latencies")])
     names = {"artifact": ("artifact", "artifact"), "float": ("fp32 export", "source")}
     series = [
-        Series(title, [(float(ms), 0.0) for ms in found[name]], colour)
+        Series(title, [(float(ms), 0.0) for ms in found[name] if ms > 0], colour)
         for name, (title, colour) in names.items()
         if found.get(name)
     ]

@@ -70,7 +70,7 @@ def test_a_chart_is_plain_static_svg_the_same_each_time(name):
 def test_a_line_goes_through_its_points_and_names_them_under_the_pointer():
     series = [Series("artifact", [(0, 0.25), (1, 0.75)]), Series("source", [(0, 0.5), (1, 1)])]
     drawn = line_chart("precision", series, Axis("recall", 0, 1), Axis("precision", 0, 1))
-    width = 420 - 54 - 14
+    width = 420 - 60 - 14
     lines = [e.get("d") for e in tree(drawn).iter("path") if e.get("stroke-width") == "2.25"]
     assert lines == [f"M0,100L{width},0", f"M0,150L{width},50"]  # the first series lies on top
     assert "artifact: precision 0.25 at recall 0" in texts(drawn)
