@@ -76,7 +76,19 @@ class TrialFiles:
 
 def as_yaml(value: Mapping[str, Any]) -> str:
     """Plain values as recipes are written: what has no mapping or list in it on one line."""
-    text: str = yaml.safe_dump(
-        value, default_flow_style=None, sort_keys=False, width=_WIDE, allow_unicode=True
+    text: str = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        default_flow_style=None,
+        sort_keys=False,
+        width=_WIDE,
+        allow_unicode=True,
     )
     return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Indents the entries of a list below their key."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002 - PyYAML's signature
+        super().increase_indent(flow, indentless=False)

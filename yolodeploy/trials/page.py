@@ -61,6 +61,7 @@ def search_page(searched: Searched) -> str:
         front=[_judged(searched, judged) for judged in searched.front],
         own=None if _own_is_best(searched) else _judged(searched, searched.own),
         trials=[_trial(searched, tried) for tried in searched.tried],
+        given_up=any(tried.outcome.why for tried in searched.tried),
         refused=[(describe(overlay), why) for overlay, why in searched.refused],
     )
 
@@ -79,9 +80,11 @@ def _axes(objectives: Sequence[Objective]) -> Iterator[tuple[Objective, Objectiv
 
 
 def _chart(searched: Searched, x: Objective, y: Objective) -> Any:
-    tried = [searched.own.tried, *searched.tried]
+    own, chosen = searched.own.tried, {judged.tried.number for judged in searched.front}
+    again = {tried.number for tried in searched.tried if tried.outcome.id == own.outcome.id}
+    tried = [t for t in (own, *searched.tried) if t.number not in again]
     known = [t for t in tried if {x.name, y.name} <= t.outcome.figures.keys()]
-    chosen = {judged.tried.number for judged in searched.front}
+    known.sort(key=lambda t: t.number not in chosen)
     points = {t.number: _point(t, x.name, y.name, chosen) for t in known}
     front = [points[number] for number in chosen if number in points]
     title = f"{_AXES[y.name]} over {_AXES[x.name]}: all trials, on the half that was searched"
@@ -97,7 +100,7 @@ def _chart(searched: Searched, x: Objective, y: Objective) -> Any:
 def _point(tried: Tried, x: str, y: str, chosen: set[int]) -> Point:
     figures = tried.outcome.figures
     name = f"trial {tried.number}" if tried.number else "the recipe itself"
-    group = "front" if tried.number in chosen else _GROUPS.get(tried.outcome.stage, "")
+    group = "on the front" if tried.number in chosen else _GROUPS.get(tried.outcome.stage, "")
     group = group if tried.number else "the recipe itself"
     note = f"{name}: {shown_figure(x, figures[x].value)}, {shown_figure(y, figures[y].value)}"
     note += f"; {describe(tried.overlay)}" if tried.overlay else ""
@@ -111,7 +114,10 @@ def _judged(searched: Searched, judged: Judged) -> dict[str, Any]:
         "number": judged.tried.number,
         "what": describe(judged.tried.overlay) if judged.tried.overlay else "the recipe itself",
         "seen": [shown_figure(o.name, seen[o.name].value) for o in searched.objectives],
-        "held": [with_interval(o.name, judged.held_out.get(o.name)) for o in searched.objectives],
+        "held": [
+            "" if o.name == "size_mb" else with_interval(o.name, judged.held_out.get(o.name))
+            for o in searched.objectives
+        ],
     }
 
 

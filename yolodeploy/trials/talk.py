@@ -61,7 +61,8 @@ class BatchTalk:
         outcome = tried.outcome
         text = figures_text(self._prepared.objectives, outcome.figures)
         if outcome.stage != Stage.ALL:
-            text = f"given up: {outcome.why}"
+            first, _, rest = outcome.why.partition(". ")
+            text = f"given up: {first}{'.' * bool(rest)}"
         total = f" of {self._prepared.trials}" if self._prepared.trials else ""
         self._console.info(f"{tried.number}{total}: {text} ({outcome.seconds:.1f} s)")
 
