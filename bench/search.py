@@ -30,9 +30,8 @@ search:
     - palettize:
         optimize: accuracy
         max_mb: {{choice: [1.9, 1.8]}}
-        group_size: {{choice: [null, 16, 32, 64]}}
-  data:
-    calibration: {{images: {{choice: [32, 64, 128]}}}}
+        group_size: {{choice: [null, 4, 8, 16, 32]}}
+        layers: {{choice: [{{}}, {{head.last: 6}}]}}
   objectives: {{size_mb: 1.9, map_drop, fidelity}}
 """
 

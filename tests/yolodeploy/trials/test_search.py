@@ -107,30 +107,31 @@ def test_a_search_that_is_over_is_not_searched_again_and_a_larger_budget_goes_on
     assert Path(more["front"][1]["recipe"]).name == "pot-search-2.yaml"
 
 
-@pytest.mark.parametrize("after", [1, 3, 6, 9, 12, 17])
-def test_a_killed_search_goes_on_to_the_same_end(
-    spoiled: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, after: int
+def test_a_search_that_is_killed_again_and_again_comes_to_the_same_end(
+    spoiled: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Killed where something is noted of a trial: while it is proposed, tried or told."""
+    """Killed where something is noted of a trial: when it is proposed, tried or told."""
     from optuna.storages import JournalStorage
 
     copy_world(spoiled.root, tmp_path / "whole")
     monkeypatch.chdir(tmp_path / "whole")
     whole = _steps(_good(spoiled))
     monkeypatch.chdir(spoiled.root)
-    noted, calls = JournalStorage.set_trial_user_attr, []
+    noted = JournalStorage.set_trial_user_attr
+    for after in (1, 3, 2, 2, 4):
+        calls: list[Any] = []
 
-    def note(*given: Any) -> None:
-        calls.append(given)
-        if len(calls) == after:
-            raise KeyboardInterrupt
-        noted(*given)
+        def note(*given: Any, calls: list[Any] = calls, after: int = after) -> None:
+            calls.append(given)
+            if len(calls) == after:
+                raise KeyboardInterrupt
+            noted(*given)
 
-    with monkeypatch.context() as killed:
-        killed.setattr(JournalStorage, "set_trial_user_attr", note)
-        assert _search(spoiled).code == 130
-    with Path("search/pot.journal").open("a") as journal:
-        journal.write('{"op_code": 5, "half a li')  # what a kill may leave
+        with monkeypatch.context() as killed:
+            killed.setattr(JournalStorage, "set_trial_user_attr", note)
+            assert _search(spoiled).code == 130
+        with Path("search/pot.journal").open("a") as journal:
+            journal.write('{"op_code": 5, "half a li')  # what a kill may leave
     assert _steps(_good(spoiled)) == whole
 
 
