@@ -7,7 +7,7 @@ dist/ios/ <--place_bundle-- Checks <--run_checks-- Evidence <--obtain_evidence
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -30,13 +30,16 @@ from yolodeploy.measure import (
     run_checks,
 )
 from yolodeploy.planning import LockFile, Plan, Planner, label_warnings, lock_of, require_gpu
-from yolodeploy.report import make_report, report_page
+from yolodeploy.report import make_report
 from yolodeploy.store import Store, Stored
 from yolodeploy.store.remote import shared_store
 from yolodeploy.system import Console, shown
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
+
+    from yolodeploy.bundle import EvidenceSet
+    from yolodeploy.tasks import Pictures
 
 
 @dataclass(frozen=True)
@@ -242,6 +245,14 @@ def _contents(
         golden=evidence.folder / "golden",
         pictures=evidence.pictures if images else None,
         report=report,
-        page=partial(report_page, report),
+        page=partial(_page, report),
         task=info.task,
     )
+
+
+def _page(report: Mapping[str, Any], sets: Sequence[EvidenceSet], pictures: Pictures | None) -> str:
+    from yolodeploy.report import (
+        report_page,
+    )  # late: an unchanged bundle's page is not written again
+
+    return report_page(report, sets, pictures)

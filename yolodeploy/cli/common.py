@@ -87,8 +87,8 @@ def session_of(options: argparse.Namespace, console: Console) -> Session:
     return Session(
         cache=options.cache,
         store=getattr(options, "store", None),
-        allow=options.allow,
-        trusted=options.trusted,
+        allow=getattr(options, "allow", ()),
+        trusted=getattr(options, "trusted", False),
         in_process=not options.apart,
         printer=console,
         command=options.described,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 IMPORTED = """
 import sys
+from dataclasses import replace
 import yolodeploy as yd
 loaded = set(sys.modules)
 assert dir(yd) and yd.deploy and yd.Session
@@ -169,3 +172,25 @@ def test_every_function_is_on_the_page_about_python_and_described() -> None:
         if not name.startswith("_") and callable(found):
             assert f"`{name}`" in page or f"yd.{name}(" in page, name
             assert found.__doc__, name
+
+
+def test_from_a_checkpoint_to_a_comparison(
+    world: World, here: yd.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clay = importlib.import_module("clay")
+    monkeypatch.setattr(clay, "facts", clay.read_facts, raising=False)
+    world.write(".git/HEAD", "")
+    proposed = yd.init("model.clay", data="data/data.yaml", devices=["kiln-a"], session=here)
+    assert proposed.recipes == (Path("recipes/kiln-a.yaml"),)
+    assert str(proposed).endswith("Next: yolodeploy deploy recipes/kiln-a.yaml")
+    session = replace(here, allow=proposed.allow)
+    result = yd.deploy(proposed.recipes[0], raises=False, session=session)
+    assert result.report is not None
+    yd.deploy("pot.yaml", session=here)
+    compared = yd.compare(["dist"])
+    assert compared.labels[-1] == "pot"
+    assert "pot" in compared._repr_html_()
+    assert str(compared) == world.run("compare", "dist").out.rstrip("\n")
+    with pytest.raises(VerificationFailed):
+        yd.compare(["dist/pot", "data"])
+    assert yd.compare(["dist/pot", "data"], raises=False).problems

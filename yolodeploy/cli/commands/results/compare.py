@@ -29,8 +29,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Print the comparison; what could not be read is left out, and decides the exit code."""
+    from yolodeploy.api import compare
     from yolodeploy.backend import MANIFEST
-    from yolodeploy.comparison import read_comparison
 
     if options.html and any(
         (above / MANIFEST).is_file() for above in options.html.absolute().parents
@@ -38,12 +38,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
         raise EnvironmentProblem(
             f"{shown(options.html)}: lies in a bundle, which must stay as it was deployed. Choose another place for the page."
         )
-    found = read_comparison(options.bundles)
+    found = compare(options.bundles, raises=False)
     for problem in found.problems:
         console.error(problem)
-    text = "" if options.json else found.markdown() if options.markdown else found.table()
+    text = "" if options.json else found.markdown() if options.markdown else str(found)
     if options.html:
         write_new(options.html, found.page())
         console.info(f"page: {shown(options.html)}")
-    print_result(console, options, found.value() if options.json else None, text)
+    print_result(console, options, found.plain() if options.json else None, text)
     return VerificationFailed.exit_code if found.problems else 0
