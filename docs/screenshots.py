@@ -39,16 +39,19 @@ FORMS: Mapping[str, str] = {  # recipes for one device, from large to small
     "pc-int8": "[{export: {precision: fp32}}, {quantize: {min_sqnr: 26}}]",
     "pc-int8-two-images": "[{export: {precision: fp32}}, {quantize: {subset: 2, spare_dominant: false}}]",
 }
-SEARCH = """
+SEARCH = f"""\
+name: phone
+{MODEL}
+{DATA}
+target: {{device: iphone-15-pro, os: "18"}}
+steps: [export, palettize]
+checks: {{map_drop: 0.05}}
 search:
   steps:
-    - export: {precision: fp32}
-    - one_of:
-        - w8
-        - quantize: {min_sqnr: {choice: [22, 24, 26, 28, 30]}, method: {choice: [mse, percentile]}}
-        - quantize: {subset: {choice: [2, 8, 32]}, spare_dominant: {choice: [false, true]}}
-  objectives: {size_mb, map_drop: 0.03}
-  budget: {trials: 16}
+    - export
+    - palettize: {{bits: {{choice: [2, 3, 4, 6, 8]}}, compensate: {{choice: [false, true]}}}}
+  objectives: {{size_mb, map_drop: 0.05}}
+  budget: {{trials: 16}}
 """
 THEME = TerminalTheme(
     (250, 250, 250),
@@ -120,10 +123,9 @@ def compare(project: Path, browser: Browser) -> None:
 
 def search(project: Path, browser: Browser) -> None:
     """The page of a search: the front among all trials."""
-    base = (project / "pc-w8.yaml").read_text(encoding="utf-8").replace("pc-w8", "pc-search")
-    (project / "pc-search.yaml").write_text(base + SEARCH, encoding="utf-8")
-    run(project, "search", "pc-search.yaml")
-    shoot(browser, project / "search" / "pc-search.html", "search.png")
+    (project / "phone.yaml").write_text(SEARCH, encoding="utf-8")
+    run(project, "search", "phone.yaml")
+    shoot(browser, project / "search" / "phone.html", "search.png")
 
 
 def terminal(project: Path, _browser: Browser) -> None:
