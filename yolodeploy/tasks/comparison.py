@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
@@ -69,11 +70,12 @@ def _between(measure: Measure, interval: Interval | None, confidence: float) -> 
     return replace(measure, interval=(round(low, 6), round(high, 6)), confidence=confidence)
 
 
-def image_fidelity(artifact: Matches, source: Matches) -> list[float | None]:
+def image_fidelity(both: Iterable[Matches]) -> list[float | None]:
     """How well two models agree in each image alone: the AP50-95 of either against what the other finds with confidence.
 
-    The artifact is matched with what the source found, and the source with what the artifact found: the first shows what
-    was lost, the second what was made up. The lower one counts; None where neither finds anything with confidence.
+    `both` are the artifact matched with what the source found, and the source matched with what the artifact found: the
+    first shows what was lost, the second what was made up. The lower one counts; None where neither finds anything with
+    confidence.
     """
-    lower = np.fmin(image_precision(artifact), image_precision(source))
+    lower = reduce(np.fmin, map(image_precision, both))
     return [None if math.isnan(value) else round(value, 6) for value in lower.tolist()]

@@ -162,12 +162,12 @@ class Detect:
         self, truths: Sequence[Truth], source: Sequence[Detections], artifact: Sequence[Detections]
     ) -> list[float | None]:
         """The AP of either against the other, see `comparison.image_fidelity`."""
-        ours, theirs = (
-            [as_truth(*pair) for pair in zip(found, truths, strict=True)]
-            for found in (artifact, source)
+        return image_fidelity(
+            matches(
+                [as_truth(*pair) for pair in zip(one, truths, strict=True)], other, len(self.names)
+            )
+            for one, other in ((source, artifact), (artifact, source))
         )
-        classes = len(self.names)
-        return image_fidelity(matches(theirs, artifact, classes), matches(ours, source, classes))
 
     def curves(
         self, truths: Sequence[Truth], found: Sequence[Detections]

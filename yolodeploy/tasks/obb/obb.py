@@ -148,12 +148,12 @@ class Obb:
         self, truths: Sequence[Truth], source: Sequence[Rotated], artifact: Sequence[Rotated]
     ) -> list[float | None]:
         """The AP of either against the other, see `comparison.image_fidelity`."""
-        ours, theirs = (
-            [self.as_truth(*pair) for pair in zip(found, truths, strict=True)]
-            for found in (artifact, source)
+        return image_fidelity(
+            matches(
+                [self.as_truth(*p) for p in zip(one, truths, strict=True)], other, len(self.names)
+            )
+            for one, other in ((source, artifact), (artifact, source))
         )
-        classes = len(self.names)
-        return image_fidelity(matches(theirs, artifact, classes), matches(ours, source, classes))
 
     def curves(
         self, truths: Sequence[Truth], found: Sequence[Rotated]

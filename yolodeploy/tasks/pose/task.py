@@ -191,10 +191,9 @@ class Pose:
         self, _truths: Sequence[PoseTruth], source: Sequence[Poses], artifact: Sequence[Poses]
     ) -> list[float | None]:
         """The AP of either's poses against the other's, see `comparison.image_fidelity`."""
-        ours, theirs = ([as_truth(each) for each in found] for found in (artifact, source))
-        classes = len(self.names)
         return image_fidelity(
-            pose_matches(theirs, artifact, classes), pose_matches(ours, source, classes)
+            pose_matches([as_truth(each) for each in one], other, len(self.names))
+            for one, other in ((source, artifact), (artifact, source))
         )
 
     def curves(

@@ -186,10 +186,9 @@ class Segment:
         artifact: Sequence[Segments],
     ) -> list[float | None]:
         """The AP of either's masks against the other's, see `comparison.image_fidelity`."""
-        ours, theirs = ([as_truth(each) for each in found] for found in (artifact, source))
-        classes = len(self.names)
         return image_fidelity(
-            mask_matches(theirs, artifact, classes), mask_matches(ours, source, classes)
+            mask_matches([as_truth(each) for each in one], other, len(self.names))
+            for one, other in ((source, artifact), (artifact, source))
         )
 
     def curves(

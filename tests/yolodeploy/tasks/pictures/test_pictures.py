@@ -15,8 +15,12 @@ from yolodeploy.data import Box, Dataset
 from yolodeploy.tasks import Classify, Pictures, Shape, Tally, choose, parse_pictures, read_pictures
 from yolodeploy.tasks.detection import Detect, Detections
 from yolodeploy.tasks.detection.matching import Truth
+from yolodeploy.tasks.obb import Obb, Rotated
 from yolodeploy.tasks.pictures.picture import MAX_BYTES, MAX_JPEG, MAX_SHAPES, Picture
 from yolodeploy.tasks.pictures.taking import take_pictures
+from yolodeploy.tasks.pose import Pose, Poses
+from yolodeploy.tasks.segment import Segment, Segments
+from yolodeploy.tasks.segment.masks import Packing
 
 MARKUP = '<b onload="x()">&\x00\x1b[31m'
 
@@ -112,6 +116,34 @@ def test_pictures_of_a_classifier_name_the_best_classes(tmp_path: Path) -> None:
     assert worst.truth == (Shape("b"),)
     assert worst.source == (Shape("b", 0.6, mark="changed"), Shape("a", 0.4))
     assert worst.artifact == (Shape("a", 0.7, mark="changed"), Shape("b", 0.3))
+
+
+def _all_tasks() -> list[tuple[Any, Any]]:
+    """Each task that finds objects, with two of them."""
+    boxes = np.array([[10, 10, 40, 40], [60, 10, 90, 40]], np.float32)
+    rest = np.array([0.9, 0.8], np.float32), np.array([0, 0])
+    packing = Packing(80, 120)
+    for left, top in ((10, 10), (60, 10)):
+        packing.add(np.ones((30, 30), np.bool_), left, top)
+    points = np.array([[[15, 15, 1], [35, 35, 1]], [[65, 15, 1], [85, 35, 1]]], np.float32)
+    rotated = np.array([[25, 25, 30, 20, 0.5], [75, 25, 30, 20, 0.5]], np.float32)
+    return [
+        (Segment(("a",)), Segments(boxes, *rest, packing.masks())),
+        (Pose(("a",), (2, 3)), Poses(boxes, *rest, points)),
+        (Obb(("a",)), Rotated(rotated, *rest)),
+    ]
+
+
+@pytest.mark.parametrize(("task", "both"), _all_tasks(), ids=lambda value: type(value).__name__)
+def test_what_is_lost_and_what_is_made_up_counts_alike(task: Any, both: Any) -> None:
+    one, none = both.take(np.array([0])), both.take(np.array([], np.int64))
+    truths = [task.as_truth(both, None)] * 4
+    source, artifact = [both, both, one, none], [both, one, both, none]
+    assert task.image_fidelity(truths, source, artifact) == [1.0, 0.5, 0.5, None]
+    assert task.marks(both, one).source == (None, "lost")
+    assert task.marks(one, both).artifact == (None, "added")
+    curves = task.curves([task.as_truth(both, None)], [one])
+    assert curves["precision_recall"]["precision"][::25] == [1, 1, 1, 0, 0]
 
 
 def test_whatever_is_found_the_file_stays_small(tmp_path: Path) -> None:
