@@ -122,7 +122,7 @@ def prepare(wish: Wish, store: Store, elsewhere: Callable[[Path], None]) -> Prep
         )
     space = _space(block, plan)
     seed = search.seed if wish.seed is None else wish.seed
-    kind = search.sampler or "tpe"
+    kind = search.sampler or ("tpe" if len(objectives) == 1 else "nsga2")
     about = about_search(plan, search, space, seed, kind)
     folder = store.root / "searches" / digest_of(about)[:16]
     trying = Trying(plan, folder, objectives, request, store)

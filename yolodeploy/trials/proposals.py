@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 VIOLATION, PROPOSED = "violation", "proposed"  # attributes of trials
-ATTEMPTS = 60  # proposals in a row without a new recipe, after which there is taken to be none
-_FREE = 20  # of these, after which proposals are drawn at random
+ATTEMPTS = 40  # proposals in a row without a new recipe, after which there is taken to be none
+_FREE = 8  # of these, after which proposals are drawn at random
 _AT_RANDOM = 10  # trials, those that are given included, before there is enough to learn from
 _POPULATION = 10
 AGAIN = "was tried before"
