@@ -15,13 +15,14 @@ add_options = add_building
 def run(options: argparse.Namespace, console: Console) -> int:
     """Make the artifacts and say where they are."""
     from yolodeploy.api import build
-    from yolodeploy.report import summary_table
 
     session = session_of(options, console)
     found = build(
         options.recipes, on=options.on, locked=options.locked, raises=False, session=session
     )
     if len(found) > 1:
+        from yolodeploy.report import summary_table
+
         rows = [each.plain() for each in found]
         print_result(console, options, rows, summary_table(rows))
         return exit_code(found)

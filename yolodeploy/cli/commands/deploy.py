@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from yolodeploy.cli.common import (
     add_building,
@@ -55,7 +55,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Deploy recipes; a failed check still shows the table."""
     from yolodeploy.api import deploy
-    from yolodeploy.report import deployments_markdown, summary_table
 
     if options.markdown and options.json:
         raise RecipeError("--markdown and --json are two forms of the result: give one of them.")
@@ -73,16 +72,23 @@ def run(options: argparse.Namespace, console: Console) -> int:
         session=session_of(options, console),
     )
     log_results(options, console, found)
-    rows = [each.plain() for each in found]
-    if options.markdown:
-        console.result(deployments_markdown(rows))
-    elif len(found) > 1:
-        print_result(console, options, rows, summary_table(rows))
+    if options.markdown or len(found) > 1:
+        _print_rows(options, console, [each.plain() for each in found])
     else:
         _print(options, console, found[0])
     if len(found) == 1 and found[0].error:
         raise found[0].error
     return exit_code(found)
+
+
+def _print_rows(options: argparse.Namespace, console: Console, rows: list[dict[str, Any]]) -> None:
+    """Print a line for each recipe, as a table or in Markdown."""
+    from yolodeploy.report import deployments_markdown, summary_table
+
+    if options.markdown:
+        console.result(deployments_markdown(rows))
+    else:
+        print_result(console, options, rows, summary_table(rows))
 
 
 def _print(options: argparse.Namespace, console: Console, only: Result) -> None:
