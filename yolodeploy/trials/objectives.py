@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from yolodeploy.errors import PlanRefused
 from yolodeploy.hosts import Host
-from yolodeploy.measure import Comparison, Evidence
+from yolodeploy.measure import Comparison, Evidence, pareto_front
 from yolodeploy.planning import Plan
 from yolodeploy.recipe import Objectives, Position
 from yolodeploy.tasks import Key, Measure, one
@@ -160,14 +160,8 @@ def front(
         for key, found in tried.items()
         if all(objective.excess(found[objective.name].value) == 0 for objective in objectives)
     }
+    keys, points = list(kept), list(kept.values())
     best: dict[tuple[float, ...], _Key] = {}
-    for key, values in kept.items():
-        if not any(dominates(other, values) for other in kept.values()):
-            best.setdefault(values, key)
+    for index in pareto_front(points, [True] * len(objectives)):
+        best.setdefault(points[index], keys[index])
     return [best[values] for values in sorted(best)]
-
-
-def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether one is at least as good in everything, and better in something; less is better."""
-    pairs = list(zip(one, other, strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)

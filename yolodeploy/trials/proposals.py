@@ -51,7 +51,7 @@ class Proposals:
         refused: Callable[[Overlay], str | None],
     ) -> None:
         self._journal, self._study = journal, journal.study
-        self._space, self._starts = space, starts
+        self._space, self._places, self._starts = space, space.places(), starts
         self._kind, self._seed, self._refused = kind, seed, refused
         self._seen = set[str]()
         for trial in journal.trials():
@@ -121,17 +121,15 @@ class Proposals:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trial = self._study.ask()
-            return trial, self._space.overlay(lambda place: suggest(trial, place))
+            # Every place, on ways that are not taken as well: so trials have the same genes, which can be crossed.
+            values = {place.name: suggest(trial, place) for place in self._places}
+        return trial, self._space.overlay(lambda place: values[place.name])
 
     def _external(self, point: Point) -> dict[str, Any]:
         """A point in the sampler's words."""
-        domains = {place.name: place for place in self._space.places()}
-        return {
-            name: _word(value)
-            if isinstance(domains[name].domain, Choice) and not domains[name].ways
-            else value
-            for name, value in point.items()
-        }
+        values = {place.name: self._space.usual(place) for place in self._places} | dict(point)
+        plain = {p.name for p in self._places if p.ways or not isinstance(p.domain, Choice)}
+        return {name: v if name in plain else _word(v) for name, v in values.items()}
 
 
 def suggest(trial: Trial, place: Place) -> Any:
@@ -177,7 +175,6 @@ def sampler(kind: str, seed: int) -> BaseSampler:
         return TPESampler(
             n_startup_trials=_AT_RANDOM,
             multivariate=True,
-            group=True,
             constant_liar=True,
             seed=seed,
             constraints_func=_violations,

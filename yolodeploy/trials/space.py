@@ -104,7 +104,7 @@ class Space:
         return found
 
     def usual(self, place: Place) -> Any:
-        """The value to begin with: the parameter's default if that is allowed, else the first or the middle."""
+        """The value to begin with: the parameter's default if that is allowed, else the first or the middle; the first way."""
         step, _, name = place.name.rpartition(".")
         default = self.default(step.rpartition(".")[2], name)
         if isinstance(place.domain, Choice):

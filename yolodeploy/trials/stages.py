@@ -17,11 +17,11 @@ from yolodeploy.deployment import Request
 from yolodeploy.errors import YolodeployError
 from yolodeploy.execution import Run
 from yolodeploy.jobs import Executor, Goal, Result, make_recipes
-from yolodeploy.measure import Comparison, Evidence
+from yolodeploy.measure import Comparison, Evidence, pareto_front
 from yolodeploy.store import Store, Stored
 from yolodeploy.system import Console
 from yolodeploy.trials.files import Half, TrialFiles
-from yolodeploy.trials.objectives import DROPS, Figure, Objective, dominates, figures_of
+from yolodeploy.trials.objectives import DROPS, Figure, Objective, figures_of
 from yolodeploy.trials.space import Overlay
 
 _POSITION = re.compile(r"^\S+?:\d+:\d+: ")
@@ -257,4 +257,4 @@ def _beaten(found: Outcome, other: Outcome, objectives: Sequence[Objective]) -> 
         return False
     names = [o for o in objectives if o.name in ours and o.name in theirs]
     pairs = tuple(tuple(o.coarse(side[o.name].value) for o in names) for side in (theirs, ours))
-    return dominates(*pairs)
+    return pareto_front(pairs, [True] * len(names)) == [0]
