@@ -347,3 +347,28 @@ def test_a_space_of_its_own_and_a_recipe_with_a_block_that_is_deployed(world: Wo
         result.error
         == "space.yaml:3:10: unknown key `trails`. Perhaps you meant `trials`. Allowed: trials, minutes."
     )
+
+
+def test_from_python(spoiled: World) -> None:
+    import yolodeploy as yd
+
+    desk = yd.Session(in_process=True, verbosity=-1)
+    found = yd.search("pot.yaml", trials=4, session=desk)
+    assert repr(found) == "<Searched pot: 4 tried, 2 on the front>"
+    assert [judged.tried.number for judged in found.front] == [0, 4]
+    assert found.front[1].held_out["map_drop"].value == 0
+    assert (found.page, found.figures) == (Path("search/pot.html"), Path("search/pot.json"))
+    assert json.loads(found.figures.read_text())["front"] == json.loads(
+        json.dumps(found.plain()["front"])
+    )
+    assert "pot-search-1.yaml" in found._repr_html_()
+    assert spoiled.run("check", str(found.front[1].recipe)).code == 0
+
+
+def test_without_optuna(spoiled: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yolodeploy.system.distributions._version", lambda _: "missing")
+    result = _search(spoiled)
+    assert result.code == 4
+    assert result.error == (
+        "`yolodeploy search` cannot run here: optuna not installed. Run: pip install 'yolodeploy[search]'."
+    )
