@@ -372,3 +372,20 @@ def test_without_optuna(spoiled: World, monkeypatch: pytest.MonkeyPatch) -> None
     assert result.error == (
         "`yolodeploy search` cannot run here: optuna not installed. Run: pip install 'yolodeploy[search]'."
     )
+
+
+def test_latencies_on_the_device_itself(spoiled: World) -> None:
+    from elsewhere import Elsewhere
+
+    from yolodeploy.execution import Run
+    from yolodeploy.jobs import Here
+    from yolodeploy.store import Store
+    from yolodeploy.system import Console
+    from yolodeploy.trials import Wish, search_recipe
+
+    spoiled.recipe(extra=SPACE.replace("map_drop", "latency_ms"))
+    wish = Wish(Elsewhere().request(spoiled), Path("search"), trials=4)
+    about = Run(["search"], ["pot.yaml"], None, json=False)
+    found = search_recipe(wish, Store(spoiled.cache, print), Console(-1), Here(), about)
+    assert all(tried.outcome.figures["latency_ms"].value > 0 for tried in found.tried)
+    assert found.own.held_out["latency_ms"].value > 0
