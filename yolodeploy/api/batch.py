@@ -26,6 +26,10 @@ class Ended(Protocol):
     """What became of a recipe or bundle."""
 
     @property
+    def label(self) -> str:
+        """What it is called."""
+
+    @property
     def error(self) -> YolodeployError | None:
         """What went wrong; None if nothing did."""
 
@@ -65,9 +69,12 @@ class Results(Sequence[One_co], Generic[One_co]):
         from yolodeploy.api.notebook import head, table
 
         good = sum(each.passed for each in self)
-        rows = [(repr(each).strip("<>"), str(each.error or "")) for each in self]
+        rows = [
+            (each.label, each.error.kind if each.error else "passed", str(each.error or ""))
+            for each in self
+        ]
         top = head(f"{good} of {len(self)}", "passed", good=good == len(self))
-        return top + table(("", "what went wrong"), rows, left=(1,))
+        return top + table(("", "verdict", "what went wrong"), rows, left=(1, 2))
 
 
 class Failures(ExceptionGroup[YolodeployError]):

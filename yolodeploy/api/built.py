@@ -37,6 +37,11 @@ class Built:
     error: YolodeployError | None
 
     @property
+    def label(self) -> str:
+        """What it is called."""
+        return self.name
+
+    @property
     def passed(self) -> bool:
         """Whether there is an artifact."""
         return self.error is None

@@ -38,6 +38,11 @@ class Checked:
     error: YolodeployError | None = None
 
     @property
+    def label(self) -> str:
+        """What it is called."""
+        return shown(self.recipe)
+
+    @property
     def passed(self) -> bool:
         """Whether the recipe can be built, here or elsewhere."""
         return self.error is None

@@ -42,6 +42,11 @@ class Result:
     seconds: float
 
     @property
+    def label(self) -> str:
+        """What it is called."""
+        return self.name
+
+    @property
     def passed(self) -> bool:
         """Whether every check passed and the bundle was written."""
         return self.error is None

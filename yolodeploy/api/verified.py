@@ -39,6 +39,11 @@ class Verified:
     report: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
+    def label(self) -> str:
+        """What it is called."""
+        return shown(self.bundle)
+
+    @property
     def passed(self) -> bool:
         """Whether it is, byte for byte, what was deployed."""
         return not self.faults
