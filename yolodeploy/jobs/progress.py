@@ -59,7 +59,7 @@ class Progress:
         text = str(message[2])
         if message[0] == REPORT:
             done, now = float(message[2]), time.monotonic()
-            pace = self._paces.setdefault(job.id, Pace())
+            pace = self._paces.setdefault(job.id, Pace(now))
             pace.take(now, done, str(message[3]))
             text = f"{_step(job)} {done:.0%} {progress_text(pace, now, str(message[3]))}"
         self._bars.update(self._rows[job.recipe], text=text)

@@ -94,7 +94,7 @@ class Console:
             report.end()
             return
         with new_bars() as bars:
-            pace = Pace()
+            pace = Pace(time.monotonic())
             task = bars.add_task(name, total=1.0, text="", pace=pace)
 
             def show(done: float, text: str) -> None:
@@ -141,7 +141,7 @@ class _Lines:
     def __init__(self, name: str, print_: Callable[[str], None]) -> None:
         self._name, self._print = name, print_
         self._start = self._last = time.monotonic()
-        self._pace = Pace()
+        self._pace = Pace(self._start)
         print_(f"{name} ...")
 
     def __call__(self, done: float, text: str = "") -> None:

@@ -7,15 +7,17 @@ from collections import deque
 
 _WINDOW = 60.0  # seconds of reports that an estimate rests on
 _LEAST = 1.0  # seconds of reports before there is one
+_LONG = 3.0  # seconds after which the time that has passed is worth a word
 _COUNTED = re.compile(r"(\d+)/\d+\b")  # "12/300 calibration images"
 _TURNS = re.compile(r"(\w+) (\d+)/\d+\b")  # "epoch 3/10"
 _Counts = deque[tuple[float, int]]  # time, number of things or turns
 
 
 class Pace:
-    """Reports of one piece of work. A resumed one starts where its first report does."""
+    """Reports of one piece of work that began at `start`, in seconds. A resumed one goes on where its first report is."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: float) -> None:
+        self.start = start
         self._shares = deque[tuple[float, float]]()  # time, share that is done
         self._things, self._turns = _Counts(), _Counts()
 
@@ -33,13 +35,14 @@ class Pace:
                 kept.popleft()
 
     def left(self, now: float) -> float | None:
-        """Seconds that the work will still take; None if nothing tells."""
+        """Seconds that the work will still take; None if nothing tells, or it takes longer than it seemed."""
         if len(self._shares) < 2:
             return None
         (before, from_), (after, to) = self._shares[0], self._shares[-1]
         if after - before < _LEAST or to <= from_:
             return None
-        return max(0.0, (1 - to) * (after - before) / (to - from_) - (now - after))
+        left = (1 - to) * (after - before) / (to - from_) - (now - after)
+        return max(0.0, left) if left > -_LEAST else None
 
     def rate(self, text: str) -> str:
         """How many of the things that a text counts are done in a second, or seconds for each; "" if nothing tells."""
@@ -76,7 +79,9 @@ def clock(seconds: float) -> str:
 
 
 def progress_text(pace: Pace, now: float, text: str) -> str:
-    """What a progress line says after the share: time that is left, what the work says, and how fast it goes."""
-    left = pace.left(now)
-    parts = [f"{clock(left)} left" if left is not None else "", text, pace.rate(text)]
-    return ", ".join(filter(None, parts))
+    """What a progress line says after the share: time that is left, or has passed, what the work says, and how fast it goes."""
+    left, passed = pace.left(now), now - pace.start
+    time = f"{clock(passed)} so far" if passed >= _LONG else ""
+    if left is not None:
+        time = f"{clock(left)} left"
+    return ", ".join(filter(None, (time, text, pace.rate(text))))

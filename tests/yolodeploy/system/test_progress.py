@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import Any
 
 import pytest
@@ -15,19 +16,20 @@ from yolodeploy.system.pace import Pace, progress_text
 
 
 def test_time_left_and_things_a_second() -> None:
-    pace = Pace()
+    pace = Pace(0.0)
     assert progress_text(pace, 0.0, "") == ""
+    assert progress_text(pace, 65.0, "convert") == "1:05 so far, convert"
     for second in range(11):
         pace.take(float(second), 0.05 * second, f"{4 * second}/80 images")
     assert progress_text(pace, 10.0, "40/80 images") == "0:10 left, 40/80 images, 4/s"
     assert progress_text(pace, 14.0, "40/80 images").startswith("0:06 left")
-    assert progress_text(pace, 99.0, "40/80 images").startswith("0:00 left")
+    assert progress_text(pace, 99.0, "40/80 images").startswith("1:39 so far")
     pace.take(15.0, 0.0, "1/80 images")  # the next part
-    assert progress_text(pace, 15.0, "1/80 images") == "1/80 images"
+    assert progress_text(pace, 15.0, "1/80 images") == "0:15 so far, 1/80 images"
 
 
 def test_a_training_that_goes_on_counts_from_where_it_was() -> None:
-    pace = Pace()
+    pace = Pace(0.0)
     text = ""
     for second in range(0, 121, 5):
         text = f"epoch {51 + second // 40}/100, loss 1.000"
@@ -39,7 +41,11 @@ def _frame(width: int, text: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("COLUMNS", str(width))
     bars = new_bars()
     bars.add_task(
-        "export mlpackage (fp32, to compare with)", total=1.0, completed=0.4, text=text, pace=Pace()
+        "export mlpackage (fp32, to compare with)",
+        total=1.0,
+        completed=0.4,
+        text=text,
+        pace=Pace(time.monotonic()),
     )
     out = io.StringIO()
     RichConsole(width=width, file=out).print(bars.get_renderable())
