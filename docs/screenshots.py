@@ -157,11 +157,14 @@ def shoot(
 
 
 def save(raw: bytes, name: str) -> None:
-    """Write a PNG with as many colours as fit the limit."""
+    """Write a PNG, with fewer colours if it would not fit the limit."""
     picture = Image.open(io.BytesIO(raw)).convert("RGB")
-    for colours in (256, 128, 64):
+    for colours in (None, 256, 128):
+        # This method keeps colours of small areas, such as a green tick beside a large picture.
+        method = Image.Quantize.MAXCOVERAGE
+        fewer = picture.quantize(colours, method, dither=Image.Dither.NONE) if colours else picture
         packed = io.BytesIO()
-        picture.quantize(colours, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
+        fewer.save(packed, "PNG", optimize=True)
         if packed.tell() <= LIMIT:
             break
     else:
