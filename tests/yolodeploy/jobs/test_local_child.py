@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,7 +42,10 @@ def test_the_same_bytes_report_and_messages_as_in_one_process(
     lock = world.lock.read_bytes()
     here = world.run("deploy", "pot.yaml", "--json")
     assert world.lock.read_bytes() == lock
-    assert apart.err == here.err
+    slow = re.compile(
+        r"^.+( done in \d|  *\d+%).*\n", re.MULTILINE
+    )  # depends on how fast the machine is
+    assert slow.sub("", apart.err) == slow.sub("", here.err)
     assert apart.json["artifact"] == here.json["artifact"]
     assert apart.json["measures"][0] == here.json["measures"][0]
     assert [step["cached"] for step in apart.json["steps"]] == [False] * 3
