@@ -1,6 +1,7 @@
 """The documentation as a site: built without a warning, complete, and without a request to anywhere."""
 
 import re
+import shutil
 import subprocess
 import sys
 from html import unescape
@@ -62,6 +63,28 @@ def test_no_page_loads_anything_from_elsewhere(site):
                 assert target.exists(), f"{page.name} loads {address}"
     for style in site.rglob("*.css"):
         assert not re.search(r"url\([\"']?https?:|@import", style.read_text(encoding="utf-8"))
+
+
+def test_the_search_works_from_a_disk(site):
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'yolodeploy[dev]'")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None)
+    if chromium is None:
+        pytest.skip("no Chromium here. Run: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        tab, heard = browser.new_page(), []
+        tab.on("console", lambda message: heard.append(message.text))
+        tab.on("pageerror", lambda error: heard.append(str(error)))
+        tab.on("request", lambda request: heard.append(request.url))
+        tab.goto((site / "reference" / "steps.html").as_uri())
+        # The page listens to keys, once it has started.
+        tab.get_by_placeholder("Search").press_sequentially("palettize", delay=50)
+        tab.wait_for_selector(".md-search-result__item", state="attached")
+        found = tab.inner_text(".md-search-result__list")
+        browser.close()
+    assert "palettize" in found
+    assert [text for text in heard if not text.startswith(("file:", "data:", "blob:"))] == []
 
 
 def text_of(page):
