@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from yolodeploy.errors import PlanRefused
 from yolodeploy.hosts import Host
-from yolodeploy.measure import Comparison, Evidence, pareto_front
+from yolodeploy.measure import Comparison, Evidence
 from yolodeploy.planning import Plan
 from yolodeploy.recipe import Objectives, Position
 from yolodeploy.tasks import Key, Measure, one
@@ -47,14 +48,18 @@ class Objective:
         """Whether it is a latency, which differs from run to run."""
         return self.name in TIMES
 
-    def coarse(self, value: float) -> float:
-        """The figure to the differences that count; a smaller one is better. To be better than the source model is luck."""
+    def units(self, value: float) -> float:
+        """The figure in units of the smallest difference that counts; a smaller one is better. To be better than the source model is luck."""
         if self.timed:
-            import math
+            return math.log(max(value, 1e-9)) / _SHARE
+        units = max(0.0, value) / _GRAIN[self.name]
+        return -units if self.most else units
 
-            return round(math.log(max(value, 1e-9)) / _SHARE) * _SHARE
-        steps = round(max(0.0, value) / _GRAIN[self.name])
-        return (-steps if self.most else steps) * _GRAIN[self.name]
+    def told(self, value: float) -> float:
+        """The figure as the sampler learns of it, less is better: latencies, which differ from run to run, in steps."""
+        if self.timed:
+            return round(self.units(value)) * _SHARE
+        return -value if self.most else value
 
     def excess(self, value: float) -> float:
         """By how much a figure breaks the limit, as a share of it; 0 if it keeps it."""
@@ -151,17 +156,31 @@ def _artifact(measure: Measure) -> Figure | str:
 def front(
     objectives: Sequence[Objective], tried: Mapping[_Key, Mapping[str, Figure]]
 ) -> list[_Key]:
-    """The keys of what nothing else dominates and no limit excludes, the best by the first objective first.
+    """The keys of what nothing else outdoes and no limit excludes, the best by the first objective first.
 
-    Of those whose figures differ by less than counts, the first stays.
+    One outdoes another if it is better in something by more than counts, and worse in nothing by more than that. Of those between
+    which no difference counts, the first in that order stays.
     """
-    kept = {
-        key: tuple(objective.coarse(found[objective.name].value) for objective in objectives)
+    points = {
+        key: tuple(objective.units(found[objective.name].value) for objective in objectives)
         for key, found in tried.items()
         if all(objective.excess(found[objective.name].value) == 0 for objective in objectives)
     }
-    keys, points = list(kept), list(kept.values())
-    best: dict[tuple[float, ...], _Key] = {}
-    for index in pareto_front(points, [True] * len(objectives)):
-        best.setdefault(points[index], keys[index])
-    return [best[values] for values in sorted(best)]
+    left = sorted(points, key=lambda key: points[key])
+    for key in list(left):
+        if any(_outdoes(points[other], points[key]) for other in left):
+            left.remove(key)
+    kept = list[_Key]()
+    for key in left:
+        if not any(_alike(points[other], points[key]) for other in kept):
+            kept.append(key)
+    return kept
+
+
+def _outdoes(one: Sequence[float], other: Sequence[float]) -> bool:
+    pairs = list(zip(one, other, strict=True))
+    return all(a <= b + 1 for a, b in pairs) and any(a < b - 1 for a, b in pairs)
+
+
+def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(abs(a - b) <= 1 for a, b in zip(one, other, strict=True))

@@ -176,9 +176,7 @@ class _Search:
             figure = outcome.figures.get(objective.name)
             value = figure.value if figure else self._worst(objective)
             violation += objective.excess(value) if figure else 0.0
-            values.append(
-                objective.coarse(value) if objective.timed else -value if objective.most else value
-            )
+            values.append(objective.told(value))
         self.proposals.tell(trial, values, violation)
 
     def _worst(self, objective: Objective) -> float:

@@ -256,5 +256,5 @@ def _beaten(found: Outcome, other: Outcome, objectives: Sequence[Objective]) -> 
     if theirs["fidelity"].value < ours["fidelity"].value + _CLEARLY:
         return False
     names = [o for o in objectives if o.name in ours and o.name in theirs]
-    pairs = tuple(tuple(o.coarse(side[o.name].value) for o in names) for side in (theirs, ours))
+    pairs = tuple(tuple(o.units(side[o.name].value) for o in names) for side in (theirs, ours))
     return pareto_front(pairs, [True] * len(names)) == [0]

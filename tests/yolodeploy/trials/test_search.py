@@ -42,7 +42,7 @@ def _steps(found: Any) -> list[Any]:
 @pytest.fixture
 def spoiled(world: World) -> World:
     """A world in which fp16 shifts boxes, so that size and accuracy pull in different directions."""
-    world.weights(damage={"fp16": {"shift": 2.0}})
+    world.weights(padding=400_000, damage={"fp16": {"shift": 2.0}})
     world.recipe(extra=SPACE)
     return world
 
@@ -55,14 +55,14 @@ def test_the_front_is_written_as_plain_recipes(spoiled: World) -> None:
     assert lines[0].startswith("pot: 8 recipes in 0.")
     assert lines[2].split() == ["MB", "mAP", "drop"]
     assert [line.split()[0] for line in lines[3:5]] == ["pot.yaml", "pot-search-1.yaml"]
-    assert lines[4].split()[1:] == ["0.02", "+0.0000", "/", "+0.0000"]
+    assert lines[4].split()[1:] == ["0.20", "+0.0000", "/", "+0.0000"]
     file = spoiled.root / "pot-search-1.yaml"
     written = yaml.safe_load(file.read_text())
     assert written["name"] == "pot-search-1"
     assert written["steps"][0] == {"export": {"precision": "fp32"}}
     assert list(written["steps"][1]) == ["press"]
     assert "search" not in written
-    assert written["checks"] == {"size_mb": 0.0203, "map_drop": 0.005, "fidelity": 0.99}
+    assert written["checks"] == {"size_mb": 0.202, "map_drop": 0.005, "fidelity": 0.99}
     assert "Found by `yolodeploy search pot.yaml`, trial " in file.read_text()
     assert "searched on 3   judged on 3 others" in file.read_text()
     assert spoiled.run("deploy", "pot-search-1.yaml").code == 0  # on all images, with its checks
@@ -137,7 +137,7 @@ def test_a_search_that_is_killed_again_and_again_comes_to_the_same_end(
 
 def test_hopeless_trials_go_no_further(spoiled: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yolodeploy.trials.stages.FEW", 1)
-    spoiled.recipe(extra=SPACE.replace("{size_mb, map_drop}", "{size_mb: 0.03, map_drop: 0.1}"))
+    spoiled.recipe(extra=SPACE.replace("{size_mb, map_drop}", "{size_mb: 0.3, map_drop: 0.1}"))
     found = _good(spoiled)
     stages = {
         json.dumps(trial["steps"]): (trial["stage"], trial["images"]) for trial in found["tried"]
@@ -145,7 +145,7 @@ def test_hopeless_trials_go_no_further(spoiled: World, monkeypatch: pytest.Monke
     assert stages['[{"export": {"precision": "fp32"}}]'] == ("size", 0)
     assert stages['[{"export": {"precision": "fp16"}}]'] == ("few", 1)
     gone = next(trial for trial in found["tried"] if trial["stage"] == "size")
-    assert gone["why"] == "0.04 MB is over the limit of 0.03"
+    assert gone["why"] == "0.40 MB is over the limit of 0.3"
     gone = next(trial for trial in found["tried"] if trial["stage"] == "few")
     assert gone["why"].startswith("map_drop 0.")
     assert gone["why"].endswith("on 1 images is far from the limit of 0.1")
