@@ -29,10 +29,10 @@ def _in_notebook() -> bool:
     return importlib.util.find_spec("ipywidgets") is not None
 
 
-def new_bars(*, counts: bool = False) -> Progress:
+def new_bars(*, counts: bool = False, transient: bool = False) -> Progress:
     """An empty set of bars. Each has a field `text`, what is being done, and `pace`, a Pace or None.
 
-    With `counts`, totals are numbers of things that are shown as "3/7", not as a share.
+    With `counts`, totals are numbers of things that are shown as "3/7", not as a share. Bars that are `transient` go when all is done.
     """
     from rich.console import Console as RichConsole
     from rich.progress import (
@@ -64,4 +64,5 @@ def new_bars(*, counts: bool = False) -> Progress:
     share = MofNCompleteColumn() if counts else TextColumn("{task.percentage:>3.0f}%")
     bar = [BarColumn(bar_width=10)] if console.width >= _NARROW else []
     named = TextColumn("{task.description}", table_column=name, markup=False)
-    return Progress(named, *bar, share, Said(table_column=said), console=console, expand=True)
+    columns = named, *bar, share, Said(table_column=said)
+    return Progress(*columns, console=console, expand=True, transient=transient)

@@ -40,7 +40,12 @@ class Report(Protocol):
 
 
 class Console:
-    """Prints messages by level (-1 quiet, 0 normal, 1 verbose) and the progress of long work."""
+    """Prints messages by level (-1 quiet, 0 normal, 1 verbose) and the progress of long work.
+
+    Bars that are `transient` go when their task has ended.
+    """
+
+    transient = False
 
     def __init__(self, level: int = 0) -> None:
         self.level = level
@@ -93,7 +98,7 @@ class Console:
             yield report
             report.end()
             return
-        with new_bars() as bars:
+        with new_bars(transient=self.transient) as bars:
             pace = Pace(time.monotonic())
             task = bars.add_task(name, total=1.0, text="", pace=pace)
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class _Quiet(Console):
     """A console for trials: their lines only with -v, their errors too, and their progress on a terminal."""
 
+    transient = True
+
     def __init__(self, console: Console) -> None:
         super().__init__(console.level)
         self._console = console
