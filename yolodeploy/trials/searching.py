@@ -1,7 +1,7 @@
 """The story of a search: plan, begin or go on, propose and try batch by batch, judge the front on the other half, write it.
 
 recipe, space --prepare--> Prepared --propose--> batch --try_recipes--> outcomes --tell--> journal
-|
+                                                                                              |
 recipes of the front <--write_front-- figures of the other half <--judge-- front
 """
 
