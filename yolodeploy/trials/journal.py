@@ -6,6 +6,7 @@ One process writes to it at a time. A line that was being written when the proce
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from yolodeploy.backend import load_registry
 from yolodeploy.errors import EnvironmentProblem, StoreProblem
 from yolodeploy.planning import Plan
 from yolodeploy.recipe import Search, SearchStep
-from yolodeploy.system import digest_of, installed, missing, shown
+from yolodeploy.system import digest_of, installed, missing, read_plain, shown
 from yolodeploy.trials.space import Space
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 FORMAT = 1
+_MAX_BYTES = 1 << 30  # ten thousand trials take some megabytes
 _NAME, _ABOUT, _SECONDS = "search", "about", "seconds"
 _READABLE = {
     "recipe": "recipe",
@@ -105,7 +107,7 @@ def _opened(path: Path, about: dict[str, Any], objectives: int) -> Journal:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        _cut_off(path)
+        _require_own(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             storage = JournalStorage(JournalFileBackend(str(path), _held()))
@@ -116,16 +118,19 @@ def _opened(path: Path, about: dict[str, Any], objectives: int) -> Journal:
                 load_if_exists=True,
             )
     except OSError as error:
-        raise EnvironmentProblem(f"{shown(path)}: cannot be read: {error.strerror}") from None
+        raise EnvironmentProblem(
+            f"{shown(path)}: cannot be read: {error.strerror or error}"
+        ) from None
     except Exception as error:
         raise StoreProblem(
             f"{shown(path)}: cannot be read as the journal of a search: {str(error)[:200] or type(error).__name__}. Remove it to "
             "search from the beginning."
         ) from error
     known = study.user_attrs.get(_ABOUT)
-    if known is None:
+    if known is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(_ABOUT, about)
     elif known != about:
+        known = known if isinstance(known, dict) else {}
         others = [name for key, name in _READABLE.items() if known.get(key) != about.get(key)]
         raise StoreProblem(
             f"{shown(path)} is the journal of another search (other {', '.join(others)}): remove it to search from the beginning, or "
@@ -148,13 +153,17 @@ def _held() -> Any:
     return Held("")
 
 
-def _cut_off(path: Path) -> None:
-    """Remove a last line without an end."""
+def _require_own(path: Path) -> None:
+    """Raise ValueError for a file that no search began, before anything is written to it; remove a last line without an end."""
     try:
-        raw = path.read_bytes()
+        raw = read_plain(path, _MAX_BYTES)
     except FileNotFoundError:
         return
     whole = raw.rfind(b"\n") + 1
+    first = json.loads(raw[: raw.index(b"\n")]) if whole else None
+    named = isinstance(first, dict) and first.get("study_name") == _NAME
+    if raw and not (named if whole else raw.startswith(b'{"')):
+        raise ValueError("it does not begin as one")
     if whole < len(raw):
         os.truncate(path, whole)
 

@@ -126,10 +126,11 @@ class _Search:
         """The next recipes to try: those in the air when a search was stopped, then new ones; none if the budget is spent."""
         begun = self._begun()
         done = len(self._tried())
-        trials = self.prepared.trials
-        left = BATCH if trials is None else min(BATCH, trials - done // BATCH * BATCH)
-        if done % BATCH:  # all of the batch had been proposed before the first was tried
+        if begun and done % BATCH:  # all of the batch had been proposed before the first was tried
             return begun
+        # A batch that a smaller budget ended early is filled before the next one begins.
+        room, trials = BATCH - done % BATCH, self.prepared.trials
+        left = room if trials is None else min(room, trials - done)
         minutes = self.prepared.minutes
         if not begun and minutes and self.journal.seconds >= 60 * minutes:
             return []

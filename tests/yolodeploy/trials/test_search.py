@@ -107,6 +107,11 @@ def test_a_search_that_is_over_is_not_searched_again_and_a_larger_budget_goes_on
     assert Path(more["front"][1]["recipe"]).name == "pot-search-2.yaml"
 
 
+def test_a_budget_that_ends_within_a_batch_can_be_raised(spoiled: World) -> None:
+    counts = [len(_good(spoiled, "--trials", trials)["tried"]) for trials in ("2", "3", "6")]
+    assert counts == [2, 3, 6]
+
+
 def test_a_search_that_is_killed_again_and_again_comes_to_the_same_end(
     spoiled: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -328,6 +333,29 @@ def test_the_journal_of_another_search_is_refused(spoiled: World) -> None:
     assert damaged.error.startswith(
         "search/pot.journal: cannot be read as the journal of a search: "
     )
+
+
+def _record(code: int, **more: object) -> str:
+    return json.dumps({"op_code": code, "worker_id": "1", **more}) + "\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "notes without an end",
+        "[]\n",
+        _record(0, study_name="mine", directions=[1]),
+        _record(0, study_name="search", directions=[1])
+        + _record(2, study_id=0, user_attr={"about": "mine"}),
+        _record(0, study_name="search", directions=[1]) + _record(4, study_id=0),
+    ],
+)
+def test_a_file_that_no_search_began_stays_as_it_is(spoiled: World, text: str) -> None:
+    journal = spoiled.write("search/pot.journal", text)
+    found = _search(spoiled)
+    assert found.code == 9, found.err
+    assert "emove it to search from the beginning" in found.error
+    assert journal.read_text().startswith(text)
 
 
 def test_a_space_of_its_own_and_a_recipe_with_a_block_that_is_deployed(world: World) -> None:
