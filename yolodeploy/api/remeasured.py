@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from yolodeploy.api.deployed import DIST
 from yolodeploy.api.figures import checks_of, measure_of, measures_of
 from yolodeploy.api.session import PathLike, Session, chosen_host
-from yolodeploy.system import shown
+from yolodeploy.system import is_file, shown
 
 if TYPE_CHECKING:
     from yolodeploy.measure import Check
@@ -83,7 +83,7 @@ def remeasure(
     path, session = Path(what), session or Session()
     console = session.console
     signer = read_private(Path(key), console.warn) if key else None
-    store, alone = session.open_store(), (path / MANIFEST).is_file()
+    store, alone = session.open_store(), is_file(path / MANIFEST)
     with chosen_host(on, [Path() if alone else path.parent]) as host:
         if alone:
             return _proof(prove_bundle(path, host, signer, store, console))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +77,7 @@ class Examining(Protocol):
 
 def inspect_file(path: Path, registry: Registry) -> Inspected:
     """What a weights file or an artifact is, as a plugin says; raises ModelError if none can read it."""
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - unlike Path's, it takes any text
         raise ModelError(f"{shown(path)} does not exist. Check the path.")
     folder = path / "data"  # of an object in the store
     place = folder if (path / "meta.json").is_file() and folder.is_dir() else path

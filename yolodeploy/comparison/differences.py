@@ -10,6 +10,7 @@ from typing import Any
 from yolodeploy.comparison.subject import Subject
 
 _ABSENT = "-"
+_DEEPEST = 16  # levels of a recipe that are told apart
 _BLOCKS = ("target", "model", "data", "seed", "steps", "step ", "checks", "tool ")  # in this order
 # Another step, another tool: that one lacks its fields is no difference of its own.
 _OPTIONAL = ("step ", "tool ")
@@ -77,16 +78,21 @@ def _views(data: object) -> dict[str, str]:
     return found
 
 
-def _leaves(prefix: str, value: object, separator: str = ".") -> dict[str, str]:
+def _leaves(
+    prefix: str, value: object, separator: str = ".", depth: int = _DEEPEST
+) -> dict[str, str]:
     found: dict[str, str] = {}
     for key, each in (value if isinstance(value, dict) else {}).items():
         name = f"{prefix}{separator}{key}"
-        if isinstance(each, dict) and each:
-            found |= _leaves(name, each)
+        if isinstance(each, dict) and each and depth:
+            found |= _leaves(name, each, depth=depth - 1)
         elif each is not None:
             found[name] = _plain(each)
     return found
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    try:
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "nested too deeply to be shown"

@@ -5,7 +5,6 @@ They may come from strangers or earlier releases: what is there is checked befor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from yolodeploy.bundle import EvidenceSet
 
 Table = Mapping[str, Any]
+_MOST = 1e15  # of a figure: charts and columns have no room for more
 
 
 def described(
@@ -125,13 +125,15 @@ def _interval(row: Table) -> Interval | None:
 def _number(value: object) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("one of its figures is no number")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("one of its figures is no number")  # noqa: TRY004 - the file's text is wrong
+    if not abs(value) <= _MOST:
+        raise ValueError("one of its figures is no number that a model can have")
     return float(value)
 
 
 def _count(value: object, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST:
         raise ValueError(f"its {what} is missing or no whole number")
     return value
 

@@ -11,7 +11,7 @@ from yolodeploy.bundle import inspect_bundle
 from yolodeploy.comparison.parsing import described
 from yolodeploy.comparison.subject import Subject
 from yolodeploy.errors import VerificationFailed
-from yolodeploy.system import read_json, shown
+from yolodeploy.system import is_file, is_folder, read_json, shown
 
 
 def read_subjects(paths: Sequence[Path]) -> tuple[list[Subject], list[str]]:
@@ -32,18 +32,18 @@ def read_subjects(paths: Sequence[Path]) -> tuple[list[Subject], list[str]]:
 def _places(paths: Sequence[Path], problems: list[str]) -> Iterator[Path]:
     """Bundles and reports by themselves, and the bundles of folders."""
     for path in paths:
-        if path.is_file() or (path / MANIFEST).is_file():
+        if is_file(path) or is_file(path / MANIFEST):
             yield path
+        elif not is_folder(path):
+            problems.append(
+                f"{shown(path)} does not exist. Name bundles (dist/NAME), report.json files or folders of bundles (dist)."
+            )
         elif found := sorted(each.parent for each in path.glob(f"*/{MANIFEST}")):
             yield from found
-        elif path.is_dir():
+        else:
             problems.append(
                 f"{shown(path)} holds no bundle: neither it nor a folder in it has a {MANIFEST}. Name what `yolodeploy deploy` "
                 "wrote, such as dist."
-            )
-        else:
-            problems.append(
-                f"{shown(path)} does not exist. Name bundles (dist/NAME), report.json files or folders of bundles (dist)."
             )
 
 

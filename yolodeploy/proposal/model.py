@@ -8,7 +8,7 @@ from pathlib import Path
 
 from yolodeploy.backend import Inspecting, ModelInfo, Registry, inspect_file
 from yolodeploy.errors import DataError, ModelError
-from yolodeploy.system import ImageShape, shown
+from yolodeploy.system import ImageShape, is_file, is_folder, shown
 
 _DEFAULT = 640  # pixels: what Ultralytics takes where nothing says otherwise
 _LEAST, _MOST = 32, 4096  # pixels of a side, as in recipes
@@ -57,11 +57,11 @@ def read_model(path: Path, registry: Registry, names: Callable[[], Sequence[str]
     Raises ModelError for what no installed plugin loads.
     """
     loadable = sorted(_suffixes(registry))
-    if path.is_dir():
+    if is_folder(path):
         raise ModelError(
             f"{shown(path)} is a folder. Name the weights in it ({', '.join(loadable)})."
         )
-    if path.exists() and path.suffix.lower() not in loadable:
+    if is_file(path) and path.suffix.lower() not in loadable:
         raise ModelError(
             f"{shown(path)} is no weights file that a recipe can begin with. Name one of these kinds: {', '.join(loadable)}."
         )

@@ -25,7 +25,7 @@ from yolodeploy.proposal.recipe_text import Paths, recipe_name, recipe_text
 from yolodeploy.proposal.targets import Advised, advise, known_devices, suggested
 from yolodeploy.recipe import View, allowed_paths
 from yolodeploy.store import DIGESTS
-from yolodeploy.system import StatCache, shown, shown_json
+from yolodeploy.system import StatCache, is_file, shown, shown_json
 
 SCHEMA = "recipe.schema.json"
 GUESSED = (
@@ -128,7 +128,7 @@ def propose(wish: Wish, store: Path) -> Proposal:
         recipes, left_out = _written(
             _Author(model, images, named, planner), zip(paths, advised, strict=True)
         )
-    if schema == SCHEMA and not (wish.folder / SCHEMA).exists():
+    if schema == SCHEMA and not os.path.lexists(wish.folder / SCHEMA):
         create(wish.folder / SCHEMA, f"{shown_json(recipe_schema(registry))}\n")
     return Proposal(model, source, images, recipes, named, project.project, allow, left_out)
 
@@ -234,7 +234,7 @@ def _from(folder: Path, path: Path, project: Path) -> str:
 def _schema(folder: Path, project: Path) -> str:
     """Where editors find the schema of recipes, from the folder: in the project, else in the folder itself."""
     places = (folder, project, project / "docs")
-    found = next((place for place in places if (place / SCHEMA).is_file()), folder)
+    found = next((place for place in places if is_file(place / SCHEMA)), folder)
     return (
         Path(os.path.relpath(found / SCHEMA, os.path.realpath(folder))).as_posix()
         if found != folder

@@ -158,6 +158,13 @@ def scalar(text: str) -> str:
             f"the name {text!a} holds bytes that are no UTF-8, which a recipe cannot have. Rename the file or its folder."
         ) from None
     plain = _PLAIN.fullmatch(text) and re.search("[A-Za-z]", text)
-    return (
-        text if plain and scalar_readings(text) == {text} else json.dumps(text, ensure_ascii=False)
-    )
+    if plain and scalar_readings(text) == {text}:
+        return text
+    return "".join(map(_visible, json.dumps(text, ensure_ascii=False)))
+
+
+def _visible(character: str) -> str:
+    """A character, or its escape where YAML would not keep it or a reader would not see it."""
+    if character.isprintable():
+        return character
+    return f"\\U{ord(character):08x}"

@@ -23,6 +23,16 @@ _EXCHANGE = 2  # Linux: RENAME_EXCHANGE (renameat2); macOS: RENAME_SWAP (renamex
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 
+def is_file(path: Path) -> bool:
+    """Whether a path leads to a file; False as well for one that is too long, or in a folder that may not be entered."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path's raises OSError there
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path leads to a folder; False as `is_file` is."""
+    return os.path.isdir(path)  # noqa: PTH112 - likewise
+
+
 def open_plain(path: Path, max_bytes: int | None = None) -> BufferedReader:
     """Open a file to read its bytes; OSError also if it is not a plain file, or has more than `max_bytes`."""
     file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 - Path's has no opener

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from yolodeploy.system.files import read_plain
 
 _MAX_BYTES = 8 << 20
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a surrogate pair, perhaps without its other half
 
 
 def encoded(value: object) -> bytes:
@@ -35,9 +37,14 @@ def read_json(file: Path, *, links: bool = False) -> dict[str, Any]:
     if not links and not stat.S_ISREG(file.lstat().st_mode):
         raise ValueError("it is a link or a device, not a file")
     try:
-        raw = json.loads(read_plain(file, _MAX_BYTES).decode("utf-8"))
+        text = read_plain(file, _MAX_BYTES).decode("utf-8")
+        raw = json.loads(text)
+        if _HALF.search(text):
+            json.dumps(raw, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("it has half of a character, which no other file can hold") from None
     if not isinstance(raw, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004 - the file's text is wrong
     return raw

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from world import World
 
+from yolodeploy.comparison.differences import differences
 from yolodeploy.comparison.groups import Entry, Group
 from yolodeploy.comparison.page import comparison_page
 from yolodeploy.comparison.reading import read_subjects
@@ -119,6 +120,46 @@ def test_what_cannot_be_read_is_a_sentence_and_the_rest_is_compared(two: World) 
     )
     assert "  pot " in found.out
     assert two.run("compare", "nowhere").code == 10
+
+
+def test_a_figure_that_is_none_is_said(deployed: World) -> None:
+    report = json.loads(Path("dist/pot/report.json").read_text())
+    for value in (10**400, -(10**400), 1e300, True, "0.5"):
+        measures = [
+            [{**row, key: value} for row in report["measures"]] for key in ("artifact", "loss")
+        ]
+        cases = [{"measures": rows} for rows in measures] + [{"artifact": {"bytes": value}}]
+        for changes in cases:
+            found = deployed.run("compare", str(change("dist/pot", **changes)))
+            assert found.code == 10, found.err
+            assert found.error.startswith(
+                "pot-changed.json is no report.json that yolodeploy wrote"
+            )
+
+
+def test_half_of_a_character_is_no_name(deployed: World) -> None:
+    for command in ("compare", "report"):
+        found = deployed.run(command, str(change("dist/pot", name="\ud83d")))
+        assert "it has half of a character, which no other file can hold" in found.error
+    whole = deployed.run("compare", str(change("dist/pot", name="\U0001f600")))  # as two escapes
+    assert "\U0001f600" in whole.out
+
+
+def test_a_path_that_is_too_long_is_a_wrong_path(deployed: World) -> None:
+    name = "x" * 300
+    told = {"compare": 10, "report": 4, "inspect": 5, "init": 5}
+    for command, code in told.items():
+        assert deployed.run(command, name).code == code
+
+
+def test_recipes_that_are_nested_deeply_are_compared(deployed: World) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(2000):
+        deep = {"a": deep}
+    subject = replace(read_subjects([Path("dist/pot")])[0][0], recipe={"target": deep})
+    other = replace(subject, recipe={"target": {"a": {}}})
+    found = next(differences(["one", "two"], [subject, other]))
+    assert found.field.startswith("target.a.a.a")
 
 
 def test_an_older_report_is_compared_by_what_it_has(two: World) -> None:

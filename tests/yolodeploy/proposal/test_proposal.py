@@ -139,6 +139,22 @@ def test_a_name_that_no_recipe_may_have(potter: World) -> None:
     )
 
 
+def test_characters_that_nobody_sees_are_escaped(potter: World) -> None:
+    name = "a\x7f\x85\u202e\u2028b.clay"
+    Path("model.clay").rename(name)
+    found = potter.run("init", name, "--device", "kiln-a")
+    assert found.code == 0, found.err
+    text = Path("recipes/a-b-kiln-a.yaml").read_text(encoding="utf-8")
+    assert r'"../a\U0000007f\U00000085\U0000202e\U00002028b.clay"' in text
+
+
+def test_a_schema_that_is_a_broken_link_stays_as_it_is(potter: World) -> None:
+    Path("recipes").mkdir()
+    Path("recipes/recipe.schema.json").symlink_to("nowhere")
+    assert potter.run("init", "model.clay").code == 0
+    assert not Path("recipes/nowhere").exists()
+
+
 def test_a_missing_data_set_is_one_refusal(potter: World) -> None:
     Path("data/data.yaml").unlink()
     found = potter.run("init", "model.clay")

@@ -13,7 +13,7 @@ from yolodeploy.backend import MANIFEST, PICTURES, REPORT
 from yolodeploy.bundle import EvidenceSet, inspect_bundle
 from yolodeploy.errors import EnvironmentProblem
 from yolodeploy.report.page.assembly import report_page
-from yolodeploy.system import read_json, shown
+from yolodeploy.system import is_file, is_folder, read_json, shown
 from yolodeploy.tasks import Pictures, read_pictures
 
 _UNSHOWABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UndefinedError)
@@ -69,15 +69,15 @@ def bundle_page(path: Path, *, images: bool = True) -> BundlePage:
 
 def _found(path: Path, *, images: bool) -> _Found:
     bundle = path.parent if path.name == REPORT else path
-    if (bundle / MANIFEST).is_file():
+    if is_file(bundle / MANIFEST):
         return _of_bundle(bundle, images=images)
-    file = path / REPORT if path.is_dir() else path
+    file = path / REPORT if is_folder(path) else path
     try:
         value = read_json(file, links=True)
         failed = "error" in value and isinstance(value.get("report"), dict)
         return _Found(None, value["report"] if failed else value)
     except FileNotFoundError:
-        what = f"has no {REPORT}" if path.is_dir() else "does not exist"
+        what = f"has no {REPORT}" if is_folder(path) else "does not exist"
         reason = f"{what}, so it is no bundle. Name a folder that `yolodeploy deploy` wrote, such as dist/NAME, or a {REPORT}."
     except (OSError, ValueError) as error:
         reason = f"cannot be read as a report: {error}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from yolodeploy.cli.common import print_result
 from yolodeploy.errors import YolodeployError
-from yolodeploy.system import Console, shown, tree_bytes
+from yolodeploy.system import Console, is_file, shown, tree_bytes
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Registry
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     path: Path = options.file
     registry = load_registry()
-    look = _bundle if (path / MANIFEST).is_file() else _model
+    look = _bundle if is_file(path / MANIFEST) else _model
     value, text = look(path, registry)
     print_result(console, options, value, text)
     return 0
