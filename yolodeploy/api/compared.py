@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolodeploy.api.session import PathLike
+from yolodeploy.api.session import PathLike, paths_of
 from yolodeploy.errors import VerificationFailed
 
 if TYPE_CHECKING:
@@ -69,8 +67,10 @@ def compare(what: PathLike | Sequence[PathLike], *, raises: bool = True) -> Comp
     """
     from yolodeploy.comparison import read_comparison
 
-    paths = [what] if isinstance(what, str | os.PathLike) else what
-    found = read_comparison([Path(path) for path in paths])
+    paths = paths_of(what)
+    if not paths:
+        raise ValueError("an empty list: name at least one bundle")
+    found = read_comparison(paths)
     if found.problems and raises:
         raise VerificationFailed("\n".join(found.problems))
     return Compared(found)

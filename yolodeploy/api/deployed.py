@@ -177,6 +177,8 @@ def deploy(
     from yolodeploy.deployment import Request
     from yolodeploy.jobs import Goal
 
+    if undecided not in ("refuse", "accept"):
+        raise ValueError(f'undecided={undecided!r} must be "refuse" or "accept"')
     asked = asked_for(what, session)
     console = asked.session.console
     # The key comes first: a wrong one should not cost a build.

@@ -66,7 +66,7 @@ def init(
     weights: PathLike,
     *,
     data: PathLike | None = None,
-    devices: Sequence[str] = (),
+    devices: str | Sequence[str] = (),
     output: PathLike = RECIPES,
     measure: bool = False,
     ask: Callable[[str], str] | None = None,
@@ -84,7 +84,8 @@ def init(
     from yolodeploy.proposal import Wish, propose
 
     session = session or Session()
-    wish = Wish(Path(weights), Path(data) if data else None, devices, Path(output), ask, choose)
+    named = (devices,) if isinstance(devices, str) else devices
+    wish = Wish(Path(weights), Path(data) if data else None, named, Path(output), ask, choose)
     proposal = propose(wish, session.open_store().root)
     for warning in (text for written in proposal.recipes for text in written.warnings):
         session.console.warn(warning)

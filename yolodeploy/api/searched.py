@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from yolodeploy.trials import Searched as Found
 
 SEARCH: Path = Path("search")
+_MOST_TRIALS, _MOST_MINUTES = 10_000, 1e6
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,8 +78,9 @@ def search(
     `output`. A search that was stopped goes on where it was.
 
     Raises RecipeError and PlanRefused for a space or an objective that cannot be searched, StoreProblem for the journal of another
-    search, EnvironmentProblem if Optuna is not installed.
+    search, EnvironmentProblem if Optuna is not installed, ValueError for a budget that is none.
     """
+    _require_budget(trials, minutes, seed)
     from yolodeploy.deployment import Request
     from yolodeploy.trials import Wish, quietly, search_recipe, write_front, write_results
 
@@ -93,3 +95,15 @@ def search(
         found = search_recipe(wish, store, chosen.console, executor, run)
     found = write_front(found, Path(output) if output else path.parent)
     return Searched(found, *write_results(found, folder))
+
+
+def _require_budget(trials: int | None, minutes: float | None, seed: int | None) -> None:
+    """Raise ValueError for a budget with which a search would not begin, or never end."""
+    if trials is not None and not (isinstance(trials, int) and 1 <= trials <= _MOST_TRIALS):
+        raise ValueError(
+            f"trials={trials!r} must be a whole number from 1 to {_MOST_TRIALS:,}, or None"
+        )
+    if minutes is not None and not 0 < minutes < _MOST_MINUTES:
+        raise ValueError(f"minutes={minutes!r} must be a number greater than 0, or None")
+    if seed is not None and not (isinstance(seed, int) and seed >= 0):
+        raise ValueError(f"seed={seed!r} must be a whole number of at least 0, or None")

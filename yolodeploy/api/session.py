@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
+def paths_of(what: PathLike | Sequence[PathLike]) -> tuple[Path, ...]:
+    """A path, or several of them, as paths."""
+    return (Path(what),) if isinstance(what, str | os.PathLike) else tuple(map(Path, what))
+
+
 @dataclass(frozen=True)
 class Session:
     """What the calls of a notebook or program share; without one, each call has that of a plain command line.
@@ -45,7 +50,7 @@ class Session:
 
     cache: PathLike | None = None
     store: str | None = None
-    allow: Sequence[PathLike] = ()
+    allow: PathLike | Sequence[PathLike] = ()
     trusted: bool = False
     verbosity: int = 0
     in_process: bool = False
@@ -59,8 +64,8 @@ class Session:
 
     @property
     def allowed(self) -> tuple[Path, ...]:
-        """`allow` as paths."""
-        return tuple(map(Path, self.allow))
+        """`allow` as paths; one that stands alone is one path, for its letters would be others, such as `/`."""
+        return paths_of(self.allow)
 
     def run_of(self, call: str, recipes: Sequence[Path]) -> Run:
         """The call under way, for the log of a crash or bug."""

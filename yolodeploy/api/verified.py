@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from yolodeploy.api.batch import Results, answered
 from yolodeploy.api.figures import checks_of, measure_of, measures_of
-from yolodeploy.api.session import PathLike
+from yolodeploy.api.session import PathLike, paths_of
 from yolodeploy.errors import VerificationFailed
 from yolodeploy.system import quotable, shown
 
@@ -128,7 +128,9 @@ def verify(
     from yolodeploy.planning import read_lock
 
     alone = isinstance(bundle, str | os.PathLike)
-    folders = [Path(bundle)] if isinstance(bundle, str | os.PathLike) else list(map(Path, bundle))
+    folders = paths_of(bundle)
+    if not folders:
+        raise ValueError("an empty list: name at least one bundle")
     locked = read_lock(Path(lock)) if lock else None
     public = read_public(Path(key)) if key else None
     found = Results(_verified(folder, locked, public) for folder in folders)

@@ -123,6 +123,25 @@ def test_the_other_calls(deployed: World, here: yd.Session) -> None:
         yd.plan("none.yaml", session=here)
 
 
+def test_a_path_that_stands_alone_is_not_taken_letter_by_letter() -> None:
+    """Letters of a path would be paths: the first of an absolute one allows the whole disk."""
+    assert yd.Session(allow="/srv/models").allowed == (Path("/srv/models"),)
+    assert yd.Session(allow=Path("models")).allowed == (Path("models"),)
+    assert yd.Session(allow=["/a", Path("b")]).allowed == (Path("/a"), Path("b"))
+
+
+def test_arguments_that_mean_nothing_are_refused(deployed: World, here: yd.Session) -> None:
+    budgets = ({"trials": 0}, {"trials": -1}, {"trials": 2.5}, {"minutes": -1}, {"seed": -1})
+    for budget in (*budgets, {"minutes": float("nan")}, {"minutes": float("inf")}):
+        with pytest.raises(ValueError, match="must be a"):
+            yd.search("pot.yaml", session=here, **budget)
+    with pytest.raises(ValueError, match="undecided='acept' must be"):
+        yd.deploy("pot.yaml", undecided="acept", session=here)  # type: ignore[call-overload]
+    for call in (yd.verify, yd.compare):
+        with pytest.raises(ValueError, match="empty list"):
+            call([])
+
+
 def test_tools_run_in_a_child(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A crash of native code ends the child, not the notebook."""
     from yolodeploy.errors import NativeFault

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from world import World
 
+import yolodeploy as yd
 from yolodeploy.backend import Advice, AdvisedStep, Situation, Target
+from yolodeploy.errors import PlanRefused
 
 
 @pytest.fixture
@@ -146,6 +148,11 @@ def test_characters_that_nobody_sees_are_escaped(potter: World) -> None:
     assert found.code == 0, found.err
     text = Path("recipes/a-b-kiln-a.yaml").read_text(encoding="utf-8")
     assert r'"../a\U0000007f\U00000085\U0000202e\U00002028b.clay"' in text
+
+
+def test_a_device_that_stands_alone_is_one(potter: World) -> None:
+    with pytest.raises(PlanRefused, match="ships to `kiln-q`"):
+        yd.init("model.clay", devices="kiln-q")
 
 
 def test_a_schema_that_is_a_broken_link_stays_as_it_is(potter: World) -> None:
