@@ -8,6 +8,7 @@ import re
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,13 +123,13 @@ def metrics_of(measures: Sequence[Measure]) -> dict[str, float]:
     Names of classes keep only what the names of metrics may have; two that become the same get a number.
     """
     found: dict[str, float] = {}
+    used = Counter[str]()
     for measure in measures:
         group = _ODD.sub("_", measure.group)[:200]
         name = f"{measure.key}/{group}" if group else str(measure.key)
-        if name in found:
-            name = next(
-                each for n in range(2, len(measures) + 2) if (each := f"{name}.{n}") not in found
-            )
+        used[name] += 1
+        if used[name] > 1:
+            name = f"{name}.{used[name]}"
         found |= {key: float(value) for key, value in _figures(name, measure) if value is not None}
     return found
 

@@ -74,9 +74,18 @@ def _apart(key: tuple[str, str, str], first: tuple[str, str, str] | None) -> str
 
 
 def _labels(subjects: Sequence[Subject]) -> list[str]:
-    """The names of the recipes; of several with the same, their paths."""
+    """The names of the recipes; of several with the same, their paths. Each has one of its own."""
     count = Counter(subject.name for subject in subjects)
-    return [s.name if count[s.name] == 1 else _path(s.path) for s in subjects]
+    told = [s.name if count[s.name] == 1 else _path(s.path) for s in subjects]
+    again = Counter(told)
+    whole = [
+        each if again[each] == 1 else shown(s.path) for each, s in zip(told, subjects, strict=True)
+    ]
+    seen = Counter[str]()
+    for number, each in enumerate(whole):
+        seen[each] += 1
+        whole[number] = each if seen[each] == 1 else f"{each} ({seen[each]})"
+    return whole
 
 
 def _path(path: Path) -> str:

@@ -137,6 +137,21 @@ def test_a_figure_that_is_none_is_said(deployed: World) -> None:
             )
 
 
+def test_every_artifact_has_a_label_of_its_own(deployed: World) -> None:
+    """A bundle, its own report, and that of a stranger whose name is the path of the bundle."""
+    other = change("dist/pot", name="dist/pot")
+    value = deployed.run("compare", "dist/pot", "dist/pot/report.json", str(other), "--json").json
+    labels = [each["label"] for each in value["groups"][0]["artifacts"]]
+    assert labels == ["dist/pot", "dist/pot/report.json", "pot-changed.json"]
+
+
+def test_names_of_any_length_become_names_of_files(deployed: World) -> None:
+    found = deployed.run("report", str(change("dist/pot", name="\u540d" * 200)))
+    assert found.code == 0, found.err
+    found = deployed.run("report", "dist/pot", "-o", "x" * 300)
+    assert (found.code, "cannot be written: File name too long" in found.error) == (4, True)
+
+
 def test_half_of_a_character_is_no_name(deployed: World) -> None:
     for command in ("compare", "report"):
         found = deployed.run(command, str(change("dist/pot", name="\ud83d")))

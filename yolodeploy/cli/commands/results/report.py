@@ -52,5 +52,5 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _file_name(name: str) -> str:
-    """A recipe's name as a file name, whatever a report calls it."""
-    return re.sub(r"[^\w.-]", "_", name)[:100].lstrip(".") or "report"
+    """A recipe's name as a file name, whatever a report calls it: 60 letters are at most 240 bytes."""
+    return re.sub(r"[^\w.-]", "_", name)[:60].lstrip(".") or "report"
