@@ -136,9 +136,16 @@ def _text(proposal: Proposal) -> str:
     ]
     lines.append("")
     if proposal.allow:
-        why = f"Weights or data lie outside of the recipes' project, {shown(proposal.project)}, so --allow names where."
+        why = (
+            "Recipes read only files of their project: the nearest folder above them with .git or pyproject.toml, else their own. "
+            f"Here that is {_folder(proposal.project)}; --allow names what else they may read."
+        )
         lines.append(_wrapped(why))
     return "\n".join([*lines, f"Next: {proposal.command}"])
+
+
+def _folder(path: Path) -> str:
+    return "this folder" if path == Path.cwd() else shown(path)
 
 
 def _row_of(label: str, text: str) -> str:

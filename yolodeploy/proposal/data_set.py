@@ -30,10 +30,10 @@ class Source:
 def find_data(model: Model, given: Path | None, ask: Ask | None) -> Source:
     """The data set: the given one, else the one that the training named, else one of the same classes beside the weights.
 
-    `ask` puts a question to somebody; None if nobody is there. Raises DataError with the remedy if there is none.
+    Of a folder that somebody names, its data.yaml is meant, except for classification. `ask` puts a question to somebody; None if nobody is there. Raises DataError with the remedy if there is none.
     """
     if given is not None:
-        return Source(_existing(given, "--data"), "as given")
+        return Source(_existing(given, "--data", model), "as given")
     others: list[str] = []
     for path, how in _candidates(model):
         if (problem := _misfit(path, model)) is None:
@@ -41,14 +41,20 @@ def find_data(model: Model, given: Path | None, ask: Ask | None) -> Source:
         others.append(f"{shown(path)} {problem}")
     question = f"{_sought(model, others)}\nData set ({_kind(model)}): "
     if ask and (answer := ask(question).strip()):
-        return Source(_existing(Path(answer).expanduser(), "the data set"), "as given")
+        return Source(_existing(Path(answer).expanduser(), "the data set", model), "as given")
     raise DataError(f"{_sought(model, others)} Add: --data {_example(model)}")
 
 
-def _existing(path: Path, what: str) -> Path:
+def _existing(path: Path, what: str, model: Model) -> Path:
     if not os.path.exists(path):  # noqa: PTH110 - unlike Path's, it takes any text
         raise DataError(f"{what}: {shown(path)} does not exist. Check the path.")
-    return path
+    return _file_of(path) if model.info.task != "classify" else path
+
+
+def _file_of(path: Path) -> Path:
+    """The data.yaml of a folder; other paths as they are."""
+    files = (path / name for name in _USUAL)
+    return next((file for file in files if os.path.isfile(file)), path)  # noqa: PTH113
 
 
 def _candidates(model: Model) -> Iterator[tuple[Path, str]]:

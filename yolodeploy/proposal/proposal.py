@@ -209,6 +209,10 @@ def create(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
+    except (FileExistsError, NotADirectoryError):
+        raise EnvironmentProblem(
+            f"{shown(path.parent)} is a file, or lies in one. Name a folder for the recipes with -o."
+        ) from None
     except OSError as error:
         raise EnvironmentProblem(f"{shown(path)}: cannot be written: {error.strerror}") from None
 

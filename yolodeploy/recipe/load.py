@@ -18,6 +18,7 @@ from yolodeploy.recipe.yaml_file import Document, Loc, Position, load_yaml
 from yolodeploy.system import quotable, shown
 
 MAX_EXTENDS = 8
+_WEIGHTS = (".pt", ".onnx")
 _PATHS: tuple[Loc, ...] = (("model", "weights"), ("data", "path"))
 
 
@@ -40,6 +41,7 @@ def load_recipe(path: Path, extra: Iterable[Path] = ()) -> RecipeFile:
 
     Raises PlanRefused if it names a file outside its project and the paths in `extra`.
     """
+    _require_recipe(path)
     allowed = allowed_paths(path, extra)
     allowed.require(path, Position(path, 1, 1), "the recipe")
     document = _load_extended(path, (), allowed)
@@ -52,6 +54,21 @@ def load_recipe(path: Path, extra: Iterable[Path] = ()) -> RecipeFile:
     allowed.require(recipe.model.weights, file.where("model", "weights"), "the weights file")
     allowed.require(recipe.data.path, file.where("data", "path"), "the data set")
     return file
+
+
+def _require_recipe(path: Path) -> None:
+    """Raise RecipeError for what people name in place of a recipe, with what they may have meant."""
+    if os.path.isdir(path):  # noqa: PTH112 - unlike Path's, it takes any text
+        raise RecipeError(
+            f"{shown(path)} is a folder. Name the recipes in it: {shown(path / '*.yaml')}"
+        )
+    if path.suffix in _WEIGHTS:
+        raise RecipeError(
+            f"{shown(path)} is no recipe. `yolodeploy init {shown(path)}` writes recipes for a checkpoint or an ONNX file."
+        )
+    whole = path.with_name(f"{path.name}.yaml")
+    if path.name and not os.path.lexists(path) and os.path.isfile(whole):  # noqa: PTH113
+        raise RecipeError(f"{shown(path)}: no such file. Perhaps you meant {shown(whole)}.")
 
 
 def _load_extended(path: Path, children: tuple[Path, ...], allowed: AllowedPaths) -> Document:

@@ -10,7 +10,6 @@ from typing import Any
 from yolodeploy.system import WIDTH
 from yolodeploy.tasks import Key, Measure, one, read_measures
 
-_NAME, _VERDICT = 19, 13  # columns
 _TITLES = f"{'MB':>7} {'source':>7} {'now':>7} {'drop':>8} {'ms':>6} {'s':>6}"
 _MISSING = "-"
 Row = Mapping[str, Any]
@@ -20,8 +19,15 @@ def summary_table(rows: Sequence[Row]) -> str:
     """A line for every recipe, what it made, and how many went well."""
     measured = any("measures" in _report(row) for row in rows)
     titles = _TITLES if measured else f"{'MB':>7} {'s':>6}"
-    lines = [f"{'recipe':<{_NAME}} {'verdict':<{_VERDICT}} {titles}"]
-    lines += [_line(row, measured=measured) for row in rows]
+    said = [("recipe", "verdict"), *((Path(row["recipe"]).stem, _verdict(row)) for row in rows)]
+    last = max(len(verdict) for _, verdict in said)
+    room = WIDTH - last - len(titles) - 2
+    first = min(room, max(len(name) for name, _ in said))
+    figures = [titles, *(_all_figures(row, measured=measured) for row in rows)]
+    lines = [
+        f"{_shortened(name, first):<{first}} {verdict:<{last}} {numbers}"
+        for (name, verdict), numbers in zip(said, figures, strict=True)
+    ]
     good = [row for row in rows if row["ok"]]
     lines.append(f"{len(good)} of {len(rows)} ok")
     return "\n".join([*lines, *_bundles(good)])
@@ -33,13 +39,21 @@ def _report(row: Row) -> Row:
     return report
 
 
-def _line(row: Row, *, measured: bool) -> str:
-    name = Path(row["recipe"]).stem
-    if len(name) > _NAME:
-        name = f"{name[: _NAME - 3]}..."
-    verdict = "ok" if row["ok"] else row["error"]["kind"]
+def _verdict(row: Row) -> str:
+    return "ok" if row["ok"] else str(row["error"]["kind"])
+
+
+def _all_figures(row: Row, *, measured: bool) -> str:
     figures = _figures(_report(row)) if measured else f"{_size(row)} "
-    return f"{name:<{_NAME}} {verdict:<{_VERDICT}} {figures}{row['seconds']:>6.1f}"
+    return f"{figures}{row['seconds']:>6.1f}"
+
+
+def _shortened(name: str, width: int) -> str:
+    """A name without its middle if it is too long: names of one model begin alike, those for one device end alike."""
+    if len(name) <= width:
+        return name
+    tail = (width - 3) * 2 // 3
+    return f"{name[: width - 3 - tail]}...{name[-tail:]}"
 
 
 def _size(report: Row) -> str:

@@ -34,6 +34,21 @@ def test_what_recipes_share_runs_once(world: World) -> None:
     assert again.json[0]["steps"][0]["cached"]
 
 
+def test_long_names_keep_what_tells_them_apart(world: World) -> None:
+    names = ["shapes-yolo26-core-ultra-200s", "shapes-yolo26-linux-x64"]
+    for name in names:
+        text = (world.root / "pot.yaml").read_text().replace("name: pot", f"name: {name}")
+        world.write(f"{name}.yaml", text)
+    built = world.run("build", *(f"{name}.yaml" for name in names)).out.splitlines()
+    assert [line.split()[0] for line in built[1:3]] == names
+    deployed = world.run("deploy", *(f"{name}.yaml" for name in names)).out.splitlines()
+    assert [line.split()[0] for line in deployed[1:3]] == [
+        "shapes-y...ore-ultra-200s",
+        "shapes-yolo26-linux-x64",
+    ]
+    assert max(map(len, deployed[:3])) <= 80
+
+
 def test_one_that_fails_stops_no_other_and_the_worst_decides(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,31 @@ def test_what_lies_outside_of_the_project_is_allowed_by_the_command(
     assert potter.run("check", "recipes/kiln-a.yaml", *allowed).code == 0
 
 
+def test_a_folder_means_the_data_yaml_in_it(potter: World) -> None:
+    assert init(potter, "--data", "data")["data"] == "data/data.yaml"
+
+
+def test_devices_may_be_named_with_commas(potter: World) -> None:
+    init(potter, "--device", "kiln-a,kiln-b")
+    assert sorted(path.stem for path in Path("recipes").glob("*.yaml")) == ["kiln-a", "kiln-b"]
+
+
+def test_a_file_in_place_of_the_folder(potter: World) -> None:
+    found = potter.run("init", "model.clay", "--device", "kiln-a", "-o", "model.clay")
+    assert found.code == 4
+    assert found.error == (
+        "kiln-a: model.clay is a file, or lies in one. Name a folder for the recipes with -o."
+    )
+
+
+def test_why_a_command_has_allow(potter: World) -> None:
+    shutil.rmtree(".git")
+    said = potter.run("init", "model.clay").out
+    words = " ".join(said.split())
+    assert "else their own. Here that is recipes; --allow names what else they may read." in words
+    assert said.endswith("Next: yolodeploy deploy recipes/kiln-b.yaml --allow .\n")
+
+
 def test_without_training_images_nothing_is_calibrated(potter: World) -> None:
     shutil.rmtree("data/images/train")
     said = init(potter, "--device", "kiln-a")

@@ -623,3 +623,16 @@ def test_paths_with_spaces_and_unicode(world: World, tmp_path: Path) -> None:
     assert world.run("plan", "pot.yaml").out.startswith(
         "pot: mödel naïve.clay -> Kiln A (2021), 64 x 64 px\n"
     )
+
+
+def test_what_is_named_in_place_of_a_recipe(world: World) -> None:
+    """A folder, weights, and a name without its ending."""
+    for name, message in {
+        "data": "data is a folder. Name the recipes in it: data/*.yaml",
+        "best.pt": (
+            "best.pt is no recipe. `yolodeploy init best.pt` writes recipes for a checkpoint or an ONNX file."
+        ),
+        "pot": "pot: no such file. Perhaps you meant pot.yaml.",
+    }.items():
+        found = world.run("check", name)
+        assert (found.code, found.error) == (2, message)

@@ -55,7 +55,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     found = init(
         options.weights,
         data=options.data,
-        devices=options.device,
+        devices=[name for word in options.device for name in word.split(",") if name],
         output=options.output,
         measure=options.measure,
         ask=_ask if there else None,
@@ -74,7 +74,8 @@ def _ask(question: str) -> str:
 def _choose(suggested: Sequence[str]) -> Sequence[str]:
     """The devices that are wanted: the suggested ones if nothing is answered."""
     names = " ".join(suggested)
-    return (
-        _ask(f"Devices, see `yolodeploy devices` [{names}]: ").replace(",", " ").split()
-        or suggested
+    print(
+        f"Devices to ship to, as `yolodeploy devices` lists them, or Enter for\n  {names}",
+        file=sys.stderr,
     )
+    return _ask("Devices: ").replace(",", " ").split() or suggested
