@@ -61,9 +61,10 @@ class Compared:
 
 
 def compare(what: PathLike | Sequence[PathLike], *, raises: bool = True) -> Compared:
-    """Compare bundles, report.json files and folders of bundles. Reads nothing else, and verifies nothing.
+    """Compare bundles, report.json files and folders of bundles. Reads nothing else, and checks every bundle against its manifest.
 
-    Raises VerificationFailed if one of them could not be read; with `raises=False` only if none could, and `Compared.problems` names the others.
+    Raises ValueError for an empty list, and VerificationFailed if one of them could not be read or was changed; with `raises=False` only if
+    none is left, and `Compared.problems` names the others.
     """
     from yolodeploy.comparison import read_comparison
 

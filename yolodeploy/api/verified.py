@@ -54,7 +54,10 @@ class Verified:
         if not self.faults:
             return None
         listed = "\n  ".join(self.faults)
-        return VerificationFailed(f"{shown(self.bundle)} is not what was deployed:\n  {listed}")
+        said = f"{shown(self.bundle)} is not what was deployed:\n  {listed}"
+        if not os.path.lexists(self.bundle / "manifest.json"):
+            said += "\nName a folder that `yolodeploy deploy` wrote, such as dist/NAME."
+        return VerificationFailed(said)
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:

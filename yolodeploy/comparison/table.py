@@ -120,7 +120,7 @@ def _missing(entries: Sequence[Entry]) -> Iterator[str]:
     if reasons:
         yield ""
     for reason, labels in reasons.items():
-        who = "all" if len(labels) == len(entries) else ", ".join(labels)
+        who = "all" if len(labels) == len(entries) > 1 else ", ".join(labels)
         yield _wrapped("", f"{who}: {reason}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from yolodeploy.measure import Check, Verdict, number, read_checks
@@ -39,6 +39,13 @@ def figures(report: Mapping[str, Any]) -> list[Figure]:
 def verdicts(report: Mapping[str, Any]) -> list[Verdicts]:
     """The checks of a report."""
     return [_verdict(check) for check in read_checks(report["checks"])]
+
+
+def device_latency(report: Mapping[str, Any], measures: Iterable[Measure]) -> float | None:
+    """Milliseconds per image; None if untimed, or if the runtime's speed says nothing about the device."""
+    runtime = report.get("conditions", {}).get("runtime", {})
+    silent = runtime.get("timing") is False
+    return None if silent else one(measures, Key.LATENCY).artifact
 
 
 def _verdict(check: Check) -> Verdicts:

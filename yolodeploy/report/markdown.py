@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from yolodeploy.measure import number, read_checks
-from yolodeploy.report.compact import figures, verdicts
+from yolodeploy.report.compact import device_latency, figures, verdicts
 from yolodeploy.report.report import signed
 from yolodeploy.system import quotable
 from yolodeploy.tasks import TITLES, Key, Measure, one, read_measures
@@ -67,7 +67,7 @@ def _line(row: Row) -> list[str]:
     if "measures" not in report:
         return [*named, _ABSENT, verdict, *[_ABSENT] * 6]
     measures, key = read_measures(report["measures"]), Key(report["scores"][0])
-    primary, latency = one(measures, key), one(measures, Key.LATENCY).artifact
+    primary, latency = one(measures, key), device_latency(report, measures)
     size = f"{report['artifact']['bytes'] / 1e6:.2f}"
     device = markdown_code(report["target"]["device"])
     score = [_four(primary.source), _four(primary.artifact), _change(primary)]

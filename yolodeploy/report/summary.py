@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from yolodeploy.report.compact import device_latency
 from yolodeploy.system import WIDTH
 from yolodeploy.tasks import Key, Measure, one, read_measures
 
@@ -67,7 +68,7 @@ def _figures(report: Row) -> str:
     if "measures" in report:
         measures = read_measures(report["measures"])
         primary = one(measures, Key(report["scores"][0]))
-        latency = one(measures, Key.LATENCY).artifact
+        latency = device_latency(report, measures)
     score = " ".join(_number(value, "7.4f") for value in (primary.source, primary.artifact))
     return f"{_size(report)} {score} {_number(primary.loss, '+8.4f')} {_number(latency, '6.1f')} "
 

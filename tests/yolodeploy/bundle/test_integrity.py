@@ -166,7 +166,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no json": (
         lambda b: (b / "manifest.json").write_text("{"),
-        "manifest.json cannot be read: Expecting property name",
+        "manifest.json cannot be read: it is not JSON (line 1, column 2)",
     ),
     "no object": (
         lambda b: (b / "manifest.json").write_text("[]"),
@@ -203,6 +203,14 @@ def test_damage_is_named(world: World, bundle: Path, damage: str) -> None:
     assert result.code == CODE
     assert result.error.startswith("dist/pot is not what was deployed:\n")
     assert message in result.error
+
+
+def test_a_folder_of_bundles_is_answered_with_what_to_name(world: World, bundle: Path) -> None:
+    result = world.run("verify", str(bundle.parent))
+    assert result.code == CODE
+    assert result.error.endswith(
+        "\nName a folder that `yolodeploy deploy` wrote, such as dist/NAME."
+    )
 
 
 def _forged(bundle: Path, change: Callable[[dict], None], name: str = "report.json") -> None:

@@ -26,6 +26,20 @@ def test_the_figures_of_one_recipe(deployed: World) -> None:
     assert widths == {10}
 
 
+def test_a_speed_that_says_nothing_about_the_device_stands_in_no_table(
+    deployed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAY_FAULT", "runtime:untimed")
+    deployed.recipe(name="jug.yaml", extra="name: jug\n")
+    result = deployed.deploy("jug.yaml", "--cache", "fresh", "--markdown")
+    assert result.code == 0, result.err
+    rows = [line for line in result.out.splitlines() if "✅ shipped" in line]
+    assert len(rows) == 2
+    assert all(row.endswith(" | - |") for row in rows)
+    table = deployed.deploy("jug.yaml", "--cache", "fresh").out.splitlines()
+    assert all(line.split()[-2] == "-" for line in table[1:3])
+
+
 def test_what_stops_a_recipe_is_named_and_the_exit_code_stays(deployed: World) -> None:
     deployed.recipe(extra="checks:\n  size_mb: 0.000001\n")
     deployed.recipe(("kiln-a", "kiln-z"), name="other.yaml")

@@ -14,6 +14,7 @@ import pytest
 from world import World
 
 from yolodeploy.comparison.differences import differences
+import yolodeploy as yd
 from yolodeploy.comparison.groups import Entry, Group
 from yolodeploy.comparison.page import comparison_page
 from yolodeploy.comparison.reading import read_subjects
@@ -188,7 +189,7 @@ def test_an_older_report_is_compared_by_what_it_has(two: World) -> None:
     assert found.out.startswith("detect, source model 0.9720\n")
     assert "ms on an old one: old " in found.out
     assert (
-        "all: a report alone says neither its recipe nor its pictures; name the bundle for these"
+        "old: a report alone says neither its recipe nor its pictures; name the bundle for these"
         in (" ".join(found.out.split()))
     )
 
@@ -272,3 +273,8 @@ def test_a_page_is_not_written_into_a_bundle(two: World) -> None:
     assert found.code == 4
     assert found.error.startswith("dist/pot/compare.html: lies in a bundle")
     assert two.run("verify", "dist/pot").code == 0
+
+
+def test_nothing_to_compare_is_said() -> None:
+    with pytest.raises(ValueError, match="an empty list: name at least one bundle"):
+        yd.compare([])

@@ -171,10 +171,17 @@ def test_the_page_of_a_deployment_that_failed(world: World) -> None:
     ("argument", "problem"),
     [
         ("data", "data: has no report.json, so it is no bundle. Name a folder that"),
-        ("nowhere", "nowhere: does not exist, so it is no bundle."),
-        ("data/data.yaml", "data/data.yaml: cannot be read as a report: "),
+        ("nowhere", "nowhere: does not exist. Name a folder that"),
+        (
+            "data/data.yaml",
+            "data/data.yaml: cannot be read as a report: it is not JSON (line 1, column 1)",
+        ),
+        ("model.bin", "model.bin: cannot be read as a report: it is not a text file"),
         ("list.json", "list.json: cannot be read as a report: it is not a JSON object"),
-        ("other.json", "other.json: its report is not one that this release can show (KeyError("),
+        (
+            "other.json",
+            "other.json: its report is not one that this release can show (it has no 'artifact').",
+        ),
         ("wrong.json", "wrong.json: its report is not one that this release can show ("),
         (
             "endless.json",
@@ -185,6 +192,7 @@ def test_the_page_of_a_deployment_that_failed(world: World) -> None:
 )
 def test_what_is_no_bundle_is_refused(deployed: World, argument: str, problem: str) -> None:
     deployed.write("list.json", "[]")
+    deployed.write("model.bin", b"\x80")
     deployed.write("other.json", '{"name": "x"}')
     deployed.write("wrong.json", '{"artifact": {"bytes": 1}, "checks": 5, "measures": "no"}')
     deployed.write("endless.json", '{"artifact": {"bytes": 1e999}}')

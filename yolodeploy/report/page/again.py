@@ -57,8 +57,9 @@ def bundle_page(path: Path, *, images: bool = True) -> BundlePage:
     try:
         page = report_page(found.report, found.sets, found.pictures)
     except _UNSHOWABLE as error:
+        lacks = f"it has no {error}" if isinstance(error, KeyError) else repr(error)
         raise EnvironmentProblem(
-            f"{shown(path)}: its report is not one that this release can show ({error!r}). Deploy the recipe again."
+            f"{shown(path)}: its report is not one that this release can show ({lacks}). Deploy the recipe again."
         ) from error
     missing = list(_missing(found.report))
     if found.pictures is None:
@@ -77,8 +78,8 @@ def _found(path: Path, *, images: bool) -> _Found:
         failed = "error" in value and isinstance(value.get("report"), dict)
         return _Found(None, value["report"] if failed else value)
     except FileNotFoundError:
-        what = f"has no {REPORT}" if is_folder(path) else "does not exist"
-        reason = f"{what}, so it is no bundle. Name a folder that `yolodeploy deploy` wrote, such as dist/NAME, or a {REPORT}."
+        what = f"has no {REPORT}, so it is no bundle" if is_folder(path) else "does not exist"
+        reason = f"{what}. Name a folder that `yolodeploy deploy` wrote, such as dist/NAME, or a {REPORT}."
     except (OSError, ValueError) as error:
         reason = f"cannot be read as a report: {error}"
     raise EnvironmentProblem(f"{shown(path)}: {reason}") from None
