@@ -81,12 +81,21 @@ def log_mlflow(
             return LoggedRun(_log(client, what, name), name, _without_login(client.tracking_uri))
         except (MlflowException, OSError, ValueError) as error:
             where = _without_login(uri or os.environ.get("MLFLOW_TRACKING_URI") or "MLflow")
-            said = _LOGIN.sub("//", " ".join(str(error).split()))
-            reason = quotable(said, 300).rstrip(".")
+            reason = _reason(error)
             raise EnvironmentProblem(
                 f"{_name(what)}: not logged to {where}: {reason}. What was deployed is not touched by this; log it again when the "
                 "server can be reached."
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What the system says of a connection, without the request that the client names; else what the client says."""
+    causes, each = list[str](), error.__cause__ or error.__context__
+    while each:
+        causes += [each.strerror] if isinstance(each, OSError) and each.strerror else []
+        each = each.__cause__ or each.__context__
+    said = causes[-1] if causes else _LOGIN.sub("//", " ".join(str(error).split()))
+    return quotable(said, 300).rstrip(".")
 
 
 def _log(client: MlflowClient, what: Result | Proof, experiment: str) -> str:
