@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
-from yolodeploy.report.charts.drawing import Key, Margins, Spec, clean, figure, scale, with_values
+from yolodeploy.report.charts.drawing import (
+    FONT,
+    Key,
+    Margins,
+    Spec,
+    clean,
+    figure,
+    scale,
+    with_values,
+)
 from yolodeploy.report.charts.lines import axis
 from yolodeploy.report.charts.values import Axis, Point, colour_of, short
 
@@ -20,6 +30,7 @@ _SHAPES = {  # of Vega, and the same in a legend of 22 by 12
     "triangle-down": "M5 1H17L11 12Z",
 }
 _HEIGHT, _MOST_NAMES = 240, 12
+_LABELS, _TITLE, _LETTER = 35, 25, 0.6 * FONT  # pixels
 
 
 def scatter(
@@ -27,9 +38,11 @@ def scatter(
 ) -> Markup:
     """Points with their intervals; `front` is joined by a dashed line, and named where it has at most 12 points."""
     across, up = _domain(x, points, "x"), _domain(y, points, "y")
+    room = _room(y, up)
+    beside: Spec = {**axis(y), "minExtent": room, "maxExtent": room}
     encoding: Spec = {
         "x": {"field": "x", "type": "quantitative", "scale": scale(across, log=x.log), "axis": axis(x)},
-        "y": {"field": "y", "type": "quantitative", "scale": scale(up, log=y.log), "axis": axis(y)},
+        "y": {"field": "y", "type": "quantitative", "scale": scale(up, log=y.log), "axis": beside},
     }  # fmt: skip
     groups = list(dict.fromkeys(point.group for point in points))
     drawn = [
@@ -43,7 +56,17 @@ def scatter(
     if front:
         dashed = '<path d="M0 6H22" stroke="currentColor" stroke-dasharray="3 3"/>'
         keys.append(Key(dashed, "front: nothing else is better in both"))
-    return figure(title, [layer for layer in layers if layer], _HEIGHT, Margins(), keys)
+    return figure(
+        title, [layer for layer in layers if layer], _HEIGHT, Margins(left=room + _TITLE), keys
+    )
+
+
+def _room(y: Axis, ends: tuple[float, float]) -> int:
+    """Pixels for the labels of the vertical axis, which are long where the figures are small."""
+    if y.log or y.form:
+        return _LABELS
+    digits = max(0, math.ceil(-math.log10((ends[1] - ends[0]) / 6)))
+    return max(_LABELS, math.ceil((digits + 2 + (ends[0] < 0)) * _LETTER) + 4)
 
 
 def _key(group: str, place: int) -> Key:

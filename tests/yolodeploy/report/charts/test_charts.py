@@ -90,6 +90,18 @@ def test_bars_are_sorted_and_cut_long_names_but_not_their_hover_text():
     assert names.index("a class with a ve…") < names.index("b")
 
 
+def test_the_title_of_an_axis_keeps_clear_of_long_labels():
+    """Labels such as 0.0015 take 47 pixels; the title's baseline lies beyond them."""
+    points = [Point("a", 0.5, 0.0023), Point("b", 0.9, 0.0001)]
+    root = ET.fromstring(str(scatter("t", points, Axis("MB"), Axis("loss"))))
+    title = next(each for each in root.iter("text") if each.text == "loss")
+    label = next(each for each in root.iter("text") if each.text == "0.0015")
+    right = -float(re.search(r"translate\((-?[\d.]+)", title.get("transform"))[1])
+    letters = len(label.text) * 7.8
+    left = letters - float(re.search(r"translate\((-?[\d.]+)", label.get("transform"))[1])
+    assert right > left
+
+
 def test_a_waterfall_falls_from_step_to_step():
     drawn = waterfall("size", [Bar("load", 10), Bar("prune", 6), Bar("ships", 6)], Axis("MB", 0))
     bars = [e for e in tree(drawn).iter("path") if e.find("title") is not None]
