@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from world import World
 
-from yolodeploy.comparison.differences import differences
 import yolodeploy as yd
+from yolodeploy.comparison.differences import differences
 from yolodeploy.comparison.groups import Entry, Group
 from yolodeploy.comparison.page import comparison_page
 from yolodeploy.comparison.reading import read_subjects
