@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
+
+# Marks that turn the direction of what follows: in a name they would turn the figures behind it.
+_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
 def render(template: str, **values: Any) -> str:
@@ -21,9 +26,18 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_straight,
     )
     environment.filters["four"] = _four
     return environment
+
+
+def _straight(value: object) -> object:
+    """Text or markup without marks that turn its direction; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    text = _TURNS.sub("\ufffd", value)
+    return Markup(text) if isinstance(value, Markup) else text  # noqa: S704 - it was markup before
 
 
 def _four(value: float | None) -> str:

@@ -71,6 +71,15 @@ def test_names_are_escaped_wherever_they_stand(report: dict[str, Any]) -> None:
     assert page.count("&lt;script&gt;") > 8
 
 
+def test_no_name_turns_the_figures_behind_it(report: dict[str, Any]) -> None:
+    marks = "".join(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+    changed = full(with_names(report, "red", f"red{marks}"))
+    changed |= {"name": marks, "notes": [marks], "target": {**report["target"], "title": marks}}
+    page = report_page(changed, (), pictures("detect", name=f"cat{marks}", image=marks))
+    assert not set(marks) & set(page)
+    assert "cat\ufffd" in page
+
+
 def test_what_is_missing_is_said(report: dict[str, Any]) -> None:
     page = report_page({**report, "curves_reason": "the images have no labels", "curves": None})
     assert "Not measured: the images have no labels." in page
