@@ -144,8 +144,8 @@ def extended(objectives: Sequence[Objective]) -> list[Objective]:
 
 
 def reason_of(error: YolodeployError | None) -> str:
-    """What went wrong, without the position in a recipe that nobody wrote."""
-    return _POSITION.sub("", str(error).splitlines()[0]) if error else ""
+    """What went wrong and why, without the position in a recipe that nobody wrote."""
+    return _POSITION.sub("", " ".join(str(error).splitlines()[:2])) if error else ""
 
 
 def few_of(half: Half, images: int) -> Half | None:

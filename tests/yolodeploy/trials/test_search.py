@@ -335,6 +335,14 @@ def test_the_journal_of_another_search_is_refused(spoiled: World) -> None:
     )
 
 
+def test_why_the_data_of_a_space_cannot_be_used(world: World) -> None:
+    images = "  data: {calibration: {images: {from: 1, to: 100000}}}\n"
+    world.recipe(extra=SPACE.replace("  objectives", f"{images}  objectives"))
+    found = _search(world)
+    assert found.code == 3
+    assert "the recipe asks for 50000 images of `train`, which has 4." in found.error
+
+
 def _record(code: int, **more: object) -> str:
     return json.dumps({"op_code": code, "worker_id": "1", **more}) + "\n"
 
