@@ -85,7 +85,7 @@ def figures_text(objectives: Sequence[Objective], figures: Mapping[str, Figure])
 
 
 def shown_figure(name: str, value: float) -> str:
-    """A figure as tables give it."""
+    """A figure as tables give it; adding 0.0 turns -0.0 into 0.0."""
     forms: dict[str, Any] = {"size_mb": "{:.2f}", "map_drop": "{:+.4f}", "top1_drop": "{:+.4f}"}
-    text: str = forms.get(name, "{:.3f}").format(value + 0.0)
+    text: str = forms.get(name, "{:.3f}").format(round(value, 4) + 0.0)
     return text

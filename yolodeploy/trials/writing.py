@@ -74,7 +74,7 @@ def _comment(searched: Searched, judged: Judged, base: Path) -> Iterator[str]:
         yield first
     yield f"# Found by `yolodeploy search {base.name}`, trial {judged.tried.number} of {len(searched.tried)}."
     few, other = judged.tried.outcome.images, judged.held_out_images
-    yield f"# {'':<14} {f'searched on {few}':>16}   {f'judged on {other} others':<22}"
+    yield f"# {'':<14} {f'searched on {few}':>16}   judged on {other} others"
     for objective in searched.objectives:
         seen = judged.tried.outcome.figures[objective.name]
         held = judged.held_out.get(objective.name)

@@ -425,3 +425,17 @@ def test_latencies_on_the_device_itself(spoiled: World) -> None:
     found = search_recipe(wish, Store(spoiled.cache, print), Console(-1), Here(), about)
     assert all(tried.outcome.figures["latency_ms"].value > 0 for tried in found.tried)
     assert found.own.held_out["latency_ms"].value > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("map_drop", -0.00001, "+0.0000"),
+        ("map_drop", -0.0004, "-0.0004"),
+        ("size_mb", 0.584, "0.58"),
+    ],
+)
+def test_a_drop_that_rounds_to_nothing_has_no_minus(name: str, value: float, text: str) -> None:
+    from yolodeploy.trials.talk import shown_figure
+
+    assert shown_figure(name, value) == text
