@@ -49,6 +49,7 @@ def test_pictures_of_every_task_mark_what_differs(report: dict[str, Any], task: 
         page.count("data:image/jpeg;base64,") == 12
     )  # each image once, although three panels show it
     right = "✓ " if task == "classify" else ""
+    assert page.count("≠ changed: ") == 1  # every mark is explained
     assert f"✕ {right}{escape(EVIL)}" in page
     assert f"+ {right}{escape(EVIL)}" in page
     assert "3 more that differ" in page
