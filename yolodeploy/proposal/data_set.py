@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TypeVar
 
 from yolodeploy.data import read_class_names, same_name
 from yolodeploy.errors import DataError, YolodeployError
@@ -16,7 +17,9 @@ from yolodeploy.system import quotable, shown
 _USUAL = ("data.yaml", "data.yml", "dataset.yaml")
 _ABOVE = 6  # folders: Ultralytics writes runs/detect/train/weights/best.pt
 _SPLITS = ("val", "validation", "valid", "test", "train")
+_NAMED, _NEAR = "named in the weights", "found near the weights"
 Ask = Callable[[str], str]
+Used = TypeVar("Used")
 
 
 @dataclass(frozen=True)
@@ -27,21 +30,32 @@ class Source:
     how: str
 
 
-def find_data(model: Model, given: Path | None, ask: Ask | None) -> Source:
-    """The data set: the given one, else the one that the training named, else one of the same classes beside the weights.
+def find_data(
+    model: Model, given: Path | None, ask: Ask | None, use: Callable[[Path], Used]
+) -> tuple[Source, Used]:
+    """The data set, and what `use` makes of it: the given one, the one that the training named, or one of the same classes nearby.
 
-    Of a folder that somebody names, its data.yaml is meant, except for classification. `ask` puts a question to somebody; None if nobody is there. Raises DataError with the remedy if there is none.
+    One nearby is passed over if `use` raises DataError, for instance because its labels are those of another task. Of a folder
+    that somebody names, its data.yaml is meant, except for classification. `ask` puts a question to somebody; None if nobody is
+    there. Raises DataError with the remedy if there is none.
     """
     if given is not None:
-        return Source(_existing(given, "--data", model), "as given")
+        path = _existing(given, "--data", model)
+        return Source(path, "as given"), use(path)
     others: list[str] = []
     for path, how in _candidates(model):
         if (problem := _misfit(path, model)) is None:
-            return Source(path, how)
+            try:
+                return Source(path, how), use(path)
+            except DataError as error:
+                if how == _NAMED:
+                    raise
+                problem = f"cannot be used ({str(error).splitlines()[0]})"
         others.append(f"{shown(path)} {problem}")
     question = f"{_sought(model, others)}\nData set ({_kind(model)}): "
     if ask and (answer := ask(question).strip()):
-        return Source(_existing(Path(answer).expanduser(), "the data set", model), "as given")
+        path = _existing(Path(answer).expanduser(), "the data set", model)
+        return Source(path, "as given"), use(path)
     raise DataError(f"{_sought(model, others)} Add: --data {_example(model)}")
 
 
@@ -72,16 +86,16 @@ def _candidates(model: Model) -> Iterator[tuple[Path, str]]:
 def _places(model: Model) -> Iterator[tuple[Path, str]]:
     named, folders = model.trained_on, _folders(model.path)
     if named:
-        yield Path(named), "named in the weights"
+        yield Path(named), _NAMED
         if not os.path.isabs(named):  # noqa: PTH117
-            yield from ((folder / named, "named in the weights") for folder in folders)
+            yield from ((folder / named, _NAMED) for folder in folders)
     own = PureWindowsPath(named).name if "\\" in named else PurePosixPath(named).name
     usual = () if model.info.task == "classify" else _USUAL
     for folder in folders:
         for name in dict.fromkeys(filter(None, (own, *usual))):
-            yield folder / name, "found near the weights"
-            yield folder / "data" / name, "found near the weights"
-            yield folder / "datasets" / name, "found near the weights"
+            yield folder / name, _NEAR
+            yield folder / "data" / name, _NEAR
+            yield folder / "datasets" / name, _NEAR
 
 
 def _folders(weights: Path) -> list[Path]:

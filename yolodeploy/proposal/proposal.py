@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from yolodeploy.backend import Registry, Situation, load_registry, recipe_schema
@@ -107,9 +108,9 @@ def propose(wish: Wish, store: Path) -> Proposal:
     registry = load_registry()
     model = read_model(wish.weights, registry, _names(wish.data))
     devices = _devices(wish, registry)
-    source = find_data(model, wish.data, wish.ask)
     digests = StatCache(store / DIGESTS)
-    images = choose_images(source.path, model, digests)
+    use = partial(choose_images, model=model, digests=digests)
+    source, images = find_data(model, wish.data, wish.ask, use)
     digests.save()
     situation = Situation(model.info, model.imgsz, images.calibrated)
     suffix, chosen = model.path.suffix.lower(), bool(wish.devices)

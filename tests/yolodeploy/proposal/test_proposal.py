@@ -205,6 +205,13 @@ def test_a_data_set_of_other_classes_is_passed_over(potter: World) -> None:
     assert "Passed over: data/data.yaml has 3 classes, the model 2." in found.error
 
 
+def test_labels_of_another_task_are_passed_over(potter: World) -> None:
+    shutil.copytree("data", "datasets")
+    for label in Path("data").rglob("*.txt"):
+        label.write_text("0 0.1 0.1 0.4 0.1 0.4 0.4 0.2 0.5 0.1\n")  # half a polygon
+    assert init(potter)["data"] == "datasets/data.yaml"
+
+
 def test_on_a_terminal_it_asks_for_what_it_cannot_find(
     potter: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
