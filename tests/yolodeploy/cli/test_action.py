@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -10,7 +11,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import pytest
@@ -140,10 +140,16 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return make
 
 
-@pytest.mark.skipif(not which("check-jsonschema"), reason="pip install 'yolodeploy[dev]'")
+CHECK = [sys.executable, "-m", "check_jsonschema"]
+needs_schemas = pytest.mark.skipif(
+    not importlib.util.find_spec("check_jsonschema"), reason="pip install 'yolodeploy[dev]'"
+)
+
+
+@needs_schemas
 def test_it_is_valid_and_takes_no_input_for_code() -> None:
     checked = subprocess.run(
-        ["check-jsonschema", "--builtin-schema", "vendor.github-actions", ROOT / "action.yml"],
+        [*CHECK, "--builtin-schema", "vendor.github-actions", ROOT / "action.yml"],
         capture_output=True,
         text=True,
         check=False,
@@ -158,7 +164,7 @@ def test_it_is_valid_and_takes_no_input_for_code() -> None:
         assert any(f"inputs.{name}" in json.dumps(step) for step in STEPS), name
 
 
-@pytest.mark.skipif(not which("check-jsonschema"), reason="pip install 'yolodeploy[dev]'")
+@needs_schemas
 def test_the_page_about_it_is_complete(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "how-to" / "ci.md").read_text(encoding="utf-8")
     for name in ACTION["inputs"]:
@@ -170,7 +176,7 @@ def test_the_page_about_it_is_complete(tmp_path: Path) -> None:
     given = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"]["deploy"]["steps"][1]
     assert set(given["with"]) <= set(ACTION["inputs"])
     checked = subprocess.run(
-        ["check-jsonschema", "--builtin-schema", "vendor.github-workflows", workflow],
+        [*CHECK, "--builtin-schema", "vendor.github-workflows", workflow],
         capture_output=True,
         text=True,
         check=False,
