@@ -102,7 +102,7 @@ class _Search:
             self.prepared.objectives,
             self._tried(),
             judged[0],
-            [found for found in judged if found.tried.number in keys],
+            [found for key in keys for found in judged if found.tried.number == key],
             self._refused(),
             self.journal.seconds,
             self.exhausted,

@@ -20,7 +20,7 @@ TITLES = {
     "latency_ratio": "latency / fp32",
     "latency_ms": "ms",
 }
-_NAME = 22  # columns of a recipe's name; longer ones lose their beginning
+_LEAST_NAME = 16  # columns of a recipe's name; what finds no room loses its beginning
 _WIDTHS = {"size_mb": 5, "map_drop": 17, "top1_drop": 17}
 _USUAL = 15
 
@@ -36,19 +36,26 @@ def _lines(searched: Searched) -> Iterator[str]:
     if not searched.front:
         yield "No recipe that was tried keeps all limits. The recipe itself:"
     heads = "".join(f"  {TITLES[o.name]:>{_width(o.name)}}" for o in searched.objectives)
-    yield f"\n{'':<{_NAME}}{heads}"
+    room = _room(searched, len(heads))
+    yield f"\n{'':<{room}}{heads}"
     for judged in searched.front:
-        yield _row(searched, judged)
+        yield _row(searched, judged, room)
     if all(judged.tried.number for judged in searched.front):
-        yield f"{_row(searched, searched.own)}{'  (beaten)' * bool(searched.front)}"[
+        yield f"{_row(searched, searched.own, room)}{'  (beaten)' * bool(searched.front)}"[
             :WIDTH
         ].rstrip()
     yield f"\nLeft: on the {few} images that the search saw. Right: on {other} others, which judge it."
 
 
-def _row(searched: Searched, judged: Judged) -> str:
+def _room(searched: Searched, cells: int) -> int:
+    """Columns for the names of recipes beside cells of so many."""
+    longest = max(len(recipe_name(searched, j)) for j in (searched.own, *searched.front))
+    return min(longest, max(_LEAST_NAME, WIDTH - cells))
+
+
+def _row(searched: Searched, judged: Judged, room: int) -> str:
     cells = "".join(f"  {pair(judged, o.name):>{_width(o.name)}}" for o in searched.objectives)
-    return f"{recipe_name(searched, judged)[-_NAME:]:<{_NAME}}{cells}"
+    return f"{recipe_name(searched, judged)[-room:]:<{room}}{cells}"
 
 
 def recipe_name(searched: Searched, judged: Judged) -> str:

@@ -65,7 +65,8 @@ class BatchTalk:
         if outcome.stage != Stage.ALL:
             first, _, rest = outcome.why.partition(". ")
             text = f"given up: {first}{'.' * bool(rest)}"
-        total = f" of {self._prepared.trials}" if self._prepared.trials else ""
+        trials = self._prepared.trials or 0
+        total = f" of {trials}" if tried.number <= trials else ""
         self._console.info(f"{tried.number}{total}: {text} ({outcome.seconds:.1f} s)")
 
     def front(self, front: Sequence[int], seconds: float, tried: Sequence[Tried]) -> None:
