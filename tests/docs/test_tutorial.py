@@ -42,7 +42,7 @@ def ran(tmp_path_factory):
     checkout.mkdir()
     for name in ("models", "examples"):
         (checkout / name).symlink_to(ROOT / name)
-    # `$?` is that of the command again after its mark was printed, for a page that asks for it.
+    # `$?` is the command's exit code again after its mark was printed, for a page that asks for it.
     lines = [
         f'{command}\ncode=$?; printf "\\n{MARK}%s\\n" $code; (exit $code)'
         for command, _ in commands()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Built:
     """What became of a build: the artifact's folder in the store, its format, digest and bytes; or `error`, and none of them.
 
-    `cached` says that the store had it. `seconds` are those of the jobs that it needed.
+    `cached` says that the store had it. `seconds` is how long the jobs that it needed took.
     """
 
     recipe: Path

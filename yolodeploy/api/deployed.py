@@ -31,7 +31,7 @@ class Result:
     """What became of the deployment of a recipe.
 
     `report` is what report.json has (None if nothing was measured), `bundle` the folder of the bundle (None if none was written, which is
-    so whenever a check failed). `error` is what went wrong. `seconds` are those of the jobs that the recipe needed, and of finishing it.
+    so whenever a check failed). `error` is what went wrong. `seconds` is how long the jobs that the recipe needed took, and finishing it.
     """
 
     recipe: Path

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Proof:
     """What was measured of an artifact somewhere: `evidence` as plain data, and the file in the bundle that has it now (None: no bundle).
 
-    `report` is that of a recipe; of a bundle alone there is none, and nothing that needs images was measured.
+    `report` is there for a recipe; for a bundle alone it is None, and nothing that needs images was measured.
     """
 
     evidence: Mapping[str, Any]
@@ -71,7 +71,7 @@ def remeasure(
 ) -> Proof:
     """Measure the artifact of a recipe or of a bundle again, here or on the host `on`, and add that to the bundle.
 
-    The artifact is that of the recipe's bundle in `dist`, or of the store; nothing is built. `key` is the Ed25519 private key (PEM) that
+    The artifact comes from the recipe's bundle in `dist`, or from the store; nothing is built. `key` is the Ed25519 private key (PEM) that
     the bundle is signed with. It is opened in this process, unless `on` names a host. Raises ChecksFailed, with `.report`, if a check of
     the recipe does not pass there; the evidence is kept all the same.
     """

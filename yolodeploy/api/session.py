@@ -37,7 +37,7 @@ def paths_of(what: PathLike | Sequence[PathLike]) -> tuple[Path, ...]:
 
 @dataclass(frozen=True)
 class Session:
-    """What the calls of a notebook or program share; without one, each call has that of a plain command line.
+    """Settings that the calls of a notebook or program share; without one, each call behaves like a plain command line.
 
     `cache` is the folder of the store (None: `YOLODEPLOY_CACHE`, or the user's cache folder), `store` the address of a team's
     store (None: the one that `YOLODEPLOY_STORE` names). `allow` are files and folders outside their projects that recipes may read;

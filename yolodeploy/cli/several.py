@@ -1,4 +1,4 @@
-"""The exit code of a command that worked on several recipes: that of the worst."""
+"""The exit code of a command that worked on several recipes: the worst one's."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def _path(path: Path) -> str:
 
 
 def _fronts(subjects: Sequence[Subject]) -> list[bool | None]:
-    """Whether each is on the front of those of the same backend: one app could ship any of these."""
+    """Whether each is on the front of its backend: one app could ship any of its artifacts."""
     found: list[bool | None] = [None] * len(subjects)
     for members in _rivals(subjects):
         points = [_point(subjects[index]) for index in members]

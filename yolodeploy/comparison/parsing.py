@@ -126,9 +126,9 @@ def _number(value: object) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("one of its figures is no number")  # noqa: TRY004 - the file's text is wrong
+        raise ValueError("one of its figures is not a number")  # noqa: TRY004 - the file's text is wrong
     if not abs(value) <= _MOST:
-        raise ValueError("one of its figures is no number that a model can have")
+        raise ValueError("one of its figures is out of range")
     return float(value)
 
 

@@ -52,7 +52,7 @@ def _report(file: Path) -> Subject:
         return described(file, read_json(file), {})
     except (OSError, ValueError) as error:
         raise VerificationFailed(
-            f"{shown(file)} is no report.json that yolodeploy wrote and is left out: {_reason(error)}."
+            f"{shown(file)} is not a report.json that yolodeploy wrote, and is left out: {_reason(error)}."
         ) from None
 
 
@@ -70,7 +70,7 @@ def _bundle(folder: Path) -> Subject:
         return described(folder, found.report, found.plan, found.sets, pictures)
     except ValueError as error:
         raise VerificationFailed(
-            f"{shown(folder)} is no bundle that this release can read and is left out: {_reason(error)}."
+            f"{shown(folder)} is not a bundle that this release can read, and is left out: {_reason(error)}."
         ) from None
 
 

@@ -77,7 +77,7 @@ def _interval(figure: Figure) -> str:
 
 
 def _latencies(group: Group) -> Iterator[str]:
-    """The latencies by place: those of two places are no comparison."""
+    """The latencies by place: latencies of two places cannot be compared."""
     for timings in group.places().values():
         ordered = sorted(timings, key=lambda item: item[1].latency.value or 0.0)
         device = " (the device)" if all(timing.on_device for _, timing in timings) else ""

@@ -35,7 +35,7 @@ def find_data(
 ) -> tuple[Source, Used]:
     """The data set, and what `use` makes of it: the given one, the one that the training named, or one of the same classes nearby.
 
-    One nearby is passed over if `use` raises DataError, for instance because its labels are those of another task. Of a folder
+    One nearby is passed over if `use` raises DataError, for instance because it is labelled for another task. Of a folder
     that somebody names, its data.yaml is meant, except for classification. `ask` puts a question to somebody; None if nobody is
     there. Raises DataError with the remedy if there is none.
     """

@@ -127,7 +127,7 @@ def _calibration(
     return (
         None,
         0,
-        f"the images of `train` are also those of `{evaluation.split}`, which accuracy is measured on",
+        f"the images of `train` are also in `{evaluation.split}`, which accuracy is measured on",
     )
 
 

@@ -63,7 +63,7 @@ def read_model(path: Path, registry: Registry, names: Callable[[], Sequence[str]
         )
     if is_file(path) and path.suffix.lower() not in loadable:
         raise ModelError(
-            f"{shown(path)} is no weights file that a recipe can begin with. Name one of these kinds: {', '.join(loadable)}."
+            f"{shown(path)} cannot be loaded as weights. Allowed kinds: {', '.join(loadable)}."
         )
     found = inspect_file(path, registry)
     info = found.info or _of_nameless(path, registry, names)
@@ -78,7 +78,7 @@ def _suffixes(registry: Registry) -> set[str]:
 def _of_nameless(
     path: Path, registry: Registry, names: Callable[[], Sequence[str]] | None
 ) -> ModelInfo:
-    """The facts of a file that does not name its classes, with those of its data set."""
+    """The facts of a file that does not name its classes, with the classes of its data set."""
     if names is None:
         raise DataError(
             f"{shown(path)} does not name its classes, so the data set has to. Add: --data path/to/data.yaml"

@@ -89,7 +89,7 @@ def advise(
     """What the backend of a device advises; of one that has no advice, its plain export."""
     backend, device = registry.backend_of(name), registry.devices()[name]
     if backend is None:
-        raise ValueError(f"`{name}` is no known device")
+        raise ValueError(f"`{name}` is not a known device")
     target = Target(device, device.os_default)
     if isinstance(backend, Advising):
         return Advised(backend, device, backend.advise(situation, target), chosen)

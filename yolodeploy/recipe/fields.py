@@ -252,4 +252,4 @@ class Recipe(Part):
     seed: int = Field(default=0, ge=0)
     """Seed of everything random in the steps."""
     search: Search | None = None
-    """What `yolodeploy search` may change, and what it is to improve; nothing else reads it."""
+    """What `yolodeploy search` may change and should improve; nothing else reads it."""

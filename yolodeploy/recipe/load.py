@@ -64,7 +64,7 @@ def _require_recipe(path: Path) -> None:
         )
     if path.suffix in _WEIGHTS:
         raise RecipeError(
-            f"{shown(path)} is no recipe. `yolodeploy init {shown(path)}` writes recipes for a checkpoint or an ONNX file."
+            f"{shown(path)} is not a recipe. `yolodeploy init {shown(path)}` writes recipes for a checkpoint or an ONNX file."
         )
     whole = path.with_name(f"{path.name}.yaml")
     if path.name and not os.path.lexists(path) and os.path.isfile(whole):  # noqa: PTH113

@@ -222,7 +222,7 @@ class Budget(Part):
 
 
 class Search(Part):
-    """What `yolodeploy search` may change in the recipe, and what it is to improve. A deployment does what the rest of the recipe says."""
+    """What `yolodeploy search` may change in the recipe and should improve. A deployment follows the rest of the recipe."""
 
     steps: tuple[SearchEntry, ...] | None = Field(
         default=None, min_length=1, max_length=64, strict=False

@@ -71,7 +71,7 @@ class Lowered(GraphBuilder):
         if name not in self.values and name in self.model.constants:
             return self.constant(name, self.model.constants[name])
         if name not in self.values:
-            raise Unsupported(f"it reads `{name}`, which is no number")
+            raise Unsupported(f"it reads `{name}`, which is not a number")
         return self.values[name]
 
     def constant(self, name: str, numbers: NDArray[Any], axes: int = 0) -> str:

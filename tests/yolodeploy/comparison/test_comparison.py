@@ -113,7 +113,7 @@ def test_what_cannot_be_read_is_a_sentence_and_the_rest_is_compared(two: World) 
         "error: dist/firm is not what was deployed and is left out: labels.txt was changed"
     )
     assert told[1] == (
-        "error: mine.json is no report.json that yolodeploy wrote and is left out: its lists of measures or checks are damaged."
+        "error: mine.json is not a report.json that yolodeploy wrote, and is left out: its lists of measures or checks are damaged."
     )
     assert told[2].startswith("error: nowhere does not exist. Name bundles")
     assert told[3].startswith(
@@ -134,7 +134,7 @@ def test_a_figure_that_is_none_is_said(deployed: World) -> None:
             found = deployed.run("compare", str(change("dist/pot", **changes)))
             assert found.code == 10, found.err
             assert found.error.startswith(
-                "pot-changed.json is no report.json that yolodeploy wrote"
+                "pot-changed.json is not a report.json that yolodeploy wrote"
             )
 
 

@@ -630,7 +630,7 @@ def test_what_is_named_in_place_of_a_recipe(world: World) -> None:
     for name, message in {
         "data": "data is a folder. Name the recipes in it: data/*.yaml",
         "best.pt": (
-            "best.pt is no recipe. `yolodeploy init best.pt` writes recipes for a checkpoint or an ONNX file."
+            "best.pt is not a recipe. `yolodeploy init best.pt` writes recipes for a checkpoint or an ONNX file."
         ),
         "pot": "pot: no such file. Perhaps you meant pot.yaml.",
     }.items():

@@ -180,7 +180,7 @@ def test_the_page_of_a_deployment_that_failed(world: World) -> None:
 @pytest.mark.parametrize(
     ("argument", "problem"),
     [
-        ("data", "data: has no report.json, so it is no bundle. Name a folder that"),
+        ("data", "data: has no report.json, so it is not a bundle. Name a folder that"),
         ("nowhere", "nowhere: does not exist. Name a folder that"),
         (
             "data/data.yaml",

@@ -82,7 +82,7 @@ def clean(text: str) -> str:
 def figure(
     title: str, layers: Sequence[Spec], height: int, margins: Margins, keys: Sequence[Key] = ()
 ) -> Markup:
-    """A `<figure>` with caption, legend and picture; `height` is that of the area of the data."""
+    """A `<figure>` with caption, legend and picture; `height` is how high the plot area is, in pixels."""
     spec: Spec = {
         "width": WIDTH - margins.left - margins.right,
         "height": height,

@@ -11,7 +11,7 @@ _PLACES = ("artifact", "source", "third", "fourth", "fifth", "sixth")  # colours
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: its title with the unit, its ends where they are not those of the data, and how ticks are written.
+    """An axis: its title with the unit, its ends where the data does not set them, and how ticks are written.
 
     `form` is a format of d3 (https://d3js.org/d3-format), such as ".0%" ("": whatever the ticks need); `log` makes the scale logarithmic, for figures above 0.
     """
@@ -74,7 +74,7 @@ class Point:
 
 
 def colour_of(name: str, place: int = 0) -> str:
-    """A colour of the page as SVG takes it; "" is that of the place."""
+    """A colour of the page as SVG takes it; "" inherits the surrounding colour."""
     return f"var(--{name or _PLACES[place % len(_PLACES)]})"
 
 

@@ -78,7 +78,7 @@ def _found(path: Path, *, images: bool) -> _Found:
         failed = "error" in value and isinstance(value.get("report"), dict)
         return _Found(None, value["report"] if failed else value)
     except FileNotFoundError:
-        what = f"has no {REPORT}, so it is no bundle" if is_folder(path) else "does not exist"
+        what = f"has no {REPORT}, so it is not a bundle" if is_folder(path) else "does not exist"
         reason = f"{what}. Name a folder that `yolodeploy deploy` wrote, such as dist/NAME, or a {REPORT}."
     except (OSError, ValueError) as error:
         reason = f"cannot be read as a report: {error}"

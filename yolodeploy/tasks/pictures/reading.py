@@ -197,7 +197,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"it has {text}, which is no number")
+    raise ValueError(f"it has {text}, which is not a number")
 
 
 def _short(raw: Any) -> str:

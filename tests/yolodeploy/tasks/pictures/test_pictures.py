@@ -240,7 +240,7 @@ def test_what_is_wrong_with_a_foreign_file_is_said(change: dict[str, Any], probl
         (b"\xff", "it is not text in UTF-8"),
         (b"{", "it is not JSON: "),
         (b"[" * 100_000, "it is nested too deeply"),
-        (b'{"format": NaN}', "it has NaN, which is no number"),
+        (b'{"format": NaN}', "it has NaN, which is not a number"),
         (b"[]", "it must be an object, but is a list"),
         (b'{"task": "detect", "pictures": []}', "it lacks format"),
         (
