@@ -114,9 +114,36 @@ class RayCluster:
     def _outcomes(
         self, jobs: Mapping[str, Job], progress: Progress
     ) -> Iterator[tuple[Job, Outcome]]:
-        """Hand all jobs to Ray, and yield each with its outcome as it ends."""
-        ray, board = self._ray, self._hand_over(jobs)
-        looked = 0.0
+        """Hand all jobs to Ray, and yield each with its outcome as it ends.
+
+        Those that want a machine alone come last, since no other needs them: Ray keeps processors idle while such a job waits.
+        """
+        ray = self._ray
+        board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
+        task = ray.remote(work)  # once: each time Ray sends the function to its workers again
+        results: dict[str, tuple[Any, Any]] = {}
+        for alone in (False, True):
+            for job in jobs.values():
+                if job.alone == alone:
+                    results[job.id] = self._hand_over(job, task, board, results)
+            yield from self._ended(board, progress)
+
+    def _hand_over(
+        self, job: Job, task: Any, board: Any, results: Mapping[str, tuple[Any, Any]]
+    ) -> tuple[Any, Any]:
+        """Give a job to Ray with the results that it needs; workers say what they do on the board. Returns its results to be."""
+        found = (results[id_] if id_ in results else self._sent(id_) for id_ in job.needs)
+        given = [pair for pair in found if pair]
+        arguments = [*(outcome for outcome, _ in given), *(objects for _, objects in given)]
+        outcome, objects = task.options(**self._resources(job)).remote(
+            job.text(), self._token, self._console.level, board, *arguments
+        )
+        self._running[outcome] = job, objects
+        return outcome, objects
+
+    def _ended(self, board: Any, progress: Progress) -> Iterator[tuple[Job, Outcome]]:
+        """Each job that Ray was given, as it ends."""
+        ray, looked = self._ray, 0.0
         while self._running:
             ready, _ = ray.wait(list(self._running), num_returns=1, timeout=_POLL)
             if ready:  # and perhaps others
@@ -130,23 +157,6 @@ class RayCluster:
                 outcome = self._arrived(job, reference, objects)
                 progress.done(job, outcome)
                 yield job, outcome
-
-    def _hand_over(self, jobs: Mapping[str, Job]) -> Any:
-        """Give all jobs to Ray, each with those that it needs; returns the board on which workers say what they do."""
-        ray = self._ray
-        board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
-        task = ray.remote(work)  # once: each time Ray sends the function to its workers again
-        results: dict[str, tuple[Any, Any]] = {}
-        for job in jobs.values():
-            found = (results[id_] if id_ in results else self._sent(id_) for id_ in job.needs)
-            given = [pair for pair in found if pair]
-            arguments = [*(outcome for outcome, _ in given), *(objects for _, objects in given)]
-            outcome, objects = task.options(**self._resources(job)).remote(
-                job.text(), self._token, self._console.level, board, *arguments
-            )
-            results[job.id] = outcome, objects
-            self._running[outcome] = job, objects
-        return board
 
     def _said(self, board: Any) -> list[tuple[str, list[Any]]]:
         """What workers said since the last time; nothing if the board is lost, which costs no result."""

@@ -20,7 +20,7 @@ from yolodeploy.worker.throughput import Throughput
 WARM_UP = 3  # runs
 SETTLE, BURST = 0.015, 0.06  # seconds of a turn: not counted, counted
 BURST_RUNS = 2  # at least
-ROUNDS = (12, 24, 48, 96, 192)  # after which the figures are looked at
+ROUNDS = (12, 16, 24, 48, 96, 192)  # after which the figures are looked at
 SECONDS = 60.0  # in all; no round begins later
 BRIEF = 2  # rounds, where the speed says nothing about the device
 DISTURBED = 0.02  # share of a run that waited; others are preferred

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 from world import World
 
 from yolodeploy.errors import StoreProblem
-from yolodeploy.jobs import Job, Outcome, What, Work, is_cluster, ray_worker
+from yolodeploy.execution import Run
+from yolodeploy.jobs import Job, Outcome, RayCluster, What, Work, is_cluster, ray_worker
 from yolodeploy.jobs.parcels import pack_objects, unpack_objects
 from yolodeploy.store import Store
 from yolodeploy.system import Console, descendants
@@ -101,6 +103,46 @@ def test_ctrl_c_leaves_nothing_running(world: World, monkeypatch: pytest.MonkeyP
     assert said.splitlines()[-1].startswith("error: stopped.")
     assert not {pid for pid in started if Path(f"/proc/{pid}").exists()}
     assert not world.leftovers()
+
+
+class _Tasks:
+    """Stands for Ray: notes which jobs are handed over, and ends each as soon as somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.noted: list[str] = []
+        self.wait = lambda waiting, **_: (waiting, [])
+        self.get = lambda found, **_: found
+        self.take = self
+
+    def __call__(self, *_: object) -> _Tasks:
+        return self
+
+    def options(self, **_: object) -> _Tasks:
+        return self
+
+    def remote(self, *given: Any, **_: object) -> Any:
+        if not given or not isinstance(given[0], str):  # an actor, the task, or what was said
+            return [] if self.noted else self
+        job = Job.parse(given[0])
+        self.noted.append(f"given {job.title}")
+        return Outcome(job.id).text(), []
+
+
+def test_jobs_that_want_a_machine_alone_are_handed_over_when_all_others_have_ended(
+    world: World,
+) -> None:
+    """While one waits for a whole machine, Ray keeps processors of that machine idle."""
+    store = Store(world.cache, Console().warn)
+    cluster = RayCluster("ray", Console(-1), Run([], [], "", json=False), store)
+    ray = cluster._ray = _Tasks()
+    cluster._cpus, cluster._memory, cluster._elsewhere = 2, 1, False
+    jobs = _jobs(world, world.cache)
+    mixed = {job.id: replace(job, alone=not place) for place, job in enumerate(jobs)}
+    cluster.run(mixed, lambda job, _: ray.noted.append(f"ended {job.title}"), lambda _: True)
+    cluster._ray = None
+    assert ray.noted == [
+        "given export", "given press", "ended export", "ended press", "given load", "ended load",
+    ]  # fmt: skip
 
 
 def test_a_worker_that_sees_the_store_sends_nothing(world: World, worker: _Board) -> None:
