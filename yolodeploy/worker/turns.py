@@ -182,11 +182,15 @@ class _Clock:
 
     def _run(self, model: Model, images: Any) -> tuple[float, bool]:
         """Milliseconds per image of a run less its wait, and whether it had to wait: then its caches are cold, too."""
-        before, start = self.delay.seconds(), time.perf_counter()
+        began, before, start = time.perf_counter(), self.delay.seconds(), time.perf_counter()
         model(images)
-        passed = time.perf_counter() - start
-        waited = max(self.delay.seconds() - before, 0.0)
-        return max(passed - waited, 1e-9) * 1e3 / batch_of(model), waited > DISTURBED * passed
+        end, after, ended = time.perf_counter(), self.delay.seconds(), time.perf_counter()
+        waited = max(after - before, 0.0)
+        passed = ended - began if waited else end - start  # a wait may lie beside the run
+        disturbed = waited > DISTURBED * passed
+        # Threads of a runtime that wait at the same time may have waited for longer than the run took.
+        took = passed - waited if waited < passed else passed
+        return took * 1e3 / batch_of(model), disturbed
 
 
 def _take_turns(

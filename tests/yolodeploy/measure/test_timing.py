@@ -80,6 +80,28 @@ def test_single_runs_are_kept_in_their_order_and_not_too_many() -> None:
     assert found == {"": runs[::5], "other": [1.0, 2.0]}  # of a burst those that hardly waited
 
 
+class _Interrupted:
+    """A delay whose first reading is interrupted before the clock is read; `more` is what other threads waited."""
+
+    def __init__(self, more: float) -> None:
+        self._more, self._waited = more, 0.0
+
+    def seconds(self) -> float:
+        told = self._waited
+        if not told:
+            time.sleep(0.005)
+            self._waited = 0.005 + self._more
+        return told
+
+
+@pytest.mark.parametrize("more", [0.0, 9.0])
+def test_a_run_is_never_shorter_than_its_work(more: float) -> None:
+    clock = turns._Clock(None, _Interrupted(more))  # type: ignore[arg-type]
+    took, disturbed = clock._run(spin(2), None)
+    assert took >= 1.9
+    assert disturbed
+
+
 def test_with_few_pairs_the_interval_spans_them_all() -> None:
     assert ratio_of([2, 4, 3], [2, 2, 2]) == Ratio(1.5, round(1 / LAUNCH, 4), round(2 * LAUNCH, 4))
     assert Ratio(1.5, 1.0, 2.0).inverse() == Ratio(0.6667, 0.5, 1.0)
