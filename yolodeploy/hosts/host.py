@@ -36,11 +36,9 @@ class Timed:
 
 @dataclass(frozen=True)
 class Survey:
-    """A machine as a list of hosts shows it: `machine` is its board or processor, `distributions` are versions, None for what is missing."""
+    """A machine as a list of hosts shows it; `distributions` are versions, None for what is missing."""
 
-    machine: str
-    system: str
-    arch: str
+    hardware: Hardware
     python: str
     distributions: Mapping[str, str | None]
 

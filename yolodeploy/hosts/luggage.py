@@ -30,10 +30,6 @@ def stop(why):
     sys.exit(3)
 if sys.version_info < (3, 9):
     stop("python %d.%d" % sys.version_info[:2])
-try:
-    import numpy
-except ImportError:
-    stop("numpy")
 root, digest, size = os.path.expanduser(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 path = os.path.join(root, "code", digest + ".zip")
 def there():
@@ -63,21 +59,17 @@ sys.path.insert(0, path)
 from yolodeploy.worker.serve import main
 main(root)
 """
-_STOP = re.compile(
-    r"^yolodeploy-worker: (python|numpy|torn|disk|idle) ?([0-9.]*)\r?$", re.MULTILINE
-)
+_STOP = re.compile(r"^yolodeploy-worker: (python|torn|disk|idle) ?([0-9.]*)\r?$", re.MULTILINE)
 
 
-def explain_boot(messages: str, install: str) -> str | None:
-    """Why BOOT or the worker stopped, with the remedy; None if it did not. `install` is the command that installs what the worker needs."""
+def explain_boot(messages: str) -> str | None:
+    """Why BOOT or the worker stopped, with the remedy; None if it did not."""
     found = _STOP.search(messages)
     if not found:
         return None
     why, detail = found.groups()
     if why == "python":
         return f"yolodeploy needs Python 3.9 or newer there, and it has {detail}. Install a newer one, and name it as `python` in hosts.toml."
-    if why == "numpy":
-        return f"its Python has no numpy. Run: {install}"
     if why == "disk":
         return disk_problem(int(detail or 0))
     if why == "idle":

@@ -50,13 +50,10 @@ class Transport(Protocol):
 
 
 class Session:
-    """A running worker; `close` ends it. `needs` is what pip has to install for it."""
+    """A running worker; `close` ends it."""
 
-    def __init__(
-        self, transport: Transport, luggage: Luggage, kept: set[str], needs: Sequence[str]
-    ) -> None:
+    def __init__(self, transport: Transport, luggage: Luggage, kept: set[str]) -> None:
         self._transport, self._count, self._lock = transport, 0, threading.Lock()
-        self._needs = needs
         self.kept = kept  # digests of what the host has, as far as it said so
         self._process = transport.start(luggage)
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
@@ -205,7 +202,7 @@ class Session:
         said, late = self._tail.text(), self._watchdog.late
         why = (
             (late and f"it did not answer within {late:.0f} seconds. Run again, or restart it.")
-            or explain_boot(said, self._transport.install(self._needs))
+            or explain_boot(said)
             or self._transport.explain(code, said)
             or _last(said)
             or otherwise

@@ -66,18 +66,7 @@ class WorkerHost:
 
     def hardware(self, backend: Backend) -> Hardware:
         """What the machine says of itself."""
-        machine = self.machine(portable(backend, self.name).WORKER)
-        return Hardware(
-            machine.system,
-            machine.release,
-            machine.arch,
-            machine.cpu,
-            machine.processors,
-            machine.board,
-            tuple(machine.names),
-            frozenset(machine.features),
-            machine.emulated,
-        )
+        return _hardware(self.machine(portable(backend, self.name).WORKER))
 
     def conditions(self, backend: Backend) -> Mapping[str, Any]:
         """The machine, the versions of what runs artifacts of the backend there, and the worker's code."""
@@ -104,15 +93,13 @@ class WorkerHost:
 
     def survey(self, distributions: Sequence[str]) -> Survey:
         """What the machine says of itself and of these distributions, whether an artifact could run there or not."""
-        session = self._started(None, ["numpy"])
+        session = self._started(None)
         try:
             result, _ = session.ask("hello", {"distributions": list(distributions)})
         finally:
             self._end(session)
         found: Machine = typed(Machine, result, self.name)
-        system = f"{found.system} {found.release}"
-        machine = found.board or found.cpu
-        return Survey(machine, system, found.arch, found.python, found.distributions)
+        return Survey(_hardware(found), found.python, found.distributions)
 
     def install(self, requirements: Sequence[str]) -> str:
         """The command that installs distributions there."""
@@ -200,7 +187,7 @@ class WorkerHost:
 
     def _session(self, worker: Worker) -> Session:
         """A new worker; HostProblem if the host lacks what it needs."""
-        session = self._started(worker.module, requirements(worker))
+        session = self._started(worker.module)
         about = {"distributions": list(worker.requires), "kept_bytes": self._kept_bytes}
         result, _ = session.ask("hello", about)
         machine: Machine = typed(Machine, result, self.name)
@@ -213,14 +200,28 @@ class WorkerHost:
             )
         return session
 
-    def _started(self, module: str | None, needs: Sequence[str]) -> Session:
-        session = Session(self._transport, pack(module), self._kept, needs)
+    def _started(self, module: str | None) -> Session:
+        session = Session(self._transport, pack(module), self._kept)
         self._sessions.append(session)
         return session
 
     def _end(self, session: Session) -> None:
         self._sessions.remove(session)
         session.close()
+
+
+def _hardware(machine: Machine) -> Hardware:
+    return Hardware(
+        machine.system,
+        machine.release,
+        machine.arch,
+        machine.cpu,
+        machine.processors,
+        machine.board,
+        tuple(machine.names),
+        frozenset(machine.features),
+        machine.emulated,
+    )
 
 
 def wrong_versions(worker: Worker, theirs: Mapping[str, str | None]) -> str:

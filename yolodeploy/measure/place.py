@@ -31,7 +31,7 @@ def require_device(plan: Plan, host: Host) -> None:
         where = "this machine" if not host.name else f"the host `{host.name}`"
         asked, line = demands[0]
         raise PlanRefused(
-            f"{line}: `{asked}` must be measured on the {device.title}, and {where} is none: {why}. Name a host of hosts.toml "
+            f"{line}: `{asked}` must be measured on the target itself, `{device.name}` ({device.title}), and {where} is not one: {why}. Name a host of hosts.toml "
             f"that is one, as in `yolodeploy deploy {shown(plan.file.path)} --on HOST`, or remove the check."
         )
 
@@ -46,7 +46,7 @@ def require_claim(host: Host, hardware: Hardware) -> None:
         )
     if why := not_device(device, hardware):
         raise HostProblem(
-            f"host `{host.name}`: hosts.toml says that it is a {device.title} (`{device.name}`), but {why}. Correct `device` there, or "
+            f"host `{host.name}`: hosts.toml says `device: {device.name}` ({device.title}), but {why}. Correct `device` there, or "
             "remove it: machines are compared with the target anyway."
         )
 

@@ -19,8 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from yolodeploy.worker import machine
 from yolodeploy.worker.frames import MARK, Frame, read_frame, write_frame
 from yolodeploy.worker.kept import Kept
@@ -78,6 +76,8 @@ class Worker:
         self, head: Mapping[str, Any], blobs: list[bytes]
     ) -> tuple[dict[str, Any], list[Any]]:
         """Run images of one shape `[C, H, W]`: of uint8 pixels, kept or to be kept (`digests`), or of float32 blobs."""
+        import numpy as np
+
         shape = tuple(int(side) for side in head["shape"])
         if "images" in head:
             self._keep(head, blobs)
@@ -91,6 +91,8 @@ class Worker:
         return {"outputs": about}, list(arrays)
 
     def _time(self, head: Mapping[str, Any], _: list[bytes]) -> tuple[dict[str, Any], list[Any]]:
+        import numpy as np
+
         threads, shape = int(head["threads"]), tuple(head["shape"])
         tensor = np.frombuffer(self._kept.read(head["tensor"]), "<f4").reshape((1, *shape))
         others = {
@@ -119,6 +121,8 @@ class Worker:
 
     def _image(self, digest: str, new: Mapping[str, bytes], shape: tuple[int, ...]) -> Any:
         """The image as `data.to_tensor` makes it, bit for bit, of pixels that just came or are kept."""
+        import numpy as np
+
         data = new[digest] if digest in new else self._kept.read(digest)
         pixels = np.frombuffer(data, np.uint8).reshape(shape)
         return pixels.astype(np.float32) / np.float32(255)

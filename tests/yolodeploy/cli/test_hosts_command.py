@@ -17,7 +17,6 @@ _HOSTS = """
 kind = "process"
 command = ["{python}"]
 folder = "{folder}"
-device = "android"
 
 [bare]
 kind = "process"
@@ -38,15 +37,17 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_hosts_are_listed_with_what_they_have_or_why_not(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    file = tmp_path / "hosts.toml"
+    file.write_text(file.read_text().replace("[gone]", 'device = "iphone-17"\n[gone]'))
     pytest.importorskip("ncnn", reason="not installed. Run: pip install -e '.[ncnn]'")
     assert cli.main(["hosts"]) == 0
     text = capsys.readouterr().out
     assert f"Python {sys.version.split()[0]}: " in text
     assert ", ncnn 1" in text.replace(": ncnn", ", ncnn")
-    assert "device: android" in text
-    assert "bare            process  its Python has no numpy. See: yolodeploy hosts check" in text
+    assert "no runtime" in text  # of the bare one
+    assert "device: iphone-17, but its system is Linux, not iOS" in " ".join(text.split())
     assert "cannot be started: No such file or directory. See: " in " ".join(text.split())
     assert all(len(line) <= 80 for line in text.splitlines() if "/" not in line)
     assert cli.main(["hosts", "--json"]) == 0
@@ -54,6 +55,7 @@ def test_all_hosts_are_listed_with_what_they_have_or_why_not(
     assert [row["name"] for row in rows] == ["here", "bare", "gone"]
     assert rows[0]["error"] is None
     assert rows[0]["distributions"]["numpy"]
+    assert [row["not_device"] for row in rows] == [None, "its system is Linux, not iOS", None]
     assert rows[2]["machine"] is None
 
 
@@ -63,6 +65,8 @@ def test_check_says_what_is_missing_and_what_mends_it(
     pytest.importorskip("ncnn", reason="not installed. Run: pip install -e '.[ncnn]'")
     assert cli.main(["hosts", "check", "here"]) == 0
     assert "ok  ncnn         ncnn 1" in capsys.readouterr().out
+    assert cli.main(["hosts", "check", "bare"]) == 13
+    assert "`bare`: it cannot run artifacts of any backend" in capsys.readouterr().err
     about = tmp_path / "wheels" / "ncnn-0.1.dist-info" / "METADATA"
     about.parent.mkdir(parents=True)
     about.write_text("Metadata-Version: 2.1\nName: ncnn\nVersion: 0.1\n")
@@ -73,7 +77,9 @@ def test_check_says_what_is_missing_and_what_mends_it(
     said = capsys.readouterr()
     assert "NO  ncnn         ncnn is 0.1, not 1" in said.out
     assert f"{sys.executable} -m pip install ncnn==1" in said.out
-    assert said.err == "error: host `other`: it cannot run artifacts of ncnn yet\n"
+    assert said.err.startswith(
+        "error: host `other`: hosts.toml says `device: android` (Any 64-bit "
+    )
     assert cli.main(["hosts", "check", "nowhere"]) == 2
     assert "`nowhere` is no host of " in capsys.readouterr().err
 

@@ -59,7 +59,7 @@ def test_the_command_line_refuses_what_the_host_cannot_prove(world: World, hosts
     world.recipe(extra="checks: {latency_ms: 30}\n")
     refused = world.deploy("--on", "shed")
     assert refused.code == 3
-    assert "and the host `shed` is none: its system is Linux, not KilnOS" in refused.error
+    assert "and the host `shed` is not one: its system is Linux, not KilnOS" in refused.error
     assert world.log == []
 
 
@@ -70,5 +70,5 @@ def test_a_liar_is_refused_by_every_command_that_measures(world: World, hosts: P
     for command in (("measure", "pot.yaml"), ("measure", "dist/pot"), ("sensitivity", "pot.yaml")):
         result = world.run(*command, "--on", "shed")
         assert result.code == 13, command
-        assert "hosts.toml says that it is a Kiln B (2024)" in result.error
+        assert "hosts.toml says `device: kiln-b` (Kiln B (2024))" in result.error
     assert world.log == log

@@ -86,15 +86,18 @@ def test_demands_of_the_device_are_refused_elsewhere_before_anything_is_built(
     result = world.deploy()
     assert result.code == 3
     assert result.error == (
-        "pot.yaml:13:3: `on_device: true` must be measured on the Kiln A (2021), and this machine is none: its system is "
+        "pot.yaml:13:3: `on_device: true` must be measured on the target itself, `kiln-a` (Kiln A (2021)), and this machine is not one: its system is "
         "Linux, not KilnOS. Name a host of hosts.toml that is one, as in `yolodeploy deploy pot.yaml --on HOST`, or remove "
         "the check."
     )
     assert world.log == []
     world.recipe(extra="checks: {latency_ms: 30}\n")
-    assert "`latency_ms: 30` must be measured on the Kiln A (2021)" in world.deploy().error
+    assert (
+        "`latency_ms: 30` must be measured on the target itself, `kiln-a` (Kiln A (2021))"
+        in world.deploy().error
+    )
     with pytest.raises(
-        PlanRefused, match=r"the host `shed` is none: it says that it is a kiln-b-2"
+        PlanRefused, match=r"the host `shed` is not one: it says that it is a kiln-b-2"
     ):
         Elsewhere(what=replace(KILN, board="", names=("kiln-b-2",))).deploy(world)
     assert world.log == []
@@ -138,7 +141,7 @@ def test_a_host_that_lies_about_its_device_is_refused(world: World) -> None:
     with pytest.raises(HostProblem) as caught:
         Elsewhere(claims="kiln-b").deploy(world)
     assert str(caught.value) == (
-        "host `shed`: hosts.toml says that it is a Kiln B (2024) (`kiln-b`), but it says that it is a Kiln A mark 7. Correct "
+        "host `shed`: hosts.toml says `device: kiln-b` (Kiln B (2024)), but it says that it is a Kiln A mark 7. Correct "
         "`device` there, or remove it: machines are compared with the target anyway."
     )
     with pytest.raises(HostProblem, match=r"`device: kiln-z`, and no installed plugin has such"):

@@ -123,9 +123,7 @@ class AdbHost:
                 pinned = installed(*backend.WORKER.requires)
                 found.update({name: pinned[name] if there else None for name in pinned})
         known = {name: found.get(name) for name in distributions}
-        return Survey(
-            hardware.called, f"{hardware.system} {hardware.release}", hardware.arch, "", known
-        )
+        return Survey(hardware, "", known)
 
     def install(self, requirements: Sequence[str]) -> str:  # noqa: ARG002 - nothing is installed there
         """The command that builds a program, which is all that a device needs."""

@@ -190,7 +190,7 @@ _FAILURES = {
     _bad_config: r"ssh cannot use its configuration: .*bogus.*\. Correct that file",
     _no_python: r"its Python is not there. Run: ssh -F \S+ desk sudo apt-get install python3",
     _old_python: r"yolodeploy needs Python 3.9 or newer there, and it has 3.8. Install a newer one",
-    _no_numpy: r"its Python has no numpy. Run: ssh .* pip install ncnn==[0-9.]+ numpy'",
+    _no_numpy: r"it has other tools than this machine \(ncnn is missing, numpy is missing\). Run: ssh .* numpy'",
     _other_wheel: r"it has other tools than this machine \(ncnn is 0.1, not [0-9.]+\). Run: ssh ",
     _full_disk: r"its disk is full. Free some space there, or name another `folder`",
     _no_folder: r"the folder of the worker cannot be written. Correct its permissions",

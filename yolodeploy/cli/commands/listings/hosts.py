@@ -15,7 +15,7 @@ from yolodeploy.system import WIDTH, Console, shown
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Worker
-    from yolodeploy.hosts import NamedHost, Survey
+    from yolodeploy.hosts import Host, NamedHost, Survey
 
 HELP = "list the machines to measure on, and check what is installed there"
 _AT_A_TIME = 16
@@ -82,21 +82,29 @@ def _row(named: NamedHost, wanted: Sequence[str]) -> dict[str, Any]:
         "arch": None,
         "python": None,
         "distributions": {},
+        "not_device": None,
     }
     try:
         survey = _survey(named, wanted)
     except HostProblem as problem:
         return {**about, **empty, "error": str(problem)}
-    return {**about, **_plain(survey), "error": None}
+    return {**about, **_plain(named, survey), "error": None}
 
 
-def _plain(survey: Survey) -> dict[str, Any]:
+def _plain(named: NamedHost, survey: Survey) -> dict[str, Any]:
+    """What a host says; `not_device` is why it is not the device that hosts.toml names, None if it is or none is named."""
+    from yolodeploy.backend import load_registry, not_device
+
+    about, device = survey.hardware, named.settings.device
     return {
-        "machine": survey.machine,
-        "system": survey.system,
-        "arch": survey.arch,
+        "machine": about.called,
+        "system": f"{about.system} {about.release}",
+        "arch": about.arch,
         "python": survey.python,
         "distributions": {name: found for name, found in survey.distributions.items() if found},
+        "not_device": not_device(load_registry().devices()[device], about) or None
+        if device
+        else None,
     }
 
 
@@ -126,7 +134,8 @@ def _lines(row: Mapping[str, Any]) -> str:
         _wrapped(" " * len(head), f"{_python(row['python'])}: {runtimes or 'no runtime'}"),
     ]
     if row["device"]:
-        lines.append(_wrapped(" " * len(head), f"device: {row['device']}"))
+        but = f", but {row['not_device']}" if row["not_device"] else ""
+        lines.append(_wrapped(" " * len(head), f"device: {row['device']}{but}"))
     return "\n".join(lines)
 
 
@@ -145,33 +154,49 @@ def _wrapped(head: str, text: str) -> str:
 
 
 def _check(options: argparse.Namespace, console: Console) -> int:
-    """Exit code 13 unless the host can run artifacts: of the device that it is, or of any if that is not said."""
-    from yolodeploy.backend import load_registry
-    from yolodeploy.hosts import find_host, requirements, wrong_versions
+    """Exit code 13 unless the host is the device that hosts.toml says, and can run its artifacts: any if no device is named."""
+    from yolodeploy.hosts import find_host
 
     named = find_host(options.name, _folder(options))
-    workers = _workers()
+    workers, host = _workers(), named.open()
     survey = _survey(named, sorted({name for each in workers.values() for name in each.requires}))
-    install = getattr(named.open(), "install", None)
-    rows = []
-    for name, worker in workers.items():
-        wrong = wrong_versions(worker, survey.distributions)
-        mend = install(requirements(worker)) if wrong and install else None
-        found = ", ".join(f"{each} {survey.distributions[each]}" for each in worker.requires)
-        rows.append({"backend": name, "ok": not wrong, "finding": wrong or found, "command": mend})
-    backend = load_registry().backend_of(named.settings.device or "")
-    needed = [row for row in rows if backend is None or row["backend"] == backend.NAME]
-    ready = any(row["ok"] for row in needed)
-    about = (
-        f"{named.name}: {survey.machine}, {survey.system}, {survey.arch}, {_python(survey.python)}"
-    )
+    rows = [_backend(name, each, survey, host) for name, each in workers.items()]
+    plain = _plain(named, survey)
+    about = f"{named.name}: {plain['machine']}, {plain['system']}, {plain['arch']}, {_python(survey.python)}"
     lines = [textwrap.fill(about, WIDTH, subsequent_indent="  "), *map(_finding, rows)]
-    value = {"name": named.name, **_plain(survey), "ok": ready, "backends": rows}
+    fault = _fault(named, survey, rows)
+    value = {"name": named.name, **plain, "ok": not fault, "backends": rows}
     print_result(console, options, value, "\n".join(lines))
-    if not ready:
-        whom = backend.NAME if backend else "any backend"
-        console.error(f"host `{named.name}`: it cannot run artifacts of {whom} yet")
-    return 0 if ready else HostProblem.exit_code
+    if fault:
+        console.error(fault)
+    return HostProblem.exit_code if fault else 0
+
+
+def _fault(named: NamedHost, survey: Survey, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Why artifacts cannot be measured on a host; "" if they can."""
+    from yolodeploy.backend import load_registry
+    from yolodeploy.measure import require_claim
+
+    backend = load_registry().backend_of(named.settings.device or "")
+    try:
+        if named.settings.device:
+            require_claim(named.open(), survey.hardware)
+    except HostProblem as problem:
+        return str(problem)
+    if any(row["ok"] for row in rows if backend is None or row["backend"] == backend.NAME):
+        return ""
+    whom = backend.NAME if backend else "any backend"
+    return f"host `{named.name}`: it cannot run artifacts of {whom} yet. Run the command above"
+
+
+def _backend(name: str, worker: Worker, survey: Survey, host: Host) -> dict[str, Any]:
+    """Whether artifacts of a backend can run on a host, as plain data; if not, the command that mends it."""
+    from yolodeploy.hosts import Surveyable, requirements, wrong_versions
+
+    wrong = wrong_versions(worker, survey.distributions)
+    mend = host.install(requirements(worker)) if wrong and isinstance(host, Surveyable) else None
+    found = ", ".join(f"{each} {survey.distributions[each]}" for each in worker.requires)
+    return {"backend": name, "ok": not wrong, "finding": wrong or found, "command": mend}
 
 
 def _python(version: str) -> str:
