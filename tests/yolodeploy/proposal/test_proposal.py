@@ -112,9 +112,30 @@ def test_a_folder_means_the_data_yaml_in_it(potter: World) -> None:
     assert init(potter, "--data", "data")["data"] == "data/data.yaml"
 
 
-def test_devices_may_be_named_with_commas(potter: World) -> None:
-    init(potter, "--device", "kiln-a,kiln-b")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "model.clay --device kiln-a,kiln-b",
+        "model.clay --device kiln-a kiln-b",
+        "--device kiln-a kiln-b model.clay",
+        "--device kiln-a, model.clay --device kiln-b",
+        "-o recipes model.clay --device kiln-a --device kiln-b",
+    ],
+)
+def test_devices_and_weights_in_any_order(potter: World, words: str) -> None:
+    found = potter.run("init", *words.split())
+    assert found.code == 0, found.err
     assert sorted(path.stem for path in Path("recipes").glob("*.yaml")) == ["kiln-a", "kiln-b"]
+
+
+def test_devices_without_weights(potter: World) -> None:
+    found = potter.run("init", "--device", "kiln-a")
+    assert (found.code, found.error) == (
+        2,
+        "the following arguments are required: WEIGHTS. See `yolodeploy init --help`.",
+    )
+    two = potter.run("init", "model.clay", "--device", "kiln-a", "model.clay")
+    assert (two.code, "`model.clay`" in two.error) == (3, True)  # no such device
 
 
 def test_a_file_in_place_of_the_folder(potter: World) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from yolodeploy.cli.common import print_result, session_of
+from yolodeploy.errors import RecipeError
 from yolodeploy.system import Console
 
 HELP = "write recipes for a checkpoint, one for each device, which can be deployed as they are"
@@ -15,9 +16,10 @@ HELP = "write recipes for a checkpoint, one for each device, which can be deploy
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """The weights, the data set, the devices, and where the recipes go."""
-    command.add_argument(
+    weights = command.add_argument(
         "weights", type=Path, metavar="WEIGHTS", help="a checkpoint (best.pt) or an ONNX file"
     )
+    weights.required = False  # `--device pixel-8 best.pt`: argparse takes all words for devices
     command.add_argument(
         "--data",
         type=Path,
@@ -30,7 +32,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="DEVICE",
-        help="the devices to ship to, see `yolodeploy devices` (default: one of every installed backend)",
+        help="devices to ship to, as `yolodeploy devices` lists them (default: one of every installed backend)",
     )
     command.add_argument(
         "--measure",
@@ -52,10 +54,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from yolodeploy.api import init
 
     there = sys.stdin.isatty() and sys.stderr.isatty() and not options.json
+    weights, words = _told_apart(options.weights, options.device)
     found = init(
-        options.weights,
+        weights,
         data=options.data,
-        devices=[name for word in options.device for name in word.split(",") if name],
+        devices=[name for word in words for name in word.split(",") if name],
         output=options.output,
         measure=options.measure,
         ask=_ask if there else None,
@@ -64,6 +67,19 @@ def run(options: argparse.Namespace, console: Console) -> int:
     )
     print_result(console, options, found.plain(), str(found))
     return 0
+
+
+def _told_apart(weights: Path | None, words: Sequence[str]) -> tuple[Path, Sequence[str]]:
+    """The weights and the devices: weights that follow `--device` are the first word with a suffix or folder, which no device has."""
+    if weights is not None:
+        return weights, words
+    for index, word in enumerate(words):
+        path = Path(word)
+        if path.suffix or len(path.parts) > 1:
+            return path, [*words[:index], *words[index + 1 :]]
+    raise RecipeError(
+        "the following arguments are required: WEIGHTS. See `yolodeploy init --help`."
+    )
 
 
 def _ask(question: str) -> str:
