@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from yolodeploy.api.deployed import DIST
 from yolodeploy.api.figures import checks_of, measure_of, measures_of
 from yolodeploy.api.session import PathLike, Session, chosen_host
+from yolodeploy.errors import VerificationFailed
 from yolodeploy.system import is_file, shown
 
 if TYPE_CHECKING:
     from yolodeploy.measure import Check
     from yolodeploy.prove import Proved
     from yolodeploy.tasks import Measure
+
+_RECIPES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,6 +85,7 @@ def remeasure(
 
     path, session = Path(what), session or Session()
     console = session.console
+    _require_either(path)
     signer = read_private(Path(key), console.warn) if key else None
     store, alone = session.open_store(), is_file(path / MANIFEST)
     with chosen_host(on, [Path() if alone else path.parent]) as host:
@@ -97,6 +101,16 @@ def remeasure(
             host=host,
         )
         return _proof(prove_recipe(request, store, console))
+
+
+def _require_either(path: Path) -> None:
+    """Refuse a folder that is not a bundle, and a path that does not exist and could only be one; recipes are refused when they are read."""
+    from yolodeploy.bundle import why_no_bundle
+
+    recipe = path.suffix in _RECIPES or is_file(path) or is_file(Path(f"{path}.yaml"))
+    allowed = "a recipe such as recipes/NAME.yaml, or a bundle such as dist/NAME"
+    if not recipe and (why := why_no_bundle(path, allowed)):
+        raise VerificationFailed(why)
 
 
 def _proof(proved: Proved) -> Proof:

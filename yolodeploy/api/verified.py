@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from yolodeploy.planning import Lock
     from yolodeploy.tasks import Measure
 
+_ALLOWED = "a bundle that `yolodeploy deploy` wrote, such as dist/NAME, or a folder of bundles, such as dist"
+
 
 @dataclass(frozen=True)
 class Verified:
     """What a bundle is: `faults` are all differences from what was deployed, one sentence each.
 
-    `recipe`, `device` and `id` are what it claims to be; `evidence` says where else it was measured.
+    `recipe`, `device` and `id` are what it claims to be; `evidence` says where else it was measured. `why` says why it cannot be a bundle.
     """
 
     bundle: Path
@@ -37,6 +39,7 @@ class Verified:
     id: str | None
     evidence: tuple[Mapping[str, Any], ...]
     report: Mapping[str, Any] | None = field(default=None, repr=False)
+    why: str | None = None
 
     @property
     def label(self) -> str:
@@ -54,10 +57,9 @@ class Verified:
         if not self.faults:
             return None
         listed = "\n  ".join(self.faults)
-        said = f"{shown(self.bundle)} is not what was deployed:\n  {listed}"
-        if not os.path.lexists(self.bundle / "manifest.json"):
-            said += "\nName a folder that `yolodeploy deploy` wrote, such as dist/NAME."
-        return VerificationFailed(said)
+        return VerificationFailed(
+            self.why or f"{shown(self.bundle)} is not what was deployed:\n  {listed}"
+        )
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
@@ -125,23 +127,27 @@ def verify(
 ) -> Verified | Results[Verified]:
     """Check whether a bundle, or each of several, is what `deploy` wrote, what `lock` names, and signed with the public `key` (PEM).
 
+    In a list, a folder of bundles stands for all that lies in it but hidden names; what is no bundle there has faults.
+
     Raises VerificationFailed with every difference, or Failures for several; `raises=False` returns them in `Verified.faults`.
     """
+    from yolodeploy.bundle import bundles_in
     from yolodeploy.bundle.attest import read_public
     from yolodeploy.planning import read_lock
 
     alone = isinstance(bundle, str | os.PathLike)
-    folders = paths_of(bundle)
-    if not folders:
+    paths = paths_of(bundle)
+    if not paths:
         raise ValueError("an empty list: name at least one bundle")
     locked = read_lock(Path(lock)) if lock else None
     public = read_public(Path(key)) if key else None
-    found = Results(_verified(folder, locked, public) for folder in folders)
+    folders = paths if alone else [each for path in paths for each in bundles_in(path) or [path]]
+    found = Results(_verified(folder, locked, public) for folder in dict.fromkeys(folders))
     return answered(found, alone=alone, raises=raises)
 
 
 def _verified(folder: Path, lock: Lock | None, key: SSlibKey | None) -> Verified:
-    from yolodeploy.bundle import inspect_bundle, lock_problems
+    from yolodeploy.bundle import inspect_bundle, lock_problems, why_no_bundle
 
     found = inspect_bundle(folder, key)
     faults = (*found.problems, *(lock_problems(found, lock) if lock else ()))
@@ -152,4 +158,5 @@ def _verified(folder: Path, lock: Lock | None, key: SSlibKey | None) -> Verified
         for each in found.sets
     )
     report = None if faults else found.report
-    return Verified(folder, faults, found.report.get("name"), device, found.id, places, report)
+    why = why_no_bundle(folder, _ALLOWED)
+    return Verified(folder, faults, found.report.get("name"), device, found.id, places, report, why)

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from yolodeploy.backend import MANIFEST, PICTURES
-from yolodeploy.bundle import inspect_bundle
+from yolodeploy.bundle import bundles_in, inspect_bundle, why_no_bundle
 from yolodeploy.comparison.parsing import described
 from yolodeploy.comparison.subject import Subject
 from yolodeploy.errors import VerificationFailed
-from yolodeploy.system import is_file, is_folder, read_json, shown
+from yolodeploy.system import is_file, read_json, shown
+
+_ALLOWED = "bundles such as dist/NAME, folders of bundles such as dist, or report.json files"
 
 
 def read_subjects(paths: Sequence[Path]) -> tuple[list[Subject], list[str]]:
@@ -34,17 +36,12 @@ def _places(paths: Sequence[Path], problems: list[str]) -> Iterator[Path]:
     for path in paths:
         if is_file(path) or is_file(path / MANIFEST):
             yield path
-        elif not is_folder(path):
-            problems.append(
-                f"{shown(path)} does not exist. Name bundles (dist/NAME), report.json files or folders of bundles (dist)."
-            )
-        elif found := sorted(each.parent for each in path.glob(f"*/{MANIFEST}")):
+        elif found := [each for each in bundles_in(path) if is_file(each / MANIFEST)]:
             yield from found
+        elif why := why_no_bundle(path, _ALLOWED):
+            problems.append(why)
         else:
-            problems.append(
-                f"{shown(path)} holds no bundle: neither it nor a folder in it has a {MANIFEST}. Name what `yolodeploy deploy` "
-                "wrote, such as dist."
-            )
+            yield path
 
 
 def _report(file: Path) -> Subject:

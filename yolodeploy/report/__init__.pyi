@@ -10,6 +10,7 @@ from .report import make_report
 from .set_table import set_table
 from .summary import summary_table
 from .table import report_table
+from .verified_table import verified_table
 
 __all__ = [
     "BundlePage",
@@ -37,4 +38,5 @@ __all__ = [
     "set_table",
     "summary_table",
     "verdicts",
+    "verified_table",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolodeploy.report.compact import device_latency
-from yolodeploy.system import WIDTH
+from yolodeploy.system import WIDTH, shortened
 from yolodeploy.tasks import Key, Measure, one, read_measures
 
 _TITLES = f"{'MB':>7} {'source':>7} {'now':>7} {'drop':>8} {'ms':>6} {'s':>6}"
@@ -26,7 +26,7 @@ def summary_table(rows: Sequence[Row]) -> str:
     first = min(room, max(len(name) for name, _ in said))
     figures = [titles, *(_all_figures(row, measured=measured) for row in rows)]
     lines = [
-        f"{_shortened(name, first):<{first}} {verdict:<{last}} {numbers}"
+        f"{shortened(name, first):<{first}} {verdict:<{last}} {numbers}"
         for (name, verdict), numbers in zip(said, figures, strict=True)
     ]
     good = [row for row in rows if row["ok"]]
@@ -47,14 +47,6 @@ def _verdict(row: Row) -> str:
 def _all_figures(row: Row, *, measured: bool) -> str:
     figures = _figures(_report(row)) if measured else f"{_size(row)} "
     return f"{figures}{row['seconds']:>6.1f}"
-
-
-def _shortened(name: str, width: int) -> str:
-    """A name without its middle if it is too long: names of one model begin alike, those for one device end alike."""
-    if len(name) <= width:
-        return name
-    tail = (width - 3) * 2 // 3
-    return f"{name[: width - 3 - tail]}...{name[-tail:]}"
 
 
 def _size(report: Row) -> str:

@@ -27,7 +27,7 @@ from .processes import (
     python_command,
     wait_passively,
 )
-from .text import one_line, quotable, shown
+from .text import one_line, quotable, shortened, shown
 
 __all__ = [
     "BUNDLE_BYTES",
@@ -70,6 +70,7 @@ __all__ = [
     "read_json",
     "read_plain",
     "replace_file",
+    "shortened",
     "shown",
     "shown_json",
     "shows_bars",

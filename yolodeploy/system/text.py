@@ -18,6 +18,14 @@ def one_line(text: object) -> str:
     return str(text).replace("\n", "\\n")
 
 
+def shortened(name: str, width: int) -> str:
+    """A name without its middle if it is too long: names of one model begin alike, those for one device end alike."""
+    if len(name) <= width:
+        return name
+    tail = (width - 3) * 2 // 3
+    return f"{name[: width - 3 - tail]}...{name[-tail:]}"
+
+
 def shown(path: Path) -> str:
     """Show a path in a message: relative to the current folder if it lies below it; a link by its own name."""
     try:

@@ -160,10 +160,6 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda b: (shutil.rmtree(b / "golden"), (b / "golden").write_text("x")),
         "golden is a file, not a folder",
     ),
-    "no manifest": (
-        lambda b: (b / "manifest.json").unlink(),
-        "manifest.json cannot be read: No such file or directory",
-    ),
     "no json": (
         lambda b: (b / "manifest.json").write_text("{"),
         "manifest.json cannot be read: it is not JSON (line 1, column 2)",
@@ -188,10 +184,6 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda b: ((b / "report.json").unlink(), os.mkfifo(b / "report.json")),
         "plan.json or report.json cannot be read: it is a link or a device, not a file",
     ),
-    "no folder": (
-        lambda b: b.rename(b.parent / "away"),
-        "manifest.json cannot be read: No such file or directory",
-    ),
 }
 
 
@@ -205,12 +197,53 @@ def test_damage_is_named(world: World, bundle: Path, damage: str) -> None:
     assert message in result.error
 
 
-def test_a_folder_of_bundles_is_answered_with_what_to_name(world: World, bundle: Path) -> None:
-    result = world.run("verify", str(bundle.parent))
+def test_what_is_no_bundle_has_one_code(world: World, bundle: Path) -> None:
+    (bundle / "manifest.json").unlink()
+    (bundle / "report.json").unlink()
+    told = "dist/pot is not a bundle: neither it nor a folder in it has a manifest.json. Name "
+    for command in ("verify", "compare", "measure", "report"):
+        result = world.run(command, "dist/pot")
+        assert (command, result.code) == (command, CODE)
+        assert result.error.startswith(told), command
+        result = world.run(command, "dist/none")
+        assert (command, result.code) == (command, CODE)
+        assert result.error.startswith("dist/none does not exist. Name ")
+    assert world.run("measure", "none.yaml").code == 2  # which can only be a recipe
+
+
+def test_a_folder_of_bundles(world: World, bundle: Path) -> None:
+    dist = bundle.parent
+    for command in ("measure", "report"):  # which take one
+        alone = world.run(command, "dist")
+        said = "dist is a folder of bundles. Name one of them, such as dist/pot."
+        assert (alone.code, alone.error) == (CODE, said)
+    shutil.copytree(bundle, dist / "a-pot-with-a-name-that-has-no-room-in-a-column")
+    (dist / ".pot~work").mkdir()  # of a deploy that was killed
+    result = world.run("verify", "dist", "dist/pot")  # once
+    assert (result.code, result.err) == (0, "")
+    id_ = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["id"][:12]
+    assert result.out.splitlines() == [
+        "bundle                                        verdict recipe device id",
+        f"dist/a-pot-wit...that-has-no-room-in-a-column ok      pot    kiln-a {id_}",
+        f"dist/pot                                      ok      pot    kiln-a {id_}",
+        "2 of 2 ok",
+    ]
+    _flip(bundle / "labels.txt")
+    (dist / "no-manifest").mkdir()
+    (dist / "stray.so").write_text("", encoding="utf-8")
+    result = world.run("verify", "dist", "--json")
     assert result.code == CODE
-    assert result.error.endswith(
-        "\nName a folder that `yolodeploy deploy` wrote, such as dist/NAME."
+    assert [row["ok"] for row in result.json] == [True, False, False, False]
+    assert (
+        "error: dist/no-manifest is not a bundle: neither it nor a folder in it has a manifest.json. Name"
+        in result.err
     )
+    assert "error: dist/stray.so is a file, not a bundle. Name" in result.err
+    assert "labels.txt was changed" in result.err
+    assert world.run("verify", "dist").out.splitlines()[-2:] == [
+        "dist/stray.so                                 failed  -      -      -",
+        "1 of 4 ok",
+    ]
 
 
 def _forged(bundle: Path, change: Callable[[dict], None], name: str = "report.json") -> None:
@@ -413,16 +446,21 @@ def test_one_bad_bundle_of_two(world: World, bundle: Path) -> None:
     result = world.run("verify", "dist/pot", "dist/none", "--json")
     assert result.code == CODE
     assert [row["ok"] for row in result.json] == [False, False]
+    assert (
+        "error: dist/none does not exist. Name a bundle that `yolodeploy deploy` wrote"
+        in result.err
+    )
 
 
 def test_ten_megabytes_take_a_third_of_a_second_and_no_framework(
     world: World, bundle: Path
 ) -> None:
-    """Processor time of the whole process, because other tests run beside it."""
+    """Processor time of the whole process, because other tests run beside it; a folder of bundles has a table, too."""
+    shutil.copytree(bundle, bundle.parent / "bowl")
     (bundle / "weights.bin").write_bytes(os.urandom(10_000_000))
     mend(bundle, statement=True)
     command = (
-        "import sys; from yolodeploy.cli import main as cli; code = cli.main(['verify', 'dist/pot']); "
+        "import sys; from yolodeploy.cli import main as cli; code = cli.main(['verify', 'dist']); "
         "print(code, sorted({'torch', 'numpy', 'cv2', 'pydantic'} & set(sys.modules)))"
     )
     seconds = []

@@ -180,8 +180,8 @@ def test_the_page_of_a_deployment_that_failed(world: World) -> None:
 @pytest.mark.parametrize(
     ("argument", "problem"),
     [
-        ("data", "data: has no report.json, so it is not a bundle. Name a folder that"),
-        ("nowhere", "nowhere: does not exist. Name a folder that"),
+        ("data", "data is not a bundle: neither it nor a folder in it has a manifest.json. Name"),
+        ("nowhere", "nowhere does not exist. Name a bundle such as dist/NAME, or a report.json."),
         (
             "data/data.yaml",
             "data/data.yaml: cannot be read as a report: it is not JSON (line 1, column 1)",
@@ -210,7 +210,7 @@ def test_what_is_no_bundle_is_refused(deployed: World, argument: str, problem: s
     report["curves"]["source"]["precision_recall"]["precision"][0] = float("nan")
     deployed.write("nan.json", json.dumps(report))
     result = deployed.run("report", argument)
-    assert result.code == 4
+    assert result.code == 10
     assert result.error.startswith(problem)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import UndefinedError
 
 from yolodeploy.backend import MANIFEST, PICTURES, REPORT
-from yolodeploy.bundle import EvidenceSet, inspect_bundle
-from yolodeploy.errors import EnvironmentProblem
+from yolodeploy.bundle import EvidenceSet, inspect_bundle, why_no_bundle
+from yolodeploy.errors import VerificationFailed
 from yolodeploy.report.page.assembly import report_page
 from yolodeploy.system import is_file, is_folder, read_json, shown
 from yolodeploy.tasks import Pictures, read_pictures
@@ -51,14 +51,14 @@ class _Found:
 def bundle_page(path: Path, *, images: bool = True) -> BundlePage:
     """The page of a bundle, or of a `report.json` alone, of this release or an older one; `images` shows its pictures.
 
-    What `deploy --json` prints of a deployment whose checks failed is a report, too. Raises EnvironmentProblem if it is neither.
+    What `deploy --json` prints of a deployment whose checks failed is a report, too. Raises VerificationFailed if it is neither.
     """
     found = _found(path, images=images)
     try:
         page = report_page(found.report, found.sets, found.pictures)
     except _UNSHOWABLE as error:
         lacks = f"it has no {error}" if isinstance(error, KeyError) else repr(error)
-        raise EnvironmentProblem(
+        raise VerificationFailed(
             f"{shown(path)}: its report is not one that this release can show ({lacks}). Deploy the recipe again."
         ) from error
     missing = list(_missing(found.report))
@@ -78,11 +78,10 @@ def _found(path: Path, *, images: bool) -> _Found:
         failed = "error" in value and isinstance(value.get("report"), dict)
         return _Found(None, value["report"] if failed else value)
     except FileNotFoundError:
-        what = f"has no {REPORT}, so it is not a bundle" if is_folder(path) else "does not exist"
-        reason = f"{what}. Name a folder that `yolodeploy deploy` wrote, such as dist/NAME, or a {REPORT}."
+        reason = why_no_bundle(path, f"a bundle such as dist/NAME, or a {REPORT}")
     except (OSError, ValueError) as error:
-        reason = f"cannot be read as a report: {error}"
-    raise EnvironmentProblem(f"{shown(path)}: {reason}") from None
+        reason = f"{shown(path)}: cannot be read as a report: {error}"
+    raise VerificationFailed(reason or "") from None
 
 
 def _of_bundle(bundle: Path, *, images: bool) -> _Found:
@@ -93,7 +92,7 @@ def _of_bundle(bundle: Path, *, images: bool) -> _Found:
         try:
             report = read_json(bundle / REPORT)
         except (OSError, ValueError) as error:
-            raise EnvironmentProblem(
+            raise VerificationFailed(
                 f"{shown(bundle)}: its {REPORT} cannot be read: {error}"
             ) from None
     if not images:
