@@ -40,7 +40,8 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def quick_measurements(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Time in this process and draw few resamples: starting another one takes longer than most tests.
 
-    Tests marked `apart` keep the real process, and so does every command that runs as a process of its own.
+    Tests marked `apart` keep the real process, and so does every command that runs as a process of its own;
+    there `kiln` shortens the bursts.
     """
     if request.node.get_closest_marker("apart") is None:
         monkeypatch.setattr("yolodeploy.hosts.local.time_apart", time_here)

@@ -32,8 +32,8 @@ COMPARED = Request("clay", "pot", None, "brick", "ours", {"theirs": "theirs"}, "
 def _turns(ours: Run, theirs: Run, *limits: float, threads: int = 1) -> tuple[list[Any], Ratio]:
     """The bursts of both, and the ratio of their latencies."""
     with RunDelay(threads) as delay:
-        clock = turns._Clock(None, delay)
-        times = turns._take_turns(["theirs"], {"theirs": limits}, [ours, theirs], clock)
+        clock, last = turns._Clock(None, delay), turns.ROUNDS[-1]
+        times = turns._take_turns(["theirs"], {"theirs": limits}, [ours, theirs], clock, last=last)
     runs = [[burst.clean or burst.every for burst in bursts] for bursts in times]
     return runs, turns._ratios(["theirs"], times)["theirs"]
 
