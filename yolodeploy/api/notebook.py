@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
+from yolodeploy.system import straight
+
 _TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums"
 _CELL = "padding:2px 10px;text-align:{0}"
 _GOOD, _BAD = "#2a7f3f", "#c0392b"
@@ -13,8 +15,8 @@ Cells = Sequence[str]
 
 def head(name: str, verdict: str, rest: str = "", *, good: bool) -> str:
     """A line: a name, a verdict in its colour, and the rest."""
-    mark = f'<b style="color:{_GOOD if good else _BAD}">{escape(verdict)}</b>'
-    return f"<div><b>{escape(name)}</b> {mark}{escape(rest)}</div>"
+    mark = f'<b style="color:{_GOOD if good else _BAD}">{_escaped(verdict)}</b>'
+    return f"<div><b>{_escaped(name)}</b> {mark}{_escaped(rest)}</div>"
 
 
 def table(titles: Cells, rows: Iterable[Cells], *, left: Sequence[int] = ()) -> str:
@@ -23,7 +25,7 @@ def table(titles: Cells, rows: Iterable[Cells], *, left: Sequence[int] = ()) -> 
     def cells(tag: str, row: Cells) -> Iterator[str]:
         for index, text in enumerate(row):
             style = _CELL.format("left" if index == 0 or index in left else "right")
-            yield f'<{tag} style="{style}">{escape(text)}</{tag}>'
+            yield f'<{tag} style="{style}">{_escaped(text)}</{tag}>'
 
     top = "".join(cells("th", titles))
     body = "".join(f"<tr>{''.join(cells('td', row))}</tr>" for row in rows)
@@ -32,4 +34,8 @@ def table(titles: Cells, rows: Iterable[Cells], *, left: Sequence[int] = ()) -> 
 
 def text(words: str) -> str:
     """Words as they are, line by line."""
-    return f'<pre style="white-space:pre-wrap">{escape(words)}</pre>'
+    return f'<pre style="white-space:pre-wrap">{_escaped(words)}</pre>'
+
+
+def _escaped(words: str) -> str:
+    return escape(straight(words))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-# Marks that turn the direction of what follows: in a name they would turn the figures behind it.
-_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+from yolodeploy.system import straight
 
 
 def render(template: str, **values: Any) -> str:
@@ -36,7 +34,7 @@ def _straight(value: object) -> object:
     """Text or markup without marks that turn its direction; anything else as it is."""
     if not isinstance(value, str):
         return value
-    text = _TURNS.sub("\ufffd", value)
+    text = straight(value)
     return Markup(text) if isinstance(value, Markup) else text  # noqa: S704 - it was markup before
 
 

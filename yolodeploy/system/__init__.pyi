@@ -27,7 +27,7 @@ from .processes import (
     python_command,
     wait_passively,
 )
-from .text import one_line, quotable, shortened, shown
+from .text import one_line, quotable, shortened, shown, straight
 
 __all__ = [
     "BUNDLE_BYTES",
@@ -74,6 +74,7 @@ __all__ = [
     "shown",
     "shown_json",
     "shows_bars",
+    "straight",
     "swap",
     "threads",
     "tree_bytes",

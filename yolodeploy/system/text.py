@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+# Marks that turn the direction of what follows: in a name they would turn the figures behind it.
+_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _MAX_PATH = 1000
 
 
@@ -16,6 +19,11 @@ def quotable(value: object, max_length: int = 60) -> str:
 def one_line(text: object) -> str:
     """Show a path on one line."""
     return str(text).replace("\n", "\\n")
+
+
+def straight(text: str) -> str:
+    """Text for a page, with a replacement character for each mark that would turn its direction."""
+    return _TURNS.sub("\ufffd", text)
 
 
 def shortened(name: str, width: int) -> str:

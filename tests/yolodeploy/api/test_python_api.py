@@ -14,6 +14,7 @@ import pytest
 from world import World
 
 import yolodeploy as yd
+from yolodeploy.api.notebook import head, table, text
 from yolodeploy.errors import ChecksFailed, PlanRefused, RecipeError, VerificationFailed
 from yolodeploy.tasks import Measure
 
@@ -160,6 +161,14 @@ def test_what_a_notebook_shows_is_escaped(deployed: World, here: yd.Session) -> 
     for page in (plan._repr_html_(), result._repr_html_()):
         assert "<script" not in page
         assert page.count("<table") == page.count("</table>") > 0
+
+
+def test_marks_of_direction_do_not_reach_a_notebook() -> None:
+    """They would turn the figures behind a name."""
+    name = "a\u202eb\u2066"
+    for page in (head(name, name, name, good=True), table([name], [[name]]), text(name)):
+        assert "a\ufffdb\ufffd" in page
+        assert "\u202e" not in page
 
 
 def test_the_page_about_python_runs_as_it_is_written(

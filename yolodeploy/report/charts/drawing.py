@@ -18,15 +18,16 @@ from typing import Any
 
 from markupsafe import Markup
 
+from yolodeploy.system import straight
+
 Spec = dict[str, Any]
 
 FONT = 13  # pixels, at the natural size of a chart
 WIDTH = 420  # pixels of a whole chart at its natural size: as wide as a phone
 _SVG = "http://www.w3.org/2000/svg"
 _INVALID = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff"  # in XML 1.0
-    "\u202a-\u202e\u2066-\u2069]"  # in a line of text and figures: they turn its direction
-)
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]"
+)  # in XML 1.0
 _LONG = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
 _NEEDLESS = {"role", "class", "pointer-events", "font-family", "stroke-miterlimit", "version"}
 _USUAL = {"opacity": "1", "stroke-width": "1", "transform": "translate(0,0)"}
@@ -76,7 +77,7 @@ class Key:
 
 def clean(text: str) -> str:
     """Text without what XML cannot hold, and without marks that turn its direction."""
-    return _INVALID.sub("\ufffd", text)
+    return _INVALID.sub("\ufffd", straight(text))
 
 
 def figure(
