@@ -27,6 +27,7 @@ sys.path[:0] = [str(ROOT / "tests" / "yolodeploy")]
 from ssh_server import SshServer, ssh_server  # noqa: E402 - of the tests
 
 IMAGES = 128
+CUT_IMAGES = 12  # of a deploy that is disturbed
 FIRST, SECOND = 1.3, 1.1  # times the wall time here
 MEASURED = ("evidence", "timings")  # results that are made again
 Answer = tuple[int, str, dict[str, Any], float]  # exit code, message, report, seconds
@@ -212,7 +213,7 @@ def cuts(bench: Bench) -> None:
     recipe = bench.work / "cuts.yaml"
     recipe.write_text(
         f"extends: {ROOT}/recipes/android.yaml\nname: cuts\n"
-        "data: {evaluation: {split: val, images: 24}}\n"
+        f"data: {{evaluation: {{split: val, images: {CUT_IMAGES}}}}}\n"
     )
     chance, told, good, spared = random.Random(0), Counter[str](), 0, 0
     with _desk(bench) as desk, _small_disk(desk.folder("desk")):
@@ -222,8 +223,11 @@ def cuts(bench: Bench) -> None:
         whole = _whole(desk, recipe)
         for number in range(bench.options.cuts):
             name = list(HARMS)[number % len(HARMS)]
-            while (found := _disturbed(desk, recipe, HARMS[name], chance, whole, expected)) is None:
-                pass  # it was over before the moment came
+            while isinstance(
+                found := _disturbed(desk, recipe, HARMS[name], chance.uniform(0, whole), expected),
+                float,
+            ):
+                whole = min(whole, found)  # it was over before the moment came
             faults, code, kept = found
             told[f"{name}: code {code}"] += 1
             spared += kept
@@ -291,13 +295,13 @@ def _figures(report: dict[str, Any]) -> str:
 
 
 def _disturbed(
-    desk: Desk, recipe: Path, harm: Harm, chance: random.Random, whole: float, expected: str
-) -> tuple[list[str], int, int] | None:
-    """Faults, the exit code, and how many finished results were kept; None if the deploy ended before the harm."""
-    ended = _ended(desk, recipe, harm, chance.uniform(0, whole))
+    desk: Desk, recipe: Path, harm: Harm, moment: float, expected: str
+) -> tuple[list[str], int, int] | float:
+    """Faults, the exit code, and how many finished results were kept; or for how long the deploy was connected if it ended before the harm."""
+    ended = _ended(desk, recipe, harm, moment)
     harm.mend(desk)
-    if ended is None:
-        return None
+    if isinstance(ended, float):
+        return ended
     faults = _spoken(*ended)
     before = _objects(desk)
     code, error, report, _ = desk.deploy(recipe, "--on", "desk", "--locked")
@@ -315,26 +319,28 @@ def _disturbed(
     return faults, ended[0], len(before)
 
 
-def _ended(desk: Desk, recipe: Path, harm: Harm, moment: float) -> tuple[int, str] | None:
-    """Code and messages of a deploy that is harmed so many seconds after it connected; None if it ended before."""
+def _ended(desk: Desk, recipe: Path, harm: Harm, moment: float) -> tuple[int, str] | float:
+    """Code and messages of a deploy that is harmed so many seconds after it connected; or after how many it ended before."""
     desk.forget()
     _clean(desk.folder("desk"))
     if harm.early:
         harm.do(desk)
-    process = desk.start(recipe, "--on", "desk", "--locked")
+    process, passed, over = desk.start(recipe, "--on", "desk", "--locked"), 0.0, False
     if not harm.early:
         while process.poll() is None and not desk.server.children():
             time.sleep(0.02)
-        time.sleep(moment)
+        connected = time.perf_counter()
+        while process.poll() is None and (passed := time.perf_counter() - connected) < moment:
+            time.sleep(0.02)
         over = process.poll() is not None
         harm.do(desk)
     try:
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=300)
     except subprocess.TimeoutExpired:
         process.kill()
         _, said = process.communicate()
         said += "\nIT HUNG"
-    return None if not harm.early and over else (process.returncode, said.strip())
+    return passed if over else (process.returncode, said.strip())
 
 
 def _spoken(code: int, said: str) -> list[str]:

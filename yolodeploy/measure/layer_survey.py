@@ -10,19 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolodeploy.backend import Artifact, Context, Predictor, Probe, Trial
+from yolodeploy.backend import Artifact, Context, Place, Predictor, Probe, Trial
 from yolodeploy.data import Dataset
 from yolodeploy.errors import DataError, EnvironmentProblem, PlanRefused
 from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.hosts import LOCAL, Host
-from yolodeploy.measure.place import require_claim
+from yolodeploy.measure.place import place_of, require_claim
 from yolodeploy.planning import PlannedStep
 from yolodeploy.system import file_digest
 
 if TYPE_CHECKING:
     from yolodeploy.tasks import Task
 
-REVISION = 1
+REVISION = 2  # of tables
+MAP_REVISION = 1
 
 
 def survey_layers(
@@ -31,7 +32,7 @@ def survey_layers(
     """One table for each step of the recipe that compresses layers.
 
     A row has layer, part, scheme, weights, `sqnr_db` (None: no change at all) and `map_drop`, the drop of the `measure`
-    of the table (None unless `by_map`). Raises PlanRefused if the recipe has no such step.
+    of the table (None unless `by_map`); `place` says where they were measured. Raises PlanRefused if the recipe has no such step.
     """
     plan = runner.plan
     if host.claims:
@@ -61,6 +62,10 @@ class _Survey:
         self._planned: PlannedStep = runner.plan.steps[index]
         self._input: Artifact = as_artifact(runner.result(index - 1))
         self._task: Task[Any, Any] = task_of(runner.info())
+        self._place: Place | None = None
+        # Another machine may find something else, so nothing that was measured elsewhere stands for it.
+        conditions = host.conditions(self._planned.backend) if host.name else None
+        self._where = {"host": conditions} if conditions else {}
         views = runner.plan.views
         self._view: Dataset = views.get("calibration", views["evaluation"]).spread(images)
         if problem := self._planned.backend.problem():
@@ -82,16 +87,21 @@ class _Survey:
                 "data": {view: plan.view_digests[view] for view in context.data},
                 "images": [file_digest(image) for image in self._view.images],
                 "map": plan.view_digests["evaluation"] if by_map else None,
-                **({"host": self._host.conditions(planned.backend)} if self._host.name else {}),
+                **self._where,
             }
-            rows = context.memo(key, lambda: self._rows(context, by_map=by_map))
+            found = context.memo(key, lambda: self._found(context, by_map=by_map))
         about = {
             "step": name,
             "backend": planned.backend.NAME,
             "images": len(self._view),
             "measure": str(self._task.primary),
         }
-        return {**about, "rows": rows}
+        return {**about, **found}
+
+    def _found(self, context: Context, *, by_map: bool) -> dict[str, Any]:
+        rows = self._rows(context, by_map=by_map)
+        assert self._place is not None  # noqa: S101 - something was opened
+        return {"place": asdict(self._place), "rows": rows}
 
     def _rows(self, context: Context, *, by_map: bool) -> list[dict[str, Any]]:
         from yolodeploy.compress import measure_layers
@@ -111,8 +121,10 @@ class _Survey:
         ]
 
     def _open(self, artifact: Artifact) -> Predictor:
-        target = self._runner.plan.target
-        return self._host.open(self._planned.backend, artifact, target, self._host.processors)
+        target, backend = self._runner.plan.target, self._planned.backend
+        opened = self._host.open(backend, artifact, target, self._host.processors)
+        self._place = self._place or place_of(backend, target, self._host, opened.runtime)
+        return opened
 
     def _drops(self, probe: Probe, context: Context) -> Mapping[Trial, float]:
         """The drop of the primary measure of every trial, on the evaluation images."""
@@ -129,7 +141,8 @@ class _Survey:
             with alone(probe, trial, self._input.format, context) as artifact:
                 return score(artifact)
 
-        key = {"map": REVISION, "data": self._runner.plan.view_digests["evaluation"]}
+        digests = self._runner.plan.view_digests
+        key = {"map": MAP_REVISION, "data": digests["evaluation"], **self._where}
         baseline = context.memo(key, lambda: required_score(score(self._input), "evaluation"))
         drops = {}
         for number, trial in enumerate(probe.trials):

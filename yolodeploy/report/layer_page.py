@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from yolodeploy.backend import Place
 from yolodeploy.report.html import render
+from yolodeploy.system import WIDTH
 from yolodeploy.tasks import TITLES, Key
 
 MAX_ROWS = 20  # on a terminal; the page shows all
@@ -33,6 +36,12 @@ def _lines(name: str, table: Mapping[str, Any]) -> Iterator[str]:
         )
     if len(rows) > MAX_ROWS:
         yield f"  and {len(rows) - MAX_ROWS} more; the most robust: {rows[-1]['layer']}, {_decibels(rows[-1])}"
+    yield textwrap.fill(f"  {_measured(table)}", WIDTH, subsequent_indent="  ")
+
+
+def _measured(table: Mapping[str, Any]) -> str:
+    place = Place(**table["place"])
+    return f"measured in {place.runtime} {place.version} on {place.words()}"
 
 
 def _costliest(rows: Sequence[Row]) -> list[Row]:
@@ -59,6 +68,7 @@ def _step(table: Mapping[str, Any]) -> dict[str, Any]:
     schemes = dict.fromkeys(row["scheme"] for row in rows)
     return {
         "step": table["step"],
+        "measured": _measured(table),
         "backend": table["backend"],
         "plots": [_plot(s, [row for row in rows if row["scheme"] == s]) for s in schemes],
         "score": _score(table),

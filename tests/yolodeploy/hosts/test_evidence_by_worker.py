@@ -44,6 +44,19 @@ def test_a_host_measures_and_the_bundle_keeps_what_it_found(world: World, hosts:
     assert (verified.code, "evidence from shed (" in verified.out) == (0, True)
 
 
+def test_layers_on_a_host_have_nothing_that_was_measured_here(world: World, hosts: Path) -> None:
+    world.run("sensitivity", "pot.yaml", "--map")
+    assert world.log.count("alone-a") == 2  # for the noise, and for mAP
+    there = world.run("sensitivity", "pot.yaml", "--map", "--on", "shed")
+    assert world.log.count("alone-a") == 4, there.err
+    assert "measured in kiln 2.0 on shed (" in " ".join(there.out.split())
+    written = world.root / "sensitivity"
+    place = json.loads((written / "pot.shed.json").read_text())["steps"][0]["place"]
+    assert place["host"] == "shed"
+    assert " on shed (" in (written / "pot.shed.html").read_text()
+    assert " on this machine (" in (written / "pot.html").read_text()
+
+
 def test_nothing_that_is_not_finite_becomes_evidence(
     world: World, hosts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,9 +56,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     name = runner.plan.file.recipe.name
     with chosen_host(options.on, [options.recipe.parent]) as host:
         tables = survey_layers(runner, options.images, by_map=options.map, host=host)
-    page = options.output / f"{name}.html"
+        stem = f"{name}.{host.name}" if host.name else name
+    page = options.output / f"{stem}.html"
     value = {"name": name, "images": tables[0]["images"], "steps": tables, "page": str(page)}
     write_new(page, layer_page(name, tables))
-    write_new(page.with_suffix(".json"), f"{shown_json(value)}\n")
+    write_new(page.with_name(f"{stem}.json"), f"{shown_json(value)}\n")
     print_result(console, options, value, f"{layer_table(name, tables)}\n\nplot: {shown(page)}")
     return 0
