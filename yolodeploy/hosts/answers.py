@@ -16,6 +16,7 @@ from yolodeploy.worker.turns import SAMPLES, Timing
 
 TEXT = 300  # characters of a name or note
 _MOST = 1 << 20  # of anything that is counted: images of a batch, threads, runs
+_MOST_FACTS = 50  # about what slows a machine down
 _SHARE = 1.0 + 1e-9
 
 Text = Annotated[str, Field(max_length=4096), AfterValidator(lambda text: quotable(text, TEXT))]
@@ -99,6 +100,7 @@ def _wrong(timing: Timing, others: Sequence[str], threads: int, serving: int) ->
     served = timing.throughput
     sound = {
         "median_ms": _positive(timing.median_ms, timing.p90_ms),
+        "p90_ms": timing.p90_ms >= timing.median_ms,
         "peak_memory_mb": _positive(timing.peak_memory_mb),
         "others_ms": set(timing.others_ms) == set(others) and _positive(*timing.others_ms.values()),
         "ratios": set(timing.ratios) == set(others) and all(map(_is_ratio, timing.ratios.values())),
@@ -108,7 +110,7 @@ def _wrong(timing: Timing, others: Sequence[str], threads: int, serving: int) ->
         "threads": timing.threads == threads,
         "cpu": timing.cpu == quotable(timing.cpu, TEXT),
         "waited": _is_share(timing.waited),
-        "climate": _is_small(timing.climate),
+        "climate": _is_climate(timing.climate),
         "throughput": _serves(served, serving) if served else not serving,
     }
     return next((name for name, is_sound in sound.items() if not is_sound), None)
@@ -137,19 +139,29 @@ def _is_share(share: float | None) -> bool:
     return share is None or 0 <= share <= _SHARE
 
 
-def _is_small(value: object, depth: int = 3) -> bool:
-    """Whether plain data is a few short texts and finite numbers, as a climate is."""
-    match value:
-        case str():
-            return value == quotable(value, TEXT)
-        case bool() | int() | None:
-            return True
-        case float():
-            return math.isfinite(value)
-        case Mapping():
-            parts: list[object] = [*value, *value.values()]
-        case list() | tuple():
-            parts = list(value)
-        case _:
-            return False
-    return len(parts) <= 100 and depth > 0 and all(_is_small(part, depth - 1) for part in parts)
+def _is_climate(climate: Mapping[str, object]) -> bool:
+    """Whether it is what `worker.machine.climate` says before and after: short texts and numbers, and lists of names."""
+    pairs = [
+        pair for each in climate.values() if isinstance(each, Mapping) for pair in each.items()
+    ]
+    told = set(climate) <= {"before", "after"} and all(
+        isinstance(each, Mapping) for each in climate.values()
+    )
+    return (
+        told
+        and len(pairs) <= 2 * _MOST_FACTS
+        and all(_is_fact(name, value) for name, value in pairs)
+    )
+
+
+def _is_fact(name: object, value: object) -> bool:
+    if name == "governors":
+        names = value if isinstance(value, list | tuple) else ()
+        return 0 < len(names) <= _MOST_FACTS and all(map(_is_text, names))
+    if isinstance(value, int | float):
+        return _is_text(name) and abs(value) < _MOST  # which NaN is not
+    return _is_text(name) and _is_text(value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value == quotable(value, TEXT)

@@ -58,7 +58,7 @@ def read_frame(stream: IO[bytes], most: int) -> Frame:
     if not _are_sizes(sizes):
         raise FrameError("a message without the sizes of its blobs")
     if sum(sizes) > most:
-        raise FrameError(f"a message of {sum(sizes)} bytes, where at most {most} are allowed")
+        raise FrameError(f"a message of more than the {most} bytes that are allowed")
     return Frame(head, [_read(stream, size) for size in sizes])
 
 

@@ -135,6 +135,9 @@ ANSWERS: dict[str, Callable[..., None]] = {
     "has sizes that are no number": say(b'{"id": 3, "result": {}, "blobs": [NaN]}\n'),
     "has too many blobs": say(b'{"id": 3, "blobs": [' + b"0," * 9000 + b"0]}\n"),
     "is too large": say(b'{"id": 3, "result": {}, "blobs": [1000000000000]}\n'),
+    "is larger than a number": say(
+        b'{"id": 3, "blobs": [' + b"9" * 4300 + b"," + b"9" * 4300 + b"]}\n"
+    ),
     "has no end": endless(b"x"),
     "is always half done": always_half,
     "is done twice": changed(progress=2),
