@@ -161,7 +161,7 @@ def _require_searchable(plan: Plan, session: Session) -> None:
     from yolodeploy.trials import require_searchable
 
     request = Request(plan.file.path, session.allowed, trusted=session.trusted)
-    require_searchable(plan, request, session.open_store())
+    require_searchable(plan, request, session.open_store(), session.console)
 
 
 def _unsound(recipe: Path, faults: Sequence[str]) -> DataError:

@@ -83,8 +83,11 @@ class Planner:
 
     def plan(self, recipe: Path) -> Plan:
         """Read and plan a recipe; raises RecipeError, PlanRefused, ModelError or DataError."""
-        file = load_recipe(recipe, self._allowed)
-        self._inputs.facts.elsewhere = partial(self._ask, recipe) if self._elsewhere else None
+        return self.plan_file(load_recipe(recipe, self._allowed))
+
+    def plan_file(self, file: RecipeFile) -> Plan:
+        """Plan a recipe that was read; raises as `plan` does."""
+        self._inputs.facts.elsewhere = partial(self._ask, file.path) if self._elsewhere else None
         try:
             return make_plan(file, self._registry, self._inputs, trusted=self._trusted)
         finally:

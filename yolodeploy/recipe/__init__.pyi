@@ -1,6 +1,6 @@
 from .allowed_paths import AllowedPaths, allowed_paths
 from .fields import Checks, LoaderRequest, Recipe, StepRequest, View
-from .load import MAX_EXTENDS, RecipeFile, load_recipe
+from .load import MAX_EXTENDS, RecipeFile, load_recipe, varied
 from .messages import SHA256, describe_errors, suggestion
 from .model_input import Head, Layout, Preprocess, StatedHead
 from .search_block import NOTHING, Choice, Objectives, Open, Range, Search, SearchStep
@@ -35,4 +35,5 @@ __all__ = [
     "load_yaml",
     "scalar_readings",
     "suggestion",
+    "varied",
 ]

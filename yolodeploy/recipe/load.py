@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,20 @@ def load_recipe(path: Path, extra: Iterable[Path] = ()) -> RecipeFile:
     allowed.require(path, Position(path, 1, 1), "the recipe")
     document = _load_extended(path, (), allowed)
     document.value.setdefault("name", path.stem)
+    return _validated(path, document, allowed)
+
+
+def varied(file: RecipeFile, values: Mapping[str, Any]) -> RecipeFile:
+    """What a recipe would be that extends this one and has these plain values; raises RecipeError as `load_recipe` does."""
+    above = Document(file.path, dict(file.document.value), file.document.positions)
+    del above.value["name"]
+    above.value.pop("search", None)
+    document = _merge(above, Document(file.path, dict(values)))
+    document.value.setdefault("name", file.recipe.name)
+    return _validated(file.path, document, file.allowed)
+
+
+def _validated(path: Path, document: Document, allowed: AllowedPaths) -> RecipeFile:
     try:
         recipe = Recipe.model_validate(document.value)
     except ValidationError as error:

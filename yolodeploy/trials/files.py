@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from yolodeploy.recipe import RecipeFile, View
+from yolodeploy.recipe import RecipeFile, View, varied
 from yolodeploy.trials.objectives import TIMES, Objective
 from yolodeploy.trials.space import Overlay
 
@@ -45,10 +46,22 @@ class TrialFiles:
         self._base, self._folder, self._objectives = base, folder, objectives
 
     def write(self, name: str, overlay: Overlay, images: Half) -> Path:
-        """The recipe of a trial on some of the images."""
+        """The recipe of a trial on some of the images, as a file."""
+        path = self._folder / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        value = {"extends": str(self._base.path.absolute()), **self._values(name, overlay, images)}
+        path.write_text(as_yaml(value), encoding="utf-8")
+        return path
+
+    def recipe(self, name: str, overlay: Overlay, images: Half) -> RecipeFile:
+        """The same without writing it, for planning alone."""
+        plain = json.loads(json.dumps(self._values(name, overlay, images)))
+        return varied(self._base, plain)
+
+    def _values(self, name: str, overlay: Overlay, images: Half) -> dict[str, Any]:
+        """What a trial changes in the recipe."""
         recipe = self._base.recipe
         value: dict[str, Any] = {
-            "extends": str(self._base.path.absolute()),
             "name": f"{recipe.name[:_LONGEST]}-{name}",
             "steps": list(overlay.steps),
             "data": {
@@ -59,10 +72,7 @@ class TrialFiles:
         }
         if overlay.os:
             value["target"] = {**recipe.target.model_dump(exclude_none=True), "os": overlay.os}
-        path = self._folder / f"{name}.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(as_yaml(value), encoding="utf-8")
-        return path
+        return value
 
     def _checks(self) -> dict[str, Any]:
         """None of the recipe's, which may be about steps that a trial lacks; the latency that counts, so that it is timed well."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from yolodeploy.recipe import (
     load_yaml,
 )
 from yolodeploy.store import Store
-from yolodeploy.system import digest_of, shown
+from yolodeploy.system import Console, digest_of, shown
 from yolodeploy.trials.files import Half, TrialFiles, halves
 from yolodeploy.trials.journal import about_search
 from yolodeploy.trials.objectives import Objective, require_measurable, wanted
@@ -34,6 +35,7 @@ from yolodeploy.trials.stages import reason_of
 from yolodeploy.trials.starts import starts
 
 _USUAL_TRIALS = 40
+_MANY = 200  # values, which are planned in a fraction of a second
 _TRIES = 24  # completions of a place's value, one of which must be a recipe that can be planned
 
 
@@ -102,7 +104,9 @@ class Prepared:
         return self.wish.folder / f"{self.plan.file.recipe.name}.journal"
 
 
-def prepare(wish: Wish, store: Store, elsewhere: Callable[[Path], None]) -> Prepared:
+def prepare(
+    wish: Wish, store: Store, console: Console, elsewhere: Callable[[Path], None]
+) -> Prepared:
     """Plan a search; raises RecipeError, PlanRefused and whatever planning the recipe raises.
 
     `elsewhere` lets another process read weights that nobody has read yet, see `Planner`.
@@ -126,7 +130,7 @@ def prepare(wish: Wish, store: Store, elsewhere: Callable[[Path], None]) -> Prep
     about = about_search(plan, search, space, seed, kind)
     folder = store.root / "searches" / digest_of(about)[:16]
     trying = Trying(plan, folder, objectives, request, store)
-    require_possible(space, block, trying)
+    require_possible(space, block, trying, console)
     recipe = plan.file.recipe
     own = Overlay(tuple(_plain_step(plan.file, index) for index in range(len(recipe.steps))))
     asked = wish.trials or wish.minutes  # the command line replaces the block's budget
@@ -138,14 +142,15 @@ def prepare(wish: Wish, store: Store, elsewhere: Callable[[Path], None]) -> Prep
     )  # fmt: skip
 
 
-def require_searchable(plan: Plan, request: Request, store: Store) -> None:
+def require_searchable(plan: Plan, request: Request, store: Store, console: Console) -> None:
     """Refuse a search block of a recipe that cannot be searched, as far as that does not depend on where figures are measured."""
     if plan.file.recipe.search is None:
         return
     block = Block(plan.file.recipe.search, plan.file.document, ("search",))
     objectives, _ = _objectives(block, plan, None)
     folder = store.root / "searches" / plan.final.id[:16]
-    require_possible(_space(block, plan), block, Trying(plan, folder, objectives, request, store))
+    trying = Trying(plan, folder, objectives, request, store)
+    require_possible(_space(block, plan), block, trying, console)
 
 
 def _objectives(
@@ -244,26 +249,34 @@ class Trying:
     def refused(self, overlay: Overlay) -> str | None:
         """Why a recipe cannot be planned; None if it can."""
         if overlay.key not in self._known:
-            path = self._files.write("planned", overlay, self._half)
             try:
-                self._planner.plan(path)
+                self._planner.plan_file(self._files.recipe("planned", overlay, self._half))
                 self._known[overlay.key] = None
             except YolodeployError as error:
                 self._known[overlay.key] = reason_of(error)
         return self._known[overlay.key]
 
 
-def require_possible(space: Space, block: Block, trying: Trying) -> None:
+def require_possible(space: Space, block: Block, trying: Trying, console: Console) -> None:
     """Raise PlanRefused for a way or a value with which no recipe can be planned, and say where it is written."""
-    for place in space.places():
-        for value in place.values():
-            reasons = list[str]()
-            for overlay in _with(space, place, value):
-                if (reason := trying.refused(overlay)) is None:
-                    break
-                reasons.append(reason)
-            else:
-                raise PlanRefused(_impossible(place, value, block, reasons[0]))
+    every = [(place, value) for place in space.places() for value in place.values()]
+    many = console.task("plan the space") if len(every) > _MANY else nullcontext()
+    with many as report:
+        for number, (place, value) in enumerate(every):
+            if reason := _why_never(space, place, value, trying):
+                raise PlanRefused(_impossible(place, value, block, reason))
+            if report:
+                report(number / len(every), f"{number}/{len(every)} values")
+
+
+def _why_never(space: Space, place: Place, value: Any, trying: Trying) -> str | None:
+    """Why no recipe with a value can be planned; None if one can."""
+    reasons = list[str]()
+    for overlay in _with(space, place, value):
+        if (reason := trying.refused(overlay)) is None:
+            return None
+        reasons.append(reason)
+    return reasons[0]
 
 
 def _impossible(place: Place, value: Any, block: Block, reason: str) -> str:

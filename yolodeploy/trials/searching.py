@@ -38,7 +38,7 @@ def search_recipe(
     """
     kept, work = Kept(executor), work_of(wish.request, store.root)
     with executor:
-        prepared = prepare(wish, store, lambda _recipe: kept.plan(work))
+        prepared = prepare(wish, store, console, lambda _recipe: kept.plan(work))
         about, locks = prepared.about, store.root / "locks"
         opened = open_journal(prepared.journal, about, len(prepared.objectives), locks)
         with opened as journal:

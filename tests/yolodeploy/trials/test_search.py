@@ -10,6 +10,8 @@ import pytest
 import yaml
 from world import Result, World, copy_world
 
+from yolodeploy.recipe import load, load_yaml
+
 pytest.importorskip("optuna", reason="not installed. Run: pip install -e '.[search]'")
 
 SPACE = """\
@@ -291,6 +293,25 @@ def test_what_cannot_be_searched_is_refused_before_anything_runs(world: World, c
     if block and case != "no device":
         checked = world.run("check", "pot.yaml")
         assert (checked.code, checked.error) == (code, result.error)
+
+
+def test_hundreds_of_values_are_planned_without_a_file_for_each(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[Path]()
+    monkeypatch.setattr(
+        load, "load_yaml", lambda path, **more: read.append(path) or load_yaml(path, **more)
+    )
+    values = ", ".join(f"{index / 1000}" for index in range(1, 500))
+    many = SPACE.replace("{from: 0.1, to: 0.9}", f"{{choice: [{values}, 1.5]}}")
+    world.recipe(extra=many)
+    result = world.run("check", "pot.yaml")
+    assert result.code == 3
+    assert result.error == (
+        "pot.yaml:17:19: no recipe of this space is possible with `strength: 1.5`: `strength: 1.5` must be at most 1."
+    )
+    assert "plan the space ..." in result.err
+    assert [path.name for path in read] == ["pot.yaml"]
 
 
 def test_objectives_that_no_label_or_runtime_measures(
