@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -31,6 +32,12 @@ class Expected:
                 return
         images = f"{count} image{'s' * (count != 1)}"
         raise self.refused(f"the answer has other outputs than {self._wanted()} of {images}")
+
+    def size(self, count: int) -> int | None:
+        """The bytes of the outputs of so many images; None if the shapes are not known."""
+        if self._shapes is None:
+            return None
+        return 4 * count * sum(map(math.prod, self._shapes))
 
     def finite(self, arrays: Mapping[str, Floats]) -> None:
         """Raise HostProblem for numbers that are not finite."""

@@ -21,7 +21,7 @@ _BUILT: dict[str, tuple[Architecture, ...]] = {
     "x86_64": ("native",),
 }
 _IMAGES, _JOB = "images.bin", "job.txt"
-_KIB = 1024
+_KIB, _DIGITS = 1024, 15
 
 
 def find_native(machine: str) -> Path:
@@ -75,15 +75,20 @@ def _model(number: int, artifact: Artifact, files: dict[str, bytes | Path]) -> J
 
 def _read(job: Job, data: bytes) -> NativeResults:
     found = parse_results(data, job)
-    memory = found.meta.get("peak_memory", "").partition(" ")[0]
     return NativeResults(
         version=found.meta.get("ncnn", ""),
         meta=found.meta,
         outputs=dict(zip(job.models[0].outputs, found.outputs, strict=False)),
         bursts=[[_burst(runs, job.threads) for runs in rounds] for rounds in found.bursts],
-        peak_memory_mb=int(memory) * _KIB / 1e6 if memory.isdecimal() else 0.0,
+        peak_memory_mb=_megabytes(found.meta.get("peak_memory", "")),
         waited=_waited(found),
     )
+
+
+def _megabytes(text: str) -> float:
+    """Of a line of /proc in kB; 0, which a host refuses, if it is no figure."""
+    number = text.partition(" ")[0]
+    return int(number) * _KIB / 1e6 if number.isdecimal() and len(number) <= _DIGITS else 0.0
 
 
 def _burst(runs: tuple[TimedRun, ...], threads: int) -> Burst:

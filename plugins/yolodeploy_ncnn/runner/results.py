@@ -26,6 +26,7 @@ _OUTPUT, _END = struct.Struct("<3I"), struct.Struct("<2I")
 _TAGS = (b"META", b"OUTP", b"TIME", b"FAIL")
 _AXES = 4
 _TEXT_BYTES, _META_LINES = 1 << 24, 10_000
+_OTHERS = 16  # records that are no outputs
 _LONGEST_MS = 3_600_000.0
 
 
@@ -80,6 +81,7 @@ def _records(data: bytes, job: Job) -> list[tuple[bytes, memoryview]]:
     """The tag and content of every record, once the end mark and the checksum are found right."""
     _check_head(data, job)
     view, place = memoryview(data), _HEAD.size
+    most = _OTHERS + job.count * len(job.models[0].outputs)
     records: list[tuple[bytes, memoryview]] = []
     while place + _RECORD.size <= len(data):
         tag, length = _RECORD.unpack_from(data, place)
@@ -92,6 +94,8 @@ def _records(data: bytes, job: Job) -> list[tuple[bytes, memoryview]]:
             return records
         if tag not in _TAGS:
             raise ValueError(f"the results have a record {tag!r}, which is unknown")
+        if len(records) == most:
+            raise ValueError(f"the results have more than {most} records")
         records.append((tag, content))
         place = start + length
     raise ValueError("the results end without their end mark: they were cut off")

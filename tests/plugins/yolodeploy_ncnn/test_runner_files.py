@@ -5,10 +5,13 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from yolodeploy.backend import Artifact, Device, NativeWork, Target
+from yolodeploy_ncnn import native_job
 from yolodeploy_ncnn.runner import (
     Job,
     JobModel,
@@ -124,6 +127,7 @@ MANY = struct.pack("<3I", 0, 0, 1 << 30)
         ([record(b"OUTP", b""), *whole()[2:]], "output 0 of image 0 is malformed"),
         ([record(b"SOME", b"")], "a record b'SOME', which is unknown"),
         ([record(b"META", b"a\n" * 20_000)], "has 20000 lines"),
+        ([record(b"META", b"")] * 100, "more than 22 records"),
     ],
 )
 def test_malformed_outputs(records: list[bytes], message: str) -> None:
@@ -140,6 +144,22 @@ def test_results_of_other_jobs_and_versions() -> None:
         parse_results(results(*whole()), TIME)
     with pytest.raises(ValueError, match="checksum"):
         parse_results(results(*whole(), count=7), PREDICT)
+
+
+@pytest.mark.parametrize("said", ["9" * 400, "9" * 1900 + " kB", "-1 kB", "much"])
+def test_memory_that_is_no_figure(said: str, tmp_path: Path) -> None:
+    """It is 0, which the host refuses."""
+    (tmp_path / "model.ncnn.param").write_text("7767517\n1 1\nInput in0 0 1 out0\n")
+    (tmp_path / "model.ncnn.bin").touch()
+    artifact = Artifact("ncnn", tmp_path, "")
+    target = Target(Device("any", "Any device", "android"))
+    work = NativeWork("time", [artifact], target, (3, 8, 8), 1, "float32", 1, rounds=1)
+    meta = record(b"META", f"peak_memory {said}\n".encode())
+    job = native_job(work)
+    (text,) = (content for content in job.files.values() if isinstance(content, bytes))
+    told = replace(PREDICT, id=text.split()[3].decode())
+    bursts = record(b"TIME", b"delay counted\nburst 0 0 2.5:0.1 3:0")
+    assert job.read(results(meta, bursts, job=told)).peak_memory_mb == 0
 
 
 @pytest.mark.parametrize(

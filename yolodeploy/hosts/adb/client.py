@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shlex
 import subprocess
@@ -26,7 +27,7 @@ _SMALL = 1 << 20  # bytes that a command may print
 _SECONDS = 60.0  # for a command
 _RATE = 200_000  # bytes per second that the slowest cable carries
 # Removes what was left by jobs that were cut off, and what was sent long ago.
-_TIDY = """mkdir -p FOLDER/kept && cd FOLDER
+_TIDY = """mkdir -p FOLDER/kept && cd FOLDER || exit 1
 find . -maxdepth 1 -name 'job-*' -mtime +0 -exec rm -rf {} +
 find kept -type f -mtime +13 -exec rm -f {} +"""
 _AT_ONCE = 50  # files in one command, whose length old devices limit to 4 KiB
@@ -71,7 +72,7 @@ class Adb:
         data = self._run(["shell", "-T", whole], seconds, _SMALL)
         said = data.decode(errors="replace").replace("\r\n", "\n")
         printed, found, code = said.rpartition(f"\n{mark} ")
-        if not found or not code.strip().isdecimal():
+        if not found or not re.fullmatch(r"\d{1,3}\s*", code, re.ASCII):
             raise self.problem(GONE)
         return printed, int(code)
 
@@ -103,10 +104,13 @@ class Adb:
         return digests
 
     def _there(self, digests: Sequence[str]) -> set[str]:
-        """Those whose files are there and whole."""
+        """Those whose files are there and whole, which are then as new to whoever removes old ones."""
         found: set[str] = set()
         for part in _parts(digests):
-            said = self.shell(f"cd {self.folder}/kept && {{ sha256sum {' '.join(part)} || true; }}")
+            names = " ".join(part)
+            said = self.shell(
+                f"cd {self.folder}/kept && {{ touch -c {names}; sha256sum {names} || true; }}"
+            )
             pairs = (line.split() for line in said.splitlines())
             found |= {pair[0] for pair in pairs if len(pair) == 2 and pair[0] == pair[1]}
         return found & set(digests)

@@ -41,6 +41,7 @@ _KNOWN = (
         "the server of adb does not start. Run: adb kill-server; adb start-server",
     ),
     ("no space left", "its storage is full. Free some space there, or remove {folder}."),
+    ("is the disk full", "its storage is full. Free some space there, or remove {folder}."),
     ("read-only file system", "{folder} cannot be written. Name another `folder` in hosts.toml."),
     (
         "permission denied",
@@ -57,8 +58,14 @@ def explained(said: str, serial: str, folder: str) -> str:
     text = said.lower()
     if serial and f"device '{serial.lower()}' not found" in text:
         return f"adb finds no device `{serial}`. Connect it, or correct `serial` in hosts.toml; `adb devices` lists them."
-    for part, meaning in _KNOWN:
-        if part in text:
-            return meaning.replace("{folder}", folder)
+    if meaning := known(said, folder):
+        return meaning
     lines = said.strip().splitlines()
     return quotable(lines[-1], 300) if lines else GONE
+
+
+def known(said: str, folder: str) -> str | None:
+    """What a message that is known means, with the remedy."""
+    text = said.lower()
+    found = (meaning.replace("{folder}", folder) for part, meaning in _KNOWN if part in text)
+    return next(found, None)

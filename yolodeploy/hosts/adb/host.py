@@ -19,7 +19,7 @@ from yolodeploy.hosts.adb.program import Program, Runnable, machine_of, runs
 from yolodeploy.hosts.adb.timing import time_jobs
 from yolodeploy.hosts.host import Survey
 from yolodeploy.hosts.settings import HostSettings
-from yolodeploy.system import installed
+from yolodeploy.system import installed, quotable
 
 if TYPE_CHECKING:
     from yolodeploy.backend import Artifact, Backend, Hardware, Predictor, Target
@@ -39,7 +39,7 @@ class Settings(HostSettings):
 
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"adb", "runner", "folder"})
 
-    serial: str = Field(default="", pattern=r"^[A-Za-z0-9._:\[\]%-]{0,100}$")
+    serial: str = Field(default="", pattern="^([!-,.-~][ -~]{0,99})?$")
     """Which device, as `adb devices` lists it; needed where there are several."""
     runner: str = ""
     """The program that runs artifacts there, if not the one that its build script made."""
@@ -185,7 +185,7 @@ class AdbHost:
         for name, ours in installed(*plugin.WORKER.pinned).items():
             if ours != version:
                 raise self._adb.problem(
-                    f"its program has {name} {version}, and this machine has {ours}. Build it again."
+                    f"its program has {name} {quotable(version)}, and this machine has {ours}. Build it again."
                 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,7 @@ def facts(adb: Adb) -> Facts:
     cores = {
         int(key[5:]): _clock(values[-1])
         for key, values in said.items()
-        if key.startswith("core.") and key[5:].isdecimal() and int(key[5:]) < _CORES
+        if re.fullmatch(r"core\.\d{1,4}", key, re.ASCII) and int(key[5:]) < _CORES
     }
     one = {key: values[-1] for key, values in said.items()}
     android = one.get("ro.build.version.release", "")

@@ -37,7 +37,7 @@ class AdbPredictor:
 
     def __call__(self, images: Floats) -> Floats | Outputs:
         """Run `[N, channels, H, W]` images in 0..1 on the device; of images with 8-bit values the pixels are sent, once."""
-        results = self._run(images)
+        results = self._run(images, self._expected.size(len(images)))
         shapes = {name: array.shape for name, array in results.outputs.items()}
         self._expected.fit(shapes, len(images))
         self._expected.finite(results.outputs)
@@ -45,9 +45,9 @@ class AdbPredictor:
 
     def version(self, shape: tuple[int, ...]) -> str:
         """The version of the runtime there, which one empty image tells."""
-        return self._run(np.zeros((1, *shape), np.float32)).version
+        return self._run(np.zeros((1, *shape), np.float32), self._expected.size(1)).version
 
-    def _run(self, images: Floats) -> NativeResults:
+    def _run(self, images: Floats, outputs: int | None = None) -> NativeResults:
         artifact, target, threads = self._model
         pixels = pixels_of(images)
         given = np.ascontiguousarray(images, "<f4") if pixels is None else pixels
@@ -61,4 +61,5 @@ class AdbPredictor:
             pixels="float32" if pixels is None else "uint8",
             threads=threads,
         )
-        return self._runner.run(self._plugin.native_job(work), [each.tobytes() for each in given])
+        job = self._plugin.native_job(work)
+        return self._runner.run(job, [each.tobytes() for each in given], outputs)

@@ -17,9 +17,12 @@ from typing import Protocol
 from yolodeploy.backend import Native, NativeJob, NativeResults, Portable
 from yolodeploy.errors import HostProblem
 from yolodeploy.hosts.adb.client import Adb, quoted
+from yolodeploy.hosts.adb.failures import known
 from yolodeploy.system import quotable
 
 RESULT_BYTES, JOB_SECONDS = 1 << 30, 900.0
+_UNPINNED = "cannot run on the cores"  # says a runner that may not run there
+_AROUND = 1 << 20  # bytes of results besides outputs
 _DONE = (
     0,
     1,
@@ -40,9 +43,14 @@ class Program:
     digest: str
 
     def run(
-        self, job: NativeJob, images: Sequence[bytes], seconds: float = JOB_SECONDS
+        self,
+        job: NativeJob,
+        images: Sequence[bytes],
+        outputs: int | None = None,
+        seconds: float = JOB_SECONDS,
     ) -> NativeResults:
-        """Do a job; HostProblem if there are no results, or not those of this job."""
+        """Do a job whose outputs have so many bytes, if that is known; HostProblem if there are no results, or not those of this job."""
+        most = RESULT_BYTES if outputs is None else min(outputs + _AROUND, RESULT_BYTES)
         name = f"job-{secrets.token_hex(8)}"
         there = f"{self.adb.folder}/{name}"
         with tempfile.TemporaryDirectory() as work:
@@ -54,15 +62,24 @@ class Program:
             said, code = self.adb.run(f"cd {there} && sh run.sh", seconds)
             if code not in _DONE:
                 raise self.adb.problem(_stopped(self.adb, said, code))
-            data = self.adb.fetch(f"cat {there}/{job.results} 2>/dev/null; true", RESULT_BYTES)
+            data = self.adb.fetch(f"cat {there}/{job.results} 2>/dev/null; true", most)
         finally:
             with contextlib.suppress(HostProblem):  # it may be gone, which was said already
                 self.adb.shell(f"rm -rf {there}")
         try:
             return job.read(data)
         except ValueError as error:
-            why = quotable(error, 500) if data else f"its program wrote no results ({_last(said)})"
-            raise self.adb.problem(f"{why}; nothing of it is used. Run again.") from None
+            raise self.adb.problem(self._unread(error, data, said)) from None
+
+    def _unread(self, error: ValueError, data: bytes, said: str) -> str:
+        """Why there are no results."""
+        reason = known(str(error) if data else said, self.adb.folder)
+        if reason is not None:
+            return reason
+        why = quotable(error, 500) if data else f"its program wrote no results ({_last(said)})"
+        if _UNPINNED in why:
+            return f"{why}. Name others as `cores` in hosts.toml."
+        return f"{why}; nothing of it is used. Run again."
 
     def _script(self, job: NativeJob, images: Sequence[bytes], folder: Path) -> str:
         """Puts what the device keeps beside the job, and starts the program."""

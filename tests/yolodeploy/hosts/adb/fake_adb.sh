@@ -19,6 +19,13 @@ forbidden) fail "error: insufficient permissions for device: user in plugdev gro
 server) fail "error: cannot connect to daemon" ;;
 silent) exec sleep 60 ;;
 floods) exec cat /dev/zero ;;
+code)
+  for script; do :; done
+  mark=${script##*echo }
+  printf '\n%s %05000d\n' "${mark% *}" 7
+  exit 0
+  ;;
+"floods results") [ "$1" = "exec-out" ] && exec cat /dev/zero ;;
 full) [ "$1" = "push" ] && fail "adb: error: failed to copy 'a' to '/data/b': remote No space left on device" ;;
 esac
 act() {

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import shutil
+import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from yolodeploy.backend import (
     Artifact,
@@ -43,6 +47,8 @@ ARTIFACT = Artifact("any", Path(), "")
 
 
 def _read(work: NativeWork, data: bytes) -> NativeResults:
+    if data.startswith(b"fail "):
+        raise ValueError(data[5:].decode())
     size = np.dtype(work.pixels).itemsize * int(np.prod(work.shape)) * work.images
     if len(data) != size:
         raise ValueError(f"the results have {len(data)} bytes: they were cut off")
@@ -56,7 +62,12 @@ def _read(work: NativeWork, data: bytes) -> NativeResults:
 def _job(work: NativeWork) -> NativeJob:
     """A runner that gives the images back: cp."""
     arguments = ("images", "results")
-    files = {"more": b"x", "itself": Path(__file__)}
+    files = {
+        "more": b"x",
+        "itself": Path(__file__),
+        "full": b"fail cannot write results; is the disk full?",
+        "pinned": b"fail cannot run on the cores 7: this process may use 0 1",
+    }
     return NativeJob(arguments, files, "images", "results", lambda data: _read(work, data))
 
 
@@ -120,6 +131,8 @@ SAID = {
     "silent": "it did not answer within 1 seconds. Unlock it",
     "floods": "it sent more than 1048576 bytes",
     "full": "its storage is full. Free some space there",
+    "code": "the device was lost while it worked",
+    "floods results": "it sent more than 1048768 bytes",
 }
 
 
@@ -161,6 +174,23 @@ def test_a_cable_that_comes_off_at_any_command_is_no_result(
 
 
 @pytest.mark.parametrize(
+    ("serial", "allowed"),
+    [
+        ("0123456789ABCDEF", True),
+        ("adb-1A2B3C4D-x5Yz (2)._adb-tls-connect._tcp", True),  # of two with one name in a network
+        ("[fe80::1%wlan0]:5555", True),
+        ("-e", False),
+        (" x", False),
+        ("a\nb", False),
+    ],
+)
+def test_serials(serial: str, allowed: bool) -> None:
+    given = {"kind": "adb", "serial": serial}
+    with nullcontext() if allowed else pytest.raises(ValidationError):
+        assert adb.Settings.model_validate(given).serial == serial
+
+
+@pytest.mark.parametrize(
     ("runner", "said"),
     [
         ("/nowhere/runner", "/nowhere/runner is not a program. Correct `runner` in hosts.toml"),
@@ -184,16 +214,82 @@ def test_a_runner_for_another_machine(there: Path, tmp_path: Path) -> None:
 
 def test_a_program_that_fails_or_is_killed(there: Path) -> None:
     for arguments, said in [
+        (("images", "/dev/full"), "its storage is full. Free some space there, or remove"),
         (
             ("images", "/nowhere/results"),
             "its program wrote no results .*No such file or directory",
         ),
         (("more", "results"), "the results have 1 bytes: they were cut off"),
+        (("full", "results"), "its storage is full. Free some space there"),
+        (("pinned", "results"), "may use 0 1. Name others as `cores` in hosts.toml.$"),
     ]:
         plugin = SimpleNamespace(**vars(BACKEND))
         plugin.native_job = lambda work, a=arguments: replace(_job(work), arguments=a)
         with pytest.raises(HostProblem, match=said):
             _host(there).open(plugin, ARTIFACT, TARGET, 1)
+
+
+def test_a_version_is_shown_without_what_controls_a_terminal(there: Path) -> None:
+    plugin = SimpleNamespace(**vars(BACKEND))
+    plugin.WORKER = Worker("any", requires=("numpy",), pinned=("numpy",))
+    plugin.native_job = lambda work: replace(
+        _job(work), read=lambda _: NativeResults("\x1b[2J" * 999)
+    )
+    with pytest.raises(HostProblem, match="its program has numpy ") as caught:
+        _host(there).open(plugin, ARTIFACT, TARGET, 1)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 200
+
+
+def test_nothing_outside_of_the_folder_is_tidied(
+    tmp_path: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the folder cannot be made, the shell of a device stays where it began."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("job-of-mine", "kept"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+        os.utime(tmp_path / name / "file", (0, 0))
+        os.utime(tmp_path / name, (0, 0))
+    (there / "file").touch()
+    with pytest.raises(HostProblem, match=r"host `phone`: mkdir.*Not a directory"):
+        _host(there / "file").hardware(BACKEND)
+    assert (tmp_path / "job-of-mine/file").is_file()
+    assert (tmp_path / "kept/file").is_file()
+
+
+def test_what_is_used_is_kept_and_the_rest_goes_after_two_weeks(there: Path) -> None:
+    _host(there).open(BACKEND, ARTIFACT, TARGET, 1)(IMAGES)
+    week = 7 * 24 * 3600
+    (there / "kept/other").touch()
+    for weeks, left in [(1, True), (2, False)]:
+        for file in (there / "kept").iterdir():
+            os.utime(file, (time.time() - weeks * week - 60,) * 2)
+        used = {file.name for file in (there / "kept").iterdir()} - {"other"}
+        found = _host(there)
+        assert found.hardware(BACKEND)
+        assert (there / "kept/other").exists() == left
+        assert all((there / "kept" / name).exists() == left for name in used)
+        found.open(BACKEND, ARTIFACT, TARGET, 1)(IMAGES)
+        assert all((there / "kept" / n).stat().st_mtime > time.time() - week for n in used)
+
+
+@pytest.mark.parametrize(
+    ("said", "cores"),
+    [
+        ("core." + "9" * 5000 + "=1", {}),
+        ("core.1=" + "9" * 5000, {1: 0}),
+        ("core.5000=1\ncore.\u0663=5\ncore.2=7", {2: 7}),
+        ("machine=\x1b[2J\nro.product.model=" + "x" * 10**6, {}),
+    ],
+)
+def test_a_device_that_says_nonsense(said: str, cores: Mapping[int, int]) -> None:
+    device: Any = SimpleNamespace(shell=lambda _: said)
+    found = facts(device)
+    assert found.cores == cores
+    assert len(found.hardware.board) < 300
+    assert found.machine.isprintable()
+    assert climate(device) == {}
 
 
 def test_plugins_without_a_program_are_refused(there: Path) -> None:
