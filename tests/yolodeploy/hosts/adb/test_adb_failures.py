@@ -357,7 +357,9 @@ def test_figures_of_a_device(there: Path, tmp_path: Path, tools: Mapping[str, st
 def test_a_phone_is_listed_with_what_runs_there(there: Path, tools: Mapping[str, str]) -> None:
     pytest.importorskip("ncnn", reason="not installed. Run: pip install -e '.[ncnn]'")
     found = _host(there, runner=str(CP)).survey(["ncnn", "openvino"])
-    assert (found.machine, found.system, found.python) == ("Pixel 8", "Android 16", "")
+    about = found.hardware
+    assert (about.called, about.system, about.release) == ("Pixel 8", "Android", "16")
+    assert found.python == ""
     assert found.distributions == {"ncnn": version("ncnn"), "openvino": None}
 
 
