@@ -8,7 +8,7 @@ pre- and post-processing with.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,12 +41,11 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """How the artifact compares with the source model, and on which bytes, images and runtimes.
+class _Measured:
+    """What was measured of an artifact and its source model, and on which bytes, images and runtimes.
 
-    `layer_bytes` is empty if the plugin cannot say where the bytes are.
-
-    `scores` are what the task scores on labels, the one that decides first. `layout` is what the artifact returns. `tensor` is the input of the golden vectors (.npy), relative to the folder that holds them.
+    `scores` are what the task scores on labels, the one that decides first. `layout` is what the artifact returns. `layer_bytes` is empty
+    if the plugin cannot say where the bytes are.
     """
 
     images: int
@@ -56,31 +55,28 @@ class Comparison:
     artifact: Facts
     interface: Interface
     layout: Layout
-    tensor: str
     curves: Curves
     layer_bytes: tuple[LayerBytes, ...]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Comparison(_Measured):
+    """What has nothing to do with time. `tensor` is the input of the golden vectors (.npy), relative to the folder that holds them."""
+
+    tensor: str
+
+
+@dataclass(frozen=True)
+class Evidence(_Measured):
     """Everything that was measured of an artifact.
 
-    `scores` are what the task scores on labels, the one that decides first. `layout` is what the artifact returns. `timings.timing.others_ms` has the latencies of what took turns with the artifact, by step id. `folder`
-    holds the golden vectors. `place` is where all of it was measured; only the source model always ran on this machine.
+    `timings.timing.others_ms` has the latencies of what took turns with the artifact, by step id. `folder` holds the golden vectors.
+    `place` is where all of it was measured; only the source model always ran on this machine.
     """
 
-    images: int
-    scores: tuple[Key, ...]
-    measures: tuple[Measure, ...]
-    source: Facts
-    artifact: Facts
-    interface: Interface
-    layout: Layout
     timings: Timings
     folder: Path
     place: Place
-    curves: Curves
-    layer_bytes: tuple[LayerBytes, ...]
 
     @property
     def pictures(self) -> Path:
@@ -125,22 +121,9 @@ def obtain_evidence(runner: Runner, host: Host) -> Evidence:
     tensor, batch = folder / found.tensor, found.interface.batch
     timings = obtain_timings(runner, host, found.artifact.runtime, batch, tensor)
     measures = (*found.measures, *costs(runner.plan, host, found.artifact.runtime, timings))
-    pair = found.source, found.artifact
-    plan, interface, layout = runner.plan, found.interface, found.layout
-    place = place_of(plan.backend, plan.target, host, found.artifact.runtime)
-    return Evidence(
-        found.images,
-        found.scores,
-        measures,
-        *pair,
-        interface,
-        layout,
-        timings,
-        folder,
-        place,
-        found.curves,
-        found.layer_bytes,
-    )
+    place = place_of(runner.plan.backend, runner.plan.target, host, found.artifact.runtime)
+    same = {each.name: getattr(found, each.name) for each in fields(_Measured)}
+    return Evidence(**{**same, "measures": measures}, timings=timings, folder=folder, place=place)
 
 
 def obtain_comparison(runner: Runner, host: Host) -> tuple[Comparison, Path]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import reduce
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from yolodeploy.tasks.average_precision import Interval, drop_intervals, precision
 from yolodeploy.tasks.curves import image_precision
 from yolodeploy.tasks.matching import Matches
 from yolodeploy.tasks.measures import USUAL, Key, Measure
 
+Truth = TypeVar("Truth")
+Found = TypeVar("Found")
 _SIZES = ("small", "medium", "large")
 
 
@@ -70,12 +73,22 @@ def _between(measure: Measure, interval: Interval | None, confidence: float) -> 
     return replace(measure, interval=(round(low, 6), round(high, 6)), confidence=confidence)
 
 
-def image_fidelity(both: Iterable[Matches]) -> list[float | None]:
+def image_fidelity(
+    match: Callable[[Sequence[Truth], Sequence[Found]], Matches],
+    as_truth: Callable[[Found, Truth], Truth],
+    truths: Sequence[Truth],
+    source: Sequence[Found],
+    artifact: Sequence[Found],
+) -> list[float | None]:
     """How well two models agree in each image alone: the AP50-95 of either against what the other finds with confidence.
 
-    `both` are the artifact matched with what the source found, and the source matched with what the artifact found: the
-    first shows what was lost, the second what was made up. The lower one counts; None where neither finds anything with
-    confidence.
+    The artifact is matched with what the source found, which shows what was lost, and the source with what the artifact found, which
+    shows what was made up. The lower one counts; None where neither finds anything with confidence.
     """
-    lower = reduce(np.fmin, map(image_precision, both))
+
+    def precision_in(labelling: Sequence[Found], judged: Sequence[Found]) -> NDArray[np.float64]:
+        labels = [as_truth(*pair) for pair in zip(labelling, truths, strict=True)]
+        return image_precision(match(labels, judged))
+
+    lower = np.fmin(precision_in(source, artifact), precision_in(artifact, source))
     return [None if math.isnan(value) else round(value, 6) for value in lower.tolist()]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from world import World
 
-from yolodeploy.tasks.detection.postprocess import Detections, load_detections, save_detections
+from yolodeploy.tasks.detection import Detections, load_found, save_found
 
 STEPS = "  - export: {precision: fp16}\n"
 TRIMMED = (STEPS, "  - trim: {width: 2, miss: [red]}\n" + STEPS)
@@ -240,8 +240,8 @@ def test_detections_come_back_image_by_image(tmp_path: Path) -> None:
         Detections(rng.random((n, 4), np.float32), rng.random(n, np.float32), rng.integers(0, 9, n))
         for n in (3, 0, 2)
     ]
-    save_detections(tmp_path / "x.npz", images)
-    found = load_detections(tmp_path / "x.npz")
+    save_found(tmp_path / "x.npz", Detections, images)
+    found = load_found(tmp_path / "x.npz", Detections)
     for before, after in zip(images, found, strict=True):
         for name in ("boxes", "scores", "classes"):
             assert np.array_equal(getattr(before, name), getattr(after, name))

@@ -10,9 +10,7 @@ Which rules apply follows from the head (`Rules.for_head`) and from what the pre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -44,25 +42,6 @@ class Detections:
     def take(self, places: NDArray[np.int64]) -> Detections:
         """Some of them, by their places `[k]`."""
         return Detections(self.boxes[places], self.scores[places], self.classes[places])
-
-
-def save_detections(file: Path, images: Sequence[Detections]) -> None:
-    """Write the detections of several images as one .npz file."""
-    np.savez(
-        file,
-        counts=np.array([len(found) for found in images], np.int64),
-        boxes=np.concatenate([found.boxes for found in images]),
-        scores=np.concatenate([found.scores for found in images]),
-        classes=np.concatenate([found.classes for found in images]),
-    )
-
-
-def load_detections(file: Path) -> list[Detections]:
-    """Read what `save_detections` wrote, image by image."""
-    with np.load(file) as data:
-        ends = np.cumsum(data["counts"])[:-1]
-        fields = [np.split(data[name], ends) for name in ("boxes", "scores", "classes")]
-    return [Detections(*values) for values in zip(*fields, strict=True)]
 
 
 def detect(output: Floats, rules: Rules, box: Letterboxed, layout: Layout) -> Detections:

@@ -13,6 +13,7 @@ from yolodeploy.tasks.comparison import image_fidelity
 from yolodeploy.tasks.curves import curves_of
 from yolodeploy.tasks.detection.accuracy import against_labels, as_truth, confident
 from yolodeploy.tasks.detection.contract import output_text
+from yolodeploy.tasks.detection.files import load_found, save_found
 from yolodeploy.tasks.detection.matching import (
     Truth,
     box_iou,
@@ -26,10 +27,9 @@ from yolodeploy.tasks.detection.postprocess import (
     Detections,
     Floats,
     detect,
-    load_detections,
-    save_detections,
 )
 from yolodeploy.tasks.detection.rows import best_rows, row_differences, rows_fault
+from yolodeploy.tasks.matching import Matches
 from yolodeploy.tasks.measures import Curve, Key, Measure
 from yolodeploy.tasks.shapes import Marks, Shape, box_outlines, marks_of, shapes_of
 from yolodeploy.tasks.thresholds import APP, EVALUATION, Rules
@@ -80,7 +80,7 @@ class Detect:
 
     def score(self, truths: Sequence[Truth], found: Sequence[Detections]) -> float:
         """The mAP50-95."""
-        return mean_precision(matches(truths, found, len(self.names)))
+        return mean_precision(self._matches(truths, found))
 
     def against_labels(
         self,
@@ -120,11 +120,11 @@ class Detect:
 
     def save(self, file: Path, found: Sequence[Detections]) -> None:
         """Write detections."""
-        save_detections(file, found)
+        save_found(file, Detections, found)
 
     def load(self, file: Path) -> list[Detections]:
         """Read detections."""
-        return load_detections(file)
+        return load_found(file, Detections)
 
     def output_text(self, rules: Rules, layout: Layout) -> str:
         """What the output is."""
@@ -162,18 +162,16 @@ class Detect:
         self, truths: Sequence[Truth], source: Sequence[Detections], artifact: Sequence[Detections]
     ) -> list[float | None]:
         """The AP of either against the other, see `comparison.image_fidelity`."""
-        return image_fidelity(
-            matches(
-                [as_truth(*pair) for pair in zip(one, truths, strict=True)], other, len(self.names)
-            )
-            for one, other in ((source, artifact), (artifact, source))
-        )
+        return image_fidelity(self._matches, self.as_truth, truths, source, artifact)
 
     def curves(
         self, truths: Sequence[Truth], found: Sequence[Detections]
     ) -> Mapping[str, Curve] | None:
         """Precision and recall at an IoU of 0.5."""
-        return curves_of(matches(truths, found, len(self.names)))
+        return curves_of(self._matches(truths, found))
+
+    def _matches(self, truths: Sequence[Truth], found: Sequence[Detections]) -> Matches:
+        return matches(truths, found, len(self.names))
 
 
 def _main(outputs: Iterable[Outputs]) -> Iterator[Floats]:

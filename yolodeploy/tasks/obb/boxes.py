@@ -6,9 +6,7 @@ the x axis towards the y axis, which points down: clockwise as one looks at the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,24 +98,3 @@ def to_original(boxes: Floats, box: Letterboxed) -> Floats:
     mapped[:, :2] -= np.array([box.left, box.top], np.float32)
     mapped[:, :4] /= np.array(box.scale * 2, np.float32)
     return mapped
-
-
-def save(file: Path, images: Sequence[Rotated]) -> None:
-    """Write the boxes of several images as one .npz file."""
-    nothing = Rotated(np.zeros((0, 5), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
-    np.savez(
-        file,
-        counts=np.array([len(found) for found in images], np.int64),
-        boxes=np.concatenate([found.boxes for found in (nothing, *images)]),
-        scores=np.concatenate([found.scores for found in (nothing, *images)]),
-        classes=np.concatenate([found.classes for found in (nothing, *images)]),
-    )
-
-
-def load(file: Path) -> list[Rotated]:
-    """Read what `save` wrote, image by image."""
-    with np.load(file) as data:
-        counts = data["counts"]
-        ends = np.cumsum(counts)[:-1]
-        columns = [np.split(data[name], ends) for name in ("boxes", "scores", "classes")]
-    return [Rotated(*values) for values in zip(*columns, strict=True)] if len(counts) else []

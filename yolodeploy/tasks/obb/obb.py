@@ -11,15 +11,14 @@ from yolodeploy.backend import OUTPUT
 from yolodeploy.tasks.average_precision import mean_precision
 from yolodeploy.tasks.comparison import against_labels, image_fidelity
 from yolodeploy.tasks.curves import curves_of
-from yolodeploy.tasks.detection import rows_fault
+from yolodeploy.tasks.detection import load_found, rows_fault, save_found
+from yolodeploy.tasks.matching import Matches
 from yolodeploy.tasks.measures import Curve, Key, Measure
 from yolodeploy.tasks.obb.boxes import (
     Floats,
     Rotated,
-    load,
     prob_iou,
     rotated_outlines,
-    save,
     to_corners,
 )
 from yolodeploy.tasks.obb.contract import output_text
@@ -80,7 +79,7 @@ class Obb:
 
     def score(self, truths: Sequence[Truth], found: Sequence[Rotated]) -> float:
         """The rotated mAP50-95; NaN without labels."""
-        return mean_precision(matches(truths, found, len(self.names)))
+        return mean_precision(self._matches(truths, found))
 
     def against_labels(
         self,
@@ -90,7 +89,7 @@ class Obb:
         confidence: float,
     ) -> Iterator[Measure]:
         """Rotated AP of both models, by object size and by class."""
-        ours, theirs = (matches(truths, found, len(self.names)) for found in (source, artifact))
+        ours, theirs = (self._matches(truths, found) for found in (source, artifact))
         return against_labels(ours, theirs, self.names, confidence)
 
     def differences(
@@ -111,11 +110,11 @@ class Obb:
 
     def save(self, file: Path, found: Sequence[Rotated]) -> None:
         """Write rotated boxes."""
-        save(file, found)
+        save_found(file, Rotated, found)
 
     def load(self, file: Path) -> list[Rotated]:
         """Read rotated boxes."""
-        return load(file)
+        return load_found(file, Rotated)
 
     def output_text(self, rules: Rules, layout: Layout) -> str:
         """What the output is."""
@@ -148,18 +147,16 @@ class Obb:
         self, truths: Sequence[Truth], source: Sequence[Rotated], artifact: Sequence[Rotated]
     ) -> list[float | None]:
         """The AP of either against the other, see `comparison.image_fidelity`."""
-        return image_fidelity(
-            matches(
-                [self.as_truth(*p) for p in zip(one, truths, strict=True)], other, len(self.names)
-            )
-            for one, other in ((source, artifact), (artifact, source))
-        )
+        return image_fidelity(self._matches, self.as_truth, truths, source, artifact)
 
     def curves(
         self, truths: Sequence[Truth], found: Sequence[Rotated]
     ) -> Mapping[str, Curve] | None:
         """Precision and recall at a ProbIoU of 0.5."""
-        return curves_of(matches(truths, found, len(self.names)))
+        return curves_of(self._matches(truths, found))
+
+    def _matches(self, truths: Sequence[Truth], found: Sequence[Rotated]) -> Matches:
+        return matches(truths, found, len(self.names))
 
 
 def _main(outputs: Iterable[Outputs]) -> Iterator[Floats]:

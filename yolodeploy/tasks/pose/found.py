@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,24 +62,3 @@ def poses(
     mapped = (keypoints[..., :2] - shift) / np.array(box.scale, np.float32)
     keypoints[..., :2] = np.clip(mapped, 0, bounds)
     return Poses(to_original(found.boxes, box), found.scores, found.classes, keypoints)
-
-
-def save_poses(file: Path, images: Sequence[Poses]) -> None:
-    """Write what was found in several images as one .npz file."""
-    np.savez(
-        file,
-        counts=np.array([len(found) for found in images], np.int64),
-        boxes=np.concatenate([found.boxes for found in images]),
-        scores=np.concatenate([found.scores for found in images]),
-        classes=np.concatenate([found.classes for found in images]),
-        keypoints=np.concatenate([found.keypoints for found in images]),
-    )
-
-
-def load_poses(file: Path) -> list[Poses]:
-    """Read what `save_poses` wrote, image by image."""
-    names = ("boxes", "scores", "classes", "keypoints")
-    with np.load(file) as data:
-        ends = np.cumsum(data["counts"])[:-1]
-        fields = [np.split(data[name], ends) for name in names]
-    return [Poses(*values) for values in zip(*fields, strict=True)]

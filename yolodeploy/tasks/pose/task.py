@@ -13,10 +13,18 @@ from yolodeploy.backend import OUTPUT
 from yolodeploy.tasks.average_precision import mean_precision
 from yolodeploy.tasks.comparison import against_labels, image_fidelity, of_boxes
 from yolodeploy.tasks.curves import curves_of
-from yolodeploy.tasks.detection import corners_of, main_part, part_differences, rows_fault
+from yolodeploy.tasks.detection import (
+    corners_of,
+    load_found,
+    main_part,
+    part_differences,
+    rows_fault,
+    save_found,
+)
+from yolodeploy.tasks.matching import Matches
 from yolodeploy.tasks.measures import Curve, Key, Measure
 from yolodeploy.tasks.pose.contract import pose_output_text
-from yolodeploy.tasks.pose.found import Poses, load_poses, poses, save_poses
+from yolodeploy.tasks.pose.found import Poses, poses
 from yolodeploy.tasks.pose.matching import (
     LABELLED,
     PoseTruth,
@@ -93,7 +101,7 @@ class Pose:
 
     def score(self, truths: Sequence[PoseTruth], found: Sequence[Poses]) -> float:
         """The mAP50-95 of the poses, by OKS."""
-        return mean_precision(pose_matches(truths, found, len(self.names)))
+        return mean_precision(self._matches(truths, found))
 
     def against_labels(
         self,
@@ -104,7 +112,7 @@ class Pose:
     ) -> Iterator[Measure]:
         """AP of the poses of both models, by object size and by class, and of their boxes."""
         models, classes = (source, artifact), len(self.names)
-        before, after = (pose_matches(truths, found, classes) for found in models)
+        before, after = (self._matches(truths, found) for found in models)
         overall, at50, *_ = self.scores
         yield from against_labels(before, after, self.names, confidence, overall=overall, at50=at50)
         before, after = (box_matches(truths, found, classes) for found in models)
@@ -136,11 +144,11 @@ class Pose:
 
     def save(self, file: Path, found: Sequence[Poses]) -> None:
         """Write boxes, scores, classes and keypoints."""
-        save_poses(file, found)
+        save_found(file, Poses, found)
 
     def load(self, file: Path) -> list[Poses]:
         """Read what `save` wrote."""
-        return load_poses(file)
+        return load_found(file, Poses)
 
     def output_text(self, rules: Rules, layout: Layout) -> str:
         """What the main output is."""
@@ -188,16 +196,16 @@ class Pose:
         return marks_of(source.classes, artifact.classes, similarity(source, artifact))
 
     def image_fidelity(
-        self, _truths: Sequence[PoseTruth], source: Sequence[Poses], artifact: Sequence[Poses]
+        self, truths: Sequence[PoseTruth], source: Sequence[Poses], artifact: Sequence[Poses]
     ) -> list[float | None]:
         """The AP of either's poses against the other's, see `comparison.image_fidelity`."""
-        return image_fidelity(
-            pose_matches([as_truth(each) for each in one], other, len(self.names))
-            for one, other in ((source, artifact), (artifact, source))
-        )
+        return image_fidelity(self._matches, self.as_truth, truths, source, artifact)
 
     def curves(
         self, truths: Sequence[PoseTruth], found: Sequence[Poses]
     ) -> Mapping[str, Curve] | None:
         """Precision and recall of the poses at an OKS of 0.5."""
-        return curves_of(pose_matches(truths, found, len(self.names)))
+        return curves_of(self._matches(truths, found))
+
+    def _matches(self, truths: Sequence[PoseTruth], found: Sequence[Poses]) -> Matches:
+        return pose_matches(truths, found, len(self.names))

@@ -14,6 +14,7 @@ from yolodeploy.tasks.average_precision import mean_precision
 from yolodeploy.tasks.comparison import against_labels, image_fidelity, of_boxes
 from yolodeploy.tasks.curves import curves_of
 from yolodeploy.tasks.detection import main_part, part_differences, rows_fault
+from yolodeploy.tasks.matching import Matches
 from yolodeploy.tasks.measures import Curve, Key, Measure
 from yolodeploy.tasks.segment.contract import COEFFICIENTS, segment_output_text
 from yolodeploy.tasks.segment.found import (
@@ -82,7 +83,7 @@ class Segment:
 
     def score(self, truths: Sequence[SegmentTruth], found: Sequence[Segments]) -> float:
         """The mAP50-95 of the masks."""
-        return mean_precision(mask_matches(truths, found, len(self.names)))
+        return mean_precision(self._matches(truths, found))
 
     def against_labels(
         self,
@@ -93,7 +94,7 @@ class Segment:
     ) -> Iterator[Measure]:
         """AP of the masks of both models, by object size and by class, and of their boxes."""
         models, classes = (source, artifact), len(self.names)
-        before, after = (mask_matches(truths, found, classes) for found in models)
+        before, after = (self._matches(truths, found) for found in models)
         overall, at50, *_ = self.scores
         yield from against_labels(before, after, self.names, confidence, overall=overall, at50=at50)
         before, after = (box_matches(truths, found, classes) for found in models)
@@ -181,18 +182,18 @@ class Segment:
 
     def image_fidelity(
         self,
-        _truths: Sequence[SegmentTruth],
+        truths: Sequence[SegmentTruth],
         source: Sequence[Segments],
         artifact: Sequence[Segments],
     ) -> list[float | None]:
         """The AP of either's masks against the other's, see `comparison.image_fidelity`."""
-        return image_fidelity(
-            mask_matches([as_truth(each) for each in one], other, len(self.names))
-            for one, other in ((source, artifact), (artifact, source))
-        )
+        return image_fidelity(self._matches, self.as_truth, truths, source, artifact)
 
     def curves(
         self, truths: Sequence[SegmentTruth], found: Sequence[Segments]
     ) -> Mapping[str, Curve] | None:
         """Precision and recall of the masks at an IoU of 0.5."""
-        return curves_of(mask_matches(truths, found, len(self.names)))
+        return curves_of(self._matches(truths, found))
+
+    def _matches(self, truths: Sequence[SegmentTruth], found: Sequence[Segments]) -> Matches:
+        return mask_matches(truths, found, len(self.names))
