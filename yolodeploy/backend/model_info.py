@@ -7,11 +7,11 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from yolodeploy.errors import StepFailed
 from yolodeploy.recipe import Head
-from yolodeploy.system import FILL, Fit, ImageShape
+from yolodeploy.system import FILL, Fit, ImageShape, adapter
 
 if TYPE_CHECKING:
     from yolodeploy.backend.params import Params
@@ -77,7 +77,7 @@ class ModelInfo:
         """Read `folder/info.json`; StepFailed if it is not what `write` writes."""
         file = folder / INFO_FILE
         try:
-            return TypeAdapter(cls).validate_json(file.read_bytes(), strict=True)
+            return adapter(cls).validate_json(file.read_bytes(), strict=True)
         except (OSError, ValidationError) as error:
             raise StepFailed(
                 f"{file} is damaged ({type(error).__name__}). Build it again."

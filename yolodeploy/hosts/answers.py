@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from yolodeploy.errors import HostProblem
-from yolodeploy.system import quotable
+from yolodeploy.system import adapter, quotable
 from yolodeploy.worker.noise import Ratio
 from yolodeploy.worker.throughput import Throughput
 from yolodeploy.worker.turns import SAMPLES, Timing
@@ -66,7 +66,7 @@ class Output(BaseModel):
 def typed(kind: Any, value: Any, host: str) -> Any:
     """A host's answer as a typed value; HostProblem if it is something else."""
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return adapter(kind).validate_python(value)
     except (ValidationError, RecursionError) as error:
         found = error.errors()[0]["loc"] if isinstance(error, ValidationError) else ()
         where = quotable(".".join(map(str, found))) or "the answer"

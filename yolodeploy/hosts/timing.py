@@ -20,8 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from yolodeploy.backend import (
     Artifact,
     Backend,
@@ -32,7 +30,7 @@ from yolodeploy.backend import (
     load_registry,
 )
 from yolodeploy.errors import StepFailed
-from yolodeploy.system import child_environment, end_with_parent, python_command
+from yolodeploy.system import adapter, child_environment, end_with_parent, python_command
 from yolodeploy.worker.throughput import Throughput, measure_throughput
 from yolodeploy.worker.turns import Timing, time_in_turns
 
@@ -81,7 +79,7 @@ def time_apart(request: Request) -> Timing:
 
 
 def _timing(figures: dict[str, Any]) -> Timing:
-    return TypeAdapter(Timing).validate_python(figures)
+    return adapter(Timing).validate_python(figures)
 
 
 def _failure(code: int, messages: str) -> str:

@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
-
 from yolodeploy.backend import (
     CONTRACT,
     LABELS,
@@ -28,7 +26,7 @@ from yolodeploy.errors import PlanRefused, StepFailed, VerificationFailed
 from yolodeploy.hosts import Host, Timed
 from yolodeploy.measure.latency import THREADS
 from yolodeploy.measure.place import place_of, require_claim
-from yolodeploy.system import read_json, shown
+from yolodeploy.system import adapter, read_json, shown
 from yolodeploy.tasks import Key, Measure, Rules, golden_file, task_of
 from yolodeploy.worker.noise import CONFIDENCE
 from yolodeploy.worker.turns import Timing
@@ -140,8 +138,8 @@ class _Golden:
             scale = about.pop("scale")
             pixels = np.rint(tensor[0].transpose(1, 2, 0) * 255).astype(np.uint8)
             pair = tuple(scale) if isinstance(scale, list) else (scale, scale)
-            box = Letterboxed(pixels, pair, **TypeAdapter(dict[str, int]).validate_python(about))
-            rules = TypeAdapter(Rules).validate_python(golden["rules"])
+            box = Letterboxed(pixels, pair, **adapter(dict[str, int]).validate_python(about))
+            rules = adapter(Rules).validate_python(golden["rules"])
             layout = "rows" if golden["layout"] == "rows" else "anchors"
         except (OSError, ValueError, KeyError, TypeError, IndexError, StepFailed) as error:
             raise VerificationFailed(

@@ -13,15 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import TypeAdapter
-
 from yolodeploy.backend import Backend, Counting, Counts, Predictor, Runtime, batch_of, layout_of
 from yolodeploy.errors import StepFailed, YolodeployError
 from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.hosts import LOCAL, Host
 from yolodeploy.planning import Plan, PlannedStep, gpu_here, require_views
 from yolodeploy.store import Stored
-from yolodeploy.system import Report, StatCache, digest_of
+from yolodeploy.system import Report, StatCache, adapter, digest_of
 from yolodeploy.tasks import Measure
 
 if TYPE_CHECKING:
@@ -124,15 +122,15 @@ def remember_as(
 
     Raises DataError if images of the views changed meanwhile; `checked` knows those that were read again already.
     """
-    adapter = TypeAdapter(kind)
+    typed = adapter(kind)
 
     def compute(folder: Path) -> Any:
         value = measure(folder)
         require_views(runner.plan, views, checked)
-        return adapter.dump_python(value, mode="json")
+        return typed.dump_python(value, mode="json")
 
     raw, folder = runner.store.remember(id_, label, compute)
-    return adapter.validate_python(raw), folder
+    return typed.validate_python(raw), folder
 
 
 def conditions_at(host: Host, plan: Plan, backend: Backend) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from .processes import (
     wait_passively,
 )
 from .text import one_line, quotable, shortened, shown, straight
+from .typed import adapter
 
 __all__ = [
     "BUNDLE_BYTES",
@@ -46,6 +47,7 @@ __all__ = [
     "Pace",
     "Report",
     "StatCache",
+    "adapter",
     "child_environment",
     "conditions",
     "cpu_name",
