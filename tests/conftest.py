@@ -29,6 +29,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# No test cuts the power, and waiting for the disk takes half of the time of a small deployment.
+os.fsync = lambda _: None
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--model best.pt`: run the contract suite on another YOLOv8 checkpoint."""

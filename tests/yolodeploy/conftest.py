@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import shutil
@@ -18,6 +19,7 @@ from yolodeploy.backend.registry import GROUP
 from yolodeploy.hosts.timing import time_here
 
 FAKES = ("clay", "kiln", "oven")
+_find_entries = importlib.metadata.entry_points
 
 
 def _search_path() -> str:
@@ -61,15 +63,19 @@ def charts_left_out(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def only_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the real plugins from this process: messages that list everything stay the same."""
-    found = importlib.metadata.entry_points
 
     def entry_points(**options: Any) -> Any:
-        entries = found(**options)
-        if options.get("group") != GROUP:
-            return entries
-        return [e for e in entries if e.dist is None or e.dist.name != "yolodeploy"]
+        ours = options == {"group": GROUP}
+        return list(_fakes(tuple(sys.path))) if ours else _find_entries(**options)
 
     monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+
+
+@functools.cache
+def _fakes(path: tuple[str, ...]) -> list[importlib.metadata.EntryPoint]:
+    """The plugins that are not the project's own; looking for them on the path takes longer than most tests."""
+    entries = _find_entries(group=GROUP)
+    return [e for e in entries if e.dist is None or e.dist.name != "yolodeploy"]
 
 
 @pytest.fixture
