@@ -96,6 +96,27 @@ def narrow(name: str, folder: Path, size: tuple[int, int]) -> Oracle:
     return run(model, path, lambda: torch.save({"model": model.half()}, path), size)
 
 
+def thin(name: str, folder: Path) -> Oracle:
+    """As `oracle`, of a detector with a quarter of the channels: the same blocks and wiring in a third of the time."""
+    from ultralytics.nn import tasks
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    table = tasks.yaml_model_load(f"{name}.yaml")
+    for part in ("backbone", "head"):
+        table[part] = [[*row[:3], _quarter(row[3])] for row in table[part]]
+    model: Any = tasks.DetectionModel(table, verbose=False)
+    path = folder / f"{name}.pt"
+    return run(model, path, lambda: torch.save({"model": model.half()}, path))
+
+
+def _quarter(arguments: Any) -> Any:
+    """The arguments of a row of a YAML; of them only channels are 32 or more."""
+    if isinstance(arguments, list):
+        return [_quarter(argument) for argument in arguments]
+    return arguments // 4 if isinstance(arguments, int) and arguments >= 32 else arguments
+
+
 def run(
     model: Any, path: Path, save: Callable[[], None], size: tuple[int, int] | None = None
 ) -> Oracle:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import SMALLEST, Oracle, differences, oracle
+from families import SMALLEST, Oracle, differences, oracle, thin
 from pruned import random_cut, silenced
 from torch_support import TARGET, load
 
@@ -39,6 +39,11 @@ CUT = (
     "yolov5n", "yolov5n-p6", "yolov8n", "yolov8n-ghost", "yolov9t", "yolov9c", "yolov9e", "yolov10n", "yolo11n", "yolo12n",
     "yolo26n", "yolo26n-p2",
 )  # fmt: skip
+WIDE = (
+    "yolov9m",
+    "yolov9c",
+    "yolov9e",
+)  # 20 to 58 million weights; `bench/every_family.py` takes them whole
 each_kind = pytest.mark.parametrize("family", CUT, indirect=True)
 
 
@@ -54,7 +59,7 @@ def family_of(
     @cache
     def made(name: str) -> tuple[Oracle, Artifact]:
         folder = tmp_path_factory.mktemp(name)
-        expected = oracle(name, folder)
+        expected = (thin if name in WIDE else oracle)(name, folder)
         return expected, load(expected.checkpoint, folder / "work")
 
     return made
