@@ -32,7 +32,7 @@ class SshServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
-        (folder / "keys").write_text((folder / "user.pub").read_text())
+        self.let_in("user")
         self.trust("host")
         self.write_config()
         self._start()
@@ -52,6 +52,12 @@ class SshServer:
         }
         lines = "".join(f"  {name} {value}\n" for name, value in settings.items())
         self.config.write_text(f"Host desk\n{lines}")
+
+    def let_in(self, key: str, **options: str) -> None:
+        """Let this key in and no other, with options of authorized_keys(5)."""
+        limits = ",".join(f'{name}="{value}"' for name, value in options.items())
+        line = (self.folder / f"{key}.pub").read_text()
+        (self.folder / "keys").write_text(f"{limits} {line}".lstrip())
 
     def trust(self, key: str) -> None:
         """Say in known_hosts that the machine has this key."""

@@ -172,7 +172,9 @@ class Session:
         while read < _GREETING:
             line = cast("IO[bytes]", self._stdout).readline(_GREETING)
             if not line:
-                raise self._ended("it hung up")
+                raise self._ended(
+                    "its worker ended before it began, and said nothing. Correct the Python that hosts.toml names."
+                )
             read += len(line)
             if line.startswith(MARK):
                 return line[len(MARK) :].strip()

@@ -76,13 +76,13 @@ class Connection:
                 self._open()
         return self._start(["-o", "ControlMaster=no"], command, subprocess.PIPE)
 
-    def ended(self) -> str | None:
-        """What ssh said when the connection ended; None if it is still there."""
+    def ended(self) -> tuple[str, int] | None:
+        """What ssh said when the connection ended, and its exit code; None if it is still there."""
         if self._keeper is None or self._tail is None:
             return None
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._keeper.wait(_SETTLE)
-            return self._tail.text()
+            code = self._keeper.wait(_SETTLE)
+            return self._tail.text(), code
         return None
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Sequence
 
 NO_PYTHON = "yolodeploy-worker: no python"
+_SSH_FAILED = 255  # or the session ended by a signal
 _AGAIN = "What was finished is kept: run again"
 
 # What ssh says; what that means and what to do. The first that is found counts.
@@ -19,12 +20,16 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
         (
             "it has another host key than the one that you know, so this may be another machine. If it was set up anew, run: "
-            "ssh-keygen -R {host}, then: ssh {address}"
+            "{forget}, then: ssh {address}"
         ),
     ),
     (
         "Host key verification failed",
         "its host key is not known here. Run: ssh {address} once, compare the fingerprint with the machine's, and accept it",
+    ),
+    (
+        "Permissions .* are too open",
+        "ssh refuses a key file that others can read: {line}. Run chmod 600 on it",
     ),
     (
         "Permission denied",
@@ -64,12 +69,16 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
         "(kex_exchange_identification|banner exchange|Connection (closed|reset)) .*",
         "it hung up before it let you in: {line}. Look into the log of its ssh server: journalctl -u ssh",
     ),
-    (
-        "UNPROTECTED PRIVATE KEY FILE",
-        "ssh refuses a key file that others can read. Run: chmod 600 on the file that it names: {line}",
-    ),
 )
 _CUT = "the connection was cut. " + _AGAIN
+
+
+def of_end(said: str, code: int, words: Sequence[str]) -> str:
+    """Why a connection ended that was there, from what ssh said and its exit code: 255, or that of the command there."""
+    if 0 < code < _SSH_FAILED:
+        login = shlex.join(words)
+        return f"its account runs no commands: the login shell ended with exit code {code}. Give it a shell; this must work: ssh {login} true."
+    return of_connection(said, words, started=True)
 
 
 def of_connection(said: str, words: Sequence[str], *, started: bool) -> str:
@@ -86,10 +95,17 @@ def of_connection(said: str, words: Sequence[str], *, started: bool) -> str:
     for pattern, meaning in _MEANINGS:
         if line := next((line for line in lines if re.search(pattern, line)), None):
             line = line[:300].rstrip(".")
-            return meaning.format(address=login, host=host, line=line) + "."
+            told = {"address": login, "host": host, "line": line, "forget": _forget(lines, host)}
+            return meaning.format(**told) + "."
     if not last:
         return "it did not let you in within a minute. Try: ssh " + login
     return f"ssh failed: {last}. Try: ssh {login}"
+
+
+def _forget(lines: Sequence[str], host: str) -> str:
+    """The command that removes a known key: Debian's ssh names it, with the file and the port under which the key is known."""
+    named = next((line for line in lines if line.startswith("ssh-keygen ") and " -R " in line), "")
+    return named[:300] or f"ssh-keygen -R {host}"
 
 
 def of_worker(code: int | None, messages: str, words: Sequence[str]) -> str | None:
@@ -99,6 +115,6 @@ def of_worker(code: int | None, messages: str, words: Sequence[str]) -> str | No
         return f"its Python is not there. Run: ssh {address} sudo apt-get install python3 python3-venv (or correct `python` in hosts.toml)."
     if "Session open refused by peer" in messages:
         return "it allows too few sessions on a connection. Raise MaxSessions in its sshd_config."
-    if code is None or code in (255, 128 + signal.SIGKILL):  # ssh says 255 for any signal
+    if code is None or code in (_SSH_FAILED, 128 + signal.SIGKILL):  # ssh says 255 for any signal
         return f"its worker was killed, perhaps because memory ran out. {_AGAIN}, or see: ssh {address} sudo dmesg."
     return None

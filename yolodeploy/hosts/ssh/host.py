@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 from yolodeploy.hosts.luggage import BOOT, Luggage
 from yolodeploy.hosts.settings import FOLDER, HostSettings
 from yolodeploy.hosts.ssh.connection import Connection
-from yolodeploy.hosts.ssh.failures import NO_PYTHON, of_connection, of_worker
+from yolodeploy.hosts.ssh.failures import NO_PYTHON, of_end, of_worker
 from yolodeploy.hosts.worker_host import WorkerHost
 from yolodeploy.system import quotable
 
@@ -78,8 +78,8 @@ class SshTransport:
 
     def explain(self, code: int | None, messages: str) -> str | None:
         """Whether the connection or the worker ended, and why."""
-        if (said := self.connection.ended()) is not None:
-            return of_connection(said, self.connection.words, started=True)
+        if (end := self.connection.ended()) is not None:
+            return of_end(*end, self.connection.words)
         return of_worker(code, messages, self.connection.words)
 
     def install(self, requirements: Sequence[str]) -> str:

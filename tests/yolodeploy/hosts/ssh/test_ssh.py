@@ -67,6 +67,7 @@ def connect(server: SshServer) -> Iterator[Callable[..., WorkerHost]]:
         each.close()
     server.write_config()
     server.trust("host")
+    server.let_in("user")
 
 
 def _target() -> Target:
@@ -134,6 +135,19 @@ def _refused_login(server: SshServer) -> dict[str, str]:
     return {}
 
 
+def _open_key(server: SshServer) -> dict[str, str]:
+    copy = server.folder / "open"
+    copy.write_text((server.folder / "user").read_text())
+    copy.chmod(0o644)
+    server.write_config(IdentityFile=copy)
+    return {}
+
+
+def _no_commands(server: SshServer) -> dict[str, str]:
+    server.let_in("user", command="exit 1")
+    return {}
+
+
 def _closed_port(server: SshServer) -> dict[str, str]:
     server.write_config(Port=1)
     return {}
@@ -151,6 +165,10 @@ def _bad_config(server: SshServer) -> dict[str, str]:
 
 def _no_python(server: SshServer) -> dict[str, str]:
     return {"python": str(server.home / "python")}
+
+
+def _no_worker(server: SshServer) -> dict[str, str]:
+    return _wrapper(server, "nothing", "exit 1")
 
 
 def _old_python(server: SshServer) -> dict[str, str]:
@@ -183,12 +201,15 @@ def _no_folder(server: SshServer) -> dict[str, str]:
 
 _FAILURES = {
     _unknown_key: r"its host key is not known here. Run: ssh -F \S+ desk once, compare the finger",
-    _changed_key: r"it has another host key than the one that you know, .* run: ssh-keygen -R desk",
+    _changed_key: r"it has another host key than the one that you know, .* run: ssh-keygen .*-R \S+, then: ssh",
     _refused_login: r"it refuses your key. Run: ssh-copy-id -F \S+ desk \(",
+    _open_key: r"ssh refuses a key file that others can read: Permissions 0644 for '\S+/open' are too",
+    _no_commands: r"its account runs no commands: the login shell ended with exit code 1. Give it a shell",
     _closed_port: r"nothing listens on its ssh port. Start its ssh server",
     _bad_name: r"there is no machine named desk. Correct `address` in hosts.toml",
     _bad_config: r"ssh cannot use its configuration: .*bogus.*\. Correct that file",
     _no_python: r"its Python is not there. Run: ssh -F \S+ desk sudo apt-get install python3",
+    _no_worker: r"its worker ended before it began, and said nothing. Correct the Python that hosts.toml",
     _old_python: r"yolodeploy needs Python 3.9 or newer there, and it has 3.8. Install a newer one",
     _no_numpy: r"it has other tools than this machine \(ncnn is missing, numpy is missing\). Run: ssh .* numpy'",
     _other_wheel: r"it has other tools than this machine \(ncnn is 0.1, not [0-9.]+\). Run: ssh ",
