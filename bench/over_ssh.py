@@ -194,8 +194,8 @@ HARMS = {
     "client killed": Harm(lambda desk: _kill(_clients(desk)), _nothing),
     "worker killed": Harm(lambda desk: _kill(desk.server.workers()), _nothing),
     "disk full": Harm(_fill, lambda desk: (desk.folder("desk") / "filler").unlink()),
-    "python missing": Harm(lambda desk: desk.python.unlink(), Desk.mend),
-    "other wheel": Harm(_other_wheel, Desk.mend),
+    "python missing": Harm(lambda desk: desk.python.unlink(), Desk.mend, early=True),
+    "other wheel": Harm(_other_wheel, Desk.mend, early=True),
     "key unknown": Harm(
         lambda desk: desk.server.known.write_text("") and None,
         lambda desk: desk.server.trust("host"),
@@ -207,35 +207,35 @@ HARMS = {
 def cuts(bench: Bench) -> None:
     """Deploys of the demo's android recipe over ssh, disturbed `--cuts` times at random moments.
 
-    Each must end with code 13 and one sentence that names the host (or not notice), leave a store that verifies, and after
-    the harm is mended give the locked bytes and the same figures; the rerun makes no finished step again.
+    Each must end with code 13 and one sentence that names the host (or not notice, and then it is not counted), leave a store that
+    verifies, and after the harm is mended give the locked bytes and the same figures; the rerun makes no finished step again.
     """
     recipe = bench.work / "cuts.yaml"
     recipe.write_text(
         f"extends: {ROOT}/recipes/android.yaml\nname: cuts\n"
         f"data: {{evaluation: {{split: val, images: {CUT_IMAGES}}}}}\n"
     )
-    chance, told, good, spared = random.Random(0), Counter[str](), 0, 0
+    chance, told, good, spared, ended = random.Random(0), Counter[str](), 0, 0, 0
     with _desk(bench) as desk, _small_disk(desk.folder("desk")):
         _must(desk.deploy(recipe))
         desk.forget()
         expected = _figures(_must(desk.deploy(recipe, "--on", "desk"))[2])
         whole = _whole(desk, recipe)
-        for number in range(bench.options.cuts):
-            name = list(HARMS)[number % len(HARMS)]
-            while isinstance(
-                found := _disturbed(desk, recipe, HARMS[name], chance.uniform(0, whole), expected),
-                float,
-            ):
+        while ended < bench.options.cuts:
+            name = list(HARMS)[ended % len(HARMS)]
+            moment = chance.uniform(0, whole)
+            found = _disturbed(desk, recipe, HARMS[name], moment, expected)
+            if isinstance(found, float):
                 whole = min(whole, found)  # it was over before the moment came
+                continue
             faults, code, kept = found
             told[f"{name}: code {code}"] += 1
             spared += kept
-            good += not faults
             for fault in faults:
-                print(f"{number} ({name}): {fault}", flush=True)
-            if number % 10 == 9:
-                print(f"{good} of {number + 1} so far", flush=True)
+                print(f"{ended} ({name}): {fault}", flush=True)
+            if faults or code:
+                ended, good = ended + 1, good + (not faults)
+                print(f"{good} of {ended} so far", flush=True)
     for what, count in sorted(told.items()):
         print(f"{what:<28} {count} times")
     print(
