@@ -12,6 +12,7 @@ from elsewhere import KILN, Elsewhere
 from forging import mend
 from world import World
 
+from yolodeploy.backend import Artifact, Backend, Predictor, Target
 from yolodeploy.deployment import deploy
 from yolodeploy.errors import (
     ChecksFailed,
@@ -123,7 +124,6 @@ def test_a_bundle_alone_gives_golden_vectors_latency_and_memory(deployed: World)
 
 
 def test_other_findings_elsewhere_are_said(deployed: World) -> None:
-    from yolodeploy.backend import Artifact, Backend, Predictor, Target
 
     class Dim(Elsewhere):
         def open(
@@ -258,6 +258,31 @@ def test_only_plain_names_are_sets(proven: World) -> None:
     )
 
 
+def test_a_bundle_for_a_gpu_alone_runs_on_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KILN_GPU", "1.0")
+    world.recipe(("target: kiln-a", "target: {device: kiln-b, gpu: embers}"))
+    world.good()
+    used = []
+
+    class Noting(Elsewhere):
+        def open(
+            self, backend: Backend, artifact: Artifact, target: Target, threads: int
+        ) -> Predictor:
+            used.append(target.gpu)
+            return super().open(backend, artifact, target, threads)
+
+    assert _alone(world, Noting()).value["measures"]
+    assert used == ["embers"]
+    monkeypatch.delenv("KILN_GPU")
+    result = world.run("measure", "dist/pot")
+    assert (result.code, result.error) == (
+        EnvironmentProblem.exit_code,
+        "dist/pot: `gpu: embers` cannot be measured here: no embers glow. Light a fire.",
+    )
+
+
 def test_a_host_on_which_nothing_is_timed_says_so(deployed: World) -> None:
     from yolodeploy.report import report_table, set_table
 
@@ -268,6 +293,9 @@ def test_a_host_on_which_nothing_is_timed_says_so(deployed: World) -> None:
         latency = next(m for m in value["measures"] if m["key"] == "latency_ms")
         assert (latency["artifact"], latency["reason"]) == (None, "shed emulates its processor")
         assert value["place"]["reason"] == "it emulates Kiln A mark 7"
+    noted = {**alone.value["conditions"]["runtime"], "note": "not tried in rain"}
+    told = {**alone.value, "conditions": {**alone.value["conditions"], "runtime": noted}}
+    assert "not tried in rain" in set_table(told)
     for table in (set_table(alone.value), report_table(whole.report)):
         assert "not measured: shed emulates its processor" in " ".join(table.split())
     assert deployed.run("verify", "dist/pot").code == 0

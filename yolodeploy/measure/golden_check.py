@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from yolodeploy.backend import (
     CONTRACT,
     LABELS,
+    Accelerated,
     Artifact,
     ModelInfo,
     Place,
@@ -22,11 +23,11 @@ from yolodeploy.backend import (
     load_registry,
     named_outputs,
 )
-from yolodeploy.errors import PlanRefused, StepFailed, VerificationFailed
+from yolodeploy.errors import EnvironmentProblem, PlanRefused, StepFailed, VerificationFailed
 from yolodeploy.hosts import Host, Timed
 from yolodeploy.measure.latency import THREADS
 from yolodeploy.measure.place import place_of, require_claim
-from yolodeploy.system import adapter, read_json, shown
+from yolodeploy.system import adapter, quotable, read_json, shown
 from yolodeploy.tasks import Key, Measure, Rules, golden_file, task_of
 from yolodeploy.worker.noise import CONFIDENCE
 from yolodeploy.worker.turns import Timing
@@ -71,11 +72,12 @@ def check_golden(
     """Run an intact bundle's artifact, the files of these names, on its golden tensor, and time it.
 
     Raises VerificationFailed if the golden vectors or the contract are not what a bundle has, PlanRefused if no plugin has its
-    device.
+    device, EnvironmentProblem if it is for a GPU and this machine has none.
     """
     backend, target = _target(home, plan)
     if host.claims:
         require_claim(host, host.hardware(backend))
+    _require_gpu(home, backend, target, host)
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch) as work:
         for name in names:
@@ -92,7 +94,8 @@ def check_golden(
                 f"{shown(home)}: its artifact returns other outputs than the golden ones"
             )
         tensor = str(home / "golden/input.npy")
-        timed = Timed(backend, target, artifact, {}, tensor, THREADS)
+        brief = not predictor.runtime.timing
+        timed = Timed(backend, target, artifact, {}, tensor, THREADS, brief=brief)
         timing = None if host.untimed else host.time(timed)
     place = place_of(backend, target, host, predictor.runtime)
     measures = (*golden.compared(ours), *_costs(timing, host.untimed))
@@ -108,7 +111,22 @@ def _target(home: Path, plan: Mapping[str, Any]) -> tuple[Backend, Target]:
             f"{shown(home)}: is for `{about['device']}` of {about['backend']}, and no installed plugin has that. `yolodeploy devices` "
             "lists what there is."
         )
-    return backend, Target(device, about["os"])
+    target = Target(device, about["os"], about.get("gpu"))
+    if target.gpu not in (None, *device.gpus):
+        raise PlanRefused(
+            f"{shown(home)}: is for `gpu: {quotable(target.gpu)}`, which {device.title} does not offer. Deploy again."
+        )
+    return backend, target
+
+
+def _require_gpu(home: Path, backend: Backend, target: Target, host: Host) -> None:
+    """Raise EnvironmentProblem if the bundle is for a GPU and this machine, where it shall run, has none."""
+    if target.gpu is None or host.name or not isinstance(backend, Accelerated):
+        return
+    if problem := backend.gpu_here(target).problem:
+        raise EnvironmentProblem(
+            f"{shown(home)}: `gpu: {target.gpu}` cannot be measured here: {problem}"
+        )
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ def _rows(value: Mapping[str, Any]) -> Iterator[Row]:
     if climate := climate_words(conditions):
         yield "climate", climate
     yield "measured in", f"{place.runtime} {place.version} on {place.cpu}"
+    if note := conditions["runtime"]["note"]:
+        yield "", note
     yield "measured on", place.words()
     for text in value["missing"]:
         yield "not measured", text
