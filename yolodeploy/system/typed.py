@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -13,7 +13,8 @@ _T = TypeVar("_T")
 
 def adapter(kind: type[_T]) -> TypeAdapter[_T]:
     """Pydantic's adapter of a type, made once: making it takes longer than most readings."""
-    return _made(kind)
+    made: TypeAdapter[_T] = _made(cast("Any", kind))
+    return made
 
 
 @functools.cache
