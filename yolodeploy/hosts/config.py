@@ -108,7 +108,7 @@ def _read(file: Path, *, own: bool) -> dict[str, NamedHost]:
 
 def _text(file: Path) -> str | None:
     try:
-        return read_plain(file, _MAX_BYTES).decode()
+        return read_plain(file, _MAX_BYTES).decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -137,6 +137,11 @@ def _host(document: Document, name: str, table: object, *, own: bool) -> NamedHo
             f"{document.where((name, 'kind'))}: host `{name}`: {found}.{suggestion(str(kind), KINDS)}"
         )
     model = _module(kind).Settings
+    for key, value in table.items():
+        if not all(map(str.isprintable, _texts(value))):
+            raise RecipeError(
+                f"{document.where((name, key))}: host `{name}`: `{quotable(key)}` has a character that cannot be printed. Remove it."
+            )
     if not own:
         _refuse_personal(document, name, table, model)
     try:
@@ -145,6 +150,15 @@ def _host(document: Document, name: str, table: object, *, own: bool) -> NamedHo
         raise RecipeError(describe_errors(error, document, model, (name,))) from None
     _refuse_unknown_device(document, name, settings)
     return NamedHost(name, settings, document.file, own)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All texts in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
 
 
 def _refuse_personal(

@@ -6,9 +6,9 @@ import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from yolodeploy.errors import HostProblem
 from yolodeploy.hosts.luggage import BOOT, Luggage
@@ -55,12 +55,18 @@ class ProcessTransport:
         """Nothing is shared."""
 
 
+def _words(value: object) -> object:
+    if isinstance(value, list) and value and all(isinstance(word, str) and word for word in value):
+        return tuple(value)
+    raise ValueError('`command` must be a list of words, such as ["/usr/bin/python3"]')
+
+
 class Settings(HostSettings):
     """A host of the kind `process`: another Python of this machine."""
 
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"command", "folder"})
 
-    command: tuple[str, ...] = Field(min_length=1, strict=False)
+    command: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(strict=False)
     """The command that starts its Python, as a list of words."""
     folder: str = Field(default=FOLDER, min_length=1)
     """The only folder that its worker writes to."""

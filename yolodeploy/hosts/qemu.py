@@ -6,18 +6,20 @@ the folder with a Python and wheels that it runs.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from yolodeploy.errors import HostProblem
 from yolodeploy.hosts.process import ProcessTransport
 from yolodeploy.hosts.settings import FOLDER, HostSettings
 from yolodeploy.hosts.worker_host import WorkerHost
+from yolodeploy.system import quotable
 
 if TYPE_CHECKING:
     import subprocess
@@ -28,6 +30,15 @@ _SCRIPT = "bench/arm64_root.sh"
 _QEMU = ("qemu-aarch64-static", "qemu-aarch64")
 
 
+def _processor(value: str) -> str:
+    if not re.fullmatch("[a-z0-9][a-z0-9.-]{0,40}", value):
+        raise ValueError(
+            f"`cpu: {quotable(value)}` must be a processor as QEMU calls it, such as cortex-a76: `qemu-aarch64-static -cpu help` "
+            "lists them"
+        )
+    return value
+
+
 class Settings(HostSettings):
     """A host of the kind `qemu`: an arm64 Python under emulation."""
 
@@ -35,7 +46,7 @@ class Settings(HostSettings):
 
     root: str = Field(min_length=1)
     """The folder that `bench/arm64_root.sh` made: a file system of arm64 with Python, and wheels in `site`."""
-    cpu: str = Field(default="cortex-a76", pattern="^[a-z0-9][a-z0-9.-]{0,40}$")
+    cpu: Annotated[str, AfterValidator(_processor)] = "cortex-a76"
     """The processor that is emulated, as QEMU calls it: `cortex-a76` has fp16 and dot products, `cortex-a72` neither."""
     qemu: str = ""
     """The program of QEMU's user mode, if it is not `qemu-aarch64-static` or `qemu-aarch64` on the PATH or below `root`."""

@@ -32,6 +32,10 @@ def _plain_address(value: str) -> str:
             f"`address: {quotable(value)}` must be user@host, host, or a name of your ssh configuration, of letters, "
             "digits, `.`, `-`, `_` and `:`. Everything else belongs into ~/.ssh/config"
         )
+    if port := re.fullmatch(r"([^:]+):(\d+)", value):
+        raise ValueError(
+            f'`address: {value}` cannot have a port. Write: address = "{port[1]}", port = {port[2]}'
+        )
     return value
 
 
