@@ -55,7 +55,7 @@ test-here: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 bench: $(VENV)/.dev ## Measure against what a user would run instead
-	@$(BIN)/python bench/bench.py $(ARGS)
+	@$(BIN)/python -m bench $(ARGS)
 
 schema: $(VENV)/.setup ## Write docs/recipe.schema.json again
 	@$(BIN)/yolodeploy schema -o docs/recipe.schema.json

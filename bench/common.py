@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from process import BIN
-
+from bench.process import BIN
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.recipe.fields import View
 from yolodeploy.system import ImageShape

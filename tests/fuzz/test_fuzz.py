@@ -1,4 +1,4 @@
-"""A few hundred damaged files of every kind; bench/fuzz.py reads ten thousand of each."""
+"""A few hundred damaged files of every kind; bench/trust/fuzz.py reads ten thousand of each."""
 
 from __future__ import annotations
 

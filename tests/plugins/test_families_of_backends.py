@@ -1,6 +1,6 @@
 """Models of several families in NCNN, ONNX Runtime and OpenVINO: the checkpoint's names, and the output of the source.
 
-`bench/every_family.py` prints the same for every family.
+`bench/families/every_family.py` prints the same for every family.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Models of every task in ONNX Runtime and OpenVINO: outputs of the source, interfaces, and what computes in 8 bits.
 
-`bench/every_family.py` prints how near the outputs of every family are.
+`bench/families/every_family.py` prints how near the outputs of every family are.
 """
 
 from __future__ import annotations

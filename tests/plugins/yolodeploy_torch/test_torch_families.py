@@ -43,7 +43,7 @@ WIDE = (
     "yolov9m",
     "yolov9c",
     "yolov9e",
-)  # 20 to 58 million weights; `bench/every_family.py` takes them whole
+)  # 20 to 58 million weights; `bench/families/every_family.py` takes them whole
 each_kind = pytest.mark.parametrize("family", CUT, indirect=True)
 
 

@@ -12,7 +12,7 @@ from made_up import EVIL, full, pictures, with_names
 from yolodeploy.report import report_page
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-_SLOWEST = 5.0  # seconds until everything is there, on a busy machine; bench/page.py measures
+_SLOWEST = 5.0  # seconds until everything is there, on a busy machine; bench/speed/page.py measures
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""What compressing gives and costs, beside what others offer."""

@@ -1,0 +1,1 @@
+"""Models of every family and task, and of other projects."""

@@ -1,0 +1,1 @@
+"""Measuring elsewhere, and many recipes at once."""

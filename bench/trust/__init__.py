@@ -1,0 +1,1 @@
+"""What survives damage, kills and changed bytes."""
