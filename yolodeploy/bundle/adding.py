@@ -63,7 +63,9 @@ def require_intact(home: Path) -> Inspection:
     found = inspect_bundle(home)
     if found.problems:
         listed = "\n  ".join(found.problems)
-        raise VerificationFailed(f"{shown(home)} is not what was deployed:\n  {listed}")
+        raise VerificationFailed(
+            f"{shown(home)} is not what was deployed:\n  {listed}\nDeploy again, or bring it back as it was."
+        )
     return found
 
 

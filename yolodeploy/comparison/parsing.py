@@ -50,7 +50,7 @@ def described(
         artifact=_number(primary.get("artifact")),
         drop=Figure(_number(primary.get("loss")), _interval(primary), reason),
         fidelity=_figure(rows.get(Key.FIDELITY)),
-        timings=(_timing(conditions, rows), *_elsewhere(sets)),
+        timings=_once([_timing(conditions, rows), *_elsewhere(sets)]),
         checks={_text(each.get("name"), "check"): each.get("ok") is True for each in _tables(report.get("checks") or [])},
         model=_text(_table(report.get("evidence")).get("source_digest") or "", "source model"),
         weights=_text(plan.get("weights") or "", "weights"),
@@ -95,9 +95,17 @@ def _at(place: Place, latency: Figure, ratio: Figure) -> Timing:
     return Timing(key, named, on_device=place.on_device is True, latency=latency, ratio=ratio)
 
 
+def _once(timings: Sequence[Timing]) -> tuple[Timing, ...]:
+    """The first of every machine."""
+    first: dict[str, Timing] = {}
+    for timing in timings:
+        first.setdefault(timing.key, timing)
+    return tuple(first.values())
+
+
 def _elsewhere(sets: Sequence[EvidenceSet]) -> Iterator[Timing]:
-    """What was timed elsewhere, or later."""
-    for each in sets:
+    """What was timed elsewhere, or later; with the recipe first."""
+    for each in sorted(sets, key=lambda found: found.plan is None):
         rows = {m.key: m for m in each.measures if not m.group}
         latency, ratio = rows.get(Key.LATENCY), rows.get(Key.LATENCY_RATIO)
         if latency and latency.artifact is not None:

@@ -40,6 +40,10 @@ def test_a_host_measures_and_the_bundle_keeps_what_it_found(world: World, hosts:
     assert accuracies[0] == accuracies[1]
     alone = world.run("measure", "dist/pot", "--on", "shed")
     assert "golden output max difference 0 " in " ".join(alone.out.split()), alone.err
+    told = " ".join(world.run("compare", "dist/pot", "dist/pot/report.json").out.split())
+    shed = told.partition("ms on shed (")[2]
+    assert "dist/pot " in shed
+    assert shed.count("dist/pot ") == 1, told  # with the recipe and alone, on one machine
     verified = world.run("verify", "dist/pot")
     assert (verified.code, "evidence from shed (" in verified.out) == (0, True)
 
@@ -66,6 +70,10 @@ def test_nothing_that_is_not_finite_becomes_evidence(
     assert result.code == 13, result.err
     assert "host `shed`" in result.error
     assert not (world.bundle / "evidence").exists()
+    (world.bundle / "labels.txt").write_text("other\n")
+    damaged = world.run("measure", "dist/pot", "--on", "shed")
+    assert damaged.code == 10
+    assert damaged.error.endswith("Deploy again, or bring it back as it was.")
 
 
 def test_the_command_line_refuses_what_the_host_cannot_prove(world: World, hosts: Path) -> None:
