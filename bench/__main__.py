@@ -30,7 +30,8 @@ from bench.families.agreement import agreement
 from bench.families.every_family import BACKENDS, families
 from bench.families.onnx_sources import onnx_sources
 from bench.hosts.cluster import cached, cluster, elsewhere, killed
-from bench.hosts.over_ssh import cuts, over_ssh
+from bench.hosts.cuts import cuts
+from bench.hosts.over_ssh import over_ssh
 from bench.hosts.vulkan import vulkan
 from bench.speed.commands import export, memory, startup
 from bench.speed.init import init

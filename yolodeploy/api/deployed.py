@@ -185,15 +185,9 @@ def deploy(
     signer = read_private(Path(key), console.warn) if key else None
     with chosen_host(on, [recipe.parent for recipe in asked.recipes]) as host:
         request = partial(
-            Request,
-            shared=asked.session.store,
-            locked=locked,
-            dist=Path(dist),
-            signer=signer,
-            accept_undecided=undecided == "accept",
-            images=images,
-            host=host,
-        )
+            Request, shared=asked.session.store, locked=locked, dist=Path(dist), signer=signer,
+            accept_undecided=undecided == "accept", images=images, host=host,
+        )  # fmt: skip
         made = make(asked, request, None if host.name else on, "deploy", Goal.DEPLOY)
     return answered(Results(map(_result, made)), alone=asked.alone, raises=raises)
 

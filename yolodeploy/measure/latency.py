@@ -61,17 +61,13 @@ def obtain_timings(
     }
     counts = [THREADS, *(count for count in _more_threads(plan) if count <= host.processors)]
     timed_ = Timed(
-        backend=plan.backend,
-        target=plan.target,
-        artifact=as_artifact(runner.final()),
+        backend=plan.backend, target=plan.target, artifact=as_artifact(runner.final()),
         others={id_: as_artifact(stored) for id_, stored in others.items()},
-        tensor=str(tensor),
-        threads=THREADS,
-        limits=_limits(plan, others) if runtime.timing else {},
-        brief=not runtime.timing,
+        tensor=str(tensor), threads=THREADS,
+        limits=_limits(plan, others) if runtime.timing else {}, brief=not runtime.timing,
         serving=host.processors if runtime.timing and _serves(plan, batch, others) else 0,
         reference=plan.reference.id,
-    )
+    )  # fmt: skip
     once = replace(timed_, limits={}, serving=0)
 
     def measure(_: Path) -> Timings:

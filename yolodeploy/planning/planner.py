@@ -6,7 +6,7 @@ that determines a step's bytes, the id of its input included, so the last id sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -29,6 +29,8 @@ from yolodeploy.planning.resolve import (
 from yolodeploy.planning.views import check_names, read_digests
 from yolodeploy.recipe import RecipeFile, load_recipe
 from yolodeploy.system import Console, ImageShape, digest_of
+
+PlanStep = Callable[[ResolvedStep, str], PlannedStep]
 
 
 def plan_recipe(
@@ -141,21 +143,28 @@ def make_plan(
         inputs.verify_pinned(file, reader, model, params, at)
     read = read_digests(views, view_digests)
     plan_step = partial(_plan_step, file, registry, target, imgsz, read)
-    steps: list[PlannedStep] = []
+    steps = list[PlannedStep]()
     for each in resolved:
         steps.append(plan_step(each, steps[-1].id if steps else weights_digest))
-    step, params, at = resolved[export]
-    float_export = step, step.reference(params) if step.reference else params, at
-    floats = {
-        index: plan_step(float_export, model.id)
-        for index, model in enumerate(steps[:export])
-        if model.step.produces == step.accepts
-    }
+    floats = _float_exports(resolved[export], steps[:export], plan_step)
     digests = weights_digest, view_digests
     plan = Plan(file, backend, target, tuple(steps), export, floats, views, *digests, imgsz, facts)
     if model:
         check_names(model.names, plan)
     return plan
+
+
+def _float_exports(
+    export: ResolvedStep, models: Sequence[PlannedStep], plan_step: PlanStep
+) -> Mapping[int, PlannedStep]:
+    """The export in floating point of every model that could be exported, by the number of its step."""
+    step, params, at = export
+    exported = step, step.reference(params) if step.reference else params, at
+    return {
+        index: plan_step(exported, model.id)
+        for index, model in enumerate(models)
+        if model.step.produces == step.accepts
+    }
 
 
 def _inspected(

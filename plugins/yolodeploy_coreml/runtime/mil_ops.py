@@ -15,21 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Sides = list[tuple[int, int]]  # padding before and after, per spatial axis
+from yolodeploy_coreml.runtime.mil_numbers import cast, dequantize, quantize
 
-# Torch computes little in uint16; see `_cast`.
-_DTYPES = {
-    "bool": torch.bool,
-    "fp16": torch.float32,  # half precision is a rounding of the result; see executor.py
-    "fp32": torch.float32,
-    "int8": torch.int8,
-    "int16": torch.int16,
-    "int32": torch.int32,
-    "uint8": torch.uint8,
-    "uint16": torch.int32,
-}
-_UINT16 = 0xFFFF
-_INTEGER_RANGE = {"int8": (-128, 127), "uint8": (0, 255)}
+Sides = list[tuple[int, int]]  # padding before and after, per spatial axis
 
 
 def _ints(value: Tensor | None) -> list[int]:
@@ -210,7 +198,7 @@ def _top_k(
     """The first of equal values wins: MIL leaves that open, and results must not vary."""
     values, indices = x.sort(dim=int(axis), descending=not bool(ascending), stable=True)
     best, places = (found.narrow(int(axis), 0, int(k)) for found in (values, indices))
-    return (best, _cast(places, output_indices_dtype)) if bool(return_indices) else (best,)
+    return (best, cast(places, output_indices_dtype)) if bool(return_indices) else (best,)
 
 
 def _gather_along_axis(
@@ -227,51 +215,11 @@ def _axes(axes: Tensor | None, x: Tensor) -> list[int]:
     return list(range(x.dim())) if axes is None else _ints(axes)
 
 
-def _cast(x: Tensor, dtype: str) -> Tensor:
-    """A conversion as in C: fractions are cut off, and integers that do not fit wrap around."""
-    if dtype == "uint16":
-        return (x.long() & _UINT16).to(_DTYPES[dtype])
-    return x.to(_DTYPES[dtype])
-
-
 def _upsample(
     x: Tensor, scale_factor_height: Tensor | float = 1, scale_factor_width: Tensor | float = 1
 ) -> Tensor:
     factors = [float(scale_factor_height), float(scale_factor_width)]
     return functional.interpolate(x, scale_factor=factors, mode="nearest")
-
-
-def _along(parameter: Tensor, x: Tensor, axis: Tensor | None) -> Tensor:
-    if parameter.dim() == 0 or axis is None:
-        return parameter
-    shape = [1] * x.dim()
-    shape[int(axis)] = -1
-    return parameter.reshape(shape)
-
-
-def _quantize(
-    input: Tensor,  # noqa: A002 - MIL's name
-    scale: Tensor,
-    output_dtype: str,
-    zero_point: Tensor | None = None,
-    axis: Tensor | None = None,
-) -> Tensor:
-    steps = torch.round(input / _along(scale, input, axis))
-    if zero_point is not None:
-        steps += _along(zero_point, input, axis)
-    return steps.clamp(*_INTEGER_RANGE[output_dtype]).to(_DTYPES[output_dtype])
-
-
-def _dequantize(
-    input: Tensor,  # noqa: A002 - MIL's name
-    scale: Tensor,
-    zero_point: Tensor | None = None,
-    axis: Tensor | None = None,
-) -> Tensor:
-    wide = input.to(torch.float32)
-    if zero_point is not None:
-        wide = wide - _along(zero_point, input, axis).to(torch.float32)
-    return wide * _along(scale, input, axis)
 
 
 _MOVES: Mapping[str, Callable[..., Any]] = {
@@ -295,18 +243,18 @@ OPS: Mapping[str, Callable[..., Any]] = {
     **_MOVES,
     "add": lambda x, y: x + y,
     "avg_pool": _avg_pool,
-    "cast": _cast,
+    "cast": cast,
     "conv": _conv,
     "conv_transpose": _conv_transpose,
     "cos": lambda x: x.cos(),
-    "dequantize": _dequantize,
+    "dequantize": dequantize,
     "floor_div": lambda x, y: x.div(y, rounding_mode="floor"),
     "leaky_relu": lambda x, alpha=0.01: functional.leaky_relu(x, float(alpha)),
     "linear": lambda x, weight, bias=None: functional.linear(x, weight, bias),
     "matmul": _matmul,
     "mul": lambda x, y: x * y,
     "pad": _pad,
-    "quantize": _quantize,
+    "quantize": quantize,
     "real_div": lambda x, y: x / y,
     "reduce_max": lambda x, axes=None, keep_dims=False: x.amax(_axes(axes, x), bool(keep_dims)),
     "reduce_mean": lambda x, axes=None, keep_dims=False: x.mean(_axes(axes, x), bool(keep_dims)),

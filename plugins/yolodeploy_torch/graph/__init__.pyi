@@ -1,8 +1,9 @@
 from .builder import GraphBuilder, NodeBuilder
+from .calls import grid, grid_like
 from .decoding import Extras, decoded, rotated
 from .extras import angles, coefficients, keypoints
 from .heads import Branch, Classification, Detection, OpenHead, reference_size
-from .network import State, assemble, build, check_weights, fixed, graph_in, grid, grid_like, select
+from .network import State, assemble, build, check_weights, fixed, graph_in, select
 from .nodes import MAX_COUNT, Shape, Unsupported, bounded
 from .operations import (
     Activation,
