@@ -6,6 +6,7 @@ rounds everything coarsely, a low one cuts off large values; the methods weigh t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -48,6 +49,7 @@ def threshold(statistics: Statistics, energy: _Wide, method: Method) -> float:
     return min(limit, statistics.peak)
 
 
+@functools.lru_cache(maxsize=BINS)  # layers try many of the same thresholds
 def errors(limit: float) -> tuple[_Wide, _Wide]:
     """The mean error and the mean squared error `[BINS]` of the values in each bin, for a threshold."""
     step = limit / LEVELS
