@@ -16,6 +16,7 @@ from yolodeploy.errors import DataError, EnvironmentProblem, PlanRefused
 from yolodeploy.execution import Runner, as_artifact, failing_as
 from yolodeploy.hosts import LOCAL, Host
 from yolodeploy.measure.place import place_of, require_claim
+from yolodeploy.measure.results import conditions_at
 from yolodeploy.planning import PlannedStep
 from yolodeploy.system import file_digest
 
@@ -64,8 +65,8 @@ class _Survey:
         self._task: Task[Any, Any] = task_of(runner.info())
         self._place: Place | None = None
         # Another machine may find something else, so nothing that was measured elsewhere stands for it.
-        conditions = host.conditions(self._planned.backend) if host.name else None
-        self._where = {"host": conditions} if conditions else {}
+        conditions = conditions_at(host, runner.plan, self._planned.backend)
+        self._where = {"host": conditions} if host.name else {}
         views = runner.plan.views
         self._view: Dataset = views.get("calibration", views["evaluation"]).spread(images)
         if problem := self._planned.backend.problem():

@@ -134,8 +134,13 @@ def remember_as(
 
 
 def conditions_at(host: Host, plan: Plan, backend: Backend) -> dict[str, Any]:
-    """Everything about a host that a measurement of a plan depends on, its GPU included where the recipe asks for one."""
-    gpu = {} if host.name else dict(gpu_here(plan).conditions)
+    """Everything about a host that a measurement of a plan depends on, its GPU included where the recipe asks for one.
+
+    Its name, too: of two machines that say the same of themselves, each has its own figures.
+    """
+    if host.name:
+        return {**host.conditions(backend), "host": host.name}
+    gpu = dict(gpu_here(plan).conditions)
     return {**host.conditions(backend), **({"gpu": gpu} if gpu else {})}
 
 

@@ -48,6 +48,18 @@ def test_a_host_measures_and_the_bundle_keeps_what_it_found(world: World, hosts:
     assert (verified.code, "evidence from shed (" in verified.out) == (0, True)
 
 
+def test_what_one_of_two_equal_machines_found_is_not_told_of_the_other(
+    world: World, hosts: Path
+) -> None:
+    world.good()
+    hosts.write_text(hosts.read_text() + hosts.read_text().replace("[shed]", "[barn]"))
+    for name in ("shed", "barn"):
+        result = world.run("measure", "pot.yaml", "--on", name)
+        assert result.code == 0, result.err
+        kept = json.loads((world.bundle / f"evidence/{name}.json").read_text())
+        assert kept["conditions"]["runtime"]["host"] == name
+
+
 def test_layers_on_a_host_have_nothing_that_was_measured_here(world: World, hosts: Path) -> None:
     world.run("sensitivity", "pot.yaml", "--map")
     assert world.log.count("alone-a") == 2  # for the noise, and for mAP
