@@ -8,7 +8,7 @@ from typing import Any
 
 from yolodeploy.measure import number, read_checks
 from yolodeploy.report.compact import device_latency, figures, verdicts
-from yolodeploy.report.report import signed
+from yolodeploy.report.report import place_words, signed
 from yolodeploy.system import quotable
 from yolodeploy.tasks import TITLES, Key, Measure, one, read_measures
 
@@ -115,9 +115,11 @@ def _details(row: Row) -> Iterator[str]:
         rows = [[markdown_code(each.name), each.verdict, each.value, each.limit] for each in checks]
         lines += ["", *markdown_table(("check", "verdict", "measured", "limit"), rows, left=(0, 1))]
     steps = ", ".join(markdown_code(step["name"]) for step in report["steps"])
-    yield from markdown_folded(
-        f"Figures of <code>{_plain(report['name'])}</code>", [f"Steps: {steps}", "", *lines]
-    )
+    conditions = report["conditions"]
+    runtime = f"{conditions['runtime']['name']} {conditions['runtime']['version']}"
+    where = f"Measured in {markdown_code(runtime)} on {markdown_code(place_words(conditions))}"
+    title = f"Figures of <code>{_plain(report['name'])}</code>"
+    yield from markdown_folded(title, [f"Steps: {steps}", "", where, "", *lines])
 
 
 def _said(text: str) -> str:

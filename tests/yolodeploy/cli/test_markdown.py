@@ -21,6 +21,9 @@ def test_the_figures_of_one_recipe(deployed: World) -> None:
     source, now, change, _ = summary[1].split(" | ")
     assert round(float(now) - float(source), 4) == pytest.approx(float(change), abs=1e-4)
     assert lines.count("</details>") == 1
+    (where,) = (line for line in lines if line.startswith("Measured in `"))
+    assert " on `this machine (" in where
+    assert where.endswith("), not on the target device: its system is Linux, not KilnOS`")
     assert result.err == deployed.good().err
     widths = {line.count("|") for line in lines[2:5]}
     assert widths == {10}
