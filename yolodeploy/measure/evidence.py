@@ -139,13 +139,21 @@ def obtain_comparison(runner: Runner, host: Host) -> tuple[Comparison, Path]:
 def _compared(runner: Runner, host: Host) -> tuple[Comparison, Path]:
     def measure(folder: Path) -> Comparison:
         runner.info()  # refuses other classes before anything is measured
-        pair = _Pair(runner, host)
+        pair = _opened(runner, host)
         (folder / "golden").mkdir()
         with runner.console.task(f"measure {len(pair.view)} images") as report:
             return pair.measure(folder, report, checked)
 
     id_, checked = evidence_id(runner.plan, host), forgetful()
     return remember_as(Comparison, runner, id_, "evidence", measure, checked=checked)
+
+
+def _opened(runner: Runner, host: Host) -> _Pair:
+    """The pair; sending the artifact to a host may take minutes, so that is said."""
+    if not host.name:
+        return _Pair(runner, host)
+    with runner.console.task(f"send the artifact to {host.name}"):
+        return _Pair(runner, host)
 
 
 def _is_current(runner: Runner, evidence: Comparison) -> bool:
