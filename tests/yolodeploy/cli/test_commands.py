@@ -309,7 +309,7 @@ def test_an_output_that_is_full(world: World, command: str, full: IO[str]) -> No
 
 def test_messages_that_have_no_room(world: World, full: IO[str]) -> None:
     world.good()
-    ends = {"fly": 2, "plan no.yaml -v": 2, "verify dist": 10, "deploy pot.yaml": 0}
+    ends = {"fly": 2, "plan no.yaml -v": 2, "verify data": 10, "deploy pot.yaml": 0}
     for command, code in ends.items():
         assert world.process(*command.split(), stderr=full).code == code, command
     assert not (world.cache / "logs").exists()
