@@ -23,7 +23,13 @@ def common_options() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print the result as JSON")
     quiet = "no progress: results and errors only"
     common.add_argument("-q", "--quiet", action="count", default=0, help=quiet)
-    common.add_argument("-v", "--verbose", action="count", default=0, help="say more, show traces")
+    common.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="say more, such as why a step runs, and show traces",
+    )
     where = "the store (default: YOLODEPLOY_CACHE, or the user's cache folder)"
     common.add_argument("--cache", type=_folder, metavar="DIR", help=where)
     return common
@@ -35,9 +41,9 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
-def add_recipe(command: argparse.ArgumentParser) -> None:
+def add_recipe(command: argparse.ArgumentParser, what: str = "the recipe, a YAML file") -> None:
     """One recipe, what it may read outside its project, and whether its weights may be executed."""
-    command.add_argument("recipe", type=Path, metavar="RECIPE", help="the recipe, a YAML file")
+    command.add_argument("recipe", type=Path, metavar="RECIPE", help=what)
     _add_access(command)
 
 
@@ -54,7 +60,7 @@ def _add_access(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--allow", type=Path, action="append", default=[], metavar="PATH", help=what
     )
-    trust = "let the loader that the recipe names execute the weights file, which can do all that you can"
+    trust = "let the recipe's loader execute code in the weights file, with all your rights"
     command.add_argument("--trust-weights", action="store_true", dest="trusted", help=trust)
 
 
@@ -104,7 +110,7 @@ def open_store(options: argparse.Namespace, console: Console) -> Store:
 
 def add_cluster(command: argparse.ArgumentParser, more: str = "") -> None:
     """Where jobs run; `more` is what else `--on` does."""
-    where = "run jobs on a cluster: ray (one of this command's own on this machine), auto, host:port or ray://host:port"
+    where = "run beside each other in Ray: ray (starts it on this machine), auto (one that runs here), host:port or ray://host:port"
     command.add_argument("--on", metavar="HOST" if more else "CLUSTER", help=where + more)
 
 
@@ -156,20 +162,18 @@ def require_own(folder: Path, default: Path, option: str) -> None:
         )
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a file; raises EnvironmentProblem with the reason if that fails."""
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise EnvironmentProblem(f"{file}: cannot be written: {error.strerror}") from None
-
-
 def write_new(file: Path, text: str) -> None:
-    """Write a file and the folders above it; a link in its place is replaced, not followed."""
+    """Write a file and the folders above it; a link in its place is replaced, not followed.
+
+    Raises EnvironmentProblem with the reason if that fails.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentProblem(f"{file.parent}: cannot be created: {error.strerror}") from None
     if os.path.islink(file):  # noqa: PTH114 - Path's raises OSError for a name that is too long
         file.unlink()
-    write_text(file, text)
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentProblem(f"{file}: cannot be written: {error.strerror}") from None

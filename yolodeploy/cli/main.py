@@ -56,12 +56,15 @@ def parser() -> argparse.ArgumentParser:
         description="Ship YOLO models to devices from a recipe: compressed, measured, reproducible.",
     )
     top.add_argument("--version", action="version", version=f"yolodeploy {__version__}")
-    subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers = top.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", title="commands"
+    )
     common: Any = common_options()
     for path in COMMANDS:
         module = importlib.import_module(f"yolodeploy.cli.commands.{path}")
         name = path.rpartition(".")[2]
-        command = subparsers.add_parser(name, parents=[common], help=module.HELP)
+        told = f"{module.HELP[0].upper()}{module.HELP[1:]}."
+        command = subparsers.add_parser(name, parents=[common], help=module.HELP, description=told)
         if hasattr(module, "add_options"):
             module.add_options(command)
         command.set_defaults(run=module.run, top=top)

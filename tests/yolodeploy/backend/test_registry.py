@@ -174,8 +174,7 @@ def test_schema_to_a_file(world: World) -> None:
     result = world.run("schema", "-o", "s.json")
     assert (result.code, result.out, result.err) == (0, "", "s.json written\n")
     assert (world.root / "s.json").read_text() == world.run("schema").out
-    result = world.run("schema", "-o", "no/s.json")
-    assert (result.code, result.error) == (
-        4,
-        "no/s.json: cannot be written: No such file or directory",
-    )
+    assert world.run("schema", "-o", ".vscode/s.json").code == 0  # as docs/how-to/editor.md has it
+    assert (world.root / ".vscode/s.json").read_text() == (world.root / "s.json").read_text()
+    result = world.run("schema", "-o", "s.json/s.json")
+    assert (result.code, result.error) == (4, "s.json: cannot be created: File exists")

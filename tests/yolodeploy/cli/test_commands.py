@@ -35,6 +35,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             cli.main([name, "--help"])
         own = capsys.readouterr().out
+        assert re.search(r"\n\n[A-Z][^.]+\.\n\n", own), name  # what it does
         assert "--json" in own
         assert "--cache DIR" in own
 

@@ -3,25 +3,25 @@
 All of them are imported for `--help`, so what a command needs is imported when it runs.
 """
 
-COMMANDS = (
+COMMANDS = (  # in the order in which people come to need them
     "init",
     "check",
     "plan",
     "build",
     "deploy",
+    "results.report",
+    "results.compare",
+    "results.inspect",
+    "results.verify",
     "measure",
     "tuning.sensitivity",
     "tuning.search",
+    "reproduce",
     "listings.backends",
     "listings.devices",
-    "results.report",
-    "results.inspect",
-    "upkeep.doctor",
     "listings.hosts",
-    "results.compare",
-    "results.verify",
-    "reproduce",
-    "upkeep.schema",
+    "upkeep.doctor",
     "upkeep.cache",
+    "upkeep.schema",
     "upkeep.completion",
 )

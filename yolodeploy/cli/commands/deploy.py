@@ -39,7 +39,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--undecided",
         choices=("refuse", "accept"),
         default="refuse",
-        help="ship the artifact although noise could turn the verdict of a check over (default: refuse)",
+        help="whether to ship an artifact if noise could turn the verdict of a check over (default: refuse)",
     )
     command.add_argument(
         "--no-images",

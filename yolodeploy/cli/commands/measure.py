@@ -24,7 +24,7 @@ HELP = "measure an artifact that was built, here or on another machine, and add 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """A recipe or a bundle, where it is measured, and who signs the bundle."""
-    add_recipe(command)
+    add_recipe(command, "a recipe, or a bundle (dist/NAME)")
     add_host(command)
     command.add_argument(
         "--dist", type=Path, default=DIST, metavar="DIR", help="where bundles are (default: dist)"

@@ -28,9 +28,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=("list", "check"),
         default="list",
-        help="list all hosts, or check one",
+        help="list all hosts, or check one (default: list)",
     )
-    command.add_argument("name", nargs="?", metavar="NAME", help="check: the host")
+    command.add_argument("name", nargs="?", metavar="NAME", help="the host to check")
     where = "also read the hosts.toml beside this recipe (default: only your own)"
     command.add_argument("--recipe", type=Path, metavar="RECIPE", help=where)
 

@@ -17,10 +17,10 @@ FOLDER = Path("reports")
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """The bundle, where the page goes, and whether it is opened."""
-    what = "dist/NAME, or a report.json, of this release or an older one"
+    what = "a bundle (dist/NAME) or a report.json, of this release or an older one"
     command.add_argument("bundle", type=Path, metavar="BUNDLE", help=what)
     command.add_argument("--open", action="store_true", help="open the page in the browser")
-    where = "the page (default: reports/NAME.html)"
+    where = "where the page goes (default: reports/NAME.html)"
     command.add_argument("-o", "--output", type=Path, metavar="FILE", help=where)
     command.add_argument(
         "--no-images", action="store_false", dest="images", help="leave pictures out of the page"

@@ -16,11 +16,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """The recipe, its space and budget, where trials run, and where things go."""
     add_recipe(command)
     add_cluster(command, "; or measure on this host of hosts.toml (see `yolodeploy hosts`)")
-    space = "a file that is the search block, in place of the recipe's"
+    space = "a file with a search block, in place of the recipe's own"
     command.add_argument("--space", type=Path, metavar="FILE", help=space)
-    trials = "how many recipes to try (default: the block's budget; 40 if that has neither)"
+    trials = "how many recipes to try (default: the block's budget, or 40 if it sets none)"
     command.add_argument("--trials", type=_count, metavar="N", help=trials)
-    minutes = "how long to search, all runs together; what is begun is finished"
+    minutes = "how long to search, in all runs together; trials that have begun are finished"
     command.add_argument("--minutes", type=_minutes, metavar="M", help=minutes)
     seed = "the same seed proposes the same recipes (default: the block's, or 0)"
     command.add_argument("--seed", type=_seed, metavar="N", help=seed)

@@ -26,10 +26,15 @@ def add_options(command: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=("show", "verify", "prune"),
         default="show",
-        help="what to do with the store",
+        help="what to do with the store (default: show)",
     )
     command.add_argument("--all", action="store_true", help="prune: remove everything")
-    command.add_argument("--days", type=float, help="prune: remove what is older (default: 30)")
+    command.add_argument(
+        "--days",
+        type=float,
+        metavar="N",
+        help="prune: remove results older than this many days (default: 30)",
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from yolodeploy.cli.common import write_text
+from yolodeploy.cli.common import write_new
 from yolodeploy.system import Console, shown_json
 
 HELP = "write the JSON Schema of recipes, for editors"
@@ -14,7 +14,7 @@ HELP = "write the JSON Schema of recipes, for editors"
 def add_options(command: argparse.ArgumentParser) -> None:
     """Where the schema goes."""
     command.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="a file (default: standard output)"
+        "-o", "--output", type=Path, metavar="FILE", help="where it goes (default: standard output)"
     )
 
 
@@ -26,6 +26,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.output is None:
         console.result(text)
         return 0
-    write_text(options.output, f"{text}\n")
+    write_new(options.output, f"{text}\n")
     console.info(f"{options.output} written")
     return 0
