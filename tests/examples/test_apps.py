@@ -50,9 +50,9 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def program(runtime: str) -> Path:
         if not Path("/usr/include/nlohmann/json.hpp").is_file():
             pytest.skip("nlohmann/json.hpp not found. Run: apt-get install nlohmann-json3-dev")
-        options: dict[str, str | Path] = {"PYTHON": sys.executable}
+        options: dict[str, str | Path] = {"PYTHON": sys.executable, "CMAKE_CXX_FLAGS": "-Werror"}
         if runtime == "ncnn":
-            options = {"ncnn_DIR": native_builds.ncnn_library("native") / "lib/cmake/ncnn"}
+            options |= {"ncnn_DIR": native_builds.ncnn_library("native") / "lib/cmake/ncnn"}
         work = tmp_path_factory.mktemp(runtime)
         return native_builds.build(APPS / runtime, work, f"golden-{runtime}", **options)
 
@@ -76,7 +76,7 @@ def write_bundle(folder: Path, plugin: ModuleType, source: Artifact) -> None:
     rules, task = evaluation_rules(model.task), task_of(model)
     golden.offer(Seen(0, IMAGE, box, tensor, None, (outputs,), (layout,), task, rules))
     golden.finish()
-    plan: Any = SimpleNamespace(facts=None, imgsz=SIZE)
+    plan: Any = SimpleNamespace(facts=None, imgsz=SIZE, target=target)
     for name, data in app_files(plan, model, plugin.describe(artifact), layout).items():
         (folder / name).write_bytes(data)
 
@@ -246,6 +246,21 @@ def test_damage_is_told(
     code, text = prove(program, bundle)
     assert code == 1, text
     assert message in text
+
+
+def test_a_bundle_for_a_gpu_has_golden_vectors_of_one(
+    programs: Callable[[str], Path], bundles: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    """In fp16, so that a CPU gives others, above all where nothing is."""
+    bundle = shutil.copytree(bundles("ncnn", "yolov8n"), tmp_path / "with spaces")
+    output = bundle / "golden/output.npy"
+    change_array(output, lambda a: put((0, int(a[4:].max(0).argmin())), 500.0)(a))
+    code, text = prove(programs("ncnn"), bundle)
+    assert (code, "output     FAILED" in text) == (1, True)
+    change_json(bundle / "contract.json", lambda contract: contract.update(gpu="vulkan"))
+    code, text = prove(programs("ncnn"), bundle)
+    assert code == 0, text
+    assert "finite     ok" in text
 
 
 @pytest.mark.parametrize(("runtime", "other"), [("ncnn", "openvino"), ("openvino", "ncnn")])

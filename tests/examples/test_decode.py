@@ -120,7 +120,7 @@ def _bundle(
     given = [Tensor(name, (1, *one.shape), "float32", "") for name, one in outputs.items()]
     image = Tensor("images", (1, 3, HIGH, WIDE), "float32", "")
     interface = Interface("model", (image,), tuple(given), 1 / 255, **inside)
-    plan: Any = SimpleNamespace(facts=None, imgsz=shape)
+    plan: Any = SimpleNamespace(facts=None, imgsz=shape, target=SimpleNamespace(gpu=None))
     for name, data in app_files(plan, info, interface, layout).items():  # type: ignore[arg-type]
         (folder / name).write_bytes(data)
     return folder

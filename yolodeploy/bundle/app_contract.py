@@ -73,6 +73,7 @@ def _contract(plan: Plan, info: ModelInfo, interface: Interface, layout: Layout)
     whole = plan.facts.names if plan.facts else info.names
     return {
         **json.loads(json.dumps(asdict(interface), sort_keys=True)),
+        **({"gpu": plan.target.gpu} if plan.target.gpu else {}),
         "task": info.task,
         "head": info.head,
         "classes": len(info.names),

@@ -53,6 +53,7 @@ def test_the_gpu_is_part_of_ids_lock_and_report_where_there_is_one(
     named = {"device": "kiln-b", "os": None, "gpu": "embers"}
     assert report["target"] == {**named, "title": "Kiln B (2024)"}
     assert json.loads(world.lock.read_text())["target"] == named
+    assert json.loads((world.bundle / "contract.json").read_text())["gpu"] == "embers"
     assert world.run("verify", "dist/pot", "--lock", "pot.lock").code == 0
     assert "Kiln B (2024), GPU through embers, 64 x 64 px" in world.run("plan", "pot.yaml").out
     assert world.run("plan", "pot.yaml", "--json").json["measured"]
