@@ -163,6 +163,7 @@ def test_a_job_that_cannot_be_done(job: Job, message: str, native: list[str], fo
         ("results results.bin", "results /results.bin", "must name a file beside the job"),
         ("threads 1", "threads 1 1", "`threads` has too many values"),
         ("threads 1", "fibres 1", "unknown key `fibres`"),
+        ("threads 1", "cores", "`cores` must have numbers from 0 to 1023"),
         ("mode predict", "mode sleep", "`mode` must be"),
         (
             f"model {MODEL.param}",

@@ -68,7 +68,8 @@ inline void line(Job& job, const std::string& key, std::istream& words) {
     else if (key == "threads") job.threads = number(words, key, 1, 256);
     else if (key == "warm_up") job.warm_up = number(words, key, 0, 1000);
     else if (key == "cores") {
-        for (words >> std::ws; !words.eof(); words >> std::ws) job.cores.push_back(number(words, key, 0, 1023));
+        do job.cores.push_back(number(words, key, 0, 1023));
+        while (!(words >> std::ws).eof());
     } else if (key == "shape") {
         job.channels = number(words, key, 1, 1024);
         job.height = number(words, key, 1, 16384);
@@ -126,13 +127,14 @@ inline Job read_job(const std::string& path) {
 class Images {
 public:
     Images(const Job& job, const std::string& path)
-        : job_(job), file_(std::fopen(path.c_str(), "rb"), std::fclose), tensor_(job.pixels()) {
+        : job_(job), file_(std::fopen(path.c_str(), "rb"), std::fclose) {
         if (!file_) throw std::runtime_error("cannot open " + path);
         const long wanted = long(job.pixels() * size() * job.count);
         std::fseek(file_.get(), 0, SEEK_END);
         if (std::ftell(file_.get()) != wanted)
             throw std::runtime_error(path + " must have " + std::to_string(wanted) + " bytes for the images of the job");
         std::rewind(file_.get());
+        tensor_.resize(job.pixels());
     }
 
     const float* next() {

@@ -37,7 +37,7 @@ void predict(const Job& job, const std::string& folder, Results& results) {
     Images images(job, folder + job.images);
     for (int image = 0; image < job.count; image++) {
         const std::vector<Array> found = run(*network, job, images.next());
-        for (size_t number = 0; number < found.size(); number++) results.output(image, number, found[number]);
+        for (size_t number = 0; number < found.size(); number++) results.output(uint32_t(image), uint32_t(number), found[number]);
         std::fprintf(stderr, "image %d/%d\n", image + 1, job.count);
     }
 }
