@@ -272,6 +272,77 @@ def test_a_bundle_for_another_runtime(
     assert text.startswith("FAILED: this bundle is for another runtime")
 
 
+@pytest.fixture(scope="module")
+def in_swift(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`Golden.swift`, compiled against stand-ins for Apple's frameworks."""
+    native_builds.require("swiftc", package="swiftlang (Debian 13), or Swift from swift.org")
+    work = tmp_path_factory.mktemp("swift")
+    made = ["-emit-module", "-emit-library", "-static", "-parse-as-library"]
+    modules = ("CoreVideo", "CoreML", "Vision")
+    for name in modules:
+        source = Path(__file__).parent / f"apple/{name}.swift"
+        place = ["-emit-module-path", f"{work}/{name}.swiftmodule", "-o", f"{work}/lib{name}.a"]
+        native_builds.run(
+            ["swiftc", *made, "-module-name", name, "-I", str(work), *place, str(source)]
+        )
+    found = ["-I", str(work), "-L", str(work), *(f"-l{name}" for name in reversed(modules))]
+    source = APPS / "coreml/Golden.swift"
+    native_builds.run(["swiftc", "-parse-as-library", str(source), *found, "-o", f"{work}/golden"])
+    return work / "golden"
+
+
+def as_apples(bundle: Path, folder: Path) -> Path:
+    """A bundle whose artifact is a folder that the stand-ins answer from."""
+    shutil.copytree(bundle, folder)
+    change_json(folder / "contract.json", lambda found: found.update(entry="model.mlpackage"))
+    pixels = np.rint(np.load(folder / "golden/input.npy")[0] * 255).astype(np.uint8)
+    bgra = np.pad(pixels[::-1].transpose(1, 2, 0), ((0, 0), (0, 0), (0, 1)), constant_values=255)
+    output = np.load(folder / OUTPUT)[None]
+    package = folder / "model.mlpackage"
+    package.mkdir()
+    (package / "pixels").write_bytes(bgra.tobytes())
+    (package / "values").write_bytes(output.astype("<f4").tobytes())
+    (package / "shape").write_text(json.dumps(output.shape))
+    return folder
+
+
+def in_package(where: int, value: float) -> Callable[[Path], object]:
+    """A number that the artifact returns."""
+    data = np.float32(value).tobytes()
+    file = "model.mlpackage/values"
+    return lambda b: spoil(b / file, lambda d: d[: 4 * where] + data + d[4 * where + 4 :])
+
+
+SWIFT_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "nothing": (lambda _: None, "detections ok"),
+    "NaN": (in_package(0, np.nan), "output FAILED"),
+    "an object that is not golden": (in_package(5 * 525, 1.0), "is not golden"),
+    "other pixels": (
+        lambda b: spoil(b / "model.mlpackage/pixels", lambda d: b"\x01" + d[1:]),
+        "FAILED: OtherPixels",
+    ),
+    "golden NaN": (DAMAGES["golden output with NaN"][0], "output.npy: has NaN or infinite"),
+    "a golden output cut off": (DAMAGES["golden output cut off"][0], "output.npy: cut off"),
+    "a golden box of three numbers": (
+        lambda b: change_json(b / GOLDEN, lambda g: g["detections"][0]["box"].pop()),
+        "each box must have four numbers",
+    ),
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_golden_swift_against_stand_ins(
+    model: str, in_swift: Path, bundles: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    """It compiles, gives the artifact the right pixels, decodes as the contract says, and notices damage."""
+    for number, (spoiled, message) in enumerate(SWIFT_DAMAGES.values()):
+        bundle = as_apples(bundles("ncnn", model), tmp_path / str(number))
+        spoiled(bundle)
+        code, text = prove(in_swift, bundle)
+        assert code == int(number > 0), text
+        assert message in text
+
+
 def code_lines(file: Path) -> int:
     lines = (line.strip() for line in file.read_text().splitlines())
     return sum(bool(line) and not line.startswith("//") for line in lines)
