@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.common import ROOT, Bench
@@ -24,6 +24,7 @@ RECIPES = (
     "intel", "intel-int8", "intel-yolo11", "intel-yolo26",
     "ios", "ios-int8", "ios-small", "ios-yolo11", "ios-yolo26",
 )  # fmt: skip
+FEW = ("android-int8", "intel-int8", "ios-int8", "ios-small")  # of every backend
 PLANS, WARM_UP, KILLS = 1000, 50, 30
 FASTER, EACH_MS, ALL_S = 1.7, 20, 30
 
@@ -35,8 +36,8 @@ def cluster(bench: Bench) -> None:
         print(f"this machine has {threads()} processors; the figure is for two")
     alone, beside = in_turns(
         bench.options.runs,
-        lambda: _deploy(project),
-        lambda: _deploy(project, "--on", "ray"),
+        lambda: _deploy(project, RECIPES),
+        lambda: _deploy(project, RECIPES, "--on", "ray"),
     )
     print(
         f"{len(RECIPES)} recipes  one after the other {median(alone, 'wall'):.0f} s   "
@@ -54,7 +55,7 @@ def elsewhere(bench: Bench) -> None:
         ("in a child", (), {}),
         ("on Ray", ("--on", "ray"), {}),
     ):
-        _deploy(project, *arguments, environment=environment)
+        _deploy(project, FEW, *arguments, environment=environment)
         found[name] = _results(project)
     first = found["in one process"]
     for name, results in found.items():
@@ -63,22 +64,25 @@ def elsewhere(bench: Bench) -> None:
 
 
 def killed(bench: Bench) -> None:
-    """Workers of Ray killed at random moments of a run, and their children with them: it ends with the same bytes."""
+    """Workers of Ray killed at random moments of a run, and their children with them: it ends with the same bytes.
+
+    About as many as there are jobs in each round, however busy the machine is.
+    """
     project = _project(bench)
-    _deploy(project)
+    pause = _deploy(project, FEW).wall / KILLS
     expected = _results(project)
     chance, kills, rounds = random.Random(0), 0, 0
     while kills < KILLS:
         rounds += 1
         _forget(project)
         process = subprocess.Popen(
-            _command(project, "--on", "ray"),
+            _command(project, FEW, "--on", "ray"),
             cwd=project,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
         while process.poll() is None and kills < KILLS:
-            time.sleep(chance.uniform(0.5, 8.0))
+            time.sleep(chance.uniform(0.0, 2 * pause))
             kills += _kill_one(process.pid, chance)
         _, said = process.communicate()
         same = sum(digest == expected.get(id_) for id_, digest in _results(project).items())
@@ -164,8 +168,8 @@ def _project(bench: Bench) -> Path:
     return project
 
 
-def _command(project: Path, *arguments: str) -> list[str]:
-    recipes = [f"recipes/{name}.yaml" for name in RECIPES]
+def _command(project: Path, names: Sequence[str], *arguments: str) -> list[str]:
+    recipes = [f"recipes/{name}.yaml" for name in names]
     cache = str(project / "cache")
     return [
         str(BIN / "yolodeploy"),
@@ -178,12 +182,17 @@ def _command(project: Path, *arguments: str) -> list[str]:
     ]
 
 
-def _deploy(project: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Run:
-    """Deploy all with an empty store."""
+def _deploy(
+    project: Path,
+    names: Sequence[str],
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+) -> Run:
+    """Deploy recipes with an empty store."""
     _forget(project)
     start = time.perf_counter()
     done = subprocess.run(
-        _command(project, *arguments), cwd=project, env={**os.environ, **(environment or {})},
+        _command(project, names, *arguments), cwd=project, env={**os.environ, **(environment or {})},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     wall = time.perf_counter() - start

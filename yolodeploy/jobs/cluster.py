@@ -14,7 +14,6 @@ import importlib
 import logging
 import os
 import secrets
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,13 +28,18 @@ from yolodeploy.jobs.local import LocalChild
 from yolodeploy.jobs.parcels import pack_objects, unpack_objects
 from yolodeploy.jobs.progress import Progress
 from yolodeploy.jobs.ray_environment import (
+    fault_of_ray,
     first_reason,
     inherited_by_ray,
     kept_signals,
     short_folder,
+    silent_ray,
+    swept,
+    uninterrupted,
+    unmet,
 )
 from yolodeploy.jobs.ray_worker import Board, work
-from yolodeploy.store import Store
+from yolodeploy.store import Store, explained
 from yolodeploy.system import Console, descendants, end_processes, missing, threads
 
 _RETRIES = 20  # of a job whose worker was lost
@@ -61,18 +65,23 @@ class RayCluster:
         self._here = LocalChild(console, run)
         self._token = f"cluster-{secrets.token_hex(16)}"
         self._ray: Any = None
-        self._folder: Path | None = None  # of a Ray of our own
+        self._lost: dict[
+            str, Fault
+        ] = {}  # by the ids of jobs that Ray could not bring to their end
+        self._gone = ""  # what became of Ray, if that was not this command's doing
         self._before: set[int] = set()
+        self._open = contextlib.ExitStack()  # what goes when Ray goes
         self._running: dict[Any, tuple[Job, Any]] = {}  # by the outcomes that are waited for
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        try:
-            self._here.close(interrupted=error[0] is not None)
-        finally:
-            self._stop()
+        with uninterrupted():
+            try:
+                self._here.close(interrupted=error[0] is not None)
+            finally:
+                self._stop()
 
     def plan(self, work: Work) -> None:
         """As in `Executor`; this machine must know the models of its recipes, too."""
@@ -89,51 +98,63 @@ class RayCluster:
             return
         self._here.close()
         self._start()
-        left: dict[str, Job] = {}
+        left = dict(jobs)
         with Progress(self._console, jobs.values()) as progress:
             for job, outcome in self._outcomes(jobs, progress):
                 if outcome.other:
-                    left[job.id] = job
                     self._console.detail(f"{job.title}: {outcome.other}; done here")
                 else:
+                    del left[job.id]
                     done(job, outcome)
         if left:
-            self._console.info(
-                f"{len(left)} of {len(jobs)} jobs are done here, for no worker was fit for them"
-            )
+            why = self._gone or "no worker was fit for them"
+            self._console.info(f"{len(left)} of {len(jobs)} jobs are done here: {why}")
             self._here.run(left, done, wanted)
 
     def ask(self, jobs: Sequence[Job]) -> dict[str, Outcome]:
-        """The outcomes of jobs that make nothing, by id."""
+        """The outcomes of jobs that make nothing, by id; raises EnvironmentProblem if Ray ends before they do."""
         self._here.close()
         self._start()
         unique = {job.id: job for job in jobs}
         with Progress(self._console, unique.values()) as progress:
-            return {job.id: outcome for job, outcome in self._outcomes(unique, progress)}
+            found = {job.id: outcome for job, outcome in self._outcomes(unique, progress)}
+        if self._gone:
+            raise EnvironmentProblem(f"--on {self._where}: {self._gone}. Run again.")
+        return found
 
     def _outcomes(
         self, jobs: Mapping[str, Job], progress: Progress
     ) -> Iterator[tuple[Job, Outcome]]:
-        """Hand all jobs to Ray, and yield each with its outcome as it ends.
+        """Hand all jobs to Ray, and yield each with its outcome as it ends; none any more when Ray is gone.
 
         Those that want a machine alone come last, since no other needs them: Ray keeps processors idle while such a job waits.
         """
+        from ray.exceptions import LocalRayletDiedError
+
+        if self._gone:
+            return
         ray = self._ray
-        board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
-        task = ray.remote(work)  # once: each time Ray sends the function to its workers again
-        results: dict[str, tuple[Any, Any]] = {}
-        for alone in (False, True):
-            for job in jobs.values():
-                if job.alone == alone:
-                    results[job.id] = self._hand_over(job, task, board, results)
-            yield from self._ended(board, progress)
+        results: dict[str, tuple[Any, Any] | None] = {}
+        try:
+            board = ray.remote(num_cpus=0, max_restarts=-1)(Board).remote()
+            task = ray.remote(work)  # once: each time Ray sends the function to its workers again
+            for alone in (False, True):
+                for job in jobs.values():
+                    if job.alone == alone:
+                        results[job.id] = self._hand_over(job, task, board, results)
+                yield from self._ended(board, progress)
+        except (LocalRayletDiedError, ConnectionError):
+            self._gone = "Ray has ended, or cannot be reached any more"
+            self._running.clear()
 
     def _hand_over(
-        self, job: Job, task: Any, board: Any, results: Mapping[str, tuple[Any, Any]]
+        self, job: Job, task: Any, board: Any, results: dict[str, tuple[Any, Any] | None]
     ) -> tuple[Any, Any]:
         """Give a job to Ray with the results that it needs; workers say what they do on the board. Returns its results to be."""
-        found = (results[id_] if id_ in results else self._sent(id_) for id_ in job.needs)
-        given = [pair for pair in found if pair]
+        for id_ in job.needs:
+            if id_ not in results:
+                results[id_] = self._sent(id_)
+        given = [pair for pair in map(results.get, job.needs) if pair]
         arguments = [*(outcome for outcome, _ in given), *(objects for _, objects in given)]
         outcome, objects = task.options(**self._resources(job)).remote(
             job.text(), self._token, self._console.level, board, *arguments
@@ -143,7 +164,7 @@ class RayCluster:
 
     def _ended(self, board: Any, progress: Progress) -> Iterator[tuple[Job, Outcome]]:
         """Each job that Ray was given, as it ends."""
-        ray, looked = self._ray, 0.0
+        ray, looked, examined = self._ray, 0.0, time.monotonic()
         while self._running:
             ready, _ = ray.wait(list(self._running), num_returns=1, timeout=_POLL)
             if ready:  # and perhaps others
@@ -152,6 +173,11 @@ class RayCluster:
             if time.monotonic() - looked > _POLL:
                 looked = time.monotonic()
                 progress.take(self._said(board))
+            if time.monotonic() - examined > _PATIENCE:
+                examined = time.monotonic()
+                jobs = [(job.title, self._resources(job)) for job, _ in self._running.values()]
+                if lack := unmet(jobs, ray.nodes()):
+                    self._console.warn(f"--on {self._where}: {lack}")
             for reference in ready:
                 job, objects = self._running.pop(reference)
                 outcome = self._arrived(job, reference, objects)
@@ -178,13 +204,19 @@ class RayCluster:
 
     def _arrived(self, job: Job, outcome: Any, objects: Any) -> Outcome:
         """The outcome of a job that has ended; what another machine made is put into the store."""
-        from ray.exceptions import RayError
+        from ray.exceptions import LocalRayletDiedError, RayError
 
         try:
             found = Outcome.parse(self._ray.get(outcome), job.id)
             unpack_objects(self._store, self._ray.get(objects))
+        except LocalRayletDiedError:
+            raise
         except RayError as error:
-            return Outcome(job.id, fault=_lost(job, error))
+            with contextlib.suppress(RayError):  # or Ray prints what nobody asked for
+                self._ray.get(objects)
+            cause = next((self._lost[id_] for id_ in job.needs if id_ in self._lost), None)
+            self._lost[job.id] = fault = cause or fault_of_ray(job, error)
+            return Outcome(job.id, fault=fault)
         except (ValueError, StoreProblem) as error:
             text = f"{job.title}: a worker sent something else than a result: {error}"
             return Outcome(job.id, fault=Fault(StepFailed.__name__, text, StepFailed.exit_code))
@@ -196,7 +228,7 @@ class RayCluster:
         return {
             "num_returns": 2,
             "num_cpus": cpus,
-            "num_gpus": int(job.gpu),
+            "num_gpus": int(job.gpu and (self._elsewhere or self._gpus)),
             "memory": min(_MEMORY, self._memory),
             "max_retries": _RETRIES,
             "name": job.title,
@@ -208,19 +240,17 @@ class RayCluster:
             return
         logging.getLogger("ray").setLevel(logging.ERROR)
         ray: Any = importlib.import_module("ray")
+        self._ray = ray  # from now on there may be something to end
+        options = {"log_to_driver": False, "logging_level": logging.ERROR, **self._prepare()}
         self._before = descendants(os.getpid())
-        token = self._store.root / self._token
-        self._store.root.mkdir(parents=True, exist_ok=True)
-        token.touch()
         try:
             with inherited_by_ray(own=self._where == OWN), kept_signals():
-                ray.init(**self._options())
+                ray.init(**options)
         except Exception as error:
             reason = first_reason(error)
             raise EnvironmentProblem(
                 f"--on {self._where}: Ray cannot be reached: {reason}."
             ) from error
-        self._ray = ray
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         with_cpus = [node for node in nodes if node.get("CPU")]
         if not with_cpus:
@@ -229,45 +259,40 @@ class RayCluster:
             )
         self._cpus = int(max(node["CPU"] for node in with_cpus))
         self._memory = int(max(node.get("memory", _MEMORY) for node in with_cpus))
+        self._gpus = any(node.get("GPU") for node in with_cpus)
         self._elsewhere = self._where != OWN
 
-    def _options(self) -> dict[str, Any]:
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    def _prepare(self) -> dict[str, Any]:
+        """Make what workers look for in the store, and the folder of a Ray of our own; returns options for Ray."""
+        token = self._store.root / self._token
+        with explained(self._store.root):
+            self._store.root.mkdir(parents=True, exist_ok=True)
+            token.touch()
+        self._open.enter_context(silent_ray(self._console))
         if self._where != OWN:
-            return {"address": self._where, **quiet}
-        self._folder = Path(tempfile.mkdtemp(prefix="yolodeploy-", dir=short_folder()))
+            self._open.enter_context(swept(token))
+            return {"address": self._where}
+        folder = Path(tempfile.mkdtemp(prefix="yolodeploy-", dir=short_folder()))
+        self._open.enter_context(swept(token, folder))
         return {
             "num_cpus": threads(),
             "include_dashboard": False,
             "object_store_memory": _OBJECTS,
-            "_temp_dir": str(self._folder),
-            **quiet,
+            "_temp_dir": str(folder),
         }
 
     def _stop(self) -> None:
         """End what still runs, then a Ray of our own."""
-        with contextlib.suppress(OSError):
-            (self._store.root / self._token).unlink()
         ray, self._ray = self._ray, None
         if ray is None:
             return
-        if running := list(self._running):
-            for reference in running:
-                ray.cancel(reference, force=False)
-            with contextlib.suppress(Exception):
-                ray.wait(running, num_returns=len(running), timeout=_GRACE)
-        if self._folder is None:
+        with self._open:
+            if running := list(self._running):
+                with contextlib.suppress(Exception):
+                    for reference in running:
+                        ray.cancel(reference, force=False)
+                    ray.wait(running, num_returns=len(running), timeout=_GRACE)
+            processes = descendants(os.getpid()) - self._before
             ray.shutdown()
-            return
-        processes = descendants(os.getpid()) - self._before
-        ray.shutdown()
-        end_processes(processes, _GRACE)
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _lost(job: Job, error: Exception) -> Fault:
-    """What to say of a job that no worker brought to its end."""
-    cause = getattr(error, "cause", None) or error
-    reason = " ".join(str(cause).split())[:300]
-    text = f"{job.title}: Ray could not bring the job to its end: {type(cause).__name__}: {reason}"
-    return Fault(EnvironmentProblem.__name__, text, EnvironmentProblem.exit_code)
+            if self._where == OWN:
+                end_processes(processes, _GRACE)

@@ -22,7 +22,7 @@ class Progress:
     def __init__(self, console: Console, jobs: Iterable[Job]) -> None:
         self._console, self._replay = console, Replay(console)
         self._jobs = {job.id: job for job in jobs}
-        self._count = 0
+        self._ended = set[str]()  # what workers said before that may arrive later
         self._recipes = Counter(job.recipe for job in self._jobs.values())
         self._rows: dict[str, TaskID] = {}
         self._stack = contextlib.ExitStack()
@@ -46,7 +46,9 @@ class Progress:
                 self._replay.take(message)
             elif message and message[0] == NOTE and id_ in self._jobs:
                 self._note(f"{self._jobs[id_].title}: {message[2]}")
-            elif message and message[0] in (BEGIN, REPORT) and id_ in self._jobs:
+            elif (
+                message and message[0] in (BEGIN, REPORT) and id_ in self._jobs.keys() - self._ended
+            ):
                 self._doing(self._jobs[id_], message)
 
     def _note(self, text: str) -> None:
@@ -66,13 +68,14 @@ class Progress:
 
     def done(self, job: Job, outcome: Outcome) -> None:
         """Show that a job has ended."""
-        self._count += 1
+        self._ended.add(job.id)
         if self._bars:
             row = self._rows[job.recipe]
-            self._bars.update(row, advance=1, text="" if outcome.ok else "failed")
+            self._bars.update(row, advance=1, text="failed" if outcome.fault else "")
             return
-        end = f"({outcome.seconds:.1f} s)" if outcome.ok else "did not end well"
-        self._console.info(f"{self._count} of {len(self._jobs)}: {job.title} {end}")
+        ended = "did not end well" if outcome.fault else "is left for this machine"
+        end = f"({outcome.seconds:.1f} s)" if outcome.ok else ended
+        self._console.info(f"{len(self._ended)} of {len(self._jobs)}: {job.title} {end}")
 
 
 def _step(job: Job) -> str:

@@ -6,19 +6,36 @@ import contextlib
 import os
 import secrets
 import signal
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, TextIO
 
-from yolodeploy.system import child_environment
+from yolodeploy.errors import EnvironmentProblem
+from yolodeploy.jobs.job import Fault, Job
+from yolodeploy.system import Console, child_environment
 
 _SHORT = 40  # characters of a folder in which Ray can make sockets
+_STOPS = signal.SIGINT, signal.SIGTERM
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to Ray's makers
     "RAY_memory_monitor_refresh_ms": "0",  # a job that runs out of memory must end, not run again and again
     "RAY_raylet_start_wait_time_s": "180",  # for a machine that is busy
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # the command says what went wrong
+    "GRPC_VERBOSITY": "NONE",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+_SWEEP = """
+import pathlib, shutil, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.stdin.read()
+for path in map(pathlib.Path, sys.argv[1:]):
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+"""
 
 
 @contextlib.contextmanager
@@ -49,12 +66,62 @@ def _set_environment(values: Mapping[str, str]) -> None:
 @contextlib.contextmanager
 def kept_signals() -> Iterator[None]:
     """Keep this process's way of handling signals, which Ray changes."""
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    before = [(number, signal.getsignal(number)) for number in _STOPS]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before[0])
-        signal.signal(signal.SIGINT, before[1])
+        _handle(before)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """In the block, Ctrl-C and `kill` do nothing: it ends what must not be left running."""
+    with kept_signals():
+        _handle((number, signal.SIG_IGN) for number in _STOPS)
+        yield
+
+
+def _handle(handlers: Iterable[tuple[signal.Signals, Any]]) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers:
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def silent_ray(console: Console) -> Iterator[None]:
+    """In the block, what Ray's threads print to standard output is a detail: the result of the command goes there."""
+    before = sys.stdout
+    sys.stdout = _Printed(before, console)
+    try:
+        yield
+    finally:
+        sys.stdout = before
+
+
+class _Printed:
+    """A stream as it was, but for Ray's threads."""
+
+    def __init__(self, stream: TextIO, console: Console) -> None:
+        self._stream, self._console = stream, console
+
+    def write(self, text: str) -> int:
+        """Write a text; a detail, if it is one of Ray's."""
+        if not threading.current_thread().name.startswith("ray"):
+            return self._stream.write(text)
+        for line in filter(str.strip, text.splitlines()):
+            self._console.detail(line)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def swept(*paths: Path) -> Iterator[None]:
+    """Remove files and folders at the end of the block; also if this process is killed in it, for another one waits for its end."""
+    command = [sys.executable, "-I", "-S", "-c", _SWEEP, *map(str, paths)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
+        yield
 
 
 def short_folder() -> str | None:
@@ -67,3 +134,25 @@ def first_reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+
+
+def fault_of_ray(job: Job, error: Exception) -> Fault:
+    """What to say of a job that no worker brought to its end."""
+    cause = getattr(error, "cause", None) or error
+    reason = " ".join(str(cause).split())[:300]
+    text = f"{job.title}: Ray could not bring the job to its end: {type(cause).__name__}: {reason}"
+    return Fault(EnvironmentProblem.__name__, text, EnvironmentProblem.exit_code)
+
+
+def unmet(jobs: Iterable[tuple[str, Mapping[str, Any]]], nodes: Iterable[Mapping[str, Any]]) -> str:
+    """Which of some jobs, given with what each asks for, waits for something that no machine of Ray has; empty if none does."""
+    machines = [node["Resources"] for node in nodes if node["Alive"]]
+    for title, asked in jobs:
+        least = {"CPU": asked["num_cpus"], "GPU": asked["num_gpus"], "memory": asked["memory"]}
+        if not any(all(m.get(k, 0) >= n for k, n in least.items()) for m in machines):
+            gpu = " and a GPU" if asked["num_gpus"] else ""
+            return (
+                f"{title} waits for a machine with {asked['num_cpus']} processors, {asked['memory'] / 1e9:.1f} GB{gpu} to give: "
+                "this Ray has none. Add one, or end this with Ctrl-C."
+            )
+    return ""

@@ -9,7 +9,7 @@ import contextlib
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from yolodeploy.deployment import Deployed, Found, Ready, Request, make_artifact, prepare, ship
@@ -197,7 +197,7 @@ class _Batch:
     def _finish(self, ready: Ready, need: Need) -> Made:
         artifact = make_artifact(ready)
         if self.goal == Goal.BUILD:
-            return artifact
+            return replace(artifact, cached=ready.runner.plan.final.id in ready.runner.cached)
         found = need.found or figures(ready, self.goal)
         return ship(ready, found) if isinstance(found, Found) else found
 

@@ -1,4 +1,4 @@
-from .disk_errors import DISK_ERRORS, DISK_FULL
+from .disk_errors import DISK_ERRORS, DISK_FULL, explained
 from .objects import Entry, Meta, NotStored, Stored, damage, odd_entries
 from .store import DIGESTS, FACTS, Store, default_root
 
@@ -14,5 +14,6 @@ __all__ = [
     "Stored",
     "damage",
     "default_root",
+    "explained",
     "odd_entries",
 ]

@@ -113,7 +113,9 @@ def test_a_channel_that_could_overflow_gets_a_smaller_scale():
     assert scales[0] < 127 / 0.5
     assert scales[1] == 127
     step = np.float32(0.999)
-    assert np.rint(np.float64(0.5) * (scales[0] / step)) * 400 > SAFE_SUM  # the scale before it is too large
+    assert (
+        np.rint(np.float64(0.5) * (scales[0] / step)) * 400 > SAFE_SUM
+    )  # the scale before it is too large
     free, _ = round_weights(exact, None)
     assert free[0].tolist() == [127] * 400
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,10 +17,12 @@ from typing import Any
 import pytest
 from world import World
 
-from yolodeploy.errors import StoreProblem
+from yolodeploy.errors import EnvironmentProblem, StoreProblem
 from yolodeploy.execution import Run
 from yolodeploy.jobs import Job, Outcome, RayCluster, What, Work, is_cluster, ray_worker
 from yolodeploy.jobs.parcels import pack_objects, unpack_objects
+from yolodeploy.jobs.progress import Progress
+from yolodeploy.jobs.ray_environment import silent_ray, unmet
 from yolodeploy.store import Store
 from yolodeploy.system import Console, descendants
 
@@ -128,21 +133,132 @@ class _Tasks:
         return Outcome(job.id).text(), []
 
 
+@pytest.fixture
+def cluster(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayCluster]:
+    """A cluster on what stands for Ray; jobs that it cannot do are noted as those of this machine."""
+    made = RayCluster("ray", Console(), Run([], [], "", json=False), Store(world.cache, print))
+    made._ray = ray = _Tasks()
+    made._cpus, made._memory, made._gpus, made._elsewhere = 2, 1, False, False
+    noted = ray.noted
+    monkeypatch.setattr(
+        made._here, "run", lambda jobs, *_: noted.extend(f"here {j.title}" for j in jobs.values())
+    )
+    yield made
+    made._ray = None
+
+
+def _run(cluster: RayCluster, jobs: list[Job]) -> list[str]:
+    """What a cluster does with jobs."""
+    noted: list[str] = cluster._ray.noted
+    cluster.run(
+        {job.id: job for job in jobs},
+        lambda job, outcome: noted.append(f"{'ended' if outcome.ok else 'failed'} {job.title}"),
+        lambda _: True,
+    )
+    return noted
+
+
 def test_jobs_that_want_a_machine_alone_are_handed_over_when_all_others_have_ended(
-    world: World,
+    world: World, cluster: RayCluster
 ) -> None:
     """While one waits for a whole machine, Ray keeps processors of that machine idle."""
-    store = Store(world.cache, Console().warn)
-    cluster = RayCluster("ray", Console(-1), Run([], [], "", json=False), store)
-    ray = cluster._ray = _Tasks()
-    cluster._cpus, cluster._memory, cluster._elsewhere = 2, 1, False
-    jobs = _jobs(world, world.cache)
-    mixed = {job.id: replace(job, alone=not place) for place, job in enumerate(jobs)}
-    cluster.run(mixed, lambda job, _: ray.noted.append(f"ended {job.title}"), lambda _: True)
-    cluster._ray = None
-    assert ray.noted == [
+    load, *others = _jobs(world, world.cache)
+    assert _run(cluster, [replace(load, alone=True), *others]) == [
         "given export", "given press", "ended export", "ended press", "given load", "ended load",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("lost", ["connection", "machine"])
+def test_when_ray_ends_the_jobs_that_are_left_are_done_here(
+    world: World, cluster: RayCluster, lost: str
+) -> None:
+    exceptions = pytest.importorskip("ray.exceptions", reason="pip install 'yolodeploy[ray]'")
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError if lost == "connection" else exceptions.LocalRayletDiedError
+
+    setattr(cluster._ray, "wait" if lost == "connection" else "get", fail)
+    jobs = [replace(job, needs=()) for job in _jobs(world, world.cache)]
+    given = [f"given {job.title}" for job in jobs]
+    here = [f"here {job.title}" for job in jobs]
+    assert _run(cluster, jobs) == [*given, *here]
+    assert _run(cluster, jobs[:1]) == [*given, *here, here[0]]  # Ray is not asked again
+    with pytest.raises(EnvironmentProblem, match=r"^--on ray: Ray has ended, or cannot be reached"):
+        cluster.ask(jobs)
+
+
+def test_what_a_lost_job_takes_along_fails_with_the_same_words(
+    world: World, cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exceptions = pytest.importorskip("ray.exceptions", reason="pip install 'yolodeploy[ray]'")
+
+    def fail(*_: object, **__: object) -> None:
+        raise exceptions.WorkerCrashedError
+
+    monkeypatch.setattr(cluster._ray, "get", fail)
+    faults = []
+    jobs = {job.id: job for job in _jobs(world, world.cache)}
+    cluster.run(jobs, lambda _, outcome: faults.append(outcome.fault), lambda _: True)
+    assert len(faults) == 3
+    assert faults[0].message.startswith("load: Ray could not bring the job to its end: Worker")
+    assert faults[1:] == faults[:1] * 2
+
+
+def test_only_machines_that_others_may_join_are_asked_for_a_gpu(
+    world: World, cluster: RayCluster
+) -> None:
+    training = replace(_jobs(world, world.cache)[0], gpu=True)
+    assert cluster._resources(training)["num_gpus"] == 0  # the tool says what is missing
+    cluster._elsewhere = True
+    assert cluster._resources(training)["num_gpus"] == 1
+    small = {"Alive": True, "Resources": {"CPU": 4.0, "memory": 8e9}}
+    asked = {"num_cpus": 2, "num_gpus": 0, "memory": 1.5e9}
+    assert unmet([("a: load", asked)], [small]) == ""
+    assert unmet([("a: load", asked)], [{**small, "Alive": False}]).startswith(
+        "a: load waits for a machine with 2 processors, 1.5 GB to give: this Ray has none."
+    )
+    assert "1.5 GB and a GPU to give" in unmet([("a: load", {**asked, "num_gpus": 1})], [small])
+
+
+def test_what_ray_prints_does_not_mix_with_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    with silent_ray(Console(1)):
+        printing = threading.Thread(target=print, args=("the raylet died",), name="ray_listen")
+        printing.start()
+        printing.join()
+        print("the result")
+    assert capsys.readouterr() == ("the result\n", "the raylet died\n")
+
+
+def test_a_command_that_is_killed_leaves_no_folder(tmp_path: Path) -> None:
+    file, folder = tmp_path / "token", tmp_path / "of ray"
+    file.touch()
+    (folder / "logs").mkdir(parents=True)
+    script = (
+        "import os, pathlib, signal, sys; from yolodeploy.jobs.ray_environment import swept\n"
+        "with swept(*map(pathlib.Path, sys.argv[1:])): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script, file, folder], check=False)
+    end = time.monotonic() + START
+    while (file.exists() or folder.exists()) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not list(tmp_path.glob("*o*"))
+
+
+def test_a_row_stays_as_its_last_job_left_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What workers said before the end of a job may arrive after it."""
+    monkeypatch.setattr("yolodeploy.jobs.progress.shows_bars", lambda: True)
+    load, export, _ = (replace(job, title="pot: work") for job in _jobs(world, world.cache))
+    with Progress(Console(), [load, export]) as progress:
+        (row,) = progress._rows.values()
+        text = lambda: progress._bars.tasks[row].fields["text"]  # noqa: E731
+        progress.take([(load.id, ["begin", 0, "load clay"])])
+        assert text() == "load clay"
+        progress.done(load, Outcome(load.id))
+        progress.take([(load.id, ["report", 0, 1.0, ""]), (export.id, ["begin", 0, "export"])])
+        assert text() == "export"
+        progress.done(export, Outcome(export.id, other="Ray has ended"))
+        progress.take([(export.id, ["begin", 0, "export"])])
+        assert text() == ""
 
 
 def test_a_worker_that_sees_the_store_sends_nothing(world: World, worker: _Board) -> None:

@@ -86,7 +86,12 @@ def test_the_same_twice_is_refused_before_anything_runs(world: World) -> None:
         "pot.yaml and other.yaml would both write the bundle dist/pot. Give one of them another `name`."
     )
     assert world.log == []
-    assert world.run("build", "pot.yaml", "other.yaml").code == 0  # which write no bundle
+    world.recipe(name="again.yaml")
+    names = ["pot.yaml", "other.yaml", "again.yaml"]
+    built = world.run("build", *names, "--json")  # which writes no bundle
+    assert built.code == 0
+    assert [row["cached"] for row in built.json] == [False] * 3  # before the command made it
+    assert all(row["cached"] for row in world.run("build", *names, "--json").json)
 
 
 def test_check_ends_with_the_code_of_the_worst(
