@@ -10,6 +10,8 @@ import shlex
 import signal
 from collections.abc import Sequence
 
+from yolodeploy.system import quotable
+
 NO_PYTHON = "yolodeploy-worker: no python"
 _SSH_FAILED = 255  # or the session ended by a signal
 _AGAIN = "What was finished is kept: run again"
@@ -70,6 +72,7 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
         "it hung up before it let you in: {line}. Look into the log of its ssh server: journalctl -u ssh",
     ),
 )
+_FORGETTING = re.compile(r"""ssh-keygen -f (["'])[\w./~ +-]+\1 -R (["'])[\w.:%\[\]-]+\2""")
 _CUT = "the connection was cut. " + _AGAIN
 
 
@@ -87,14 +90,14 @@ def of_connection(said: str, words: Sequence[str], *, started: bool) -> str:
     `words` follow `ssh` in the command with which a user logs in, the address last.
     """
     login, host = shlex.join(words), words[-1].rpartition("@")[2]
-    lines = [line.strip() for line in said.strip().splitlines() if line.strip()]
-    last = lines[-1][:300].rstrip(".") if lines else ""
+    lines = [quotable(line.strip(), 300) for line in said.splitlines() if line.strip()]
+    last = lines[-1].rstrip(".") if lines else ""
     hung = re.search("Timeout, server .* not responding", said)
     if started and not hung:
         return f"{_CUT}."
     for pattern, meaning in _MEANINGS:
         if line := next((line for line in lines if re.search(pattern, line)), None):
-            line = line[:300].rstrip(".")
+            line = line.rstrip(".")
             told = {"address": login, "host": host, "line": line, "forget": _forget(lines, host)}
             return meaning.format(**told) + "."
     if not last:
@@ -104,8 +107,7 @@ def of_connection(said: str, words: Sequence[str], *, started: bool) -> str:
 
 def _forget(lines: Sequence[str], host: str) -> str:
     """The command that removes a known key: Debian's ssh names it, with the file and the port under which the key is known."""
-    named = next((line for line in lines if line.startswith("ssh-keygen ") and " -R " in line), "")
-    return named[:300] or f"ssh-keygen -R {host}"
+    return next(filter(_FORGETTING.fullmatch, lines), f"ssh-keygen -R {host}")
 
 
 def of_worker(code: int | None, messages: str, words: Sequence[str]) -> str | None:

@@ -17,6 +17,7 @@ from yolodeploy.backend import Artifact, Target, load_registry
 from yolodeploy.errors import HostProblem
 from yolodeploy.hosts import LOCAL, WorkerHost
 from yolodeploy.hosts.ssh import Settings, connection, make
+from yolodeploy.hosts.ssh.failures import of_connection
 
 _PARAM = """\
 7767517
@@ -231,6 +232,16 @@ def test_what_is_wrong_is_said_with_its_remedy(
     said = str(error.value)
     assert re.fullmatch(f"host `pi`: {_FAILURES[failure]}.*", said), said
     assert error.value.exit_code == 13
+
+
+def test_a_server_puts_no_command_and_no_control_characters_into_a_message() -> None:
+    """What it prints before it refuses a login stands among what ssh says."""
+    banner = "REMOTE HOST IDENTIFICATION HAS CHANGED\n  ssh-keygen -f x -R y; rm -rf ~\n"
+    said = of_connection(banner, ["pi@box"], started=False)
+    assert "run: ssh-keygen -R box, then: ssh pi@box" in said
+    said = of_connection("Connection closed \x1b[2J\u202e by box\n", ["box"], started=False)
+    assert r"Connection closed \x1b[2J\u202e by box" in said
+    assert of_connection("\x1b]0;evil\x07", ["box"], started=False).isprintable()
 
 
 def _cut(server: SshServer) -> None:
