@@ -161,9 +161,12 @@ def _check(options: argparse.Namespace, console: Console) -> int:
     workers, host = _workers(), named.open()
     survey = _survey(named, sorted({name for each in workers.values() for name in each.requires}))
     rows = [_backend(name, each, survey, host) for name, each in workers.items()]
-    plain = _plain(named, survey)
+    plain, needed = _plain(named, survey), _needed(named)
     about = f"{named.name}: {plain['machine']}, {plain['system']}, {plain['arch']}, {_python(survey.python)}"
-    lines = [textwrap.fill(about, WIDTH, subsequent_indent="  "), *map(_finding, rows)]
+    lines = [
+        textwrap.fill(about, WIDTH, subsequent_indent="  "),
+        *(_finding(row, needed) for row in rows),
+    ]
     fault = _fault(named, survey, rows)
     value = {"name": named.name, **plain, "ok": not fault, "backends": rows}
     print_result(console, options, value, "\n".join(lines))
@@ -174,19 +177,27 @@ def _check(options: argparse.Namespace, console: Console) -> int:
 
 def _fault(named: NamedHost, survey: Survey, rows: Sequence[Mapping[str, Any]]) -> str:
     """Why artifacts cannot be measured on a host; "" if they can."""
-    from yolodeploy.backend import load_registry
     from yolodeploy.measure import require_claim
 
-    backend = load_registry().backend_of(named.settings.device or "")
+    needed = _needed(named)
     try:
         if named.settings.device:
             require_claim(named.open(), survey.hardware)
     except HostProblem as problem:
         return str(problem)
-    if any(row["ok"] for row in rows if backend is None or row["backend"] == backend.NAME):
+    if any(row["ok"] for row in rows if needed in ("", row["backend"])):
         return ""
-    whom = backend.NAME if backend else "any backend"
-    return f"host `{named.name}`: it cannot run artifacts of {whom} yet. Run the command above"
+    mends = any(row["command"] for row in rows if needed in ("", row["backend"]))
+    whom, hint = needed or "any backend", ". Run the command above" if mends else ""
+    return f"host `{named.name}`: it cannot run artifacts of {whom} yet{hint}"
+
+
+def _needed(named: NamedHost) -> str:
+    """The backend of the device that a host is; "" if hosts.toml does not say which."""
+    from yolodeploy.backend import load_registry
+
+    backend = load_registry().backend_of(named.settings.device or "")
+    return backend.NAME if backend else ""
 
 
 def _backend(name: str, worker: Worker, survey: Survey, host: Host) -> dict[str, Any]:
@@ -203,6 +214,11 @@ def _python(version: str) -> str:
     return f"Python {version}" if version else "no Python"
 
 
-def _finding(row: Mapping[str, Any]) -> str:
+def _finding(row: Mapping[str, Any], needed: str) -> str:
+    """What is there of a backend, and how to get the rest if it is `needed`; where none is, of all."""
     line = f"{'ok ' if row['ok'] else 'NO '} {row['backend']:<12} {row['finding']}"
-    return f"{line}\n    {row['command']}" if row["command"] else line
+    return (
+        f"{line}\n    {row['command']}"
+        if row["command"] and needed in ("", row["backend"])
+        else line
+    )
