@@ -103,7 +103,7 @@ class Rounding:
                 better = snap(column, rounded[:, column] + slope[:, column] / row[column])
                 change = better - rounded[:, column]
                 moved = change.nonzero()[:, 0]
-                slope[moved] -= torch.outer(change[moved], row)
+                slope.index_add_(0, moved, torch.outer(change[moved], row), alpha=-1)
                 rounded[:, column] = better
         return rounded
 
