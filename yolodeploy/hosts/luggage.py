@@ -62,8 +62,20 @@ main(root)
 _STOP = re.compile(r"^yolodeploy-worker: (python|torn|disk|idle) ?([0-9.]*)\r?$", re.MULTILINE)
 
 
+_CRASH = re.compile(
+    r"^Fatal Python error: ([A-Z][A-Za-z ]{3,60})\r?$", re.MULTILINE
+)  # faulthandler's
+
+
 def explain_boot(messages: str) -> str | None:
     """Why BOOT or the worker stopped, with the remedy; None if it did not."""
+    if crash := _CRASH.search(messages):
+        illegal = "Its wheel may be for another processor: try another version, or build it there."
+        again = "Run again; if that happens again, try another version of its runtime, or report it to its makers."
+        why = crash[1]
+        return (
+            f"its runtime crashed there: {why}. {illegal if why.startswith('Illegal') else again}"
+        )
     found = _STOP.search(messages)
     if not found:
         return None

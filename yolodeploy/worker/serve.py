@@ -8,6 +8,7 @@ runtime failed). Before the answer of long work come messages with `progress`, t
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib
 import os
 import shutil
@@ -193,6 +194,7 @@ def _version(name: str) -> str | None:
 
 def main(root: str) -> None:
     """Serve stdin and stdout, below one folder."""
+    faulthandler.enable()  # a crash of native code says what it was
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     folder = Path(root).expanduser()

@@ -253,6 +253,11 @@ def _killed(server: SshServer) -> None:
         os.kill(worker, signal.SIGKILL)
 
 
+def _crashed(server: SshServer) -> None:
+    for worker in server.workers():
+        os.kill(worker, signal.SIGILL)
+
+
 def _hung(server: SshServer) -> None:
     for child in server.children():
         os.kill(child, signal.SIGSTOP)
@@ -261,6 +266,7 @@ def _hung(server: SshServer) -> None:
 _ENDS = {
     _cut: "the connection was cut. What was finished is kept: run again.",
     _killed: "its worker was killed, perhaps because memory ran out. What was finished is kept: run ",
+    _crashed: "its runtime crashed there: Illegal instruction. Its wheel may be for another processor: try another",
     _hung: "it stopped answering: it hangs, or the network is gone. What was finished is kept: run ",
 }
 
