@@ -167,7 +167,7 @@ class Session:
         self._tail.close()
 
     def _line(self) -> bytes:
-        """The rest of the next line that begins with the mark."""
+        """What follows the mark in the next line that has it; a login may have printed a terminal's title before it."""
         read = 0
         while read < _GREETING:
             line = cast("IO[bytes]", self._stdout).readline(_GREETING)
@@ -176,8 +176,9 @@ class Session:
                     "its worker ended before it began, and said nothing. Correct the Python that hosts.toml names."
                 )
             read += len(line)
-            if line.startswith(MARK):
-                return line[len(MARK) :].strip()
+            _, mark, told = line.partition(MARK)
+            if mark:
+                return told.strip()
         raise self._foreign("it printed too much before the worker began")
 
     def _write(self, write: Callable[[IO[bytes]], object]) -> None:

@@ -167,7 +167,9 @@ ANSWERS: dict[str, Callable[..., None]] = {
 def main(how: str) -> None:
     if how in BEGINNINGS:
         BEGINNINGS[how]()
-    OUT.write(b"a greeting\nyolodeploy-worker 1 have\nyolodeploy-worker 1 ready\n")
+    OUT.write(
+        b"a greeting\n\x1b]0;a title\x07yolodeploy-worker 1 have\nyolodeploy-worker 1 ready\n"
+    )
     OUT.flush()
     for line in sys.stdin.buffer:
         head = json.loads(line)
