@@ -224,6 +224,7 @@ def proven(deployed: World) -> World:
         ({"missing": ["x" * 3000]}, "missing.0: String should have at most 2000 characters"),
         ({"place": {"host": "barn"}}, "place.host: the file has the name of another host"),
         ({"place": {"reason": "no"}}, "it must either be the target device or say why it is not"),
+        ({"place": {"cpu": "x" * 9999}}, "place: a text of it has more than 2000 characters"),
         ({"place": {"processors": "2"}}, "place.processors: Input should be a valid integer"),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +26,8 @@ MAX_SETS = 64
 _MAX_BYTES = 8 << 20  # as of every JSON file of a bundle
 
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-_Text = Annotated[str, Field(max_length=2000)]
+_MOST_TEXT = 2000
+_Text = Annotated[str, Field(max_length=_MOST_TEXT)]
 _Interval = tuple[float, float] | None
 
 
@@ -102,6 +104,8 @@ def read_set(file: Path) -> EvidenceSet:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "it"
         raise ValueError(f"{where}: {first['msg']}") from None
+    if max(len(str(value)) for value in asdict(found.place).values()) > _MOST_TEXT:
+        raise ValueError(f"place: a text of it has more than {_MOST_TEXT} characters")
     if found.place.on_device == bool(found.place.reason):
         raise ValueError("place: it must either be the target device or say why it is not")
     if f"{SETS}/{file.name}" != set_file(found.place.host, alone=found.plan is None):
