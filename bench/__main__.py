@@ -88,6 +88,17 @@ SECTIONS = {
 
 def main() -> None:
     """Run the sections that are asked for."""
+    chosen = _options()
+    with tempfile.TemporaryDirectory(prefix="yolodeploy-bench-") as temporary:
+        folder = (chosen.work or Path(temporary)).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["YOLO_CONFIG_DIR"] = temporary
+        for name in chosen.sections:
+            print(f"\n## {name}", flush=True)
+            SECTIONS[name](Bench(chosen, folder))
+
+
+def _options() -> argparse.Namespace:
     coco = (SHARED / "models" / "yolov8n-coco.pt").is_file()
     weights = (
         SHARED / "models" / "yolov8n-coco.pt" if coco else ROOT / "models" / "shapes-yolov8n.pt"
@@ -119,14 +130,7 @@ def main() -> None:
         type=Path,
         help="a folder to keep results in, so that a training that was made is not made again",
     )
-    chosen = options.parse_args()
-    with tempfile.TemporaryDirectory(prefix="yolodeploy-bench-") as temporary:
-        folder = (chosen.work or Path(temporary)).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        os.environ["YOLO_CONFIG_DIR"] = temporary
-        for name in chosen.sections:
-            print(f"\n## {name}", flush=True)
-            SECTIONS[name](Bench(chosen, folder))
+    return options.parse_args()
 
 
 if __name__ == "__main__":
