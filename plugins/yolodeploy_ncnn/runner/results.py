@@ -26,6 +26,7 @@ _OUTPUT, _END = struct.Struct("<3I"), struct.Struct("<2I")
 _TAGS = (b"META", b"OUTP", b"TIME", b"FAIL")
 _AXES = 4
 _TEXT_BYTES, _META_LINES = 1 << 24, 10_000
+_RUNS = 1 << 20  # of all bursts
 _OTHERS = 16  # records that are no outputs
 _LONGEST_MS = 3_600_000.0
 
@@ -176,15 +177,19 @@ def _timed(meta: Mapping[str, str], text: str, job: Job) -> Results:
     lines = text.splitlines()
     if lines[:1] not in (["delay counted"], ["delay unknown"]):
         raise ValueError("the record TIME must say whether delays are counted")
-    count, found = len(job.models), {}
+    count, found = len(job.models), dict[tuple[str, str], tuple[TimedRun, ...]]()
+    rounds = range(job.first_round, job.first_round + job.rounds)
+    wanted = [(str(number), str(model)) for model in range(count) for number in rounds]
+    if (runs := text.count(":")) > _RUNS:
+        raise ValueError(f"the results have {runs} runs: these are too many")
+    if len(lines) - 1 != len(wanted):
+        raise ValueError(f"the results must have {job.rounds} bursts of each of {count} models")
     for line in lines[1:]:
         words = line.split(" ")
         if len(words) < 3 + job.burst_runs or words[0] != "burst":
             raise ValueError(f"{line[:80]!r} is not a burst of at least {job.burst_runs} runs")
         found[words[1], words[2]] = tuple(map(_run, words[3:]))
-    rounds = range(job.first_round, job.first_round + job.rounds)
-    wanted = [(str(number), str(model)) for model in range(count) for number in rounds]
-    if len(lines) - 1 != len(wanted) or found.keys() != set(wanted):
+    if found.keys() != set(wanted):
         raise ValueError(f"the results must have {job.rounds} bursts of each of {count} models")
     bursts = tuple(tuple(found[str(n), str(model)] for n in rounds) for model in range(count))
     return Results(meta, bursts=bursts, delay_counted=lines[0] == "delay counted")

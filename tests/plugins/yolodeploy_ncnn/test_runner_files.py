@@ -168,11 +168,13 @@ def test_memory_that_is_no_figure(said: str, tmp_path: Path) -> None:
         (BURSTS, "whether delays are counted"),
         (["delay unknown", *BURSTS[:3]], "must have 2 bursts of each of 2 models"),
         (["delay unknown", *BURSTS, BURSTS[0]], "must have 2 bursts of each of 2 models"),
-        (["delay unknown", "burst 12 0 1.0:0"], "not a burst of at least 2 runs"),
-        (["delay unknown", "burst 12 0 1.0:0 nan:0"], "'nan:0' is not the time"),
-        (["delay unknown", "burst 12 0 1.0:0 1"], "'1' is not the time"),
-        (["delay unknown", "burst 12 0 1.0:0 -1:0"], "'-1:0' is not the time"),
-        (["delay unknown", "burst 12 0 1.0:0 inf:0"], "'inf:0' is not the time"),
+        (["delay unknown", *["burst 12 0 1.0:0"] * 4], "not a burst of at least 2 runs"),
+        (["delay unknown", *["\x0b"] * 5], "must have 2 bursts of each of 2 models"),
+        (["delay unknown", *BURSTS[:3], "burst 13 1" + " 1:0" * (1 << 20)], "1048582 runs"),
+        (["delay unknown", *BURSTS[1:], "burst 12 0 1.0:0 nan:0"], "'nan:0' is not the time"),
+        (["delay unknown", *BURSTS[1:], "burst 12 0 1.0:0 1"], "'1' is not the time"),
+        (["delay unknown", *BURSTS[1:], "burst 12 0 1.0:0 -1:0"], "'-1:0' is not the time"),
+        (["delay unknown", *BURSTS[1:], "burst 12 0 1.0:0 inf:0"], "'inf:0' is not the time"),
     ],
 )
 def test_malformed_times(lines: list[str], message: str) -> None:
