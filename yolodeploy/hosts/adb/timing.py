@@ -40,7 +40,9 @@ def time_jobs(
         if precise(names, timed.limits, times) or time.monotonic() >= end:
             break
     waits = [part.waited for part in parts if part.waited is not None]
-    on = f" (core{'s' * (len(cores) > 1)} {', '.join(map(str, cores))})" if cores else ""
+    on = " (any core: their clocks are not known)"
+    if cores:
+        on = f" (core{'s' * (len(cores) > 1)} {', '.join(map(str, cores))})"
     timing = replace(
         figures(names, times),
         peak_memory_mb=round(parts[0].peak_memory_mb, 1),

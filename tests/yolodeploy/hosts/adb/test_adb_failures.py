@@ -340,7 +340,9 @@ def test_the_fastest_cores_are_chosen() -> None:
     assert phone.fastest(9) == ()
 
 
-def test_figures_of_a_device(there: Path, tmp_path: Path, tools: Mapping[str, str]) -> None:
+def test_figures_of_a_device(
+    there: Path, tmp_path: Path, tools: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     np.save(tmp_path / "tensor.npy", IMAGES[:1])
     timed = Timed(BACKEND, TARGET, ARTIFACT, {"float": ARTIFACT}, str(tmp_path / "tensor.npy"), 1)
     found = _host(there, cores=[0]).time(timed)
@@ -352,6 +354,9 @@ def test_figures_of_a_device(there: Path, tmp_path: Path, tools: Mapping[str, st
         "float": {2.0},
     }
     assert found.climate["before"]["thermal_status"] == 1
+    monkeypatch.setattr(adb.host.Facts, "fastest", lambda *_: ())  # type: ignore[attr-defined]
+    found = _host(there).time(replace(timed, brief=True))
+    assert found.cpu == "Tensor G3 (any core: their clocks are not known)"
 
 
 def test_a_phone_is_listed_with_what_runs_there(there: Path, tools: Mapping[str, str]) -> None:
