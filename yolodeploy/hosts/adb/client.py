@@ -51,15 +51,20 @@ class Adb:
             subprocess.run(
                 words, check=False, timeout=_SECONDS, stdin=null, stdout=null, stderr=null
             )
-        except FileNotFoundError:
-            raise self.problem(INSTALL) from None
-        except (OSError, subprocess.TimeoutExpired):
+        except OSError:
+            raise self._unstarted() from None
+        except subprocess.TimeoutExpired:
             raise self.problem(self.why("cannot connect to daemon")) from None
         self.shell(_TIDY.replace("FOLDER", self.folder))
 
     def problem(self, why: str) -> HostProblem:
         """What is wrong with the device, as an exception."""
         return HostProblem(f"host `{self.name}`: {why}")
+
+    def _unstarted(self) -> HostProblem:
+        if self.program == "adb":
+            return self.problem(INSTALL)
+        return self.problem(f"{self.program} cannot be started. Correct `adb` in hosts.toml.")
 
     def why(self, said: str) -> str:
         """Why something failed that printed this, with the remedy."""
@@ -139,7 +144,7 @@ class Adb:
                 stderr=subprocess.PIPE,
             )
         except OSError:
-            raise self.problem(INSTALL) from None
+            raise self._unstarted() from None
         with _watched(process) as (tail, dog), dog.patient(seconds):
             data = cast("IO[bytes]", process.stdout).read(most + 1)
             if len(data) > most:

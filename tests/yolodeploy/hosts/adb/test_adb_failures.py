@@ -149,6 +149,13 @@ def test_failures_of_adb(how: str, there: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(str(caught.value).split()) < 45
 
 
+@pytest.mark.parametrize("program", ["/nowhere/adb", "/etc/passwd"])
+def test_a_client_that_is_no_program(program: str, there: Path) -> None:
+    said = f"host `phone`: {program} cannot be started. Correct `adb` in hosts.toml."
+    with pytest.raises(HostProblem, match=f"^{said}$"):
+        _host(there, adb=program).hardware(BACKEND)
+
+
 def test_a_cable_that_comes_off_at_any_command_is_no_result(
     there: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
