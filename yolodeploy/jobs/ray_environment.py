@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -24,11 +25,11 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to Ray's makers
     "RAY_memory_monitor_refresh_ms": "0",  # a job that runs out of memory must end, not run again and again
     "RAY_raylet_start_wait_time_s": "180",  # for a machine that is busy
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # the command says what went wrong
     "GRPC_VERBOSITY": "NONE",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _SWEEP = """
 import pathlib, shutil, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -108,8 +109,9 @@ class _Printed:
         """Write a text; a detail, if it is one of Ray's."""
         if not threading.current_thread().name.startswith("ray"):
             return self._stream.write(text)
-        for line in filter(str.strip, text.splitlines()):
-            self._console.detail(line)
+        for line in _COLOUR.sub("", text).splitlines():
+            if line.strip() and not line.startswith(" "):  # which come from Ray's logs
+                self._console.detail(line)
         return len(text)
 
     def __getattr__(self, name: str) -> Any:
@@ -152,7 +154,7 @@ def unmet(jobs: Iterable[tuple[str, Mapping[str, Any]]], nodes: Iterable[Mapping
         if not any(all(m.get(k, 0) >= n for k, n in least.items()) for m in machines):
             gpu = " and a GPU" if asked["num_gpus"] else ""
             return (
-                f"{title} waits for a machine with {asked['num_cpus']} processors, {asked['memory'] / 1e9:.1f} GB{gpu} to give: "
-                "this Ray has none. Add one, or end this with Ctrl-C."
+                f"{title} waits for {asked['num_cpus']} CPU, {asked['memory'] / 1e9:.1f} GB{gpu}: no machine of this Ray has "
+                "as much to give. Add one, or end this with Ctrl-C."
             )
     return ""

@@ -215,18 +215,22 @@ def test_only_machines_that_others_may_join_are_asked_for_a_gpu(
     asked = {"num_cpus": 2, "num_gpus": 0, "memory": 1.5e9}
     assert unmet([("a: load", asked)], [small]) == ""
     assert unmet([("a: load", asked)], [{**small, "Alive": False}]).startswith(
-        "a: load waits for a machine with 2 processors, 1.5 GB to give: this Ray has none."
+        "a: load waits for 2 CPU, 1.5 GB: no machine of this Ray has as much to give."
     )
-    assert "1.5 GB and a GPU to give" in unmet([("a: load", {**asked, "num_gpus": 1})], [small])
+    assert "1.5 GB and a GPU:" in unmet([("a: load", {**asked, "num_gpus": 1})], [small])
 
 
 def test_what_ray_prints_does_not_mix_with_the_result(capsys: pytest.CaptureFixture[str]) -> None:
     with silent_ray(Console(1)):
-        printing = threading.Thread(target=print, args=("the raylet died",), name="ray_listen")
+        printing = threading.Thread(
+            target=print,
+            args=("\033[33m(raylet)\033[0m died\n  [state-dump] 1",),
+            name="ray_listen",
+        )
         printing.start()
         printing.join()
         print("the result")
-    assert capsys.readouterr() == ("the result\n", "the raylet died\n")
+    assert capsys.readouterr() == ("the result\n", "(raylet) died\n")
 
 
 def test_a_command_that_is_killed_leaves_no_folder(tmp_path: Path) -> None:
