@@ -66,7 +66,10 @@ def test_check_says_what_is_missing_and_what_mends_it(
     assert cli.main(["hosts", "check", "here"]) == 0
     assert "ok  ncnn         ncnn 1" in capsys.readouterr().out
     assert cli.main(["hosts", "check", "bare"]) == 13
-    assert "`bare`: it cannot run artifacts of any backend" in capsys.readouterr().err
+    assert (
+        "`bare`: it cannot run artifacts of any backend yet. Run one of the comm"
+        in capsys.readouterr().err
+    )
     about = tmp_path / "wheels" / "ncnn-0.1.dist-info" / "METADATA"
     about.parent.mkdir(parents=True)
     about.write_text("Metadata-Version: 2.1\nName: ncnn\nVersion: 0.1\n")

@@ -188,7 +188,8 @@ def _fault(named: NamedHost, survey: Survey, rows: Sequence[Mapping[str, Any]]) 
     if any(row["ok"] for row in rows if needed in ("", row["backend"])):
         return ""
     mends = any(row["command"] for row in rows if needed in ("", row["backend"]))
-    whom, hint = needed or "any backend", ". Run the command above" if mends else ""
+    whom, what = (needed, "the command") if needed else ("any backend", "one of the commands")
+    hint = f". Run {what} above" if mends else ""
     return f"host `{named.name}`: it cannot run artifacts of {whom} yet{hint}"
 
 
