@@ -1,10 +1,10 @@
-from .page import front_rows, write_results
 from .preparation import Wish, require_searchable
 from .results import Judged, Searched, Tried
 from .searching import search_recipe
-from .table import described, search_table
 from .talk import quietly
-from .writing import write_front
+from .written.page import front_rows, write_results
+from .written.table import described, search_table
+from .written.writing import write_front
 
 __all__ = [
     "Judged",

@@ -14,9 +14,9 @@ from yolodeploy.trials.objectives import Objective
 from yolodeploy.trials.results import Judged, Searched, Tried
 from yolodeploy.trials.space import Overlay
 from yolodeploy.trials.stages import Stage
-from yolodeploy.trials.table import TITLES, counts, described, pair, recipe_name
 from yolodeploy.trials.talk import shown_figure
-from yolodeploy.trials.writing import with_interval
+from yolodeploy.trials.written.table import TITLES, counts, described, pair, recipe_name
+from yolodeploy.trials.written.writing import with_interval
 
 _GROUPS = {
     Stage.ALL: "measured",
