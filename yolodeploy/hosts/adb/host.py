@@ -125,10 +125,13 @@ class AdbHost:
         known = {name: found.get(name) for name in distributions}
         return Survey(hardware, "", known)
 
-    def install(self, requirements: Sequence[str]) -> str:  # noqa: ARG002 - nothing is installed there
-        """The command that builds a program, which is all that a device needs."""
+    def install(self, requirements: Sequence[str]) -> str:
+        """The command that builds the program of the plugin that has these requirements; "" if there is none."""
+        wanted = [each.partition("==")[0] for each in requirements]
         for backend in load_registry().backends.values():
-            if isinstance(backend, Native) and isinstance(backend, Portable):
+            if not (isinstance(backend, Native) and isinstance(backend, Portable)):
+                continue
+            if list(backend.WORKER.requires) == wanted:
                 try:
                     self._file(backend)
                 except HostProblem as problem:

@@ -31,6 +31,7 @@ from yolodeploy.backend import (
     Tensor,
     Worker,
 )
+from yolodeploy.cli import main as cli
 from yolodeploy.errors import HostProblem, PlanRefused
 from yolodeploy.hosts import Timed, adb
 from yolodeploy.hosts.adb import client
@@ -373,6 +374,25 @@ def test_a_phone_is_listed_with_what_runs_there(there: Path, tools: Mapping[str,
     assert (about.called, about.system, about.release) == ("Pixel 8", "Android", "16")
     assert found.python == ""
     assert found.distributions == {"ncnn": version("ncnn"), "openvino": None}
+
+
+def test_check_names_the_program_to_build_and_what_cannot_run_there(
+    there: Path,
+    tools: Mapping[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("ncnn", reason="not installed. Run: pip install -e '.[ncnn]'")
+    hosts = f'[phone]\nkind = "adb"\nadb = "{FAKE}"\nfolder = "{there}"\n'
+    (there.parent / "hosts.toml").write_text(hosts)
+    monkeypatch.setattr("platformdirs.user_config_dir", lambda _: str(there.parent))
+    monkeypatch.setenv("YOLODEPLOY_NCNN", str(there / "nothing"))
+    assert cli.main(["hosts", "check", "phone"]) == HostProblem.exit_code
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("NO  ncnn         its program is not built")
+    assert "build.sh --arch " in lines[at + 1]
+    assert sum("build.sh" in line for line in lines) == 1
+    assert "NO  openvino     its artifacts need a Python there" in lines
 
 
 def test_a_climate_in_words() -> None:

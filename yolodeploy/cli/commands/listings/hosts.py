@@ -207,7 +207,10 @@ def _backend(name: str, worker: Worker, survey: Survey, host: Host) -> dict[str,
 
     wrong = wrong_versions(worker, survey.distributions)
     mend = host.install(requirements(worker)) if wrong and isinstance(host, Surveyable) else None
-    found = ", ".join(f"{each} {survey.distributions[each]}" for each in worker.requires)
+    if wrong and not survey.python:
+        wrong = "its program is not built" if mend else "its artifacts need a Python there"
+    there = worker.requires if survey.python else worker.pinned
+    found = ", ".join(f"{each} {survey.distributions[each]}" for each in there)
     return {"backend": name, "ok": not wrong, "finding": wrong or found, "command": mend}
 
 
