@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from mutate import (
@@ -122,18 +122,34 @@ def _ncnn(folder: Path) -> object:
 
 
 def _runner(folder: Path) -> object:
-    """As results come back; the checksum is mended, which else would hide everything from the damage."""
+    """As outputs come back; the checksum is mended, which else would hide everything from the damage."""
+    return _told(folder / "results.bin", "predict")
+
+
+def _times(folder: Path) -> object:
+    return _told(folder / "times.bin", "time")
+
+
+def _told(file: Path, mode: Literal["predict", "time"]) -> object:
     from fuzz_seeds import runner_job
 
     from yolodeploy.errors import StepFailed
-    from yolodeploy_ncnn.runner import parse_results
+    from yolodeploy_ncnn.runner.native import read_results
 
-    data = (folder / "results.bin").read_bytes()
+    data = file.read_bytes()
     mended = data[:-4] + zlib.crc32(data[:-20]).to_bytes(4, "little")
     try:
-        return parse_results(mended, runner_job())
+        return read_results(runner_job(mode), mended)
     except ValueError as fault:
         raise StepFailed(str(fault)) from None
+
+
+def _phone(folder: Path) -> object:
+    from yolodeploy.hosts.adb.phone import climate, facts
+
+    said = (folder / "phone.txt").read_text(encoding="utf-8", errors="replace")
+    device: Any = SimpleNamespace(shell=lambda _: said)
+    return facts(device).fastest(2), climate(device)
 
 
 def _ncnn_native(folder: Path) -> object:
@@ -368,6 +384,8 @@ PARSERS = {
     "ncnn: .param": Parser(["ncnn/model.ncnn.param"], _ncnn, TEXT, backend="ncnn"),
     "ncnn: .bin": Parser(["ncnn/model.ncnn.bin"], _ncnn, backend="ncnn"),
     "results of the runner": Parser(["results.bin"], _runner, backend="ncnn"),
+    "times of the runner": Parser(["times.bin"], _times, backend="ncnn"),
+    "what a phone says": Parser(["phone.txt"], _phone, TEXT),
     "mlpackage: manifest": Parser([f"{PACKAGE}/Manifest.json"], _coreml, JSON, backend="coreml"),
     "mlpackage: mlmodel": Parser(
         [f"{PACKAGE}/{MLMODEL}"],

@@ -7,10 +7,10 @@ import shutil
 import struct
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -48,6 +48,22 @@ steps:
   - palettize: {bits: 6, keep_float: [dfl, decode, head.last, "model.0.*"]}
 checks: {size_mb: 3.5, map_drop: 0.02, step_drop: {prune: 0.1}}
 """
+PHONE = """\
+ro.product.model=Pixel 8
+ro.build.version.release=16
+ro.product.cpu.abilist=arm64-v8a
+system=Linux
+machine=aarch64
+features=fp asimd asimdhp
+core.0=1704000
+core.8=2914000
+zone=41200
+governor=sched_pixel
+status= 1
+battery.level= 85
+battery.temperature= 312
+battery.status= 3
+"""
 HOSTS = """\
 # what a project may say
 [pi]
@@ -71,6 +87,8 @@ def make_seeds(folder: Path, backends: Iterable[str] = TARGETS) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _write_data(folder)
     _write_results(folder / "results.bin")
+    _write_times(folder / "times.bin")
+    (folder / "phone.txt").write_text(PHONE, encoding="utf-8")
     _write_checkpoint(folder / "tiny.pt")
     _write_onnx(folder / "small.onnx")
     model = _run("torch", "load", Artifact(".pt", folder / "tiny.pt", ""), folder / "yolo")
@@ -130,12 +148,12 @@ def _write_answers(folder: Path) -> None:
                 write_frame(stream, {"id": number, "result": answer}, [b"\0" * 64, b""])
 
 
-def runner_job() -> Any:
-    """The job of `results.bin`."""
+def runner_job(mode: Literal["predict", "time"]) -> Any:
+    """The job of `results.bin`, and of `times.bin`."""
     from yolodeploy_ncnn.runner import Job, JobModel
 
     model = JobModel("a", "b", "in0", ("out0",))
-    return Job("0" * 32, "predict", (model,), (3, 8, 8), "images", "u8-chw", 2)
+    return Job("0" * 32, mode, (model,), (3, 8, 8), "images", "u8-chw", 2, rounds=2)
 
 
 def _write_results(path: Path) -> None:
@@ -144,6 +162,16 @@ def _write_results(path: Path) -> None:
     for image in range(2):
         head = struct.pack("<5I", image, 0, 2, 2, 3)
         records.insert(1 + image, (b"OUTP", head + np.ones(6, "<f4").tobytes()))
+    _write_records(path, records)
+
+
+def _write_times(path: Path) -> None:
+    """Two bursts of one model."""
+    bursts = b"delay counted\nburst 0 0 2.5:0.1 3:0\nburst 1 0 2.5:0 3:0\n"
+    _write_records(path, [(b"META", b"peak_memory 5000 kB\n"), (b"TIME", bursts)])
+
+
+def _write_records(path: Path, records: Sequence[tuple[bytes, bytes]]) -> None:
     data = b"YDRESULT" + struct.pack("<I", 1) + b"0" * 32
     data += b"".join(tag + struct.pack("<Q", len(text)) + text for tag, text in records)
     end = struct.pack("<2I", len(records), zlib.crc32(data))

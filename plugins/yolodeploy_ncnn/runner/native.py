@@ -62,7 +62,7 @@ def native_job(work: NativeWork) -> NativeJob:
         rounds=work.rounds,
     )
     files[_JOB] = job_text(job).encode()
-    return NativeJob((_JOB,), files, _IMAGES, job.results, partial(_read, job))
+    return NativeJob((_JOB,), files, _IMAGES, job.results, partial(read_results, job))
 
 
 def _model(number: int, artifact: Artifact, files: dict[str, bytes | Path]) -> JobModel:
@@ -73,7 +73,8 @@ def _model(number: int, artifact: Artifact, files: dict[str, bytes | Path]) -> J
     return JobModel(*names, graph.input, tuple(graph.outputs))
 
 
-def _read(job: Job, data: bytes) -> NativeResults:
+def read_results(job: Job, data: bytes) -> NativeResults:
+    """The figures of a results file, see `NativeJob`."""
     found = parse_results(data, job)
     return NativeResults(
         version=found.meta.get("ncnn", ""),
