@@ -101,9 +101,7 @@ class RayCluster:
         left = dict(jobs)
         with Progress(self._console, jobs.values()) as progress:
             for job, outcome in self._outcomes(jobs, progress):
-                if outcome.other:
-                    self._console.detail(f"{job.title}: {outcome.other}; done here")
-                else:
+                if not outcome.other:
                     del left[job.id]
                     done(job, outcome)
         if left:

@@ -72,10 +72,12 @@ class Progress:
         if self._bars:
             row = self._rows[job.recipe]
             self._bars.update(row, advance=1, text="failed" if outcome.fault else "")
+            if outcome.other:
+                self._console.detail(f"{job.title}: {outcome.other}")
             return
-        ended = "did not end well" if outcome.fault else "is left for this machine"
-        end = f"({outcome.seconds:.1f} s)" if outcome.ok else ended
-        self._console.info(f"{len(self._ended)} of {len(self._jobs)}: {job.title} {end}")
+        bad = " did not end well" if outcome.fault else f": {outcome.other}"
+        end = f" ({outcome.seconds:.1f} s)" if outcome.ok else bad
+        self._console.info(f"{len(self._ended)} of {len(self._jobs)}: {job.title}{end}")
 
 
 def _step(job: Job) -> str:

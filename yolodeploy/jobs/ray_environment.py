@@ -29,6 +29,7 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
+_RAISED = re.compile(r"[\w.]+Error: ")  # how the last line of a trace begins
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _SWEEP = """
 import pathlib, shutil, signal, sys
@@ -132,10 +133,12 @@ def short_folder() -> str | None:
 
 
 def first_reason(error: BaseException) -> str:
-    """What went wrong first, in one line."""
+    """What went wrong first, in one line; Ray may hand on the trace of that as the text of another error."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    last = [line for line in str(error).splitlines() if _RAISED.match(line)][-1:]
+    text = _RAISED.sub("", last[0]) if last else str(error)
+    return " ".join(text.split())[:300].rstrip(".") or type(error).__name__
 
 
 def fault_of_ray(job: Job, error: Exception) -> Fault:

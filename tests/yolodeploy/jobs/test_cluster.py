@@ -22,7 +22,7 @@ from yolodeploy.execution import Run
 from yolodeploy.jobs import Job, Outcome, RayCluster, What, Work, is_cluster, ray_worker
 from yolodeploy.jobs.parcels import pack_objects, unpack_objects
 from yolodeploy.jobs.progress import Progress
-from yolodeploy.jobs.ray_environment import silent_ray, unmet
+from yolodeploy.jobs.ray_environment import first_reason, silent_ray, unmet
 from yolodeploy.store import Store
 from yolodeploy.system import Console, descendants
 
@@ -220,6 +220,18 @@ def test_only_machines_that_others_may_join_are_asked_for_a_gpu(
     assert "1.5 GB and a GPU:" in unmet([("a: load", {**asked, "num_gpus": 1})], [small])
 
 
+def test_a_store_that_cannot_be_written_is_no_bug(world: World, cluster: RayCluster) -> None:
+    world.cache.write_text("a file")
+    with pytest.raises(StoreProblem, match="The store must be writable"):
+        cluster._prepare()
+
+
+def test_the_reason_is_the_last_line_of_a_trace() -> None:
+    trace = "No connection. Last error: Traceback (most recent call last):\n  File x\nray.AuthError: no token. Get one."
+    assert first_reason(RuntimeError(trace)) == "no token. Get one"
+    assert first_reason(RuntimeError("no\nroute: none.")) == "no route: none"
+
+
 def test_what_ray_prints_does_not_mix_with_the_result(capsys: pytest.CaptureFixture[str]) -> None:
     with silent_ray(Console(1)):
         printing = threading.Thread(
@@ -260,9 +272,13 @@ def test_a_row_stays_as_its_last_job_left_it(world: World, monkeypatch: pytest.M
         progress.done(load, Outcome(load.id))
         progress.take([(load.id, ["report", 0, 1.0, ""]), (export.id, ["begin", 0, "export"])])
         assert text() == "export"
-        progress.done(export, Outcome(export.id, other="Ray has ended"))
+        progress.done(export, Outcome(export.id, other="vm sees no recipe"))
         progress.take([(export.id, ["begin", 0, "export"])])
         assert text() == ""
+    monkeypatch.undo()
+    with Progress(Console(), [load]) as progress:
+        progress.done(load, Outcome(load.id, other="vm sees no recipe"))
+    assert world.capsys.readouterr().err.endswith("\n1 of 1: pot: work: vm sees no recipe\n")
 
 
 def test_a_worker_that_sees_the_store_sends_nothing(world: World, worker: _Board) -> None:
