@@ -211,10 +211,10 @@ def test_no_escape_codes_without_a_terminal(world: World) -> None:
     ]
 
 
-def _on_terminal(world: World, **environment: str) -> tuple[int, str]:
+def _on_terminal(world: World, command: str, **environment: str) -> tuple[int, str]:
     main, terminal = pty.openpty()
     env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environment}
-    process = world.start("deploy", "pot.yaml", stdout=terminal, stderr=terminal, env=env)
+    process = world.start(command, "pot.yaml", stdout=terminal, stderr=terminal, env=env)
     os.close(terminal)
     said = b""
     while select.select([main], [], [], 30)[0]:
@@ -228,7 +228,7 @@ def _on_terminal(world: World, **environment: str) -> tuple[int, str]:
 
 def test_a_terminal_shows_a_bar(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAY_FAULT", "export:slow")
-    code, said = _on_terminal(world)
+    code, said = _on_terminal(world, "build")
     assert code == 0, said
     assert "━" in said
     assert "export brick" in said
@@ -238,7 +238,7 @@ def test_a_terminal_shows_a_bar(world: World, monkeypatch: pytest.MonkeyPatch) -
 
 def test_no_color_is_honoured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAY_FAULT", "export:slow")
-    code, said = _on_terminal(world, NO_COLOR="1")
+    code, said = _on_terminal(world, "deploy", NO_COLOR="1")
     assert code == 0
     assert not re.search(r"\x1b\[[0-9;]*(3[0-7]|38;|9[0-7])[0-9;]*m", said)
 
