@@ -65,9 +65,7 @@ class RayCluster:
         self._here = LocalChild(console, run)
         self._token = f"cluster-{secrets.token_hex(16)}"
         self._ray: Any = None
-        self._lost: dict[
-            str, Fault
-        ] = {}  # by the ids of jobs that Ray could not bring to their end
+        self._lost: dict[str, Fault] = {}  # by the ids of jobs that did not come to their end
         self._gone = ""  # what became of Ray, if that was not this command's doing
         self._before: set[int] = set()
         self._open = contextlib.ExitStack()  # what goes when Ray goes
@@ -238,9 +236,9 @@ class RayCluster:
             return
         logging.getLogger("ray").setLevel(logging.ERROR)
         ray: Any = importlib.import_module("ray")
-        self._ray = ray  # from now on there may be something to end
         options = {"log_to_driver": False, "logging_level": logging.ERROR, **self._prepare()}
         self._before = descendants(os.getpid())
+        self._ray = ray  # from now on there may be something to end
         try:
             with inherited_by_ray(own=self._where == OWN), kept_signals():
                 ray.init(**options)
@@ -281,10 +279,10 @@ class RayCluster:
 
     def _stop(self) -> None:
         """End what still runs, then a Ray of our own."""
-        ray, self._ray = self._ray, None
-        if ray is None:
-            return
         with self._open:
+            ray, self._ray = self._ray, None
+            if ray is None:
+                return
             if running := list(self._running):
                 with contextlib.suppress(Exception):
                     for reference in running:

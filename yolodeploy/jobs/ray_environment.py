@@ -111,7 +111,7 @@ class _Printed:
         if not threading.current_thread().name.startswith("ray"):
             return self._stream.write(text)
         for line in _COLOUR.sub("", text).splitlines():
-            if line.strip() and not line.startswith(" "):  # which come from Ray's logs
+            if line.strip() and not line.startswith(" "):  # indented lines are quoted from logs
                 self._console.detail(line)
         return len(text)
 

@@ -136,6 +136,7 @@ class _Tasks:
 @pytest.fixture
 def cluster(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayCluster]:
     """A cluster on what stands for Ray; jobs that it cannot do are noted as those of this machine."""
+    pytest.importorskip("ray", reason="not installed. Run: pip install 'yolodeploy[ray]'")
     made = RayCluster("ray", Console(), Run([], [], "", json=False), Store(world.cache, print))
     made._ray = ray = _Tasks()
     made._cpus, made._memory, made._gpus, made._elsewhere = 2, 1, False, False
@@ -172,7 +173,7 @@ def test_jobs_that_want_a_machine_alone_are_handed_over_when_all_others_have_end
 def test_when_ray_ends_the_jobs_that_are_left_are_done_here(
     world: World, cluster: RayCluster, lost: str
 ) -> None:
-    exceptions = pytest.importorskip("ray.exceptions", reason="pip install 'yolodeploy[ray]'")
+    from ray import exceptions
 
     def fail(*_: object, **__: object) -> None:
         raise ConnectionError if lost == "connection" else exceptions.LocalRayletDiedError
@@ -190,7 +191,7 @@ def test_when_ray_ends_the_jobs_that_are_left_are_done_here(
 def test_what_a_lost_job_takes_along_fails_with_the_same_words(
     world: World, cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exceptions = pytest.importorskip("ray.exceptions", reason="pip install 'yolodeploy[ray]'")
+    from ray import exceptions
 
     def fail(*_: object, **__: object) -> None:
         raise exceptions.WorkerCrashedError
@@ -220,10 +221,19 @@ def test_only_machines_that_others_may_join_are_asked_for_a_gpu(
     assert "1.5 GB and a GPU:" in unmet([("a: load", {**asked, "num_gpus": 1})], [small])
 
 
-def test_a_store_that_cannot_be_written_is_no_bug(world: World, cluster: RayCluster) -> None:
+def test_a_store_that_cannot_be_written_is_no_bug_and_ends_no_process_of_others(
+    world: World, cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a notebook's, whose process runs the cluster."""
+    ended = set[int]()
+    monkeypatch.setattr("yolodeploy.jobs.cluster.end_processes", lambda ids, _: ended.update(ids))
     world.cache.write_text("a file")
-    with pytest.raises(StoreProblem, match="The store must be writable"):
-        cluster._prepare()
+    cluster._ray = None
+    with subprocess.Popen(["sleep", "60"]) as other:
+        with pytest.raises(StoreProblem, match="The store must be writable"), cluster:
+            cluster._start()
+        other.kill()
+    assert ended == set()
 
 
 def test_the_reason_is_the_last_line_of_a_trace() -> None:
