@@ -60,7 +60,7 @@ def test_all_hosts_are_listed_with_what_they_have_or_why_not(
 
 
 def test_check_says_what_is_missing_and_what_mends_it(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ncnn", reason="not installed. Run: pip install -e '.[ncnn]'")
     assert cli.main(["hosts", "check", "here"]) == 0
@@ -83,6 +83,13 @@ def test_check_says_what_is_missing_and_what_mends_it(
     assert said.err.startswith(
         "error: host `other`: hosts.toml says `device: android` (Any 64-bit "
     )
+    bare = json.dumps([*command, "-S"])
+    (tmp_path / "hosts.toml").write_text(f"{other}command = {bare}\n")
+    monkeypatch.setattr("yolodeploy.measure.require_claim", lambda *_: None)
+    assert cli.main(["hosts", "check", "other"]) == 13
+    said = capsys.readouterr()
+    assert said.err.endswith("cannot run artifacts of ncnn yet. Run the command above\n")
+    assert said.out.count(" -m pip install ") == 1  # what its device needs
     assert cli.main(["hosts", "check", "nowhere"]) == 2
     assert "`nowhere` is no host of " in capsys.readouterr().err
 

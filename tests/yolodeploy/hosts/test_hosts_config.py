@@ -61,6 +61,8 @@ def test_the_users_own_host_goes_before_one_of_the_same_name(own: Path, project:
         (_PI.replace("pi@", "$(id)@"), ":3:1: `address: $(id)@raspberrypi.local` must be user@host, host"),
         ('[pi]\nkind = "ssh"\naddress = "pi@box:2222"', ':3:1: `address: pi@box:2222` cannot have a port. Write: address = "pi@box", port = 2222.'),
         ('[pi]\nkind = "process"\ncommand = "py"', ':3:1: `command` must be a list of words, such as ["/usr/bin/python3"].'),
+        ('[pi]\nkind = "adb"\nserial = "-e"', ":3:1: `serial: -e` must be a device as `adb devices` lists it"),
+        ('[pi]\nkind = "adb"\ncores = "4"', ":3:1: `cores` must be a list of numbers, such as [4, 5]."),
         ('[pi]\nkind = "process"\ncommand = [""]', ":3:1: `command` must be a list of words, such as"),
         ('[pi]\nkind = "process"\ncommand = ["py\\u0000"]', ":3:1: host `pi`: `command` has a character that cannot be"),
         ('[pi]\nkind = "qemu"\nroot = "~/arm64"\ncpu = "A 76"', ":4:1: `cpu: A 76` must be a processor as QEMU calls it"),

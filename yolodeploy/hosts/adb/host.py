@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from yolodeploy.backend import Native, Portable, Runtime, load_registry
 from yolodeploy.errors import EnvironmentProblem, HostProblem, PlanRefused
@@ -34,16 +35,33 @@ UNTRIED = (
 )
 
 
+def _listed(value: str) -> str:
+    if not re.fullmatch("([!-,.-~][ -~]{0,99})?", value):
+        raise ValueError(
+            f"`serial: {quotable(value)}` must be a device as `adb devices` lists it: at most 100 characters of ASCII, the first "
+            "neither `-` nor a space"
+        )
+    return value
+
+
+def _list(value: object) -> object:
+    if not isinstance(value, list):
+        raise ValueError("`cores` must be a list of numbers, such as [4, 5]")  # noqa: TRY004 - as pydantic wants it
+    return value
+
+
 class Settings(HostSettings):
     """A host of the kind `adb`: a phone or board without Python."""
 
     PERSONAL: ClassVar[frozenset[str]] = frozenset({"adb", "runner", "folder"})
 
-    serial: str = Field(default="", pattern="^([!-,.-~][ -~]{0,99})?$")
+    serial: Annotated[str, AfterValidator(_listed)] = ""
     """Which device, as `adb devices` lists it; needed where there are several."""
     runner: str = ""
     """The program that runs artifacts there, if not the one that its build script made."""
-    cores: tuple[int, ...] = Field(default=(), strict=False, max_length=64)
+    cores: Annotated[tuple[int, ...], BeforeValidator(_list)] = Field(
+        default=(), strict=False, max_length=64
+    )
     """The cores that latencies are measured on; if left out those with the highest clocks."""
     adb: str = "adb"
     """The adb client."""
