@@ -186,6 +186,7 @@ def test_the_page_of_a_deployment_that_failed(world: World) -> None:
             "data/data.yaml",
             "data/data.yaml: cannot be read as a report: it is not JSON (line 1, column 1)",
         ),
+        ("torn", "torn: neither its manifest.json nor a report.json is a file. Deploy again."),
         ("model.bin", "model.bin: cannot be read as a report: it is not a text file"),
         ("list.json", "list.json: cannot be read as a report: it is not a JSON object"),
         (
@@ -201,6 +202,8 @@ def test_the_page_of_a_deployment_that_failed(world: World) -> None:
     ],
 )
 def test_what_is_no_bundle_is_refused(deployed: World, argument: str, problem: str) -> None:
+    (deployed.root / "torn").mkdir()
+    (deployed.root / "torn/manifest.json").symlink_to("nowhere")
     deployed.write("list.json", "[]")
     deployed.write("model.bin", b"\x80")
     deployed.write("other.json", '{"name": "x"}')

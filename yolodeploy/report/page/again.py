@@ -79,9 +79,13 @@ def _found(path: Path, *, images: bool) -> _Found:
         return _Found(None, value["report"] if failed else value)
     except FileNotFoundError:
         reason = why_no_bundle(path, f"a bundle such as dist/NAME, or a {REPORT}")
+        reason = (
+            reason
+            or f"{shown(path)}: neither its {MANIFEST} nor a {REPORT} is a file. Deploy again."
+        )
     except (OSError, ValueError) as error:
         reason = f"{shown(path)}: cannot be read as a report: {error}"
-    raise VerificationFailed(reason or "") from None
+    raise VerificationFailed(reason) from None
 
 
 def _of_bundle(bundle: Path, *, images: bool) -> _Found:
