@@ -60,11 +60,8 @@ from yolodeploy.worker.serve import main
 main(root)
 """
 _STOP = re.compile(r"^yolodeploy-worker: (python|torn|disk|idle) ?([0-9.]*)\r?$", re.MULTILINE)
-
-
-_CRASH = re.compile(
-    r"^Fatal Python error: ([A-Z][A-Za-z ]{3,60})\r?$", re.MULTILINE
-)  # faulthandler's
+# As faulthandler says it.
+_CRASH = re.compile(r"^Fatal Python error: ([A-Z][A-Za-z ]{3,60})\r?$", re.MULTILINE)
 
 
 def explain_boot(messages: str) -> str | None:

@@ -65,8 +65,8 @@ class _Survey:
         self._task: Task[Any, Any] = task_of(runner.info())
         self._place: Place | None = None
         # Another machine may find something else, so nothing that was measured elsewhere stands for it.
-        conditions = conditions_at(host, runner.plan, self._planned.backend)
-        self._where = {"host": conditions} if host.name else {}
+        backend = self._planned.backend
+        self._where = {"host": conditions_at(host, runner.plan, backend)} if host.name else {}
         views = runner.plan.views
         self._view: Dataset = views.get("calibration", views["evaluation"]).spread(images)
         if problem := self._planned.backend.problem():
