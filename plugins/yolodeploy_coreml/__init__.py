@@ -42,6 +42,7 @@ WORKER = Worker(
     requires=("coremltools", "numpy", "pillow"),
     pinned=(),
     options=("units",),
+    systems=("Darwin",),
 )
 
 _DISTRIBUTIONS = ("coremltools", "numpy", "protobuf", "torch")

@@ -27,13 +27,14 @@ class Worker:
     has none). What it raises as RuntimeError is shown as it is. A plugin that is `Serving` also has `serve(folder, options, threads)`, which
     returns a `Server`. `options` are the names of what a host's `options` in hosts.toml may say to it, which `open` gets as
     `options["host"]`. `requires` are the distributions that the host must have, `pinned` those whose version decides the results and so must
-    be the one here.
+    be the one here. `systems` are those that the runtime exists for, as `platform.system()` names them (none: any).
     """
 
     module: str
     requires: tuple[str, ...]
     pinned: tuple[str, ...]
     options: tuple[str, ...] = ()
+    systems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

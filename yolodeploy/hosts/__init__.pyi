@@ -3,7 +3,7 @@ from .host import Host, Survey, Surveyable, Timed
 from .local import LOCAL, LocalHost
 from .process import ProcessTransport
 from .timing import Request, time_apart
-from .worker_host import WorkerHost, requirements, wrong_versions
+from .worker_host import WorkerHost, requirements, wrong_system, wrong_versions
 
 __all__ = [
     "LOCAL",
@@ -22,5 +22,6 @@ __all__ = [
     "own_file",
     "requirements",
     "time_apart",
+    "wrong_system",
     "wrong_versions",
 ]

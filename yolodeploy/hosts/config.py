@@ -74,14 +74,11 @@ def find_host(name: str, folder: Path) -> NamedHost:
     files = dict.fromkeys(hosts_files(folder))
     there = [shown(file) for file in files if file.is_file()]
     if there:
-        said = suggestion(name, sorted(hosts)) or " They name no host."
-        looked = f"no host of {' or '.join(there)}.{said}"
+        said = suggestion(name, sorted(hosts)) or " No host is named there."
+        looked = f"in {' or '.join(there)}.{said}"
     else:
-        looked = (
-            f"no host: there is no {' and no '.join(map(shown, files))}. Write one, see "
-            "docs/devices.md"
-        )
-    raise RecipeError(f"`{quotable(name)}` is {looked}")
+        looked = f"because there is no {' and no '.join(map(shown, files))}. Write one, see docs/devices.md."
+    raise RecipeError(f"there is no host `{quotable(name)}` {looked}")
 
 
 def _same(one: Path, other: Path) -> bool:

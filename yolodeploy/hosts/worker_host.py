@@ -193,6 +193,10 @@ class WorkerHost:
         machine: Machine = typed(Machine, result, self.name)
         self._machines[worker.module] = machine
         self._kept.update(machine.kept)
+        if never := wrong_system(worker, machine.system):
+            raise HostProblem(
+                f"host `{self.name}`: it cannot run the artifact: {never}. Name another host, or measure here, without --on."
+            )
         if wrong := wrong_versions(worker, machine.distributions):
             command = self._transport.install(requirements(worker))
             raise HostProblem(
@@ -222,6 +226,17 @@ def _hardware(machine: Machine) -> Hardware:
         frozenset(machine.features),
         machine.emulated,
     )
+
+
+def wrong_system(worker: Worker, system: str) -> str:
+    """Why a runtime cannot be had on a host with this system, as the end of a sentence; empty if it can."""
+    if not worker.systems or system in worker.systems:
+        return ""
+    return f"its runtime exists for {' and '.join(map(_called, worker.systems))} only, and this is {_called(system)}"
+
+
+def _called(system: str) -> str:
+    return "macOS" if system == "Darwin" else system
 
 
 def wrong_versions(worker: Worker, theirs: Mapping[str, str | None]) -> str:

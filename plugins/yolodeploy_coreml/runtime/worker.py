@@ -35,10 +35,6 @@ class Program:
     """
 
     def __init__(self, folder: Path, package: str, units: str) -> None:
-        if platform.system() != "Darwin":
-            raise RuntimeError(
-                f"Core ML runs on macOS, and this is {platform.system()}. Name a Mac in hosts.toml"
-            )
         if units not in UNITS:
             raise RuntimeError(f"there are no compute units {units}: {', '.join(UNITS)}")
         tools: Any = importlib.import_module("coremltools")

@@ -118,7 +118,7 @@ def mac(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     vars(tools).update(members)
     monkeypatch.setitem(sys.modules, "coremltools", tools)
     monkeypatch.setitem(sys.modules, "coremltools.models.compute_plan", plans)
-    mac = SimpleNamespace(system=lambda: "Darwin", mac_ver=lambda: ("26.1", ("", "", ""), "arm64"))
+    mac = SimpleNamespace(mac_ver=lambda: ("26.1", ("", "", ""), "arm64"))
     monkeypatch.setattr(worker, "platform", mac)
     yield worker
     MLModel.opened.clear()
@@ -162,7 +162,8 @@ def test_what_a_mac_returns_becomes_what_a_predictor_returns(made: Made, mac: An
         wanted, finished = {"output": wanted}, {"output": finished}
     assert finished.keys() == wanted.keys()
     for name, array in wanted.items():
-        np.testing.assert_allclose(finished[name], array, rtol=0, atol=1e-6)
+        # one image at a time there, both at once here: on some processors sums differ in the last bits of float32
+        np.testing.assert_allclose(finished[name], array, rtol=4e-6, atol=1e-6)
     assert remote.layout == getattr(here, "layout", "anchors")
     assert _files(made.artifact.path) == before
 
@@ -189,7 +190,10 @@ def test_a_host_that_is_no_mac_and_options_that_are_none_are_refused(
     transport = ProcessTransport("desk", [sys.executable], str(tmp_path / "there"))
     backend = load_registry().backends["coreml"]
     for options, said in (
-        ({"units": "ALL"}, "Core ML runs on macOS, and this is Linux. Name a Mac in hosts.toml"),
+        (
+            {"units": "ALL"},
+            "its runtime exists for macOS only, and this is Linux. Name another host",
+        ),
         ({"unit": "ALL"}, r"has the option `unit`, and .* takes `units`. Remove it"),
     ):
         host = WorkerHost(transport, options=options)

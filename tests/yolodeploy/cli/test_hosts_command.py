@@ -48,7 +48,8 @@ def test_all_hosts_are_listed_with_what_they_have_or_why_not(
     assert ", ncnn 1" in text.replace(": ncnn", ", ncnn")
     assert "no runtime" in text  # of the bare one
     assert "device: iphone-17, but its system is Linux, not iOS" in " ".join(text.split())
-    assert "cannot be started: No such file or directory. See: " in " ".join(text.split())
+    assert "cannot be started: No such file or directory." in " ".join(text.split())
+    assert "See: yolodeploy hosts check gone" in text  # in one line, to be copied
     assert all(len(line) <= 80 for line in text.splitlines() if "/" not in line)
     assert cli.main(["hosts", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -64,10 +65,13 @@ def test_check_says_what_is_missing_and_what_mends_it(
 ) -> None:
     pytest.importorskip("ncnn", reason="not installed. Run: pip install -e '.[ncnn]'")
     assert cli.main(["hosts", "check", "here"]) == 0
-    assert "ok  ncnn         ncnn 1" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "ok  ncnn         ncnn 1" in said
+    if sys.platform != "darwin":
+        assert "NO  coreml       its runtime exists for macOS only, and this is Linux\nok " in said
     assert cli.main(["hosts", "check", "bare"]) == 13
     assert (
-        "`bare`: it cannot run artifacts of any backend yet. Run one of the comm"
+        "`bare`: it cannot run artifacts of any backend yet. Run one of the commands above.\n"
         in capsys.readouterr().err
     )
     about = tmp_path / "wheels" / "ncnn-0.1.dist-info" / "METADATA"
@@ -91,7 +95,7 @@ def test_check_says_what_is_missing_and_what_mends_it(
     assert said.err.endswith("cannot run artifacts of ncnn yet. Run the command above\n")
     assert said.out.count(" -m pip install ") == 1  # what its device needs
     assert cli.main(["hosts", "check", "nowhere"]) == 2
-    assert "`nowhere` is no host of " in capsys.readouterr().err
+    assert "there is no host `nowhere` in " in capsys.readouterr().err
 
 
 def _host(folder: Path, address: str) -> Path:

@@ -104,6 +104,6 @@ def test_an_unknown_host_lists_those_that_there_are(own: Path, project: Path) ->
         find_host("pi", project)
     own.write_text(_PI)
     with pytest.raises(
-        RecipeError, match=r"`pii` is no host of .* Perhaps you meant `pi`. Allowed"
+        RecipeError, match=r"there is no host `pii` in .* Perhaps you meant `pi`. Allowed"
     ):
         find_host("pii", project)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from yolodeploy.backend import Artifact, Target, load_registry
+from yolodeploy.errors import HostProblem
 from yolodeploy.hosts import LOCAL, ProcessTransport, WorkerHost
 
 pytest.importorskip("ncnn", reason="not installed. Run: pip install -e '.[ncnn]'")
@@ -56,6 +57,15 @@ def test_the_same_bytes_come_back(artifact: Artifact, host: WorkerHost, tmp_path
     kept = list((tmp_path / "there" / "kept").iterdir())
     there(images)
     assert list((tmp_path / "there" / "kept").iterdir()) == kept
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="Core ML exists for this system")
+def test_nothing_is_to_be_installed_that_does_not_exist_for_the_system(host: WorkerHost) -> None:
+    with pytest.raises(
+        HostProblem, match=r"`other`: .* for macOS only, and this is Linux"
+    ) as caught:
+        host.hardware(load_registry().backends["coreml"])
+    assert "pip install" not in str(caught.value)
 
 
 def test_a_worker_imports_nothing_from_the_folder_in_which_it_starts(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 HELP = "list the machines to measure on, and check what is installed there"
 _AT_A_TIME = 16
+_NO_BREAK = "\u00a0"  # which textwrap takes for a letter
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -127,8 +128,9 @@ def _lines(row: Mapping[str, Any]) -> str:
     head = f"{row['name']:<15} {row['kind']:<8} "
     if row["error"]:
         why = str(row["error"]).removeprefix(f"host `{row['name']}`: ").partition(". ")[0]
-        return _wrapped(head, f"{why.rstrip('.')}. See: yolodeploy hosts check {row['name']}")
-    runtimes = ", ".join(f"{name} {found}" for name, found in row["distributions"].items())
+        see = _whole(f"See: yolodeploy hosts check {row['name']}")
+        return _wrapped(head, f"{why.rstrip('.')}. {see}")
+    runtimes = ", ".join(_whole(f"{name} {found}") for name, found in row["distributions"].items())
     lines = [
         _wrapped(head, f"{row['machine']}, {row['system']}, {row['arch']}"),
         _wrapped(" " * len(head), f"{_python(row['python'])}: {runtimes or 'no runtime'}"),
@@ -139,18 +141,21 @@ def _lines(row: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _whole(text: str) -> str:
+    """Text that `_wrapped` keeps in one line."""
+    return text.replace(" ", _NO_BREAK)
+
+
 def _wrapped(head: str, text: str) -> str:
-    blank = " " * len(head)
-    return "\n".join(
-        textwrap.wrap(
-            text,
-            WIDTH,
-            initial_indent=head,
-            subsequent_indent=blank,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+    filled = textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
     )
+    return filled.replace(_NO_BREAK, " ")
 
 
 def _check(options: argparse.Namespace, console: Console) -> int:
@@ -189,8 +194,8 @@ def _fault(named: NamedHost, survey: Survey, rows: Sequence[Mapping[str, Any]]) 
         return ""
     mends = any(row["command"] for row in rows if needed in ("", row["backend"]))
     whom, what = (needed, "the command") if needed else ("any backend", "one of the commands")
-    hint = f". Run {what} above" if mends else ""
-    return f"host `{named.name}`: it cannot run artifacts of {whom} yet{hint}"
+    hint = f" Run {what} above." if mends else ""
+    return f"host `{named.name}`: it cannot run artifacts of {whom} yet.{hint}"
 
 
 def _needed(named: NamedHost) -> str:
@@ -203,8 +208,10 @@ def _needed(named: NamedHost) -> str:
 
 def _backend(name: str, worker: Worker, survey: Survey, host: Host) -> dict[str, Any]:
     """Whether artifacts of a backend can run on a host, as plain data; if not, the command that mends it."""
-    from yolodeploy.hosts import Surveyable, requirements, wrong_versions
+    from yolodeploy.hosts import Surveyable, requirements, wrong_system, wrong_versions
 
+    if never := wrong_system(worker, survey.hardware.system):
+        return {"backend": name, "ok": False, "finding": never, "command": None}
     wrong = wrong_versions(worker, survey.distributions)
     mend = host.install(requirements(worker)) if wrong and isinstance(host, Surveyable) else None
     if wrong and not survey.python:
