@@ -24,7 +24,11 @@ RECIPES = (
     "intel", "intel-int8", "intel-yolo11", "intel-yolo26",
     "ios", "ios-int8", "ios-small", "ios-yolo11", "ios-yolo26",
 )  # fmt: skip
-FEW = ("android-int8", "intel-int8", "ios-int8")  # no job takes much longer than the pauses between kills
+FEW = (
+    "android-int8",
+    "intel-int8",
+    "ios-int8",
+)  # no job takes much longer than the pauses between kills
 PLANS, WARM_UP, KILLS = 1000, 50, 30
 FASTER, EACH_MS, ALL_S = 1.7, 20, 30
 
