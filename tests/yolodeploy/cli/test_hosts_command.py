@@ -92,7 +92,7 @@ def test_check_says_what_is_missing_and_what_mends_it(
     monkeypatch.setattr("yolodeploy.measure.require_claim", lambda *_: None)
     assert cli.main(["hosts", "check", "other"]) == 13
     said = capsys.readouterr()
-    assert said.err.endswith("cannot run artifacts of ncnn yet. Run the command above\n")
+    assert said.err.endswith("cannot run artifacts of ncnn yet. Run the command above.\n")
     assert said.out.count(" -m pip install ") == 1  # what its device needs
     assert cli.main(["hosts", "check", "nowhere"]) == 2
     assert "there is no host `nowhere` in " in capsys.readouterr().err
