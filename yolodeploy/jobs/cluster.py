@@ -28,6 +28,7 @@ from yolodeploy.jobs.local import LocalChild
 from yolodeploy.jobs.parcels import pack_objects, unpack_objects
 from yolodeploy.jobs.progress import Progress
 from yolodeploy.jobs.ray_environment import (
+    Pulse,
     fault_of_ray,
     first_reason,
     inherited_by_ray,
@@ -65,7 +66,8 @@ class RayCluster:
         self._here = LocalChild(console, run)
         self._token = f"cluster-{secrets.token_hex(16)}"
         self._ray: Any = None
-        self._lost: dict[str, Fault] = {}  # by the ids of jobs that did not come to their end
+        self._lost: dict[str, Fault] = {}  # by the ids of jobs that Ray gave up
+        self._pulse = Pulse("")
         self._gone = ""  # what became of Ray, if that was not this command's doing
         self._before: set[int] = set()
         self._open = contextlib.ExitStack()  # what goes when Ray goes
@@ -142,6 +144,7 @@ class RayCluster:
         except (LocalRayletDiedError, ConnectionError):
             self._gone = "Ray has ended, or cannot be reached any more"
             self._running.clear()
+            self._stop()  # or it ends this process, and its workers go on
 
     def _hand_over(
         self, job: Job, task: Any, board: Any, results: dict[str, tuple[Any, Any] | None]
@@ -171,14 +174,19 @@ class RayCluster:
                 progress.take(self._said(board))
             if time.monotonic() - examined > _PATIENCE:
                 examined = time.monotonic()
-                jobs = [(job.title, self._resources(job)) for job, _ in self._running.values()]
-                if lack := unmet(jobs, ray.nodes()):
-                    self._console.warn(f"--on {self._where}: {lack}")
+                self._examine()
             for reference in ready:
                 job, objects = self._running.pop(reference)
                 outcome = self._arrived(job, reference, objects)
                 progress.done(job, outcome)
                 yield job, outcome
+
+    def _examine(self) -> None:
+        """Warn of a job that waits in vain; raises ConnectionError if Ray is gone."""
+        if self._pulse.feel():  # or Ray does not answer, either
+            jobs = [(job.title, self._resources(job)) for job, _ in self._running.values()]
+            if lack := unmet(jobs, self._ray.nodes()):
+                self._console.warn(f"--on {self._where}: {lack}")
 
     def _said(self, board: Any) -> list[tuple[str, list[Any]]]:
         """What workers said since the last time; nothing if the board is lost, which costs no result."""
@@ -205,9 +213,9 @@ class RayCluster:
         try:
             found = Outcome.parse(self._ray.get(outcome), job.id)
             unpack_objects(self._store, self._ray.get(objects))
-        except LocalRayletDiedError:
-            raise
         except RayError as error:
+            if isinstance(error, LocalRayletDiedError):
+                raise
             with contextlib.suppress(RayError):  # or Ray prints what nobody asked for
                 self._ray.get(objects)
             cause = next((self._lost[id_] for id_ in job.needs if id_ in self._lost), None)
@@ -232,7 +240,7 @@ class RayCluster:
 
     def _start(self) -> None:
         """Start a Ray, or connect to one."""
-        if self._ray is not None:
+        if self._ray is not None or self._gone:
             return
         logging.getLogger("ray").setLevel(logging.ERROR)
         ray: Any = importlib.import_module("ray")
@@ -243,19 +251,17 @@ class RayCluster:
             with inherited_by_ray(own=self._where == OWN), kept_signals():
                 ray.init(**options)
         except Exception as error:
-            reason = first_reason(error)
-            raise EnvironmentProblem(
-                f"--on {self._where}: Ray cannot be reached: {reason}."
-            ) from error
+            text = f"--on {self._where}: Ray cannot be reached: {first_reason(error)}."
+            raise EnvironmentProblem(text) from error
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         with_cpus = [node for node in nodes if node.get("CPU")]
         if not with_cpus:
-            raise EnvironmentProblem(
-                f"--on {self._where}: no machine of this Ray has a processor to give."
-            )
+            text = f"--on {self._where}: no machine of this Ray has a processor to give."
+            raise EnvironmentProblem(text)
         self._cpus = int(max(node["CPU"] for node in with_cpus))
         self._memory = int(max(node.get("memory", _MEMORY) for node in with_cpus))
         self._gpus = any(node.get("GPU") for node in with_cpus)
+        self._pulse = Pulse.of(ray)
         self._elsewhere = self._where != OWN
 
     def _prepare(self) -> dict[str, Any]:

@@ -7,19 +7,21 @@ import os
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from yolodeploy.errors import EnvironmentProblem
 from yolodeploy.jobs.job import Fault, Job
 from yolodeploy.system import Console, child_environment
 
 _SHORT = 40  # characters of a folder in which Ray can make sockets
+_KNOCK, _MISSES = 3.0, 3  # seconds; times
 _STOPS = signal.SIGINT, signal.SIGTERM
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to Ray's makers
@@ -125,6 +127,34 @@ def swept(*paths: Path) -> Iterator[None]:
     command = [sys.executable, "-I", "-S", "-c", _SWEEP, *map(str, paths)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
         yield
+
+
+class Pulse:
+    """Feels whether the head of a Ray at an address lives. Ray ends a process that has not reached it for a minute."""
+
+    def __init__(self, address: str) -> None:
+        self._address, self._missed = address, 0
+
+    @classmethod
+    def of(cls, ray: Any) -> Self:
+        """That of a Ray; Ray's client, which knows no address, notices by itself that the connection is lost."""
+        return cls(
+            "" if ray.util.client.ray.is_connected() else ray.get_runtime_context().gcs_address
+        )
+
+    def feel(self) -> bool:
+        """Whether somebody answers; raises ConnectionError if nobody did the last times, either."""
+        if not self._address:
+            return True
+        host, _, port = self._address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), _KNOCK).close()
+            self._missed = 0
+        except OSError:
+            self._missed += 1
+            if self._missed == _MISSES:
+                raise ConnectionError from None
+        return not self._missed
 
 
 def short_folder() -> str | None:

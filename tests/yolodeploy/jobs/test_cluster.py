@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from yolodeploy.execution import Run
 from yolodeploy.jobs import Job, Outcome, RayCluster, What, Work, is_cluster, ray_worker
 from yolodeploy.jobs.parcels import pack_objects, unpack_objects
 from yolodeploy.jobs.progress import Progress
-from yolodeploy.jobs.ray_environment import first_reason, silent_ray, unmet
+from yolodeploy.jobs.ray_environment import Pulse, first_reason, silent_ray, unmet
 from yolodeploy.store import Store
 from yolodeploy.system import Console, descendants
 
@@ -118,6 +119,7 @@ class _Tasks:
         self.wait = lambda waiting, **_: (waiting, [])
         self.get = lambda found, **_: found
         self.take = self
+        self.shutdown = lambda: self.noted.append("shutdown")
 
     def __call__(self, *_: object) -> _Tasks:
         return self
@@ -137,7 +139,7 @@ class _Tasks:
 def cluster(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayCluster]:
     """A cluster on what stands for Ray; jobs that it cannot do are noted as those of this machine."""
     pytest.importorskip("ray", reason="not installed. Run: pip install 'yolodeploy[ray]'")
-    made = RayCluster("ray", Console(), Run([], [], "", json=False), Store(world.cache, print))
+    made = RayCluster("auto", Console(), Run([], [], "", json=False), Store(world.cache, print))
     made._ray = ray = _Tasks()
     made._cpus, made._memory, made._gpus, made._elsewhere = 2, 1, False, False
     noted = ray.noted
@@ -148,15 +150,13 @@ def cluster(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayCluste
     made._ray = None
 
 
-def _run(cluster: RayCluster, jobs: list[Job]) -> list[str]:
-    """What a cluster does with jobs."""
-    noted: list[str] = cluster._ray.noted
+def _run(cluster: RayCluster, jobs: list[Job], noted: list[str]) -> None:
+    """Let a cluster do jobs, and note what becomes of them."""
     cluster.run(
         {job.id: job for job in jobs},
         lambda job, outcome: noted.append(f"{'ended' if outcome.ok else 'failed'} {job.title}"),
         lambda _: True,
     )
-    return noted
 
 
 def test_jobs_that_want_a_machine_alone_are_handed_over_when_all_others_have_ended(
@@ -164,7 +164,9 @@ def test_jobs_that_want_a_machine_alone_are_handed_over_when_all_others_have_end
 ) -> None:
     """While one waits for a whole machine, Ray keeps processors of that machine idle."""
     load, *others = _jobs(world, world.cache)
-    assert _run(cluster, [replace(load, alone=True), *others]) == [
+    noted = cluster._ray.noted
+    _run(cluster, [replace(load, alone=True), *others], noted)
+    assert noted == [
         "given export", "given press", "ended export", "ended press", "given load", "ended load",
     ]  # fmt: skip
 
@@ -182,10 +184,25 @@ def test_when_ray_ends_the_jobs_that_are_left_are_done_here(
     jobs = [replace(job, needs=()) for job in _jobs(world, world.cache)]
     given = [f"given {job.title}" for job in jobs]
     here = [f"here {job.title}" for job in jobs]
-    assert _run(cluster, jobs) == [*given, *here]
-    assert _run(cluster, jobs[:1]) == [*given, *here, here[0]]  # Ray is not asked again
-    with pytest.raises(EnvironmentProblem, match=r"^--on ray: Ray has ended, or cannot be reached"):
+    noted = cluster._ray.noted
+    _run(cluster, jobs, noted)
+    assert noted == [*given, "shutdown", *here]
+    _run(cluster, jobs[:1], noted)
+    assert noted[-2:] == [here[-1], here[0]]  # Ray is not asked again
+    with pytest.raises(
+        EnvironmentProblem, match=r"^--on auto: Ray has ended, or cannot be reached"
+    ):
         cluster.ask(jobs)
+
+
+def test_a_head_that_answers_no_more_is_noticed_before_ray_ends_the_process() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pulse = Pulse(f"127.0.0.1:{server.getsockname()[1]}")
+        assert pulse.feel()
+    assert not pulse.feel()
+    assert not pulse.feel()
+    with pytest.raises(ConnectionError):
+        pulse.feel()
 
 
 def test_what_a_lost_job_takes_along_fails_with_the_same_words(
@@ -289,6 +306,26 @@ def test_a_row_stays_as_its_last_job_left_it(world: World, monkeypatch: pytest.M
     with Progress(Console(), [load]) as progress:
         progress.done(load, Outcome(load.id, other="vm sees no recipe"))
     assert world.capsys.readouterr().err.endswith("\n1 of 1: pot: work: vm sees no recipe\n")
+
+
+def test_more_recipes_than_lines_come_and_go_with_their_work(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolodeploy.jobs.progress.shows_bars", lambda: True)
+    monkeypatch.setenv("LINES", "6")
+    load, *_ = _jobs(world, world.cache)
+    jobs = [replace(load, id=f"{place:064}", title=f"r{place}: load") for place in range(4)]
+    with Progress(Console(), jobs) as progress:
+
+        def rows() -> list[tuple[str, float]]:
+            tasks = filter(lambda task: task.visible, progress._bars.tasks)
+            return [(task.description, task.completed) for task in tasks]
+
+        progress.take([(jobs[2].id, ["begin", 0, "load clay"])])
+        assert rows() == [("recipes", 0), ("r2", 0)]
+        progress.done(jobs[2], Outcome(jobs[2].id))
+        progress.done(jobs[0], Outcome(jobs[0].id))
+        assert rows() == [("recipes", 2)]
 
 
 def test_a_worker_that_sees_the_store_sends_nothing(world: World, worker: _Board) -> None:
