@@ -18,7 +18,7 @@ from typing import Any, Self, TextIO
 
 from yolodeploy.errors import EnvironmentProblem
 from yolodeploy.jobs.job import Fault, Job
-from yolodeploy.system import Console, child_environment
+from yolodeploy.system import Console, child_environment, python_command
 
 _SHORT = 40  # characters of a folder in which Ray can make sockets
 _KNOCK, _MISSES = 3.0, 3  # seconds; times
@@ -33,13 +33,6 @@ _QUIET = {
 
 _RAISED = re.compile(r"[\w.]+Error: ")  # how the last line of a trace begins
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_SWEEP = """
-import pathlib, shutil, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-sys.stdin.read()
-for path in map(pathlib.Path, sys.argv[1:]):
-    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-"""
 
 
 @contextlib.contextmanager
@@ -124,8 +117,10 @@ class _Printed:
 @contextlib.contextmanager
 def swept(*paths: Path) -> Iterator[None]:
     """Remove files and folders at the end of the block; also if this process is killed in it, for another one waits for its end."""
-    command = [sys.executable, "-I", "-S", "-c", _SWEEP, *map(str, paths)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
+    command = python_command("yolodeploy.system.sweeper", *map(str, paths))
+    with subprocess.Popen(
+        command, env=child_environment(), stdin=subprocess.PIPE, start_new_session=True
+    ):
         yield
 
 

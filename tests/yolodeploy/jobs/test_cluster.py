@@ -272,19 +272,27 @@ def test_what_ray_prints_does_not_mix_with_the_result(capsys: pytest.CaptureFixt
     assert capsys.readouterr() == ("the result\n", "(raylet) died\n")
 
 
-def test_a_command_that_is_killed_leaves_no_folder(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+def test_a_command_that_is_killed_leaves_no_folder_and_nothing_that_would_make_it_again(
+    tmp_path: Path,
+) -> None:
     file, folder = tmp_path / "token", tmp_path / "of ray"
     file.touch()
     (folder / "logs").mkdir(parents=True)
     script = (
-        "import os, pathlib, signal, sys; from yolodeploy.jobs.ray_environment import swept\n"
-        "with swept(*map(pathlib.Path, sys.argv[1:])): os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, pathlib, signal, subprocess, sys; from yolodeploy.jobs.ray_environment import swept\n"
+        "file, folder = map(pathlib.Path, sys.argv[1:])\n"
+        "with swept(file, folder), (folder / 'logs' / 'out').open('w') as log:\n"
+        "    print(subprocess.Popen(['sleep', '300'], stdout=log).pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
     )
-    subprocess.run([sys.executable, "-c", script, file, folder], check=False)
-    end = time.monotonic() + START
-    while (file.exists() or folder.exists()) and time.monotonic() < end:
+    command = [sys.executable, "-c", script, file, folder]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    agent, end = Path("/proc", done.stdout.decode().strip()), time.monotonic() + START
+    while (file.exists() or folder.exists() or agent.exists()) and time.monotonic() < end:
         time.sleep(0.02)
     assert not list(tmp_path.glob("*o*"))
+    assert not agent.exists()
 
 
 def test_a_row_stays_as_its_last_job_left_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
