@@ -111,11 +111,13 @@ def _options() -> argparse.Namespace:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("sections", nargs="*", default=list(SECTIONS))
+    options.add_argument("sections", nargs="*", default=list(SECTIONS), help=", ".join(SECTIONS))
     options.add_argument("--weights", type=Path, default=weights)
     options.add_argument("--data", type=Path, default=data)
     options.add_argument("--imgsz", type=int, default=640 if coco else 160)
-    options.add_argument("--runs", type=int, default=3, help="runs of each command in `export`")
+    options.add_argument(
+        "--runs", type=int, default=3, help="of what a section times; the more the surer"
+    )
     options.add_argument("--inputs", type=int, default=10_000, help="of each parser in `fuzz`")
     options.add_argument(
         "--models",
