@@ -66,6 +66,7 @@ def test_evidence_from_elsewhere_is_added_and_nothing_that_ships_changes(deploye
     verified = deployed.run("verify", "dist/pot", "--lock", "pot.lock")
     assert verified.code == 0
     assert "evidence from shed (Kiln A mark 7), the target device" in verified.out
+    assert max(map(len, verified.out.splitlines())) <= 80
     said = deployed.run("inspect", "dist/pot", "--json").json["bundle"]["sets"]
     assert [(each["place"]["host"], each["accuracy"]) for each in said] == [
         ("shed", scores["map50_95"])

@@ -13,7 +13,8 @@ from yolodeploy.api.batch import Results, answered
 from yolodeploy.api.figures import checks_of, measure_of, measures_of
 from yolodeploy.api.session import PathLike, paths_of
 from yolodeploy.errors import VerificationFailed
-from yolodeploy.system import quotable, shown
+from yolodeploy.report import evidence_text
+from yolodeploy.system import shown
 
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
@@ -91,9 +92,7 @@ class Verified:
         if self.error:
             return f"error: {self.error}"
         recipe, device = (" ".join(str(word).split()) for word in (self.recipe, self.device))
-        elsewhere = "".join(
-            f"\n  evidence from {quotable(place['words'], 300)}" for place in self.evidence
-        )
+        elsewhere = "".join(f"\n{evidence_text(place)}" for place in self.evidence)
         id_ = (self.id or "")[:12]
         return f"{self.bundle}: ok, {recipe} for {device}, bundle {id_}{elsewhere}"
 

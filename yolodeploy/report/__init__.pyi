@@ -10,7 +10,7 @@ from .report import make_report
 from .set_table import set_table
 from .summary import summary_table
 from .table import report_table
-from .verified_table import verified_table
+from .verified_table import evidence_text, verified_table
 
 __all__ = [
     "BundlePage",
@@ -22,6 +22,7 @@ __all__ = [
     "bundle_rows",
     "deployments_markdown",
     "described",
+    "evidence_text",
     "figures",
     "gallery",
     "inspection_table",

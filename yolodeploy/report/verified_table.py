@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,9 +27,15 @@ def verified_table(rows: Sequence[Row]) -> str:
         columns = zip(row, widths, strict=True)
         padded = [f"{shortened(text, width):<{width}}" for text, width in columns]
         lines.append(" ".join(padded).rstrip())
-        lines += [f"  evidence from {quotable(place['words'], 300)}" for place in evidence]
+        lines += map(evidence_text, evidence)
     good = sum(row["ok"] for row in rows)
     return "\n".join([*lines, f"{good} of {len(rows)} ok"])
+
+
+def evidence_text(place: Mapping[str, Any]) -> str:
+    """Where else a bundle was measured, below its own line."""
+    text = f"evidence from {quotable(place['words'], 300)}"
+    return textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
 def _cells(row: Row) -> tuple[str, ...]:

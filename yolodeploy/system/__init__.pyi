@@ -14,7 +14,7 @@ from .files import (
     swap,
 )
 from .image_shape import FILL, GREY, RGB, Fit, ImageShape
-from .json_files import encoded, read_json, shown_json, write_json
+from .json_files import adapter, encoded, read_json, shown_json, write_json
 from .machine import conditions, cpu_name, described, peak_memory_mb, threads
 from .memo import Memo
 from .pace import Pace, progress_text
@@ -28,7 +28,6 @@ from .processes import (
     wait_passively,
 )
 from .text import one_line, quotable, shortened, shown, straight
-from .typed import adapter
 
 __all__ = [
     "BUNDLE_BYTES",

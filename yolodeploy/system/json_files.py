@@ -1,14 +1,20 @@
-"""Write JSON in one form, and read JSON of unknown origin within bounds."""
+"""Write JSON in one form, read JSON of unknown origin within bounds, and read plain data as typed values."""
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import stat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from yolodeploy.system.files import read_plain
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+_T = TypeVar("_T")
 
 _MAX_BYTES = 8 << 20
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a surrogate pair, perhaps without its other half
@@ -52,3 +58,16 @@ def read_json(file: Path, *, links: bool = False) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004 - the file's text is wrong
     return raw
+
+
+def adapter(kind: type[_T]) -> TypeAdapter[_T]:
+    """Pydantic's adapter of a type, made once: making it takes longer than most readings."""
+    made: TypeAdapter[_T] = _made(cast("Any", kind))
+    return made
+
+
+@functools.cache
+def _made(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)

@@ -7,6 +7,7 @@ from collections import deque
 
 _WINDOW = 60.0  # seconds of reports that an estimate rests on
 _LEAST = 1.0  # seconds of reports before there is one
+_STALL = 10  # times the usual time between reports, after which the machine has slept
 _LONG = 3.0  # seconds after which the time that has passed is worth a word
 _COUNTED = re.compile(r"(\d+)/\d+\b")  # "12/300 calibration images"
 _TURNS = re.compile(r"(\w+) (\d+)/\d+\b")  # "epoch 3/10"
@@ -23,6 +24,9 @@ class Pace:
 
     def take(self, now: float, done: float, text: str) -> None:
         """Take a report: at a time in seconds, a share in 0..1, and what it says."""
+        if self._slept(now):
+            for reports in (self._shares, self._things, self._turns):
+                reports.clear()
         if self._shares and done < self._shares[-1][1]:  # something new began
             self._shares.clear()
         self._shares.append((now, done))
@@ -33,6 +37,14 @@ class Pace:
         for kept in (self._shares, self._things):
             while len(kept) > 2 and now - kept[0][0] > _WINDOW:
                 kept.popleft()
+
+    def _slept(self, now: float) -> bool:
+        """Whether nothing was reported for so long that it says nothing of how fast work goes."""
+        if len(self._shares) < 3:
+            return False
+        first, last = self._shares[0][0], self._shares[-1][0]
+        usual = (last - first) / (len(self._shares) - 1)
+        return now - last > max(_WINDOW, _STALL * usual)
 
     def left(self, now: float) -> float | None:
         """Seconds that the work will still take; None if nothing tells, or it takes longer than it seemed."""

@@ -28,6 +28,17 @@ def test_time_left_and_things_a_second() -> None:
     assert progress_text(pace, 15.0, "1/80 images") == "0:15 so far, 1/80 images"
 
 
+def test_a_machine_that_slept_tells_nothing_of_how_fast_work_goes() -> None:
+    """An hour in which nothing was reported made ten seconds of work take half a day."""
+    pace = Pace(0.0)
+    for second in range(21):
+        pace.take(float(second), second / 100, f"{second}/100 images")
+    for second in range(21, 26):
+        pace.take(3600.0 + second, second / 100, f"{second}/100 images")
+    assert pace.left(3625.0) == pytest.approx(75)
+    assert pace.rate("25/100 images") == "1/s"
+
+
 def test_a_training_that_goes_on_counts_from_where_it_was() -> None:
     pace = Pace(0.0)
     text = ""

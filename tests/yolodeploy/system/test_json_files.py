@@ -1,4 +1,4 @@
-"""Adapters of types: made once each."""
+"""Plain data as typed values."""
 
 from __future__ import annotations
 
