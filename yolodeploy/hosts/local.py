@@ -77,4 +77,4 @@ def _hardware() -> Hardware:
     )
 
 
-LOCAL = LocalHost()
+LOCAL: LocalHost = LocalHost()
