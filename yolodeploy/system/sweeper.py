@@ -2,7 +2,8 @@
 
     python -P -m yolodeploy.system.sweeper PATH... < pipe
 
-The pipe is held open by that process. Whatever still has files open in a folder that goes is ended first, or it would make the folder again.
+The pipe is held open by that process, which started this one. Whatever else has files open in a folder that goes is ended first, or it would
+make the folder again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 def main() -> None:
     """Wait for the end of standard input, then remove the files and folders that the arguments name."""
+    parent = os.getppid()
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # which are meant for the other process
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -26,7 +28,7 @@ def main() -> None:
         if not path.is_dir():
             path.unlink(missing_ok=True)
             continue
-        for process in _users(path):
+        for process in set(_users(path)) - {parent}:
             with contextlib.suppress(OSError):
                 os.kill(process, signal.SIGKILL)
         shutil.rmtree(path, ignore_errors=True)

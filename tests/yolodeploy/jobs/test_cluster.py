@@ -273,21 +273,23 @@ def test_what_ray_prints_does_not_mix_with_the_result(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("number", [0, signal.SIGKILL])
 def test_a_command_that_is_killed_leaves_no_folder_and_nothing_that_would_make_it_again(
-    tmp_path: Path,
+    tmp_path: Path, number: int
 ) -> None:
     file, folder = tmp_path / "token", tmp_path / "of ray"
     file.touch()
     (folder / "logs").mkdir(parents=True)
     script = (
-        "import os, pathlib, signal, subprocess, sys; from yolodeploy.jobs.ray_environment import swept\n"
-        "file, folder = map(pathlib.Path, sys.argv[1:])\n"
+        "import os, pathlib, subprocess, sys; from yolodeploy.jobs.ray_environment import swept\n"
+        "file, folder = map(pathlib.Path, sys.argv[1:3])\n"
         "with swept(file, folder), (folder / 'logs' / 'out').open('w') as log:\n"
         "    print(subprocess.Popen(['sleep', '300'], stdout=log).pid, flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)"
+        "    os.kill(os.getpid(), int(sys.argv[3]))"
     )
-    command = [sys.executable, "-c", script, file, folder]
+    command = [sys.executable, "-c", script, file, folder, str(int(number))]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    assert done.returncode == -number
     agent, end = Path("/proc", done.stdout.decode().strip()), time.monotonic() + START
     while (file.exists() or folder.exists() or agent.exists()) and time.monotonic() < end:
         time.sleep(0.02)
