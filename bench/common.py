@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.process import BIN
+from bench.process import BIN, Run, run
 from yolodeploy.data.dataset import Dataset, load_view
 from yolodeploy.recipe.fields import View
 from yolodeploy.system import ImageShape
@@ -69,21 +69,24 @@ class Bench:
         """All images of the validation split."""
         return load_view(self.options.data, View(), 0)
 
+    def build(self, recipe: Path) -> Run:
+        """Build a recipe in the store of the run, as a whole process."""
+        return run(self._command("build", recipe), self.work)
+
+    def built(self, recipe: Path) -> Path:
+        """The folder of a recipe's artifact in the store of the run."""
+        command = self._command("build", recipe, "--json")
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return Path(json.loads(done.stdout)["path"])
+
     def deploy(self, recipe: Path, *more: str | Path) -> dict[str, Any]:
         """Deploy a recipe and return its report."""
-        command = [
-            BIN / "yolodeploy",
-            "deploy",
-            "--allow",
-            "/",
-            recipe,
-            "--json",
-            "-q",
-            "--cache",
-            self.work / "cache",
-            *more,
-        ]
+        command = self._command("deploy", recipe, "--json", *more)
         done = subprocess.run(command, cwd=self.work, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"deploy {recipe.name} failed:\n{done.stderr[-2000:]}")
         return dict(json.loads(done.stdout))
+
+    def _command(self, name: str, recipe: Path, *more: str | Path) -> list[str | Path]:
+        cache = self.work / "cache"
+        return [BIN / "yolodeploy", name, "--allow", "/", recipe, "-q", "--cache", cache, *more]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import time
 from pathlib import Path
 
 from bench.common import DEVICES, Bench
 from bench.compression.judge import Judge, Predict, latency_ratio
 from bench.compression.ncnn_reference import Reference
-from bench.process import BIN, Run, run
 from yolodeploy.data.dataset import load_view
 from yolodeploy.recipe.fields import View
 
@@ -35,8 +32,8 @@ def ncnn(bench: Bench) -> None:
         if "then" in title and not _float_left(folders["int8"]):
             continue
         recipe = bench.compressed(f"ncnn-{number}", DEVICES["android"], steps, IMAGES)
-        times[title] = _build(bench, recipe)
-        folders[title] = _folder(bench, recipe)
+        times[title] = bench.build(recipe)
+        folders[title] = bench.built(recipe)
     view, imgsz = bench.evaluation(), bench.imgsz
     tensor = next(view.letterboxed(imgsz))
     plain = _opened(folders["fp32"])
@@ -86,36 +83,6 @@ def _float_left(folder: Path) -> bool:
 
     forms = list(model.read(Artifact("ncnn", folder, "")).forms().values())
     return forms.count("int8") < len(forms) - 1
-
-
-def _build(bench: Bench, recipe: Path) -> Run:
-    command = [
-        BIN / "yolodeploy",
-        "build",
-        "--allow",
-        "/",
-        recipe,
-        "-q",
-        "--cache",
-        bench.work / "cache",
-    ]
-    return run(command, bench.work)
-
-
-def _folder(bench: Bench, recipe: Path) -> Path:
-    command = [
-        BIN / "yolodeploy",
-        "build",
-        "--allow",
-        "/",
-        recipe,
-        "--json",
-        "-q",
-        "--cache",
-        bench.work / "cache",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return Path(json.loads(done.stdout)["path"])
 
 
 def _opened(folder: Path) -> Predict:

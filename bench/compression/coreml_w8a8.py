@@ -6,8 +6,6 @@ least and greatest value of the last sample, which our executor supplies.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,6 @@ from unittest import mock
 
 from bench.common import Bench
 from bench.compression.judge import Judge, Predict
-from bench.process import BIN, run
 
 IMAGES = 32
 THREADS = 1  # more would wait for each other on a busy machine
@@ -29,47 +26,20 @@ def coreml_w8a8(bench: Bench) -> None:
     """Accuracy, size and CPU time of both on the same calibration images, then our memory."""
     float_recipe = bench.compressed("coreml-float", TARGET, f"[{EXPORT}]", IMAGES)
     recipe = bench.compressed("coreml-w8a8", TARGET, f"[{EXPORT}, quantize]", IMAGES)
-    exported = built(bench, float_recipe)
-    build = [
-        BIN / "yolodeploy",
-        "build",
-        "--allow",
-        "/",
-        recipe,
-        "-q",
-        "--cache",
-        bench.work / "cache",
-    ]
-    ours = run(build, bench.work)
+    exported = bench.built(float_recipe)
+    ours = bench.build(recipe)
     start = time.process_time()
     theirs = _theirs(bench, exported / "model.mlpackage")
     seconds = time.process_time() - start
     judge = Judge(source(bench), bench.evaluation(), bench.imgsz)
     for name, package, cpu in (
         ("fp16 export", exported / "model.mlpackage", 0.0),
-        ("yolodeploy", built(bench, recipe) / "model.mlpackage", ours.cpu),
+        ("yolodeploy", bench.built(recipe) / "model.mlpackage", ours.cpu),
         ("coremltools", theirs, seconds),
     ):
         print(f"{name:<12} {megabytes(package):.2f} MB, {cpu:5.1f} CPU s, {judge(opened(package))}", flush=True)  # fmt: skip
     print(GOAL)
     _memory(bench)
-
-
-def built(bench: Bench, recipe: Path) -> Path:
-    """The folder of a recipe's artifact in the store of the run."""
-    command = [
-        BIN / "yolodeploy",
-        "build",
-        "--allow",
-        "/",
-        recipe,
-        "--json",
-        "-q",
-        "--cache",
-        bench.work / "cache",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return Path(json.loads(done.stdout)["path"])
 
 
 def megabytes(package: Path) -> float:
@@ -162,17 +132,7 @@ def _memory(bench: Bench) -> None:
             f"data: {{path: {data}, calibration: {{split: train}}}}\ntarget: {TARGET}\n"
             f"steps: [{EXPORT}, quantize]\n"
         )
-        command = [
-            BIN / "yolodeploy",
-            "build",
-            "--allow",
-            "/",
-            recipe,
-            "-q",
-            "--cache",
-            bench.work / "cache",
-        ]
-        peaks[count] = run(command, bench.work).peak_mb
+        peaks[count] = bench.build(recipe).peak_mb
         print(f"quantize with ranges from {count} images: peak {peaks[count]:.0f} MB", flush=True)
     print(f"calibration memory 512 / 64 images {peaks[512] / peaks[64]:.3f} (goal <= 1.1)")
 

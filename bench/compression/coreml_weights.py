@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.common import Bench
-from bench.compression.coreml_w8a8 import built, megabytes, opened, source
+from bench.compression.coreml_w8a8 import megabytes, opened, source
 from bench.compression.judge import Judge
-from bench.process import BIN, run
 
 IMAGES = 32
 TARGET = '{device: iphone-13, os: "16"}'
@@ -26,7 +25,7 @@ OURS = {
 
 def coreml(bench: Bench) -> None:
     """Size, CPU time and accuracy of both, from the same fp16 export; no training anywhere."""
-    exported = built(bench, bench.compressed("coreml-fp16", TARGET, f"[{EXPORT}]", IMAGES))
+    exported = bench.built(bench.compressed("coreml-fp16", TARGET, f"[{EXPORT}]", IMAGES))
     judge = Judge(source(bench), bench.evaluation(), bench.imgsz)
 
     def report(name: str, package: Path, cpu: float, note: str = "") -> None:
@@ -39,18 +38,8 @@ def coreml(bench: Bench) -> None:
         report(f"coremltools, {name}", package, cpu)
     for number, (step, goal) in enumerate(OURS.items()):
         recipe = bench.compressed(f"coreml-{number}", TARGET, f"[{EXPORT}, {{{step}}}]", IMAGES)
-        build = [
-            BIN / "yolodeploy",
-            "build",
-            "--allow",
-            "/",
-            recipe,
-            "-q",
-            "--cache",
-            bench.work / "cache",
-        ]
-        cpu = run(build, bench.work).cpu  # the whole process; the export is in the store
-        report(step, built(bench, recipe) / "model.mlpackage", cpu, goal)
+        cpu = bench.build(recipe).cpu  # the whole process; the export is in the store
+        report(step, bench.built(recipe) / "model.mlpackage", cpu, goal)
 
 
 def _theirs() -> dict[str, Callable[[Any], Any]]:

@@ -88,7 +88,7 @@ def _artifacts(bench: Bench, folders: dict[str, Path]) -> None:
     tensor = next(view.letterboxed(imgsz))
     _line("latency", latency_ratio(predict["ours"], predict["theirs"], tensor, 200), "<= 1.0")
     _line("size", sizes["ours"] / sizes["theirs"], "<= 1.0")
-    judge = Judge(_opened(_built(bench, bench.recipe("intel", "fp32"))), view, imgsz)
+    judge = Judge(_opened(bench.built(bench.recipe("intel", "fp32"))), view, imgsz)
     for name, size in sizes.items():
         print(f"{name:<7} {size / 1e6:.3f} MB, {judge(predict[name])}", flush=True)
     print("goal: mAP50-95 at least theirs - 0.002, fidelity (to the fp32 export) at least theirs")
@@ -102,23 +102,6 @@ def _opened(folder: Path) -> Predict:
 
     device = next(device for device in INTEL if device.name == DEVICES["intel"])
     return OpenVINOPredictor(folder, Target(device), threads())
-
-
-def _built(bench: Bench, recipe: Path) -> Path:
-    """The folder of a recipe's artifact in the store of the run."""
-    command = [
-        BIN / "yolodeploy",
-        "build",
-        "--allow",
-        "/",
-        recipe,
-        "--json",
-        "-q",
-        "--cache",
-        bench.work / "cache",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return Path(json.loads(done.stdout)["path"])
 
 
 def _memory(bench: Bench) -> None:
@@ -135,17 +118,7 @@ def _memory(bench: Bench) -> None:
             f"data: {{path: {data}, calibration: {{split: train}}}}\ntarget: {DEVICES['intel']}\n"
             f"steps: [{{export: {{precision: fp32}}}}, {{quantize: {{subset: {count}}}}}]\n"
         )
-        command = [
-            BIN / "yolodeploy",
-            "build",
-            "--allow",
-            "/",
-            recipe,
-            "-q",
-            "--cache",
-            bench.work / "cache",
-        ]
-        peaks[count] = run(command, bench.work).peak_mb
+        peaks[count] = bench.build(recipe).peak_mb
         print(f"quantize with ranges from {count} images: peak {peaks[count]:.0f} MB", flush=True)
     print(f"calibration memory       512 / 64 images {peaks[512] / peaks[64]:.3f} (goal <= 1.1)")
 
