@@ -283,7 +283,8 @@ def test_a_command_that_is_killed_leaves_no_folder_and_nothing_that_would_make_i
     script = (
         "import os, pathlib, subprocess, sys; from yolodeploy.jobs.ray_environment import swept\n"
         "file, folder = map(pathlib.Path, sys.argv[1:3])\n"
-        "with swept(file, folder), (folder / 'logs' / 'out').open('w') as log:\n"
+        "log = (folder / 'logs' / 'out').open('w')\n"
+        "with swept(file, folder):\n"
         "    print(subprocess.Popen(['sleep', '300'], stdout=log).pid, flush=True)\n"
         "    os.kill(os.getpid(), int(sys.argv[3]))"
     )
