@@ -126,7 +126,7 @@ def verify(
 ) -> Verified | Results[Verified]:
     """Check whether a bundle, or each of several, is what `deploy` wrote, what `lock` names, and signed with the public `key` (PEM).
 
-    In a list, a folder of bundles stands for all that lies in it but hidden names; what is no bundle there has faults.
+    In a list, a folder of bundles stands for everything in it except hidden names; anything there that is not a bundle has faults.
 
     Raises VerificationFailed with every difference, or Failures for several; `raises=False` returns them in `Verified.faults`.
     """

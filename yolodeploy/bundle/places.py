@@ -1,4 +1,4 @@
-"""Where bundles are: a bundle by itself, or a folder of bundles; and what is said of a path that is neither."""
+"""Finds bundles: one by itself, or those of a folder; and explains a path that is neither."""
 
 from __future__ import annotations
 

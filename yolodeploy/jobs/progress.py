@@ -15,7 +15,7 @@ from yolodeploy.system import Console, Pace, new_bars, progress_text, shows_bars
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-_MARGIN = 3  # lines of a terminal that are no rows
+_MARGIN = 3  # lines of a terminal that are kept free
 
 
 class Progress:

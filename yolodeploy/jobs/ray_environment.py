@@ -116,7 +116,7 @@ class _Printed:
 
 @contextlib.contextmanager
 def swept(*paths: Path) -> Iterator[None]:
-    """Remove files and folders at the end of the block; also if this process is killed in it, for another one waits for its end."""
+    """Remove files and folders at the end of the block, even if this process is killed in it: a second process waits for that."""
     command = python_command("yolodeploy.system.sweeper", *map(str, paths))
     with subprocess.Popen(
         command, env=child_environment(), stdin=subprocess.PIPE, start_new_session=True
@@ -125,14 +125,14 @@ def swept(*paths: Path) -> Iterator[None]:
 
 
 class Pulse:
-    """Feels whether the head of a Ray at an address lives. Ray ends a process that has not reached it for a minute."""
+    """Checks whether the head of a Ray, at an address, still answers. Ray ends a process that has not reached it for a minute."""
 
     def __init__(self, address: str) -> None:
         self._address, self._missed = address, 0
 
     @classmethod
     def of(cls, ray: Any) -> Self:
-        """That of a Ray; Ray's client, which knows no address, notices by itself that the connection is lost."""
+        """The pulse of a Ray. Ray's client knows no address, and notices by itself that the connection is lost."""
         return cls(
             "" if ray.util.client.ray.is_connected() else ray.get_runtime_context().gcs_address
         )
@@ -158,7 +158,7 @@ def short_folder() -> str | None:
 
 
 def first_reason(error: BaseException) -> str:
-    """What went wrong first, in one line; Ray may hand on the trace of that as the text of another error."""
+    """What went wrong first, in one line. The text of an error of Ray may be the whole trace of another."""
     while error.__cause__ is not None:
         error = error.__cause__
     last = [line for line in str(error).splitlines() if _RAISED.match(line)][-1:]
@@ -175,7 +175,7 @@ def fault_of_ray(job: Job, error: Exception) -> Fault:
 
 
 def unmet(jobs: Iterable[tuple[str, Mapping[str, Any]]], nodes: Iterable[Mapping[str, Any]]) -> str:
-    """Which of some jobs, given with what each asks for, waits for something that no machine of Ray has; empty if none does."""
+    """A warning about the first job that asks for more than any machine of Ray has; empty if there is none. Jobs are titles and what they ask for."""
     machines = [node["Resources"] for node in nodes if node["Alive"]]
     for title, asked in jobs:
         least = {"CPU": asked["num_cpus"], "GPU": asked["num_gpus"], "memory": asked["memory"]}

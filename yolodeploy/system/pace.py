@@ -39,7 +39,7 @@ class Pace:
                 kept.popleft()
 
     def _slept(self, now: float) -> bool:
-        """Whether nothing was reported for so long that it says nothing of how fast work goes."""
+        """Whether reports paused for so long that the machine must have slept."""
         if len(self._shares) < 3:
             return False
         first, last = self._shares[0][0], self._shares[-1][0]

@@ -38,7 +38,7 @@ def _users(folder: Path) -> Iterator[int]:
     """The processes that have files open below a folder; none where there is no /proc."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if any(os.readlink(file).startswith(f"{folder}/") for file in process.glob("fd/*")):  # noqa: PTH115 - also of what is no path
+            if any(os.readlink(file).startswith(f"{folder}/") for file in process.glob("fd/*")):  # noqa: PTH115 - a link in /proc need not be a path
                 yield int(process.name)
 
 

@@ -87,7 +87,7 @@ def read_results(job: Job, data: bytes) -> NativeResults:
 
 
 def _megabytes(text: str) -> float:
-    """Of a line of /proc in kB; 0, which a host refuses, if it is no figure."""
+    """Of a line of /proc in kB; 0, which a host refuses, if it is not a number."""
     number = text.partition(" ")[0]
     return int(number) * _KIB / 1e6 if number.isdecimal() and len(number) <= _DIGITS else 0.0
 

@@ -27,7 +27,7 @@ _TAGS = (b"META", b"OUTP", b"TIME", b"FAIL")
 _AXES = 4
 _TEXT_BYTES, _META_LINES = 1 << 24, 10_000
 _RUNS = 1 << 20  # of all bursts
-_OTHERS = 16  # records that are no outputs
+_OTHERS = 16  # records besides outputs
 _LONGEST_MS = 3_600_000.0
 
 

@@ -109,7 +109,7 @@ class Adb:
         return digests
 
     def _there(self, digests: Sequence[str]) -> set[str]:
-        """Those whose files are there and whole, which are then as new to whoever removes old ones."""
+        """The digests whose files are there and whole. These files count as just used, so tidying keeps them."""
         found: set[str] = set()
         for part in _parts(digests):
             names = " ".join(part)

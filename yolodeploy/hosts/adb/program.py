@@ -49,7 +49,7 @@ class Program:
         outputs: int | None = None,
         seconds: float = JOB_SECONDS,
     ) -> NativeResults:
-        """Do a job whose outputs have so many bytes, if that is known; HostProblem if there are no results, or not those of this job."""
+        """Do a job whose outputs have so many bytes, if that is known; HostProblem if it gives no results, or results of another job."""
         most = RESULT_BYTES if outputs is None else min(outputs + _AROUND, RESULT_BYTES)
         name = f"job-{secrets.token_hex(8)}"
         there = f"{self.adb.folder}/{name}"

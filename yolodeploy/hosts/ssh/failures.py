@@ -77,7 +77,7 @@ _CUT = "the connection was cut. " + _AGAIN
 
 
 def of_end(said: str, code: int, words: Sequence[str]) -> str:
-    """Why a connection ended that was there, from what ssh said and its exit code: 255, or that of the command there."""
+    """Why a connection ended after it had been made, from what ssh said and its exit code: 255, or the exit code of the command there."""
     if 0 < code < _SSH_FAILED:
         login = shlex.join(words)
         return f"its account runs no commands: the login shell ended with exit code {code}. Give it a shell; this must work: ssh {login} true."
